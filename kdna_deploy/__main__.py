@@ -1,0 +1,5 @@
+"""``python -m kdna_deploy``."""
+
+from kdna_deploy.cli.app import main
+
+main()

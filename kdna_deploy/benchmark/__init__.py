@@ -1,0 +1,1 @@
+"""Measuring latency so that the figures can be defended."""

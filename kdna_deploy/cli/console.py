@@ -1,0 +1,72 @@
+"""The one sink of all output: results to stdout (a table, or one JSON document), everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+# Tables are made for 100 columns; a pipe or a log file has no width of its own.
+_PLAIN_WIDTH = 100
+
+
+class Sink:
+    """Output of one command; `as_json` turns the result into a JSON document."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+        self._err = Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+
+    def result(self, table: Callable[[], RenderableType], data: Callable[[], dict[str, Any]]) -> None:
+        """Print the result of the command."""
+        if self._as_json:
+            print(json.dumps(data(), indent=2, ensure_ascii=False))
+        else:
+            self._out.print(table())
+
+    def say(self, text: str) -> None:
+        """A line on stderr."""
+        self._err.print(escape(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self._err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        self._err.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
+
+    @contextmanager
+    def steps(self) -> Iterator[Callable[[str], None]]:
+        """Show which step of a longer job runs; on a terminal with a spinner, elsewhere not at all."""
+        if not self._err.is_terminal:
+            yield lambda _: None
+            return
+        with self._err.status("start") as status:
+            yield lambda text: status.update(f"{escape(text)} …")
+
+    @contextmanager
+    def progress(self) -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
+        """A bar with the remaining time: yields a setter for its label and one for the fraction done."""
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self._err, transient=True, disable=not self._err.is_terminal) as bar:
+            task = bar.add_task("start", total=None)
+
+            def label(text: str) -> None:
+                bar.update(task, description=escape(text))
+
+            def fraction(done: float) -> None:
+                bar.update(task, total=1.0, completed=done)
+
+            yield label, fraction
+
+
+def terminal_width() -> int:
+    """Columns of the terminal."""
+    return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns

@@ -1,0 +1,35 @@
+"""``kdna-deploy inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options import DEFAULT_SIZE, Arch, Ema, InputSize, Json, Model, parse_size
+
+
+def inspect(
+    ckpt: Annotated[Path, typer.Argument(help="Training checkpoint.", show_default=False)],
+    arch: Arch = None,
+    model: Model = None,
+    ema: Ema = False,
+    input_size: InputSize = DEFAULT_SIZE,
+    json: Json = False,
+) -> None:
+    """Show what a checkpoint holds: layout, parents and children, parameters, MACs, attention."""
+    sink = Sink(json)
+    size = parse_size(input_size)
+    from kdna_deploy.inspection import inspect_network
+    from kdna_deploy.network import load_network
+    from kdna_deploy.reports import data, tables
+
+    with sink.steps() as step:
+        step("load")
+        network = load_network(ckpt, arch, model, ema)
+        inspection = inspect_network(network, size, step)
+    for note in network.checkpoint.notes:
+        sink.say(f"note: {note}")
+    sink.result(lambda: tables.inspection_report(inspection), lambda: data.inspection_data(inspection))

@@ -1,0 +1,53 @@
+"""``kdna-deploy verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
+
+
+def verify(
+    model_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[MODEL]", help="Artifact to check; the newest *.onnx here.", show_default=False),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="What it must agree with; the checkpoint that it was made from.", show_default=False),
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="DIR|FILE", help="Images, .npy or .npz; random ones by default.")
+    ] = None,
+    rtol: Annotated[float, typer.Option(help="Allowed difference, as a share of the largest |logit|.")] = 1e-4,
+    atol: Annotated[float, typer.Option(help="Allowed difference on top of that.")] = 0.0,
+    arch: Arch = None,
+    model: Model = None,
+    ema: Ema = False,
+    input_size: OptionalInputSize = None,
+    json: Json = False,
+) -> None:
+    """Prove that an artifact computes what the trained network computes. Exit code 1 if it does not."""
+    sink = Sink(json)
+    size = parse_size(input_size) if input_size else None
+    if model_file is None:
+        model_file = newest("*.onnx", "kdna-deploy export --onnx")
+        sink.say(f"using {model_file}, the newest ONNX file here")
+    from kdna_deploy.reports import data, tables
+    from kdna_deploy.verification import Tolerance
+    from kdna_deploy.verification_files import verify_files
+
+    with sink.steps() as step:
+        result = verify_files(model_file, against, inputs, Tolerance(rtol, atol), size, model, arch, ema, step)
+    title = f"{result.candidate} against {result.reference}"
+    sink.result(
+        lambda: tables.agreement_table(result.agreements, title),
+        lambda: data.verify_data(result.candidate, result.reference, result.agreements),
+    )
+    if not result.passed:
+        sink.fail(f"{result.candidate} does not compute what {result.reference} computes.")
+        raise typer.Exit(1)

@@ -1,0 +1,59 @@
+"""Every error that a user can meet, one class per stage.
+
+    KdnaError                    exit code 1
+    ├── UsageError                         2   the request cannot be understood
+    ├── InputError                         3   an input cannot be loaded
+    │   ├── CheckpointError                    the checkpoint file, or what is in it
+    │   ├── ArchitectureError                  the network it belongs to
+    │   ├── ArtifactError                      a .pt2 or .onnx file
+    │   └── CaptureError                       a module that torch.export cannot trace
+    ├── RuntimeFailure                     4   a runtime or optional component is missing or failed
+    ├── ExportError                        1   the exported file is not what was asked for
+    └── ParityError                        1   an artifact does not compute what the network computes
+
+A message is one sentence (at most two): the cause, then the remedy.
+"""
+
+from __future__ import annotations
+
+
+class KdnaError(Exception):
+    """Base of all errors of this package; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(KdnaError):
+    exit_code = 2
+
+
+class InputError(KdnaError):
+    exit_code = 3
+
+
+class CheckpointError(InputError):
+    pass
+
+
+class ArchitectureError(InputError):
+    pass
+
+
+class ArtifactError(InputError):
+    pass
+
+
+class CaptureError(InputError):
+    pass
+
+
+class RuntimeFailure(KdnaError):
+    exit_code = 4
+
+
+class ExportError(KdnaError):
+    pass
+
+
+class ParityError(KdnaError):
+    pass

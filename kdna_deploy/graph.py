@@ -1,0 +1,155 @@
+"""The ATen graph that every pass reads and rewrites.
+
+A `Graph` is a functional `torch.fx` graph whose leaves are one image input (placeholder) and constants
+(``get_attr``). A node is *constant* when only constants lead to it; otherwise it depends on the input.
+
+Does not apply: several inputs or outputs; `capture` refuses them.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+
+ATEN = torch.ops.aten
+
+# Convolutions whose weight is [c', c/g, *kernel]: output channels first.
+CONVOLUTIONS = frozenset(
+    {
+        ATEN.conv1d.default,
+        ATEN.conv2d.default,
+        ATEN.conv3d.default,
+        ATEN.conv1d.padding,
+        ATEN.conv2d.padding,
+        ATEN.conv3d.padding,
+    }
+)
+# Everything that multiplies its input by a weight with the output channels first: (x, weight, bias, …).
+WEIGHTED = CONVOLUTIONS | {ATEN.linear.default}
+BATCH_NORM = ATEN._native_batch_norm_legit_no_training.default
+FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A captured network.
+
+    Attributes:
+        module: the graph with its constants; passes rewrite it in place (`clone` first).
+        image_shape: (c, h, w) it was captured with. The batch is dynamic, h and w are not.
+    """
+
+    module: fx.GraphModule
+    image_shape: tuple[int, int, int]
+
+    def clone(self) -> Graph:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own pytree deprecations
+            return Graph(copy.deepcopy(self.module), self.image_shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits [n, classes] for images `x` [n, c, h, w] of the graph's own dtype."""
+        with torch.no_grad():
+            return cast(Tensor, self.module(x))
+
+
+def calls(module: fx.GraphModule, targets: frozenset[Any] | set[Any]) -> list[fx.Node]:
+    """The call nodes to one of `targets`, in execution order."""
+    return [node for node in module.graph.nodes if node.op == "call_function" and node.target in targets]
+
+
+def constant(node: fx.Node) -> Tensor:
+    """Value of a ``get_attr`` node."""
+    owner: Any = node.graph.owning_module
+    return cast(Tensor, operator.attrgetter(cast(str, node.target))(owner))
+
+
+def add_constant(before: fx.Node, name: str, value: Tensor) -> fx.Node:
+    """Register `value` under a fresh name derived from `name`; return its node, placed in front of `before`."""
+    module = cast(fx.GraphModule, before.graph.owning_module)
+    stem = re.sub(r"\W", "_", name)
+    target, number = stem, 1
+    while hasattr(module, target):
+        number += 1
+        target = f"{stem}_{number}"
+    module.register_buffer(target, value.detach().contiguous())
+    with before.graph.inserting_before(before):
+        return before.graph.get_attr(target)
+
+
+def constant_nodes(module: fx.GraphModule) -> set[fx.Node]:
+    """Every node that depends on constants alone."""
+    found: set[fx.Node] = set()
+    for node in module.graph.nodes:
+        if (
+            node.op == "get_attr"
+            or (
+                node.op == "call_function"
+                and node.all_input_nodes
+                and all(source in found for source in node.all_input_nodes)
+            )
+            or (node.op == "call_function" and not node.all_input_nodes and _is_deterministic_factory(node))
+        ):
+            found.add(node)
+    return found
+
+
+def _is_deterministic_factory(node: fx.Node) -> bool:
+    return node.target in {
+        ATEN.full.default,
+        ATEN.ones.default,
+        ATEN.zeros.default,
+        ATEN.arange.default,
+        ATEN.arange.start,
+        ATEN.scalar_tensor.default,
+    }
+
+
+def site(node: fx.Node) -> str:
+    """Name by which a report calls a node: the module that it came from, else its own name."""
+    stack = node.meta.get("nn_module_stack")
+    if stack:
+        path = list(stack.values())[-1][0]
+        path = re.sub(r"^L\['self'\]\.?|@\d+$", "", path)
+        if path:
+            return str(path)
+    return node.name
+
+
+def consumers(node: fx.Node) -> Iterator[fx.Node]:
+    """Nodes that use `node` as an operand, more than once where it is an operand more than once."""
+    for user in node.users:
+        for operand in user.args:
+            if operand is node:
+                yield user
+
+
+def tidy(module: fx.GraphModule) -> None:
+    """Drop dead nodes and unreferenced constants, and recompile."""
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    for owner_name, owner in list(module.named_modules()):
+        for name in [*owner._parameters, *owner._buffers]:
+            if f"{owner_name}.{name}".lstrip(".") not in used:
+                delattr(owner, name)
+    module.graph.lint()
+    module.recompile()
+
+
+def cast_floats(module: fx.GraphModule, dtype: torch.dtype) -> None:
+    """Turn every floating-point constant, and every dtype written into a node, into `dtype`."""
+    for node in module.graph.nodes:
+        if node.op == "call_function":
+            node.args = fx.node.map_aggregate(node.args, lambda a: dtype if a in FLOATS else a)
+            node.kwargs = fx.node.map_aggregate(node.kwargs, lambda a: dtype if a in FLOATS else a)
+    module.to(dtype)
+    module.recompile()

@@ -1,0 +1,96 @@
+"""Checkpoint → Network: the trained module exactly as it was trained, in evaluation mode.
+
+The module comes from the architecture table, or from a user's factory (``package.module:factory``), whose code is
+trusted; the weights never are. All parity is measured against this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
+from kdna_deploy.errors import ArchitectureError, InputError, UsageError
+from kdna_deploy.models.architecture import Architecture
+from kdna_deploy.models.recognise import compare, recognise
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network.
+
+    Attributes:
+        module: float32, evaluation mode.
+        checkpoint: where the weights came from.
+        architecture: None for a user's own model.
+        factory: ``package.module:factory`` of a user's own model.
+    """
+
+    module: nn.Module
+    checkpoint: Checkpoint
+    architecture: Architecture | None = None
+    factory: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.architecture.name if self.architecture else str(self.factory)
+
+    @property
+    def in_channels(self) -> int:
+        if self.architecture:
+            return self.architecture.backbone.in_channels
+        first = next((m for m in self.module.modules() if isinstance(m, nn.Conv2d)), None)
+        return first.in_channels if first else 3
+
+
+def load_network(path: Path, arch: str | None = None, factory: str | None = None, ema: bool = False) -> Network:
+    """Load a checkpoint into the network it was trained with.
+
+    Raises:
+        CheckpointError, ArchitectureError: the file cannot be read, or fits no (or not the named) network.
+        UsageError: both `arch` and `factory`, or a malformed `factory`.
+    """
+    if arch and factory:
+        raise UsageError("Give either --arch or --model, not both.")
+    checkpoint = load_checkpoint(path, ema)
+    if factory:
+        return Network(_load(_call_factory(factory), checkpoint, factory), checkpoint, factory=factory)
+    architecture = recognise(checkpoint.shapes, arch, checkpoint.arch)
+    with torch.device("meta"):
+        module = architecture.build()
+    return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)
+
+
+def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
+    expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    mismatch = compare(expected, checkpoint.shapes)
+    if mismatch:
+        raise ArchitectureError(f"'{checkpoint.path}' does not fit {name}: {mismatch}.")
+    # Only the counters of BatchNorm, unused in evaluation, may be missing here.
+    counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
+    module.load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=True)
+    return module.float().eval().requires_grad_(False)
+
+
+def _call_factory(reference: str) -> nn.Module:
+    module_name, separator, function = reference.partition(":")
+    if not separator or not module_name or not function:
+        raise UsageError(f"'{reference}' is not of the form package.module:factory.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's model lies in the current folder more often than not
+    try:
+        factory = getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"--model {reference} cannot be imported: {error}.") from error
+    try:
+        module = factory()
+    except Exception as error:  # the user's code may raise anything
+        raise InputError(f"{reference}() failed: {error}. It must build the network without arguments.") from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{reference}() returned a {type(module).__name__}, not a torch.nn.Module.")
+    return module

@@ -1,0 +1,126 @@
+"""Where an artifact comes from: what travels in a ``.pt2``'s extra files and in an ONNX file's metadata."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kdna_deploy.checkpoint import file_sha256
+from kdna_deploy.cost import count
+from kdna_deploy.errors import ArtifactError
+from kdna_deploy.models.architecture import Architecture
+from kdna_deploy.models.record import from_record, to_record
+from kdna_deploy.network import Network
+
+SCHEMA_VERSION = 1
+KEY = "kdna"
+_RECORDED = ("kdna-deploy", "torch", "onnx", "onnxscript", "onnxruntime", "onnxsim", "numpy")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Provenance of an artifact.
+
+    Attributes:
+        source: file name of the checkpoint, and its SHA-256.
+        architecture: `to_record` of the architecture; None for a user's own model.
+        factory: ``package.module:factory`` of a user's own model.
+        ema: whether averaged weights were taken.
+        image_shape: (c, h, w).
+        parameters: trained parameters of the original network.
+        macs: multiply-accumulates of the original network for one image.
+        channel_attentions: dynamic pre-scales in the graph.
+        options: what the artifact was made with.
+        versions: of the packages that made it.
+    """
+
+    source: str
+    source_sha256: str
+    architecture: dict[str, Any] | None
+    factory: str | None
+    ema: bool
+    image_shape: tuple[int, int, int]
+    parameters: int
+    macs: int
+    channel_attentions: int
+    options: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def name(self) -> str:
+        return self.architecture["name"] if self.architecture else str(self.factory)
+
+    def restored_architecture(self) -> Architecture | None:
+        return from_record(self.architecture) if self.architecture else None
+
+    def with_options(self, **options: Any) -> Provenance:
+        return replace(self, options={**self.options, **options})
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def from_json(text: str, where: str) -> Provenance:
+    """Parse `Provenance.to_json`.
+
+    Raises:
+        ArtifactError: it is not provenance, or of a later schema. `where` names the artifact.
+    """
+    try:
+        data = json.loads(text)
+        version = data["schema_version"]
+        if version > SCHEMA_VERSION:
+            raise ArtifactError(f"'{where}' was made by a later kdna-deploy (schema {version}); update this one.")
+        return Provenance(**{**data, "image_shape": tuple(data["image_shape"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"The provenance in '{where}' is damaged; make the artifact again.") from error
+
+
+def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_attentions: int) -> Provenance:
+    """Provenance of an artifact made from `network` for images of `image_shape` (c, h, w)."""
+    cost = count(network.module, image_shape)
+    return Provenance(
+        source=network.checkpoint.path.name,
+        source_sha256=network.checkpoint.sha256,
+        architecture=to_record(network.architecture) if network.architecture else None,
+        factory=network.factory,
+        ema=network.checkpoint.ema,
+        image_shape=image_shape,
+        parameters=cost.parameters,
+        macs=cost.macs,
+        channel_attentions=channel_attentions,
+        versions=package_versions(),
+    )
+
+
+def find_source(provenance: Provenance, artifact: Path) -> Path:
+    """The checkpoint that an artifact was made from: the file of that name and content beside it, or here.
+
+    Raises:
+        ArtifactError: it is not there, or has changed.
+    """
+    candidates = [folder / provenance.source for folder in (artifact.parent, Path())]
+    found = [path for path in candidates if path.is_file()]
+    for path in found:
+        if file_sha256(path) == provenance.source_sha256:
+            return path
+    state = "has changed since" if found else f"is not beside '{artifact}'"
+    raise ArtifactError(
+        f"'{provenance.source}', from which '{artifact}' was made, {state}; "
+        "name the checkpoint with --source: exports are verified against the original network."
+    )
+
+
+def package_versions(names: tuple[str, ...] = _RECORDED) -> dict[str, str]:
+    """Installed versions of packages; one that is not installed is left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Results → tables for people and plain data for programs. Nothing here computes."""

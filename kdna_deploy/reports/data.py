@@ -1,0 +1,127 @@
+"""Results as plain data: what ``--json`` prints and ``--save`` writes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from kdna_deploy.benchmark.run import SCHEMA_VERSION as BENCH_SCHEMA
+from kdna_deploy.benchmark.run import BenchResult
+from kdna_deploy.fusion import Fused
+from kdna_deploy.inspection import Inspection
+from kdna_deploy.models.record import to_record
+from kdna_deploy.onnx_export import OnnxExport
+from kdna_deploy.verification import Agreement
+
+SCHEMA_VERSION = 1
+
+
+def document(kind: str, content: dict[str, Any], schema: int = SCHEMA_VERSION) -> dict[str, Any]:
+    """A JSON document of one command."""
+    return {"schema_version": schema, "kind": kind, **content}
+
+
+def fused_data(fused: Fused, output: str) -> dict[str, Any]:
+    return document(
+        "fuse",
+        {
+            "output": output,
+            "passes": [{"name": step.name, **asdict(step.result)} for step in fused.steps],
+            "ledger": asdict(fused.ledger),
+            "channel_attentions": fused.channel_attentions,
+            "parameters_trained": fused.parameters_before,
+            "parameters_stored": fused.parameters_after,
+            "rounding": asdict(fused.rounding),
+        },
+    )
+
+
+def onnx_data(result: OnnxExport) -> dict[str, Any]:
+    return document(
+        "export",
+        {
+            "output": str(result.path),
+            "format": "onnx",
+            "bytes": result.bytes,
+            "opset": result.opset,
+            "ir_version": result.ir_version,
+            "nodes": dict(result.nodes),
+            "agreements": agreements_data(result.agreements),
+            "notes": list(result.notes),
+        },
+    )
+
+
+def agreements_data(agreements: tuple[Agreement, ...]) -> list[dict[str, Any]]:
+    return [{**asdict(a), "passed": a.passed} for a in agreements]
+
+
+def verify_data(candidate: str, reference: str, agreements: tuple[Agreement, ...]) -> dict[str, Any]:
+    return document(
+        "verify",
+        {
+            "candidate": candidate,
+            "reference": reference,
+            "passed": all(a.passed for a in agreements),
+            "agreements": agreements_data(agreements),
+        },
+    )
+
+
+def bench_data(result: BenchResult) -> dict[str, Any]:
+    options = result.options
+    return document(
+        "bench",
+        {
+            "runtime": result.runtime,
+            "cores": list(result.cores),
+            "options": {
+                "threads": options.threads,
+                "batch": options.batch,
+                "baseline": str(options.baseline) if options.baseline else "plain backbone",
+                "iterations": options.settings.iterations,
+                "min_time_s": options.settings.min_time,
+            },
+            "environment": asdict(result.environment),
+            "notes": list(result.notes),
+            "rows": [
+                {
+                    "name": row.name,
+                    "parameters": row.parameters,
+                    "macs": row.macs,
+                    "file_bytes": row.file_bytes,
+                    "latency_ms": asdict(row.latency),
+                    "baseline": row.baseline,
+                    "ratio": asdict(row.ratio) if row.ratio else None,
+                    "samples_ms": [round(float(sample), 6) for sample in row.samples],
+                }
+                for row in result.rows
+            ],
+        },
+        schema=BENCH_SCHEMA,
+    )
+
+
+def inspection_data(inspection: Inspection) -> dict[str, Any]:
+    network = inspection.network
+    return document(
+        "inspect",
+        {
+            "checkpoint": str(network.checkpoint.path),
+            "sha256": network.checkpoint.sha256,
+            "name": network.name,
+            "architecture": to_record(network.architecture) if network.architecture else None,
+            "image_shape": list(inspection.image_shape),
+            "num_classes": inspection.num_classes,
+            "parameters": inspection.cost.parameters,
+            "macs": inspection.cost.macs,
+            "table_flops": inspection.cost.table_flops,
+            "channel_attentions": inspection.channel_attentions,
+            "epoch": network.checkpoint.epoch,
+            "recorded_top1": network.checkpoint.accuracy,
+            "ledger": asdict(inspection.ledger),
+            "attention": [asdict(row) for row in inspection.attention],
+            "refused": [asdict(refusal) for refusal in inspection.refused],
+            "notes": list(network.checkpoint.notes),
+        },
+    )

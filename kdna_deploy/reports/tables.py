@@ -1,0 +1,178 @@
+"""Rich tables for the results of the commands; each fits 100 columns."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from kdna_deploy.benchmark.run import BenchResult
+from kdna_deploy.fusion import Fused
+from kdna_deploy.inspection import Inspection
+from kdna_deploy.ledger import Ledger
+from kdna_deploy.onnx_export import OnnxExport
+from kdna_deploy.reports.quantities import giga, megabytes, millions, small
+from kdna_deploy.verification import Agreement
+
+
+def facts(title: str, rows: list[tuple[str, str]]) -> Table:
+    """A two-column table without a header."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    return table
+
+
+def ledger_table(ledger: Ledger) -> Table:
+    """Parent → children."""
+    table = Table(
+        title="Shared kernels (a child without a module of its own has its BatchNorm's name)", title_justify="left"
+    )
+    table.add_column("parent kernel", overflow="fold")
+    table.add_column("shape", no_wrap=True)
+    table.add_column("own layer", justify="center", min_width=5)
+    table.add_column("children", overflow="fold")
+    for parent in ledger.parents:
+        shape = "×".join(map(str, parent.shape))
+        table.add_row(
+            parent.name.removesuffix(".weight"), shape, "yes" if parent.layer else "no", ", ".join(parent.children)
+        )
+    return table
+
+
+def fused_report(fused: Fused, output: str) -> RenderableType:
+    """What `fuse` did."""
+    found = {step.name: step.result for step in fused.steps}
+    r = fused.rounding
+    rows = [
+        ("sharing", f"{fused.ledger.children} children of {len(fused.ledger.parents)} parent kernels, materialised"),
+        ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
+        ("still dynamic", f"{fused.channel_attentions} channel attentions (pre-scales)"),
+        (
+            "parameters",
+            f"{fused.parameters_before:,} trained → {fused.parameters_after:,} stored "
+            f"({megabytes(4 * fused.parameters_after)})",
+        ),
+        (
+            "largest difference",
+            f"fused to original {small(r.fused_to_original)}; to float64: original {small(r.original_to_reference)}, "
+            f"fused {small(r.fused_to_reference)} (logits up to {r.scale:.2f})",
+        ),
+        ("written", output),
+    ]
+    refusals = [(step.name, refusal) for step in fused.steps for refusal in step.result.refused]
+    for name, refusal in refusals:
+        rows.append(("not folded", f"{refusal.site} ({name.replace('_', ' ')}): {refusal.reason}"))
+    parts: list[RenderableType] = [ledger_table(fused.ledger)] if fused.ledger.parents else []
+    return Group(*parts, facts("Fused", rows))
+
+
+def onnx_report(result: OnnxExport) -> RenderableType:
+    """What `export --onnx` wrote."""
+    rows = [
+        ("written", f"{result.path} ({megabytes(result.bytes)})"),
+        ("opset", f"{result.opset} (IR version {result.ir_version})"),
+        ("nodes", ", ".join(f"{count} {operator}" for operator, count in result.nodes.items())),
+        *(("note", note) for note in result.notes),
+    ]
+    return Group(facts("ONNX", rows), agreement_table(result.agreements, "Against the original network"))
+
+
+def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:
+    """One row a batch."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("batch", "max |Δ|", "mean |Δ|", "allowed", "max |logit|", "same top-1", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for a in agreements:
+        verdict = "[green]pass[/]" if a.passed else "[red]FAIL[/]"
+        table.add_row(
+            str(a.batch),
+            small(a.max_difference),
+            small(a.mean_difference),
+            small(a.allowed),
+            f"{a.scale:.2f}",
+            f"{a.same_top1}/{a.batch}",
+            verdict,
+        )
+    return table
+
+
+def bench_report(result: BenchResult) -> RenderableType:
+    """Latency table with a line on how it was measured."""
+    table = Table(title=f"Latency, {result.runtime}", title_justify="left")
+    table.add_column("model", overflow="fold", min_width=18)
+    for heading in ("params", "MACs", "file", "median", "p90", "ratio", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in result.rows:
+        interval = f"{row.ratio.low:.3f}–{row.ratio.high:.3f}" if row.ratio else ""
+        table.add_row(
+            escape(row.name),
+            millions(row.parameters),
+            giga(row.macs),
+            megabytes(row.file_bytes),
+            f"{row.latency.median:.2f} ms",
+            f"{row.latency.p90:.2f} ms",
+            f"{row.ratio.value:.3f}" if row.ratio else "1",
+            interval if row.ratio else "baseline",
+        )
+    options, machine = result.options, result.environment
+    pinning = f"pinned to core {', '.join(map(str, result.cores))}" if result.cores else "not pinned"
+    threads = "1 thread" if options.threads == 1 else f"{options.threads} threads"
+    rounds = len(result.rows[0].samples)
+    lines = [
+        ("machine", f"{machine.cpu}, {machine.cores} cores, load {machine.load}"),
+        ("protocol", f"batch {options.batch}, {threads}, {pinning}, {rounds} interleaved rounds"),
+    ]
+    if any(row.baseline for row in result.rows) and options.baseline is None:
+        lines.append(
+            ("baseline", "plain backbone of the same widths and input, exported the same way, untrained weights")
+        )
+    return Group(table, facts("", lines))
+
+
+def inspection_report(inspection: Inspection) -> RenderableType:
+    """Everything about a checkpoint."""
+    network, cost = inspection.network, inspection.cost
+    checkpoint, architecture = network.checkpoint, network.architecture
+    c, h, w = inspection.image_shape
+    rows = [("architecture", network.name)]
+    if architecture:
+        rows += [("layout", f"{stage}: {layout}") for stage, layout in architecture.layouts.items()]
+        rows.append(("widths", ", ".join(map(str, architecture.backbone.widths))))
+    rows += [
+        ("classes", str(inspection.num_classes)),
+        ("parameters", f"{cost.parameters:,}"),
+        (f"MACs at {c}×{h}×{w}", f"{cost.macs:,} (as the paper counts FLOPs: {cost.table_flops:,})"),
+        ("channel attentions", f"{inspection.channel_attentions} dynamic pre-scales"),
+    ]
+    if checkpoint.epoch is not None:
+        rows.append(("epoch", str(checkpoint.epoch)))
+    if checkpoint.accuracy is not None:
+        rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
+    ledger = inspection.ledger
+    if ledger.parents:
+        rows.append(
+            (
+                "kernels",
+                f"{megabytes(ledger.unique_bytes)} unique, {megabytes(ledger.materialised_bytes)} materialised",
+            )
+        )
+    rows += [("not static", f"{refusal.site}: {refusal.reason}") for refusal in inspection.refused]
+    parts: list[RenderableType] = [facts(checkpoint.path.name, rows)]
+    if ledger.parents:
+        parts += [ledger_table(ledger), _attention_table(inspection)]
+    return Group(*parts)
+
+
+def _attention_table(inspection: Inspection) -> Table:
+    table = Table(title="Static attention: M = (1 + α_f)(1 + α_s) of each child", title_justify="left")
+    table.add_column("child", overflow="fold")
+    for heading in ("spread over filters", "over positions", "min", "max"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in inspection.attention:
+        table.add_row(
+            row.child, f"{row.filter_spread:.4f}", f"{row.spatial_spread:.4f}", f"{row.low:.3f}", f"{row.high:.3f}"
+        )
+    return table

@@ -1,0 +1,42 @@
+"""Path → Session: which runtime opens which kind of file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdna_deploy.errors import ArtifactError
+from kdna_deploy.fused_file import load_fused
+from kdna_deploy.network import load_network
+from kdna_deploy.provenance import KEY, Provenance, from_json
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.torch_session import TorchSession
+
+
+def open_session(path: Path, factory: str | None = None, arch: str | None = None, ema: bool = False) -> Session:
+    """Open an ``.onnx`` file, a ``.pt2``, or a checkpoint (anything else), the latter as the network it was trained as.
+
+    Raises:
+        InputError: the file cannot be loaded.
+    """
+    if path.suffix == ".onnx":
+        return OrtSession(path)
+    if path.suffix == ".pt2":
+        fused = load_fused(path)
+        return TorchSession(fused.graph, path.name, fused.provenance.image_shape)
+    network = load_network(path, arch, factory, ema)
+    return TorchSession(network.module, path.name)
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Provenance of an artifact.
+
+    Raises:
+        ArtifactError: it carries none.
+    """
+    if path.suffix == ".pt2":
+        return load_fused(path).provenance
+    text = OrtSession(path, threads=1).metadata().get(KEY) if path.suffix == ".onnx" else None
+    if not text:
+        raise ArtifactError(f"'{path}' does not say which checkpoint it was made from; name one with --against.")
+    return from_json(text, str(path))

@@ -1,0 +1,59 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
+from kdna_deploy.runtimes.session import Images
+
+try:
+    import onnxruntime
+except ImportError as error:
+    raise RuntimeFailure("ONNX Runtime is not installed; run: pip install onnxruntime.") from error
+
+
+class OrtSession:
+    """A `Session` over an ONNX file with one image input and one output.
+
+    `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None, name: str | None = None) -> None:
+        if not path.is_file():
+            raise ArtifactError(f"There is no file '{path}'.")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors alone: they come back as exceptions
+        options.inter_op_num_threads = 1
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise ArtifactError(f"ONNX Runtime cannot open '{path}': {_cause(error)}.") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
+            raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        self.name = name or path.name
+        self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
+        self._input = inputs[0].name
+        first, *rest = inputs[0].shape
+        self.batch = first if isinstance(first, int) else None
+        self.image_shape = (rest[0], rest[1], rest[2]) if all(isinstance(n, int) for n in rest) else None
+
+    def run(self, images: Images) -> Images:
+        try:
+            return np.asarray(self._session.run(None, {self._input: images})[0])
+        except Exception as error:  # see above
+            raise InputError(f"{self.name} cannot run on images of shape {images.shape}: {_cause(error)}.") from error
+
+    def metadata(self) -> dict[str, str]:
+        """The custom metadata of the file."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+
+def _cause(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text.rpartition("] : ")[2].rstrip(".")[:200]

@@ -1,0 +1,29 @@
+"""What every runtime offers: images in, logits out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.float32]
+
+
+class Session(Protocol):
+    """A loaded artifact.
+
+    Attributes:
+        name: what it is, for tables.
+        runtime: what runs it, with the version.
+        batch: the only batch size it takes, or None.
+        image_shape: (c, h, w) it takes, None where any.
+    """
+
+    name: str
+    runtime: str
+    batch: int | None
+    image_shape: tuple[int, int, int] | None
+
+    def run(self, images: Images) -> Images:
+        """Logits [n, classes] of normalised `images` [n, c, h, w], both float32."""

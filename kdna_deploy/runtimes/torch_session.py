@@ -1,0 +1,32 @@
+"""PyTorch: the original module, or a fused graph, run eagerly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kdna_deploy.errors import InputError
+from kdna_deploy.runtimes.session import Images
+
+
+class TorchSession:
+    """A `Session` over anything that maps an image tensor to logits."""
+
+    def __init__(
+        self, module: Callable[[Tensor], Tensor], name: str, image_shape: tuple[int, int, int] | None = None
+    ) -> None:
+        self._module = module
+        self.name = name
+        self.runtime = f"PyTorch {torch.__version__}"
+        self.batch: int | None = None
+        self.image_shape = image_shape
+
+    def run(self, images: Images) -> Images:
+        try:
+            with torch.no_grad():
+                return self._module(torch.from_numpy(images)).numpy()
+        except RuntimeError as error:
+            cause = str(error).splitlines()[0]
+            raise InputError(f"The network cannot run on images of shape {images.shape}: {cause}.") from error

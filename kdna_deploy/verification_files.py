@@ -1,0 +1,74 @@
+"""Verification of files: which reference, which images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdna_deploy.fused_source import original_network
+from kdna_deploy.fusion import random_images
+from kdna_deploy.image_data import load_batches
+from kdna_deploy.onnx_export import VERIFIED_BATCHES
+from kdna_deploy.runtimes.open import open_session, read_provenance
+from kdna_deploy.runtimes.session import Images, Session
+from kdna_deploy.runtimes.torch_session import TorchSession
+from kdna_deploy.verification import Agreement, Tolerance, compare
+
+_DEFAULT_SHAPE = (3, 224, 224)
+
+
+@dataclass(frozen=True)
+class FileVerification:
+    """Agreement of two files, a row a batch."""
+
+    candidate: str
+    reference: str
+    agreements: tuple[Agreement, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(agreement.passed for agreement in self.agreements)
+
+
+def verify_files(
+    candidate: Path,
+    against: Path | None,
+    inputs: Path | None,
+    tolerance: Tolerance,
+    size: tuple[int, int] | None = None,
+    factory: str | None = None,
+    arch: str | None = None,
+    ema: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> FileVerification:
+    """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
+
+    Images come from `inputs` (a folder, ``.npy`` or ``.npz``), else they are random, at batch 1, 2 and 5.
+
+    Raises:
+        InputError: a file cannot be loaded, or the two do not take the same images.
+    """
+    on_step(f"open {candidate}")
+    session = open_session(candidate, factory, arch, ema)
+    on_step("open the reference")
+    reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
+    shape = _image_shape(session, reference, size)
+    batches = load_batches(inputs, shape, session.batch) if inputs else _random_batches(shape, session.batch)
+    on_step("compare")
+    return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance))
+
+
+def _source_session(candidate: Path, factory: str | None) -> Session:
+    network = original_network(read_provenance(candidate), candidate, None, factory)
+    return TorchSession(network.module, network.checkpoint.path.name)
+
+
+def _image_shape(session: Session, reference: Session, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    c, h, w = session.image_shape or reference.image_shape or _DEFAULT_SHAPE
+    return (c, *(size or (h, w)))
+
+
+def _random_batches(shape: tuple[int, int, int], batch: int | None) -> list[Images]:
+    sizes = (batch,) if batch else VERIFIED_BATCHES
+    return [random_images(size, shape, seed=size).numpy() for size in sizes]

@@ -1,0 +1,77 @@
+"""Checkpoints in the published layout, made once a run, and the command line as a user types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.data.fill import ARCHITECTURES, HERE, checkpoint, golden_input
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SAMPLES = REPOSITORY / "sample_checkpoints"
+
+# On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def arch(request: pytest.FixtureRequest) -> str:
+    """Each published architecture in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Architecture → path of its checkpoint, container and prefix as published. Never write beside it."""
+    folder = tmp_path_factory.mktemp("published")
+
+    def make(arch: str) -> Path:
+        path = folder / f"kdna_{arch}.pth.tar"
+        if not path.exists():
+            torch.save(checkpoint(arch), path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Architecture → outputs of the published code: ``logits`` for `golden_input()`, ``mean:<module>``."""
+
+    def read(arch: str) -> dict[str, np.ndarray]:
+        with np.load(HERE / "golden" / f"{arch}.npz") as stored:
+            return {name: stored[name] for name in stored.files}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    """The two images [2, 3, 224, 224] that the golden logits belong to."""
+    return golden_input().numpy()
+
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run ``kdna-deploy`` in an empty folder, as a process of its own."""
+
+    def run(*arguments: str | Path, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kdna_deploy", *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **environment},
+            timeout=280,
+        )
+
+    return run
