@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from tests.data.fill import ARCHITECTURES, HERE, checkpoint, golden_input
 
 REPOSITORY = Path(__file__).resolve().parent.parent
