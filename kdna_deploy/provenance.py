@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
+import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ class Provenance:
     """Provenance of an artifact.
 
     Attributes:
-        source: file name of the checkpoint, and its SHA-256.
+        source: file name of the checkpoint.
+        source_sha256: of the checkpoint.
         architecture: `to_record` of the architecture; None for a user's own model.
         factory: ``package.module:factory`` of a user's own model.
         ema: whether averaged weights were taken.
@@ -35,6 +38,7 @@ class Provenance:
         channel_attentions: dynamic pre-scales in the graph.
         options: what the artifact was made with.
         versions: of the packages that made it.
+        source_path: where the checkpoint lay, relative to the artifact's folder; empty when not known.
     """
 
     source: str
@@ -48,6 +52,7 @@ class Provenance:
     channel_attentions: int
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    source_path: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -59,6 +64,13 @@ class Provenance:
 
     def with_options(self, **options: Any) -> Provenance:
         return replace(self, options={**self.options, **options})
+
+    def beside(self, artifact: Path, checkpoint: Path) -> Provenance:
+        """With the way from `artifact`'s folder to `checkpoint`: relative, so that a project folder can move."""
+        with contextlib.suppress(ValueError):  # another drive: there is no relative way
+            relative = os.path.relpath(checkpoint.resolve(), artifact.resolve().parent)
+            return replace(self, source_path=Path(relative).as_posix())
+        return self
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -98,12 +110,13 @@ def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_a
 
 
 def find_source(provenance: Provenance, artifact: Path) -> Path:
-    """The checkpoint that an artifact was made from: the file of that name and content beside it, or here.
+    """The checkpoint that an artifact was made from: where it lay then, beside the artifact, or here.
 
     Raises:
         ArtifactError: it is not there, or has changed.
     """
-    candidates = [folder / provenance.source for folder in (artifact.parent, Path())]
+    nearby = [artifact.parent / provenance.source_path] if provenance.source_path else []
+    candidates = [*nearby, artifact.parent / provenance.source, Path(provenance.source)]
     found = [path for path in candidates if path.is_file()]
     for path in found:
         if file_sha256(path) == provenance.source_sha256:

@@ -68,8 +68,10 @@ def export(
         opened: FusedSource = open_fused_source(
             model_file, source, arch, model, ema, size, parse_size(DEFAULT_SIZE), step
         )
-        inputs = (model_file, opened.network.checkpoint.path)
-        result = export_onnx(opened.graph, opened.network.module, opened.provenance, target, options, inputs, step)
+        checkpoint = opened.network.checkpoint.path
+        inputs = (model_file, checkpoint)
+        provenance = opened.provenance.beside(target, checkpoint)
+        result = export_onnx(opened.graph, opened.network.module, provenance, target, options, inputs, step)
     for note in opened.network.checkpoint.notes:
         sink.say(f"note: {note}")
     sink.result(lambda: tables.onnx_report(result), lambda: data.onnx_data(result))

@@ -36,6 +36,7 @@ def fuse(
         fused = run_fuse(network.module, (network.in_channels, *size), step)
         step("write")
         provenance = provenance_of(network, fused.graph.image_shape, fused.channel_attentions)
+        provenance = provenance.beside(target, ckpt)
         save_fused(fused.graph, provenance, target, inputs=(ckpt,))
     for note in network.checkpoint.notes:
         sink.say(f"note: {note}")
