@@ -1,0 +1,57 @@
+"""The sample checkpoints are what their README says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kdna_deploy.image_data import read_image
+from kdna_deploy.network import load_network
+from tests.conftest import REPOSITORY, SAMPLES
+
+CHECKPOINTS = sorted(SAMPLES.glob("*.pth.tar"))
+BYTES_TOGETHER = 4_000_000
+
+
+def test_two_samples_take_at_most_four_megabytes() -> None:
+    assert [path.name for path in CHECKPOINTS] == ["digits_mobilenet_v2_1d2.pth.tar", "digits_resnet18_quarter.pth.tar"]
+    assert sum(path.stat().st_size for path in CHECKPOINTS) <= BYTES_TOGETHER
+
+
+@pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.name)
+def test_sample_recognises_the_held_out_digits(path: Path) -> None:
+    network = load_network(path)
+    files = sorted((SAMPLES / "digits").glob("*/*.png"))
+    images = np.stack([read_image(file, (64, 64)) for file in files])
+    labels = torch.tensor([int(file.parent.name) for file in files])
+    with torch.no_grad():
+        hits = int((network.module(torch.from_numpy(images)).argmax(1) == labels).sum())
+    assert len(files) == 50
+    assert hits >= 49
+    assert network.checkpoint.accuracy is not None
+    assert network.checkpoint.accuracy >= 97.0
+
+
+def test_only_3x3_layers_learn_spatial_attention_and_filter_attention_stays_at_zero() -> None:
+    resnet = load_network(CHECKPOINTS[1]).module.state_dict()
+    assert resnet["layer3.static_spatial_attn"].std() > 0.03
+    assert resnet["layer3.static_filter_attn"].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_1d2", "resnet18_plain"])
+def test_random_checkpoints_load_and_are_the_same_for_the_same_seed(name: str, tmp_path: Path) -> None:
+    script = [sys.executable, str(SAMPLES / "make_random.py"), "--arch", name, "--classes", "10"]
+    for out in ("a.pt", "b.pt"):
+        subprocess.run([*script, "--out", out], cwd=tmp_path, check=True, env={"PYTHONPATH": str(REPOSITORY)})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+    network = load_network(tmp_path / "a.pt")
+    assert network.name == name
+    with torch.no_grad():
+        logits = network.module(torch.randn(2, 3, 64, 64))
+    assert torch.isfinite(logits).all()
+    assert 0.01 < float(logits.std()) < 100
