@@ -1,7 +1,7 @@
 """kdna-deploy: trained KernelDNA networks from checkpoint to deployment.
 
-    network = load_network(Path("ckpt.pt"))
-    fused = fuse(network.module, (3, 224, 224))
+    source = open_fused_source(Path("ckpt.pt"), Request())
+    result = export_fused(source, Path("ckpt.onnx"), OnnxOptions())
 
 The names below are imported on first use, so that importing the package costs nothing.
 """
@@ -23,7 +23,11 @@ _HOME = {
     "save_fused": "kdna_deploy.fused_file",
     "load_fused": "kdna_deploy.fused_file",
     "provenance_of": "kdna_deploy.provenance",
+    "export_fused": "kdna_deploy.onnx_export",
     "export_onnx": "kdna_deploy.onnx_export",
+    "FuseOptions": "kdna_deploy.fusion",
+    "Request": "kdna_deploy.fused_source",
+    "open_fused_source": "kdna_deploy.fused_source",
     "OnnxOptions": "kdna_deploy.onnx_export",
     "compare": "kdna_deploy.verification",
     "open_session": "kdna_deploy.runtimes.open",
@@ -34,17 +38,21 @@ _HOME = {
 __all__ = [
     "__version__",
     "Checkpoint",
+    "FuseOptions",
     "Fused",
     "KdnaError",
     "Network",
     "OnnxOptions",
+    "Request",
     "bench",
     "compare",
+    "export_fused",
     "export_onnx",
     "fuse",
     "load_checkpoint",
     "load_fused",
     "load_network",
+    "open_fused_source",
     "open_session",
     "provenance_of",
     "save_fused",
@@ -55,9 +63,10 @@ if TYPE_CHECKING:
     from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
     from kdna_deploy.errors import KdnaError
     from kdna_deploy.fused_file import load_fused, save_fused
-    from kdna_deploy.fusion import Fused, fuse
+    from kdna_deploy.fused_source import Request, open_fused_source
+    from kdna_deploy.fusion import Fused, FuseOptions, fuse
     from kdna_deploy.network import Network, load_network
-    from kdna_deploy.onnx_export import OnnxOptions, export_onnx
+    from kdna_deploy.onnx_export import OnnxOptions, export_fused, export_onnx
     from kdna_deploy.provenance import provenance_of
     from kdna_deploy.runtimes.open import open_session
     from kdna_deploy.verification import compare

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 
@@ -66,7 +67,7 @@ def export_program(module: nn.Module, image_shape: tuple[int, int, int]) -> torc
     """`torch.export` of `module` with a dynamic batch.
 
     Raises:
-        CaptureError: with the first line of what `torch.export` says.
+        CaptureError: with the first sentence of what `torch.export` says.
     """
     dtype = next((p.dtype for p in module.state_dict().values() if p.is_floating_point()), torch.float32)
     example = torch.zeros(_TRACE_BATCH, *image_shape, dtype=dtype)
@@ -75,25 +76,25 @@ def export_program(module: nn.Module, image_shape: tuple[int, int, int]) -> torc
             return torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},))
     except Exception as error:
         raise CaptureError(
-            f"torch.export cannot trace the network for input {tuple(example.shape)}: {_first_line(error)}. "
-            "Check --input-size, and that its forward has no data-dependent control flow."
+            f"torch.export cannot trace the network for input {tuple(example.shape)}: {_first_sentence(error)}. "
+            "Check --input-size, and that its forward has neither data-dependent control flow nor a fixed batch size "
+            "(as len(x) is; x.shape[0] is none)."
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def _first_sentence(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    return re.split(r"[.!?]\s+(?=[A-Z])", lines[0] if lines else type(error).__name__)[0].rstrip(".")
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence torch.export's own warnings and logging: what matters reaches the user through the error."""
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Silence torch's own warnings and logging: what matters reaches the user through the error."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             yield
         finally:
-            logger.setLevel(level)
+            logging.disable(disabled)

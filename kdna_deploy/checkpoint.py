@@ -11,9 +11,10 @@ and TorchScript archives; both are refused.
 from __future__ import annotations
 
 import argparse
+import collections
 import hashlib
-import pickle
-import zipfile
+import math
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,16 @@ _PREFIXES = ("module.", "_orig_mod.")
 _HALVES = (torch.float16, torch.bfloat16)
 
 # Plain data that training scripts put beside the weights; none of these can run code when unpickled.
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
     argparse.Namespace,
-    np.float64(0).__reduce__()[0],  # numpy's scalar constructor, under whichever name this numpy has it
+    collections.defaultdict,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),  # as numpy 2 does
     np.dtype,
-    type(np.dtype("f8")),
-    type(np.dtype("f4")),
+    *{type(np.dtype(code)) for code in "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]},
 ]
 
 
@@ -78,7 +83,10 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
+    try:
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     weights, notes = _weights(content, path, ema)
     return Checkpoint(
         path=path,
@@ -120,14 +128,14 @@ def _unpickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes lead the unpickler anywhere: IndexError, struct.error, …
         raise CheckpointError(_unpickling_message(path, str(error))) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile, AttributeError, UnicodeError) as error:
-        raise CheckpointError(_damage_message(path)) from error
 
 
 def _unpickling_message(path: Path, error: str) -> str:
-    for marker in ("Unsupported global: GLOBAL ", "Unsupported class "):
+    for marker in ("Unsupported global: GLOBAL ", "unsupported GLOBAL ", "Unsupported class "):
         if marker in error:
             name = error.split(marker, 1)[1].split()[0].rstrip(",.")
             return (
@@ -167,16 +175,16 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
         notes.append(f"only averaged weights ({chosen}) are in the checkpoint")
     else:
         chosen = ""
-    tensors = found[chosen] if chosen else content
+    tensors = dict(found[chosen] if chosen else content)
+    tensors.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
     weights = {str(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
-    if not weights or (not chosen and len(weights) != len(content)):
+    if not weights or (not chosen and len(weights) != len(tensors)):
         raise CheckpointError(f"'{path}' holds no state dict; save {{'state_dict': model.state_dict()}}.")
     return _clean(weights, path, notes), notes
 
 
 def _clean(weights: dict[str, Tensor], path: Path, notes: list[str]) -> dict[str, Tensor]:
     """Names without wrapper prefixes, float32 values, and no NaN among them."""
-    weights.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), None):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     # torch.compile of a part of the model leaves the prefix in the middle of a name.
@@ -199,8 +207,8 @@ def _entry(content: Any, key: str, kind: type) -> Any:
 def _accuracy(content: Any) -> float | None:
     for key in ("best_acc1", "best_acc", "acc1"):
         value = content.get(key) if isinstance(content, Mapping) else None
-        if isinstance(value, Tensor) and value.numel() == 1:
-            return round(float(value), 4)
-        if isinstance(value, (int, float, np.floating)):
+        if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1):
+            value = value.item()
+        if isinstance(value, (int, float)) and math.isfinite(value):
             return round(float(value), 4)
     return None

@@ -3,59 +3,127 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
 from kdna_deploy.errors import UsageError
+from kdna_deploy.freezing import AttentionOptions
 from kdna_deploy.fused_file import load_fused
-from kdna_deploy.fusion import fuse
-from kdna_deploy.graph import Graph
+from kdna_deploy.fusion import Fused, FuseOptions, fuse
+from kdna_deploy.graph import Graph, cast_floats
 from kdna_deploy.network import Network, load_network
+from kdna_deploy.passes import Children
+from kdna_deploy.passes.materialise import materialise
 from kdna_deploy.provenance import Provenance, find_source, provenance_of
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a user asked for, beside the file: None where nothing was said.
+
+    Attributes:
+        source: the checkpoint of a ``.pt2``.
+        arch, factory, ema: how to load a checkpoint.
+        size: (h, w) of the images.
+        children: materialised or shared.
+        attention: makes the options for channel attention, given the image shape (c, h, w).
+    """
+
+    source: Path | None = None
+    arch: str | None = None
+    factory: str | None = None
+    ema: bool = False
+    size: tuple[int, int] | None = None
+    children: Children | None = None
+    attention: Callable[[tuple[int, int, int]], AttentionOptions] | None = None
+
+
+@dataclass(frozen=True)
 class FusedSource:
-    """A fused graph, the network as it was trained, and where both come from."""
+    """A fused graph, the network as it was trained, and where both come from.
+
+    `fused` is the report of the fusing where that was done on the way; `notes` say what was done and why.
+    """
 
     graph: Graph
     network: Network
     provenance: Provenance
+    fused: Fused | None = None
+    notes: tuple[str, ...] = ()
+
+
+DEFAULT_SIZE = (224, 224)
+
+
+def fuse_checkpoint(
+    path: Path,
+    request: Request,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> FusedSource:
+    """Load and fuse a checkpoint.
+
+    Raises:
+        InputError, UsageError, ParityError: as `load_network` and `fuse`.
+    """
+    on_step("load")
+    network = load_network(path, request.arch, request.factory, request.ema)
+    return _fuse(network, request, on_step, on_images)
 
 
 def open_fused_source(
     path: Path,
-    source: Path | None,
-    arch: str | None,
-    factory: str | None,
-    ema: bool,
-    size: tuple[int, int] | None,
-    default_size: tuple[int, int],
+    request: Request,
     on_step: Callable[[str], None] = lambda _: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> FusedSource:
     """Open a fused ``.pt2`` with its checkpoint, or fuse a checkpoint on the way.
 
-    `size` (h, w) overrides the image size; without it a ``.pt2`` keeps its own and a checkpoint gets `default_size`.
+    A ``.pt2`` is fused again from its checkpoint when other children or channel attention are asked for than it has:
+    what was multiplied out cannot be taken apart.
 
     Raises:
         ArtifactError: the ``.pt2`` or its checkpoint cannot be found or opened.
         UsageError: the ``.pt2`` holds a user's own model, whose code is never run unasked.
     """
-    on_step("load")
     if path.suffix != ".pt2":
-        network = load_network(path, arch, factory, ema)
-        fused = fuse(network.module, (network.in_channels, *(size or default_size)), on_step)
-        provenance = provenance_of(network, fused.graph.image_shape, fused.channel_attentions)
-        return FusedSource(fused.graph, network, provenance)
+        return fuse_checkpoint(path, request, on_step, on_images)
+    on_step("load")
     opened = load_fused(path)
-    provenance = opened.provenance
-    network = original_network(provenance, path, source, factory)
-    c, h, w = provenance.image_shape
-    graph = Graph(opened.graph.module, (c, *(size or (h, w))))
-    if graph.image_shape != provenance.image_shape:
-        resized = provenance_of(network, graph.image_shape, provenance.channel_attentions)
-        provenance = replace(resized, ema=provenance.ema)
-    return FusedSource(graph, network, provenance)
+    made = opened.provenance
+    network = original_network(made, path, request.source, request.factory)
+    c, h, w = made.image_shape
+    shape = (c, *(request.size or (h, w)))
+    graph = Graph(opened.graph.module, shape)
+    children = made.options.get("children", "materialize")
+    if request.attention or (request.children == "share" and children == "materialize"):
+        again = replace(request, size=shape[1:], children=request.children or children)
+        fused = _fuse(network, again, on_step, on_images)
+        return replace(fused, notes=(f"fused again from {network.checkpoint.path.name}",))
+    if shape != made.image_shape:
+        resized = provenance_of(network, shape, made.channel_attentions)
+        made = replace(resized, options=made.options)
+    if request.children == "materialize" and children == "share":
+        materialise(graph.module)
+        cast_floats(graph.module, torch.float32)
+        made = made.with_options(children="materialize")
+    return FusedSource(graph, network, made)
+
+
+def _fuse(
+    network: Network, request: Request, on_step: Callable[[str], None], on_images: Callable[[int], None]
+) -> FusedSource:
+    shape = (network.in_channels, *(request.size or DEFAULT_SIZE))
+    attention = request.attention(shape) if request.attention else AttentionOptions()
+    options = FuseOptions(request.children or "materialize", attention)
+    fused = fuse(network.module, shape, options, on_step, on_images)
+    provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
+        children=options.children, channel_attention=attention.choice if fused.freezing.gates else "keep"
+    )
+    provenance = replace(provenance, kernels=asdict(fused.ledger.storage))
+    return FusedSource(fused.graph, network, provenance, fused)
 
 
 def original_network(provenance: Provenance, artifact: Path, source: Path | None, factory: str | None) -> Network:

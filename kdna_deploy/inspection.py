@@ -14,8 +14,7 @@ import torch
 
 from kdna_deploy.capture import capture
 from kdna_deploy.cost import Cost, count
-from kdna_deploy.fusion import prescales
-from kdna_deploy.graph import CONVOLUTIONS, calls, constant
+from kdna_deploy.graph import CONVOLUTIONS, calls, constant, prescales
 from kdna_deploy.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.network import Network
 from kdna_deploy.passes import Refusal

@@ -9,13 +9,14 @@ parent. Does not apply before `fold_static_attention`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
-from torch import fx
+from torch import Tensor, fx
 
 from kdna_deploy.graph import BATCH_NORM, CONVOLUTIONS, calls, constant, site
-from kdna_deploy.passes.fold_static_attention import modulated_parts
+from kdna_deploy.passes.fold_static_attention import modulated_parts, weight_base
+from kdna_deploy.weight_expression import leaves
 
 _FLOAT32_BYTES = 4
 
@@ -42,12 +43,30 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """All parents of a network, and the bytes of all its convolution kernels."""
+class KernelStorage:
+    """The convolution kernels at one stage on the way from checkpoint to runtime.
 
-    parents: tuple[Parent, ...]
+    Attributes:
+        stage: where they were counted.
+        kernels: distinct kernels stored.
+        convolutions: that use them.
+        unique_bytes: stored, modulations included.
+        materialised_bytes: if every convolution had a kernel of its own.
+    """
+
+    stage: str
+    kernels: int
+    convolutions: int
     unique_bytes: int
     materialised_bytes: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All parents of a network, and what its kernels take."""
+
+    parents: tuple[Parent, ...]
+    storage: KernelStorage
 
     @property
     def children(self) -> int:
@@ -56,31 +75,48 @@ class Ledger:
 
 def sharing_ledger(module: fx.GraphModule) -> Ledger:
     """The ledger of a graph after `fold_static_attention` and before any later pass."""
-    layers: dict[str, list[fx.Node]] = {}
-    for conv in calls(module, CONVOLUTIONS):
-        layers.setdefault(_base(conv), []).append(conv)
-    layers.pop("", None)
+    layers = _by_kernel(module)
     parents = [_parent(name, convs) for name, convs in layers.items() if len(convs) > 1]
-    sizes = {name: _FLOAT32_BYTES * _kernel(convs[0]).numel() for name, convs in layers.items()}
-    return Ledger(
-        tuple(parents),
-        unique_bytes=sum(sizes.values()),
-        materialised_bytes=sum(sizes[name] * len(convs) for name, convs in layers.items()),
+    storage = graph_storage(module, "checkpoint")
+    # A checkpoint holds α, not M: its kernels alone are counted.
+    kernels = sum(_FLOAT32_BYTES * _kernel(convs[0]).numel() for convs in layers.values())
+    return Ledger(tuple(parents), replace(storage, unique_bytes=kernels))
+
+
+def graph_storage(module: fx.GraphModule, stage: str) -> KernelStorage:
+    """Count the kernels of a graph at any point between the passes."""
+    layers = _by_kernel(module)
+    kernels = {name: _kernel(convs[0]).numel() for name, convs in layers.items()}
+    parts = {
+        str(leaf.target): constant(leaf).numel()
+        for convs in layers.values()
+        for conv in convs
+        for leaf in leaves(cast(fx.Node, conv.args[1]))
+        if leaf.op == "get_attr"
+    }
+    return KernelStorage(
+        stage,
+        kernels=len(kernels),
+        convolutions=sum(map(len, layers.values())),
+        unique_bytes=_FLOAT32_BYTES * sum(parts.values()),
+        materialised_bytes=_FLOAT32_BYTES * sum(size * len(layers[name]) for name, size in kernels.items()),
     )
 
 
-def _base(conv: fx.Node) -> str:
-    weight = conv.args[1]
-    assert isinstance(weight, fx.Node)
-    parts = modulated_parts(weight)
-    node = parts[0] if parts else weight
-    return str(node.target) if node.op == "get_attr" else ""
+def _by_kernel(module: fx.GraphModule) -> dict[str, list[fx.Node]]:
+    """Name of the base kernel → the convolutions that use it; dynamic kernels are left out."""
+    layers: dict[str, list[fx.Node]] = {}
+    for conv in calls(module, CONVOLUTIONS):
+        base = weight_base(conv)
+        if base is not None:
+            layers.setdefault(str(base.target), []).append(conv)
+    return layers
 
 
-def _kernel(conv: fx.Node):  # type: ignore[no-untyped-def]
-    weight = cast(fx.Node, conv.args[1])
-    parts = modulated_parts(weight)
-    return constant(parts[0] if parts else weight)
+def _kernel(conv: fx.Node) -> Tensor:
+    base = weight_base(conv)
+    assert base is not None
+    return constant(base)
 
 
 def _parent(name: str, convs: list[fx.Node]) -> Parent:

@@ -73,8 +73,10 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
         raise ArchitectureError(f"'{checkpoint.path}' does not fit {name}: {mismatch}.")
     # Only the counters of BatchNorm, unused in evaluation, may be missing here.
     counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
-    module.load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=True)
-    return module.float().eval().requires_grad_(False)
+    # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
+    ghost = any(tensor.is_meta for tensor in module.state_dict().values())
+    module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
+    return module.eval().requires_grad_(False)
 
 
 def _call_factory(reference: str) -> nn.Module:
@@ -85,7 +87,7 @@ def _call_factory(reference: str) -> nn.Module:
         sys.path.insert(0, "")  # a user's model lies in the current folder more often than not
     try:
         factory = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # no such name, or the user's module fails while it is imported
         raise InputError(f"--model {reference} cannot be imported: {error}.") from error
     try:
         module = factory()

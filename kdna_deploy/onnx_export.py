@@ -15,22 +15,30 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from torch import nn
+import torch
+from torch import Tensor
 
 from kdna_deploy.errors import ExportError, ParityError
-from kdna_deploy.files import atomic_output
+from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.fused_source import FusedSource
 from kdna_deploy.fusion import random_images
-from kdna_deploy.graph import Graph
-from kdna_deploy.onnx.convert import DEFAULT_OPSET, to_onnx
+from kdna_deploy.graph import Graph, cast_floats
+from kdna_deploy.ledger import KernelStorage, graph_storage
+from kdna_deploy.onnx.convert import DEFAULT_OPSET, check_opset, to_onnx
+from kdna_deploy.onnx.cost import file_bytes
+from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.onnx.simplify import simplify
+from kdna_deploy.passes.rebase import rebase
 from kdna_deploy.provenance import KEY, Provenance
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.torch_session import TorchSession
 from kdna_deploy.verification import FLOAT32, Agreement, Tolerance, compare
 
 VERIFIED_BATCHES = (1, 2, 5)
 # The serialised form of a protocol buffer ends at 2 GB; weights beyond it go into a file beside the model.
 _ONE_FILE_BYTES = 2 * 1024**3 - 64 * 1024
+_EXTERNAL_BYTES = 1024  # smaller tensors stay in the model
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,11 @@ class OnnxOptions:
         simplify: run onnxsim.
         external_data: keep the weights in a file of their own.
         tolerance: of the verification.
+        on_the_fly: have the runtime multiply shared children at every inference instead of once at its start.
+        max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
+
+    Raises:
+        UsageError: an opset that cannot be written.
     """
 
     opset: int = DEFAULT_OPSET
@@ -50,6 +63,11 @@ class OnnxOptions:
     simplify: bool = True
     external_data: bool = False
     tolerance: Tolerance = FLOAT32
+    on_the_fly: bool = False
+    max_bloat: float | None = None
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,9 @@ class OnnxExport:
         bytes: its size, external data included.
         opset, ir_version: as written.
         nodes: operator → count.
-        agreements: with the original network, one a batch size.
+        reference: what it was verified against.
+        agreements: with the reference, one a batch size.
+        storage: the sharing ledger from the checkpoint to the graph that ONNX Runtime executes.
         notes: what a user should know, a sentence each.
     """
 
@@ -70,88 +90,148 @@ class OnnxExport:
     opset: int
     ir_version: int
     nodes: Mapping[str, int]
+    reference: str
     agreements: tuple[Agreement, ...]
+    storage: tuple[KernelStorage, ...]
     notes: tuple[str, ...] = ()
 
 
 def export_onnx(
     graph: Graph,
-    original: nn.Module,
+    original: Callable[[Tensor], Tensor],
     provenance: Provenance,
     output: Path,
     options: OnnxOptions | None = None,
     inputs: tuple[Path, ...] = (),
     on_step: Callable[[str], None] = lambda _: None,
+    reference: str = "original network",
 ) -> OnnxExport:
     """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
 
+    `original` is what the file must agree with, and `reference` its name: the network as it was trained, or, where
+    channel attention was frozen or dropped and so the function changed, the frozen graph.
+
     Raises:
         ParityError: ONNX Runtime computes something else than the module `original`. Nothing is written.
-        ExportError: ONNX cannot express the graph, or the result is invalid.
+        ExportError: ONNX cannot express the graph, the result is invalid, or larger than `max_bloat` allows.
     """
     options = options or OnnxOptions()
+    check_output(output, inputs)
     on_step("translate to ONNX")
     model = ir.to_proto(to_onnx(graph, options.opset, options.batch))
     notes = []
     if options.simplify:
         on_step("simplify")
-        simplified = simplify(model)
+        simplified = simplify(model, shared=provenance.options.get("children") == "share")
         model, note = simplified.model, simplified.note
         notes.append(note)
     _add_metadata(model, provenance, options)
     with atomic_output(output, inputs) as temporary:
         on_step("write")
-        _save(model, temporary, output, options.external_data)
-        on_step("verify against the original network")
-        agreements = _verify(temporary, graph, original, options)
+        _save(model, temporary, options.external_data)
+        _check_bloat(temporary, provenance, options)
+        on_step(f"verify against the {reference}")
+        agreements = _verify(temporary, graph, TorchSession(original, reference), options)
+        on_step("read the sharing ledger")
+        storage = _ledger(temporary, graph, model, provenance)
     return OnnxExport(
         path=output,
-        bytes=sum(file.stat().st_size for file in (output, _data_file(output)) if file.exists()),
+        bytes=file_bytes(output),
         opset=options.opset,
         ir_version=model.ir_version,
         nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
+        reference=reference,
         agreements=agreements,
+        storage=storage,
         notes=tuple(notes),
     )
 
 
 def _add_metadata(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions) -> None:
     made = provenance.with_options(opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify)
+    if options.on_the_fly:
+        made = made.with_options(children="on-the-fly", session={"disabled_optimizers": ["ConstantFolding"]})
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, made.to_json()
     model.producer_name, model.producer_version = "kdna-deploy", made.versions.get("kdna-deploy", "")
     model.graph.name = provenance.name
 
 
-def _save(model: onnx.ModelProto, temporary: Path, output: Path, external: bool) -> None:
+def _save(model: onnx.ModelProto, path: Path, external: bool) -> None:
     if external or model.ByteSize() > _ONE_FILE_BYTES:
-        # The weights' file name is written into the model, so it carries its final name from the start.
-        onnx.save_model(
-            model, temporary, save_as_external_data=True, location=_data_file(output).name, size_threshold=1024
-        )
+        weights = path.with_name(path.name + ".data")
+        onnx.save_model(model, path, save_as_external_data=True, location=weights.name, size_threshold=_EXTERNAL_BYTES)
+        if weights.exists():
+            weights.chmod(path.stat().st_mode)  # onnx makes it readable for its owner alone
     else:
-        onnx.save_model(model, temporary)
+        onnx.save_model(model, path)
     try:
-        onnx.checker.check_model(temporary, full_check=True)
+        onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"The ONNX model is invalid: {str(error).splitlines()[0]}; please report this.") from error
 
 
-def _verify(path: Path, graph: Graph, original: nn.Module, options: OnnxOptions) -> tuple[Agreement, ...]:
+def _verify(path: Path, graph: Graph, reference: Session, options: OnnxOptions) -> tuple[Agreement, ...]:
     sizes = (options.batch,) if options.batch else VERIFIED_BATCHES
     batches = [random_images(size, graph.image_shape, seed=size).numpy() for size in sizes]
-    reference = TorchSession(original, "original network")
     agreements = compare(OrtSession(path), reference, batches, options.tolerance)
     failed = [a for a in agreements if not a.passed]
     if failed:
         worst = max(failed, key=lambda a: a.max_difference / a.allowed if a.allowed else float("inf"))
         raise ParityError(
-            f"The ONNX file departs from the original network by {worst.max_difference:.2e} at batch {worst.batch}, "
+            f"The ONNX file departs from the {reference.name} by {worst.max_difference:.2e} at batch {worst.batch}, "
             f"more than the {worst.allowed:.2e} allowed; nothing was written. "
             "Fuse again with the --input-size to export for."
         )
     return agreements
 
 
-def _data_file(path: Path) -> Path:
-    return path.with_name(path.name + ".data")
+def _rebased(graph: Graph) -> Graph:
+    """A copy of `graph` in which one layer of each shared parent needs no product at run time."""
+    copy = graph.clone()
+    cast_floats(copy.module, torch.float64)
+    rebase(copy.module)
+    cast_floats(copy.module, torch.float32)
+    return copy
+
+
+def _check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:
+    unique = 4 * provenance.parameters
+    size = file_bytes(path)
+    if options.max_bloat is not None and size > options.max_bloat * unique:
+        raise ExportError(
+            f"The file takes {size / 1e6:.2f} MB, {size / unique:.2f} times the trained parameters "
+            f"({unique / 1e6:.2f} MB) and more than --max-bloat {options.max_bloat:g} allows; "
+            "--children share stores each parent once."
+        )
+
+
+def _ledger(path: Path, graph: Graph, model: onnx.ModelProto, provenance: Provenance) -> tuple[KernelStorage, ...]:
+    checkpoint = [KernelStorage(**provenance.kernels)] if provenance.kernels else []
+    return (
+        *checkpoint,
+        graph_storage(graph.module, "fused graph"),
+        onnx_storage(model, "ONNX file"),
+        onnx_storage(optimised_model(path), "ONNX Runtime, optimised"),
+    )
+
+
+def export_fused(
+    opened: FusedSource,
+    output: Path,
+    options: OnnxOptions,
+    inputs: tuple[Path, ...] = (),
+    on_step: Callable[[str], None] = lambda _: None,
+) -> OnnxExport:
+    """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
+    checkpoint = opened.network.checkpoint.path
+    provenance = opened.provenance.beside(output, checkpoint)
+    choice = provenance.options.get("channel_attention", "keep")
+    if choice == "keep":
+        original: Callable[[Tensor], Tensor] = opened.network.module
+        reference = "original network"
+    else:
+        done = {"freeze": "frozen", "drop": "dropped"}[choice]
+        original, reference = opened.graph, f"fused graph with channel attention {done}"
+    graph = _rebased(opened.graph) if options.on_the_fly else opened.graph
+    return export_onnx(graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference)

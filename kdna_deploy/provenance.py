@@ -39,6 +39,7 @@ class Provenance:
         options: what the artifact was made with.
         versions: of the packages that made it.
         source_path: where the checkpoint lay, relative to the artifact's folder; empty when not known.
+        kernels: `KernelStorage` of the checkpoint, as a dictionary; empty where the network was not fused.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Provenance:
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     source_path: str = ""
+    kernels: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -124,7 +126,7 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
     state = "has changed since" if found else f"is not beside '{artifact}'"
     raise ArtifactError(
         f"'{provenance.source}', from which '{artifact}' was made, {state}; "
-        "name the checkpoint with --source: exports are verified against the original network."
+        "name the checkpoint with --source (export) or --against (verify)."
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdna_deploy.fused_source import original_network
 from kdna_deploy.fusion import random_images
-from kdna_deploy.image_data import load_batches
+from kdna_deploy.image_data import ImageSource
 from kdna_deploy.onnx_export import VERIFIED_BATCHES
 from kdna_deploy.runtimes.open import open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
@@ -41,6 +41,7 @@ def verify_files(
     arch: str | None = None,
     ema: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
+    on_unreadable: Callable[[Path], None] = lambda _: None,
 ) -> FileVerification:
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
@@ -54,7 +55,9 @@ def verify_files(
     on_step("open the reference")
     reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
     shape = _image_shape(session, reference, size)
-    batches = load_batches(inputs, shape, session.batch) if inputs else _random_batches(shape, session.batch)
+    batches = (
+        _from_disk(inputs, shape, session.batch, on_unreadable) if inputs else _random_batches(shape, session.batch)
+    )
     on_step("compare")
     return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance))
 
@@ -67,6 +70,12 @@ def _source_session(candidate: Path, factory: str | None) -> Session:
 def _image_shape(session: Session, reference: Session, size: tuple[int, int] | None) -> tuple[int, int, int]:
     c, h, w = session.image_shape or reference.image_shape or _DEFAULT_SHAPE
     return (c, *(size or (h, w)))
+
+
+def _from_disk(
+    path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Path], None]
+) -> Iterator[Images]:
+    return ImageSource(path, shape, on_unreadable=on_unreadable).batches(batch)
 
 
 def _random_batches(shape: tuple[int, int, int], batch: int | None) -> list[Images]:

@@ -1,24 +1,26 @@
 """What a convolution weight is made of, found by evaluating it rather than by its syntax.
 
-A weight that depends on constants alone is a *weight expression*. With `base` its largest leaf,
+A weight that depends on constants alone is a *weight expression*. With `base` a leaf of the kernel's size,
 
     expr(base) == base * M   with   M = expr(1)   constant along the input-channel axis
 
 makes it a modulation M [c', 1, k, k] of a parent kernel; otherwise it is a plain constant. Everything is evaluated
-in float64. A leaf may be seen through views (``bank[2]``, ``w.unsqueeze(0)``): the view then is the base.
+in float64. A leaf may be seen through views (``bank[2]``, ``w.unsqueeze(0)``): the view then is the base. An
+expression of views alone is the base itself, unmodulated.
 
 Does not apply: a weight that depends on the network's input (a dynamic kernel).
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 
-from kdna_deploy.graph import ATEN, FLOATS, constant
+from kdna_deploy.graph import ATEN, FLOATS, ancestors, constant
 
 # Relative rounding of a handful of float64 products; a structural difference is many orders larger.
 _EQUAL = 1e-12
@@ -34,15 +36,21 @@ _VIEWS = frozenset(
         ATEN.reshape.default,
         ATEN.select.int,
         ATEN.slice.Tensor,
+        ATEN.split.Tensor,
+        ATEN.split_with_sizes.default,
         ATEN.squeeze.default,
         ATEN.squeeze.dim,
         ATEN.squeeze.dims,
         ATEN.transpose.int,
+        ATEN.unbind.int,
         ATEN.unsqueeze.default,
         ATEN.view.default,
         ATEN._unsafe_view.default,
+        operator.getitem,
     }
 )
+# The views that take one of several, and which operand says which.
+_INDICES = {ATEN.select.int: 2, operator.getitem: 1}
 
 
 @dataclass(frozen=True)
@@ -52,55 +60,56 @@ class Modulation:
     Attributes:
         parent: name of the constant that is modulated.
         base: its value W [c', c, *k], float64.
-        modulation: M [c', 1, *k], float64.
+        modulation: M [c', 1, *k], float64; None where the kernel is used as it stands.
     """
 
     parent: str
     base: Tensor
-    modulation: Tensor
+    modulation: Tensor | None
 
 
 def leaves(node: fx.Node) -> list[fx.Node]:
     """The nodes without operands that `node` depends on."""
-    return [n for n in _ancestors(node) if not n.all_input_nodes]
+    return [n for n in ancestors(node) if not n.all_input_nodes]
 
 
 def analyse(node: fx.Node) -> Modulation | Tensor:
     """Decompose the constant `node`, a convolution weight [c', c, *k], into `Modulation` or its plain value."""
-    order = _ancestors(node)
+    order = ancestors(node)
     value = _evaluate(order, {})[node]
-    base_node = _base(order, value.shape)
-    if base_node is None:
-        return value
-    base = _evaluate(_ancestors(base_node), {})[base_node]
-    with_ones = _evaluate(order, {base_node: torch.ones_like(base)})[node]
-    base = base.reshape(value.shape)
-    modulation = with_ones[:, :1]
-    if not torch.isfinite(with_ones).all() or not _equal(with_ones, modulation.expand_as(with_ones)):
-        return value
-    if not _equal(value, base * modulation):
-        return value
-    return Modulation(_name(base_node), base, modulation.clone())
+    for base_node in _bases(order, value.shape):
+        if base_node is node:
+            return Modulation(_name(node), value, None)
+        base = _evaluate(ancestors(base_node), {})[base_node]
+        with_ones = _evaluate(order, {base_node: torch.ones_like(base)})[node]
+        base = base.reshape(value.shape)
+        modulation = with_ones[:, :1]
+        if not torch.isfinite(with_ones).all() or not _equal(with_ones, modulation.expand_as(with_ones)):
+            continue
+        if _equal(value, base * modulation):
+            return Modulation(_name(base_node), base, modulation.clone())
+    return value
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return bool(((a - b).abs() <= _EQUAL * b.abs().max()).all())
 
 
-def _base(order: list[fx.Node], shape: torch.Size) -> fx.Node | None:
-    """The node that stands for the whole kernel: the largest leaf, through views down to the weight's size."""
+def _bases(order: list[fx.Node], shape: torch.Size) -> list[fx.Node]:
+    """The nodes that may stand for the whole kernel: leaves, seen through views, of the weight's size.
+
+    Several do where an attention is as large as its depthwise kernel: the first operand first, as one writes W * M.
+    """
     origin = {}
     for node in order:
         if node.op == "get_attr":
             origin[node] = node
         elif node.target in _VIEWS and len(node.all_input_nodes) == 1 and node.all_input_nodes[0] in origin:
             origin[node] = origin[node.all_input_nodes[0]]
-    if not origin:
-        return None
-    largest = max(origin.values(), key=lambda leaf: constant(leaf).numel())
     values = _evaluate([n for n in order if n in origin], {})
-    fitting = [n for n, leaf in origin.items() if leaf is largest and values[n].numel() == shape.numel()]
-    return fitting[-1] if fitting else None
+    sizes = {n: value.numel() for n, value in values.items() if isinstance(value, Tensor)}
+    last = {leaf: n for n, leaf in origin.items() if sizes.get(n) == shape.numel()}
+    return list(last.values())[::-1]
 
 
 def _name(base: fx.Node) -> str:
@@ -108,26 +117,10 @@ def _name(base: fx.Node) -> str:
     path = []
     node = base
     while node.op != "get_attr":
-        if node.target is ATEN.select.int:
-            path.append(str(node.args[2]))
+        if node.target in _INDICES:
+            path.append(str(node.args[_INDICES[node.target]]))
         node = node.all_input_nodes[0]
     return "_".join([cast(str, node.target), *reversed(path)])
-
-
-def _ancestors(node: fx.Node) -> list[fx.Node]:
-    """`node` and all it depends on, operands first."""
-    order: dict[fx.Node, None] = {}
-    stack = [(node, False)]
-    while stack:
-        current, expanded = stack.pop()
-        if current in order:
-            continue
-        if expanded:
-            order[current] = None
-            continue
-        stack.append((current, True))
-        stack.extend((source, False) for source in current.all_input_nodes)
-    return list(order)
 
 
 def _evaluate(order: list[fx.Node], given: dict[fx.Node, Tensor]) -> dict[fx.Node, Any]:
@@ -147,7 +140,7 @@ def _evaluate(order: list[fx.Node], given: dict[fx.Node, Tensor]) -> dict[fx.Nod
 
 def evaluate(node: fx.Node) -> Any:
     """Float64 value of a constant node."""
-    return _evaluate(_ancestors(node), {})[node]
+    return _evaluate(ancestors(node), {})[node]
 
 
 def _widen(value: Any) -> Any:

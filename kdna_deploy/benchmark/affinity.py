@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import psutil
 
+from kdna_deploy.errors import UsageError
+
 _LOOK_SECONDS = 0.2
 
 
@@ -18,12 +20,17 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
     """Pin this process to `threads` cores for the block; yields their numbers, none where pinning is not possible.
 
     Threads that the block starts inherit the pinning, so sessions must be opened inside it.
+
+    Raises:
+        UsageError: there are fewer cores than `threads`.
     """
     process = psutil.Process()
     if not hasattr(process, "cpu_affinity"):
         yield ()
         return
     allowed = process.cpu_affinity()
+    if threads > len(allowed):
+        raise UsageError(f"This process may use {len(allowed)} cores; --cpu-threads {threads} asks for more.")
     load = psutil.cpu_percent(interval=_LOOK_SECONDS, percpu=True)
     idlest = sorted(allowed, key=lambda core: load[core] if core < len(load) else 0.0)[:threads]
     process.cpu_affinity(idlest)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from kdna_deploy.benchmark.latency import LatencySettings, measure_latency
 from kdna_deploy.benchmark.plain_backbone import export_plain_backbone
 from kdna_deploy.benchmark.statistics import Ratio, Samples, Summary, paired_ratio, summarise
 from kdna_deploy.errors import ArtifactError, UsageError
-from kdna_deploy.onnx.cost import count_onnx
+from kdna_deploy.onnx.cost import count_onnx, file_bytes
 from kdna_deploy.provenance import KEY, Provenance, from_json
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Images
@@ -118,6 +119,7 @@ def _candidates(
         fixed = _candidate(options.baseline, options, None)
         found[fixed.name] = fixed
     for path in models:
+        candidate = _candidate(path, options, None)
         baseline = next(iter(found)) if options.baseline is not None else None
         if baseline is None:
             provenance = _provenance(path)
@@ -131,9 +133,16 @@ def _candidates(
             plain = export_plain_backbone(provenance, target)
             baseline = _unique(f"{plain.name} {_size(provenance)}", plain.path, found)
             found.setdefault(baseline, _candidate(plain.path, options, None, baseline))
-        name = path.name if path.name not in found else str(path)
-        found[name] = _candidate(path, options, baseline, name)
+        name = next(n for n in _names(path) if n not in found)
+        found[name] = replace(candidate, name=name, baseline=baseline)
     return list(found.values())
+
+
+def _names(path: Path) -> Iterator[str]:
+    """Names to choose from when the same file, or another of the same name, is measured too."""
+    yield path.name
+    yield str(path)
+    yield from (f"{path} #{number}" for number in itertools.count(2))
 
 
 def _size(provenance: Provenance) -> str:
@@ -176,7 +185,7 @@ def _rows(candidates: list[_Candidate], samples: list[Samples]) -> tuple[Row, ..
             name=c.name,
             parameters=c.parameters,
             macs=c.macs,
-            file_bytes=c.path.stat().st_size,
+            file_bytes=file_bytes(c.path),
             latency=summarise(by_name[c.name]),
             baseline=c.baseline,
             ratio=paired_ratio(by_name[c.name], by_name[c.baseline]) if c.baseline else None,

@@ -52,8 +52,9 @@ def paired_ratio(candidate: Samples, baseline: Samples, seed: int = 0) -> Ratio:
     """
     if len(candidate) != len(baseline):
         raise ValueError("paired samples must have the same length")
-    rounds = np.random.default_rng(seed).integers(0, len(candidate), (_RESAMPLES, len(candidate)))
-    ratios = np.median(candidate[rounds], axis=1) / np.median(baseline[rounds], axis=1)
+    random = np.random.default_rng(seed)
+    resampled = (random.integers(0, len(candidate), len(candidate)) for _ in range(_RESAMPLES))
+    ratios = [np.median(candidate[rounds]) / np.median(baseline[rounds]) for rounds in resampled]
     low, high = np.percentile(ratios, [2.5, 97.5])
     return Ratio(float(np.median(candidate) / np.median(baseline)), float(low), float(high))
 

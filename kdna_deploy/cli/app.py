@@ -5,6 +5,7 @@ Commands import the library inside their functions, so that ``--help`` answers w
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -52,9 +53,17 @@ def root(
     pass
 
 
+def _accept_any_terminal() -> None:
+    """Where × or Δ cannot be encoded, a question mark is printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run the command line; every error leaves one sentence and its exit code. ``KDNA_DEBUG=1`` shows tracebacks."""
     debug = os.environ.get("KDNA_DEBUG") == "1"
+    _accept_any_terminal()
     if not debug:
         warnings.filterwarnings("ignore")
         logging.disable(logging.WARNING)

@@ -11,6 +11,7 @@ import typer
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options import Json, newest
 from kdna_deploy.errors import UsageError
+from kdna_deploy.files import atomic_output, check_output
 
 
 def bench(
@@ -31,13 +32,14 @@ def bench(
     sink = Sink(json)
     if save is not None and save.suffix != ".json":
         raise UsageError(f"--save writes JSON; name a file that ends in .json instead of '{save}'.")
+    if save is not None:
+        check_output(save, tuple(models or ()))
     if not models:
         models = [newest("*.onnx", "kdna-deploy export --onnx")]
         sink.say(f"using {models[0]}, the newest ONNX file here")
     from kdna_deploy.benchmark.latency import LatencySettings
     from kdna_deploy.benchmark.run import BenchOptions
     from kdna_deploy.benchmark.run import bench as run_bench
-    from kdna_deploy.files import atomic_output
     from kdna_deploy.reports import data, tables
 
     options = BenchOptions(cpu_threads, batch_size, baseline, LatencySettings(iterations, min_time))
@@ -47,7 +49,7 @@ def bench(
         sink.warn(note)
     if save is not None:
         with atomic_output(save, tuple(models)) as temporary:
-            temporary.write_text(json_format.dumps(data.bench_data(result), indent=1, ensure_ascii=False))
+            temporary.write_text(json_format.dumps(data.bench_data(result), indent=1))
     sink.result(lambda: tables.bench_report(result), lambda: data.bench_data(result))
     if save is not None:
         sink.say(f"saved {save}")

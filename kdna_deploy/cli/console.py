@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 # Tables are made for 100 columns; a pipe or a log file has no width of its own.
 _PLAIN_WIDTH = 100
+_NAMED = 5
 
 
 class Sink:
@@ -28,7 +30,7 @@ class Sink:
     def result(self, table: Callable[[], RenderableType], data: Callable[[], dict[str, Any]]) -> None:
         """Print the result of the command."""
         if self._as_json:
-            print(json.dumps(data(), indent=2, ensure_ascii=False))
+            print(json.dumps(data(), indent=2))  # in ASCII: it must survive every terminal and pipe
         else:
             self._out.print(table())
 
@@ -39,17 +41,41 @@ class Sink:
     def warn(self, text: str) -> None:
         self._err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
+    def warn_unreadable(self, paths: list[Path]) -> None:
+        """Count and name image files that were skipped, if any."""
+        if not paths:
+            return
+        names = ", ".join(path.name for path in paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")
+        what = "file is no readable image and was" if len(paths) == 1 else "files are no readable images and were"
+        self.warn(f"{len(paths)} {what} skipped: {names}")
+
     def fail(self, text: str) -> None:
         self._err.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
 
     @contextmanager
-    def steps(self) -> Iterator[Callable[[str], None]]:
-        """Show which step of a longer job runs; on a terminal with a spinner, elsewhere not at all."""
+    def steps(self) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
+        """Show which step of a longer job runs and how many images it has done; nothing where there is no terminal.
+
+        Yields a function for the step's name and one for the number of images that were just done.
+        """
         if not self._err.is_terminal:
-            yield lambda _: None
+            yield (lambda _: None), (lambda _: None)
             return
         with self._err.status("start") as status:
-            yield lambda text: status.update(f"{escape(text)} …")
+            images = 0
+            label = "start"
+
+            def step(text: str) -> None:
+                nonlocal images, label
+                images, label = 0, escape(text)
+                status.update(f"{label} …")
+
+            def count(done: int) -> None:
+                nonlocal images
+                images += done
+                status.update(f"{label} … {images} images")
+
+            yield step, count
 
     @contextmanager
     def progress(self) -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:

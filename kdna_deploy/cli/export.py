@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.deployment import (
+    Attention,
+    Calibration,
+    CalibrationChoice,
+    ChannelAttentionOption,
+    Color,
+    ColorOption,
+    Crop,
+    ExportChildren,
+    FreezeBelow,
+    Mean,
+    Resize,
+    Std,
+    YesDrop,
+    attention_request,
+    children_in_graph,
+)
 from kdna_deploy.cli.options import (
-    DEFAULT_SIZE,
     Arch,
     Ema,
     Json,
@@ -21,16 +37,15 @@ from kdna_deploy.cli.options import (
     parse_size,
     stem,
 )
-
-if TYPE_CHECKING:
-    from kdna_deploy.fused_source import FusedSource
+from kdna_deploy.errors import UsageError
+from kdna_deploy.files import check_output
 
 
 def export(
     model_file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[MODEL]", help="Fused graph or checkpoint; the newest *.fused.pt2 here.", show_default=False
+            metavar="MODEL", help="Fused graph or checkpoint; the newest *.fused.pt2 here.", show_default=False
         ),
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file (what is done by default).")] = False,
@@ -45,6 +60,27 @@ def export(
     input_size: OptionalInputSize = None,
     batch: Annotated[str, typer.Option("--batch", metavar="dynamic|N", help="Batch size of the file.")] = "dynamic",
     opset: Annotated[int, typer.Option("--opset", help="ONNX operator set, 18 to 23.")] = 18,
+    children: Annotated[
+        ExportChildren | None,
+        typer.Option(
+            help="A kernel for each child; each parent once, multiplied at session start; or at every inference. "
+            "As it was fused by default.",
+            show_default=False,
+        ),
+    ] = None,
+    max_bloat: Annotated[
+        float | None,
+        typer.Option("--max-bloat", metavar="R", help="Fail if the file exceeds R × the trained parameters' bytes."),
+    ] = None,
+    channel_attention: ChannelAttentionOption = Attention.keep,
+    yes_drop: YesDrop = False,
+    freeze_below: FreezeBelow = None,
+    calibration: Calibration = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    color: ColorOption = Color.rgb,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim.")] = True,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
@@ -58,20 +94,22 @@ def export(
     if model_file is None:
         model_file = newest("*.fused.pt2", "kdna-deploy fuse CKPT")
         sink.say(f"using {model_file}, the newest fused graph here")
-    from kdna_deploy.fused_source import open_fused_source
-    from kdna_deploy.onnx_export import OnnxOptions, export_onnx
-    from kdna_deploy.reports import data, tables
-
+    if model_file.suffix == ".onnx":
+        raise UsageError(f"'{model_file}' is an ONNX file already; give the fused graph or the checkpoint.")
     target = output or Path(stem(model_file) + ".onnx")
-    options = OnnxOptions(opset=opset, batch=fixed_batch, simplify=simplify, external_data=external_data)
-    with sink.steps() as step:
-        opened: FusedSource = open_fused_source(
-            model_file, source, arch, model, ema, size, parse_size(DEFAULT_SIZE), step
-        )
-        checkpoint = opened.network.checkpoint.path
-        inputs = (model_file, checkpoint)
-        provenance = opened.provenance.beside(target, checkpoint)
-        result = export_onnx(opened.graph, opened.network.module, provenance, target, options, inputs, step)
-    for note in opened.network.checkpoint.notes:
+    check_output(target, (model_file,))
+    images = CalibrationChoice(calibration, mean, std, resize, crop, color)
+    with attention_request(sink, channel_attention, yes_drop, freeze_below, images) as attention:
+        from kdna_deploy.fused_source import Request, open_fused_source
+        from kdna_deploy.onnx_export import OnnxOptions, export_fused
+        from kdna_deploy.reports import data, tables
+
+        on_the_fly = children is ExportChildren.on_the_fly
+        options = OnnxOptions(opset, fixed_batch, simplify, external_data, on_the_fly=on_the_fly, max_bloat=max_bloat)
+        request = Request(source, arch, model, ema, size, children_in_graph(children), attention)
+        with sink.steps() as (step, count):
+            opened = open_fused_source(model_file, request, step, count)
+            result = export_fused(opened, target, options, (model_file,), step)
+    for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
-    sink.result(lambda: tables.onnx_report(result), lambda: data.onnx_data(result))
+    sink.result(lambda: tables.onnx_report(result, opened.fused), lambda: data.onnx_data(result, opened.fused))

@@ -8,6 +8,22 @@ from typing import Annotated
 import typer
 
 from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.deployment import (
+    Attention,
+    Calibration,
+    CalibrationChoice,
+    ChannelAttentionOption,
+    Children,
+    Color,
+    ColorOption,
+    Crop,
+    FreezeBelow,
+    Mean,
+    Resize,
+    Std,
+    YesDrop,
+    attention_request,
+)
 from kdna_deploy.cli.options import DEFAULT_SIZE, Arch, Ema, InputSize, Json, Model, Output, parse_size, stem
 
 
@@ -18,27 +34,40 @@ def fuse(
     model: Model = None,
     ema: Ema = False,
     input_size: InputSize = DEFAULT_SIZE,
+    children: Annotated[
+        Children, typer.Option(help="Give each child a kernel of its own, or store the parent once.")
+    ] = Children.materialize,
+    channel_attention: ChannelAttentionOption = Attention.keep,
+    yes_drop: YesDrop = False,
+    freeze_below: FreezeBelow = None,
+    calibration: Calibration = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    color: ColorOption = Color.rgb,
     json: Json = False,
 ) -> None:
-    """Fold static attention and BatchNorm, materialise the children, write a .fused.pt2."""
+    """Fold static attention and BatchNorm, materialise or share the children, write a .fused.pt2."""
     sink = Sink(json)
     size = parse_size(input_size)
-    from kdna_deploy.fused_file import SUFFIX, save_fused
-    from kdna_deploy.fusion import fuse as run_fuse
-    from kdna_deploy.network import load_network
-    from kdna_deploy.provenance import provenance_of
-    from kdna_deploy.reports import data, tables
+    images = CalibrationChoice(calibration, mean, std, resize, crop, color)
+    with attention_request(sink, channel_attention, yes_drop, freeze_below, images) as attention:
+        from kdna_deploy.files import check_output
+        from kdna_deploy.fused_file import SUFFIX, save_fused
+        from kdna_deploy.fused_source import Request, fuse_checkpoint
+        from kdna_deploy.reports import data, tables
 
-    target = output or Path(stem(ckpt) + SUFFIX)
-    with sink.steps() as step:
-        step("load")
-        network = load_network(ckpt, arch, model, ema)
-        fused = run_fuse(network.module, (network.in_channels, *size), step)
-        step("write")
-        provenance = provenance_of(network, fused.graph.image_shape, fused.channel_attentions)
-        provenance = provenance.beside(target, ckpt)
-        save_fused(fused.graph, provenance, target, inputs=(ckpt,))
-    for note in network.checkpoint.notes:
+        target = output or Path(stem(ckpt) + SUFFIX)
+        check_output(target, (ckpt,))
+        request = Request(None, arch, model, ema, size, children.value, attention)
+        with sink.steps() as (step, count):
+            done = fuse_checkpoint(ckpt, request, step, count)
+            step("write")
+            save_fused(done.graph, done.provenance.beside(target, ckpt), target, inputs=(ckpt,))
+    fused = done.fused
+    assert fused is not None
+    for note in done.network.checkpoint.notes:
         sink.say(f"note: {note}")
     written = f"{target} ({target.stat().st_size / 1e6:.2f} MB)"
     sink.result(lambda: tables.fused_report(fused, written), lambda: data.fused_data(fused, str(target)))

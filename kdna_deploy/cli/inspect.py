@@ -26,7 +26,7 @@ def inspect(
     from kdna_deploy.network import load_network
     from kdna_deploy.reports import data, tables
 
-    with sink.steps() as step:
+    with sink.steps() as (step, _):
         step("load")
         network = load_network(ckpt, arch, model, ema)
         inspection = inspect_network(network, size, step)

@@ -24,6 +24,7 @@ OptionalInputSize = Annotated[
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output file; named after the input by default.")]
 
 DEFAULT_SIZE = "224"
+_LARGEST_SIZE = 4096
 _CHECKPOINT_SUFFIXES = (".fused.pt2", ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")
 
 
@@ -35,8 +36,8 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip())
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(size) < 1:
-        raise UsageError(f"'{text}' is not an image size; write 224, or HxW such as 160x192.")
+    if not 1 <= min(size) <= max(size) <= _LARGEST_SIZE:
+        raise UsageError(f"'{text}' is not an image size up to {_LARGEST_SIZE}; write 224, or HxW such as 160x192.")
     return size
 
 
@@ -48,7 +49,7 @@ def parse_batch(text: str) -> int | None:
     """
     if text == "dynamic":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"'{text}' is not a batch size; write 'dynamic' or a number from 1.")
     return int(text)
 

@@ -14,7 +14,7 @@ from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, n
 def verify(
     model_file: Annotated[
         Path | None,
-        typer.Argument(metavar="[MODEL]", help="Artifact to check; the newest *.onnx here.", show_default=False),
+        typer.Argument(metavar="MODEL", help="Artifact to check; the newest *.onnx here.", show_default=False),
     ] = None,
     against: Annotated[
         Path | None,
@@ -41,8 +41,12 @@ def verify(
     from kdna_deploy.verification import Tolerance
     from kdna_deploy.verification_files import verify_files
 
-    with sink.steps() as step:
-        result = verify_files(model_file, against, inputs, Tolerance(rtol, atol), size, model, arch, ema, step)
+    unreadable: list[Path] = []
+    with sink.steps() as (step, _):
+        result = verify_files(
+            model_file, against, inputs, Tolerance(rtol, atol), size, model, arch, ema, step, unreadable.append
+        )
+    sink.warn_unreadable(unreadable)
     title = f"{result.candidate} against {result.reference}"
     sink.result(
         lambda: tables.agreement_table(result.agreements, title),

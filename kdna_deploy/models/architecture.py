@@ -113,7 +113,9 @@ def fitted_reduction(shapes: Shapes, suffix: str, default: int) -> int:
     pairs = [(shape[1], shape[0]) for name, shape in shapes.items() if name.endswith(suffix) and len(shape) == 4]
     if not pairs:
         return default
-    candidates = (default, *range(1, max(channels for channels, _ in pairs) + 1))
+    widest = max(channels for channels, _ in pairs)
+    powers = [1 << n for n in range(widest.bit_length())]  # what people choose, where several explain the widths
+    candidates = (default, *powers, *range(1, widest + 1))
     fitting = (r for r in candidates if all(hidden_width(channels, r) == hidden for channels, hidden in pairs))
     return next(fitting, default)
 

@@ -61,11 +61,14 @@ def recognise(shapes: Shapes, name: str | None = None, recorded: str | None = No
     fitting = [(entry, fitted) for entry, fitted, mismatch in compared if not mismatch]
     if not fitting:
         ranked = sorted(compared, key=lambda candidate: len(candidate[2]))[:_SHOWN_CANDIDATES]
+        if name:
+            raise ArchitectureError(
+                f"The checkpoint does not fit {name}: {ranked[0][2]}; leave --arch out to have it recognised."
+            )
         listing = "; ".join(f"{entry.name}: {mismatch}" for entry, _, mismatch in ranked)
-        asked = f"architecture '{name}'" if name else "any known architecture"
         raise ArchitectureError(
-            f"The checkpoint does not fit {asked} ({listing}); "
-            "name another with --arch, or build your own with --model package.module:factory."
+            f"The checkpoint fits no known architecture ({listing}); "
+            "build its network with --model package.module:factory."
         )
     exact = [fitted for entry, fitted in fitting if fitted.backbone.widths == entry.backbone.widths]
     chosen = exact or [fitted for _, fitted in fitting]

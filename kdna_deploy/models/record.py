@@ -28,12 +28,21 @@ def from_record(record: Mapping[str, Any]) -> Architecture:
     """The architecture of a `to_record` dictionary.
 
     Raises:
-        ArtifactError: it names an architecture that this version does not know.
+        ArtifactError: it is damaged, or names an architecture or layout that this version does not know.
     """
     name = record.get("name")
     if name not in ARCHITECTURES:
         raise ArtifactError(f"The artifact names an unknown architecture '{name}'; update kdna-deploy.")
     entry = ARCHITECTURES[name]
+    if record.get("layouts") != entry.layouts:
+        raise ArtifactError(f"The artifact's {name} has layouts that this version does not know; update kdna-deploy.")
+    try:
+        return _restored(entry, record)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError("The artifact's record of its architecture is damaged; make it again.") from error
+
+
+def _restored(entry: Architecture, record: Mapping[str, Any]) -> Architecture:
     backbone = replace(entry.backbone, widths=tuple(record["widths"]), in_channels=record["in_channels"])  # type: ignore[type-var]
     sharing = entry.sharing and replace(
         entry.sharing, reductions=tuple(record["reductions"]), attentions=frozenset(record["attentions"])

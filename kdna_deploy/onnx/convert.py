@@ -41,8 +41,7 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) 
         UsageError: an opset that cannot be written.
         ExportError: an operator that ONNX does not have.
     """
-    if opset not in OPSETS:
-        raise UsageError(f"--opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
+    check_opset(opset)
     model = _translate(graph, opset)
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
     _name_batch(model, batch)
@@ -58,6 +57,16 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) 
     ):
         transform(model)
     return model
+
+
+def check_opset(opset: int) -> None:
+    """Refuse an opset that cannot be written.
+
+    Raises:
+        UsageError: it is none of `OPSETS`.
+    """
+    if opset not in OPSETS:
+        raise UsageError(f"--opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
 
 
 def pool_means(model: ir.Model) -> int:
@@ -98,10 +107,18 @@ def _translate(graph: Graph, opset: int) -> ir.Model:
                 output_names=[OUTPUT],
             )
     except torch.onnx.OnnxExporterError as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ExportError(f"ONNX has no translation for an operator of the network: {cause}.") from error
+        raise ExportError(
+            f"ONNX has no translation for an operator of the network ({_root_cause(error)}); "
+            "compute it with others in the network's forward."
+        ) from error
     assert exported is not None
     return exported.model
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0].partition(". ")[0]
 
 
 def _name_batch(model: ir.Model, batch: int | None) -> None:

@@ -44,6 +44,13 @@ def count_onnx(path: Path) -> OnnxCost:
     )
 
 
+def file_bytes(path: Path) -> int:
+    """Size of an ONNX file, together with the files of weights that it refers to."""
+    graph = onnx.load(path, load_external_data=False).graph
+    beside = {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in beside)
+
+
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Value name → shape, a dynamic axis (the batch) counted as one."""
     graph = model.graph

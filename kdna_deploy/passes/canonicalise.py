@@ -1,13 +1,13 @@
 """Canonicalise: one spelling for what runtimes know under one name.
 
     mean over all of h, w   → adaptive average pool to 1×1 (+ reshape where the mean drops the axes)
-    x[:, :, 0, 0]-style and flatten views of one batch → reshape to (−1, rest)
+    view, flatten → reshape, to (−1, rest) where the first axis is the batch
     dropout, alias, detach, contiguous in evaluation → nothing
 
 ONNX then gets `GlobalAveragePool` (TensorRT's parser refuses a `ReduceMean` whose axes it cannot resolve) and
 a `Reshape` with a constant shape. In-place operators are gone since the capture.
 
-Does not apply: means over other axes, or views that mix the batch with another axis.
+Does not apply: means over other axes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kdna_deploy.passes.result import PassResult
 _IDENTITIES = frozenset(
     {ATEN.alias.default, ATEN.detach.default, ATEN.dropout.default, ATEN.contiguous.default, ATEN.clone.default}
 )
-_RESHAPES = frozenset({ATEN.view.default, ATEN.reshape.default, ATEN._unsafe_view.default, ATEN.flatten.using_ints})
+_RESHAPES = frozenset({ATEN.view.default, ATEN.reshape.default, ATEN._unsafe_view.default})
 
 
 def canonicalise(module: fx.GraphModule) -> PassResult:
@@ -59,7 +59,9 @@ def _pool_means(module: fx.GraphModule) -> int:
             pooled.meta["val"] = source.meta["val"].mean((2, 3), keepdim=True)
             result = pooled
             if not keeps:
-                result = module.graph.call_function(ATEN.view.default, (pooled, [-1, int(node.meta["val"].shape[1])]))
+                result = module.graph.call_function(
+                    ATEN.reshape.default, (pooled, [-1, int(node.meta["val"].shape[1])])
+                )
                 result.meta = dict(node.meta)
         node.replace_all_uses_with(result)
         changed += 1
@@ -67,20 +69,26 @@ def _pool_means(module: fx.GraphModule) -> int:
 
 
 def _fix_reshapes(module: fx.GraphModule) -> int:
-    """Write views whose first axis is the batch as (−1, rest): no shape arithmetic is left in the graph."""
+    """Write every view as a reshape: a view would need the copies to contiguous memory that were dropped."""
     changed = 0
     for node in calls(module, _RESHAPES):
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
-        before, after = source.meta["val"].shape, node.meta["val"].shape
-        rest = list(after[1:])
-        if not before or not after or not all(isinstance(n, int) for n in (*before[1:], *rest)):
+        shape = _batch_shape(node) or node.args[1]
+        if node.target is ATEN.reshape.default and node.args[1] == shape:
             continue
-        if isinstance(after[0], int) or math.prod(before[1:]) != math.prod(rest):
-            continue
-        if node.target is ATEN.view.default and node.args[1] == [-1, *rest]:
-            continue
-        node.target = ATEN.view.default
-        node.args = (source, [-1, *rest])
+        node.target = ATEN.reshape.default
+        node.args = (node.args[0], shape)
         changed += 1
     return changed
+
+
+def _batch_shape(node: fx.Node) -> list[int] | None:
+    """(−1, rest) for a view that keeps the batch as its first axis: no shape arithmetic is left in the graph."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    before, after = source.meta["val"].shape, node.meta["val"].shape
+    rest = list(after[1:])
+    if not before or not after or not all(isinstance(n, int) for n in (*before[1:], *rest)):
+        return None
+    if isinstance(after[0], int) or math.prod(before[1:]) != math.prod(rest):
+        return None
+    return [-1, *rest]

@@ -21,7 +21,15 @@ from kdna_deploy.graph import ATEN, BATCH_NORM, WEIGHTED, add_constant, calls, c
 from kdna_deploy.passes.fold_static_attention import is_normal, modulated_parts
 from kdna_deploy.passes.result import PassResult, Refusal
 
-_TRAINING = frozenset({ATEN._native_batch_norm_legit.default, ATEN.native_batch_norm.default, ATEN.batch_norm.default})
+_TRAINING = frozenset(
+    {
+        ATEN._native_batch_norm_legit.default,
+        ATEN._native_batch_norm_legit.no_stats,
+        ATEN._native_batch_norm_legit_functional.default,
+        ATEN.native_batch_norm.default,
+        ATEN.batch_norm.default,
+    }
+)
 
 
 @dataclass(frozen=True)

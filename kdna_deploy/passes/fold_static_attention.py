@@ -46,7 +46,7 @@ def is_normal(weight: fx.Node) -> bool:
 
 
 def modulated_parts(weight: fx.Node) -> tuple[fx.Node, fx.Node] | None:
-    """The nodes (W, M) of a weight ``mul(W [c', c, *k], M [c', 1, *])``, or None if it is not of that form."""
+    """The nodes (W, M) of a weight ``mul(W [c', c, *k], M [c', 1, *k or 1])``, or None if it is not of that form."""
     if weight.target is not ATEN.mul.Tensor or any(
         not isinstance(operand, fx.Node) or operand.op != "get_attr" for operand in weight.args
     ):
@@ -57,11 +57,26 @@ def modulated_parts(weight: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     w, m = constant(base), constant(modulation)
     if w.dim() != m.dim() or m.shape[0] != w.shape[0] or m.shape[1] != 1:
         return None
+    if any(size not in (1, full) for size, full in zip(m.shape, w.shape, strict=True)):
+        return None  # W is the larger one: α * W of a depthwise kernel has them the other way round
     return base, modulation
+
+
+def weight_base(layer: fx.Node) -> fx.Node | None:
+    """The kernel that a layer's weight is, or is a product with: W of ``W``, ``W * M`` and ``W * M * B``."""
+    weight = layer.args[1]
+    while isinstance(weight, fx.Node) and weight.target is ATEN.mul.Tensor:
+        factor = weight.args[1]
+        if not isinstance(factor, fx.Node) or factor.op != "get_attr":
+            return None
+        weight = weight.args[0]
+    return weight if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
 
 
 def _modulated(conv: fx.Node, found: Modulation, parents: dict[str, list[fx.Node]]) -> fx.Node:
     base = _parent_constant(conv, found, parents)
+    if found.modulation is None:
+        return base
     modulation = add_constant(conv, f"{base.target}_modulation", found.modulation)
     with conv.graph.inserting_before(conv):
         return conv.graph.call_function(ATEN.mul.Tensor, (base, modulation))

@@ -7,23 +7,24 @@ Any runtime takes the result; a parent with children is then stored once per chi
 
 from __future__ import annotations
 
-from torch import fx
+from torch import Tensor, fx
 
-from kdna_deploy.graph import WEIGHTED, add_constant, calls, constant, tidy
-from kdna_deploy.passes.fold_static_attention import modulated_parts
+from kdna_deploy.graph import WEIGHTED, add_constant, calls, tidy
+from kdna_deploy.passes.fold_static_attention import weight_base
 from kdna_deploy.passes.result import PassResult
+from kdna_deploy.weight_expression import evaluate
 
 
-def materialise(module: fx.GraphModule) -> PassResult:
-    """Multiply out every weight ``mul(W, M)``."""
+def materialise(module: fx.GraphModule, keep: frozenset[fx.Node] = frozenset()) -> PassResult:
+    """Multiply out every weight that is a product with a kernel, but those of the layers to `keep`."""
     changed = 0
     for layer in calls(module, WEIGHTED):
-        weight = layer.args[1]
-        parts = modulated_parts(weight) if isinstance(weight, fx.Node) else None
-        if parts is None:
+        weight, base = layer.args[1], weight_base(layer)
+        if layer in keep or base is None or not isinstance(weight, fx.Node) or weight.op == "get_attr":
             continue
-        base, modulation = parts
-        layer.update_arg(1, add_constant(layer, f"{base.target}_materialised", constant(base) * constant(modulation)))
+        value = evaluate(weight)
+        assert isinstance(value, Tensor)
+        layer.update_arg(1, add_constant(layer, f"{base.target}_materialised", value))
         changed += 1
     tidy(module)
     return PassResult(changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -32,11 +33,33 @@ def fused_data(fused: Fused, output: str) -> dict[str, Any]:
             "parameters_trained": fused.parameters_before,
             "parameters_stored": fused.parameters_after,
             "rounding": asdict(fused.rounding),
+            **_attention_data(fused),
         },
     )
 
 
-def onnx_data(result: OnnxExport) -> dict[str, Any]:
+def _attention_data(fused: Fused) -> dict[str, Any]:
+    """What became of channel attention."""
+    gates = [
+        {
+            "layer": row.site,
+            "mean": float(row.mean.mean()),
+            "variance": row.variance,
+            "explained": row.explained,
+            "frozen": row.node in fused.freezing.gates,
+        }
+        for row in fused.freezing.statistics
+    ]
+    return {
+        "children": fused.children,
+        "channel_attention": fused.freezing.choice,
+        "gates": gates,
+        "output_change": asdict(fused.change) if fused.change else None,
+        "equivalent": fused.change is None,
+    }
+
+
+def onnx_data(result: OnnxExport, fused: Fused | None = None) -> dict[str, Any]:
     return document(
         "export",
         {
@@ -46,14 +69,22 @@ def onnx_data(result: OnnxExport) -> dict[str, Any]:
             "opset": result.opset,
             "ir_version": result.ir_version,
             "nodes": dict(result.nodes),
+            "reference": result.reference,
             "agreements": agreements_data(result.agreements),
+            "ledger": [asdict(row) for row in result.storage],
             "notes": list(result.notes),
+            **(_attention_data(fused) if fused else {}),
         },
     )
 
 
 def agreements_data(agreements: tuple[Agreement, ...]) -> list[dict[str, Any]]:
-    return [{**asdict(a), "passed": a.passed} for a in agreements]
+    return [{**{k: _finite(v) for k, v in asdict(a).items()}, "passed": a.passed} for a in agreements]
+
+
+def _finite(number: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return number if math.isfinite(number) else None
 
 
 def verify_data(candidate: str, reference: str, agreements: tuple[Agreement, ...]) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from rich.table import Table
 from kdna_deploy.benchmark.run import BenchResult
 from kdna_deploy.fusion import Fused
 from kdna_deploy.inspection import Inspection
-from kdna_deploy.ledger import Ledger
+from kdna_deploy.ledger import KernelStorage, Ledger
 from kdna_deploy.onnx_export import OnnxExport
 from kdna_deploy.reports.quantities import giga, megabytes, millions, small
 from kdna_deploy.verification import Agreement
+
+_CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
 
 
 def facts(title: str, rows: list[tuple[str, str]]) -> Table:
@@ -27,9 +29,7 @@ def facts(title: str, rows: list[tuple[str, str]]) -> Table:
 
 def ledger_table(ledger: Ledger) -> Table:
     """Parent → children."""
-    table = Table(
-        title="Shared kernels (a child without a module of its own has its BatchNorm's name)", title_justify="left"
-    )
+    table = Table(title="Shared kernels", title_justify="left")
     table.add_column("parent kernel", overflow="fold")
     table.add_column("shape", no_wrap=True)
     table.add_column("own layer", justify="center", min_width=5)
@@ -47,7 +47,11 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
     found = {step.name: step.result for step in fused.steps}
     r = fused.rounding
     rows = [
-        ("sharing", f"{fused.ledger.children} children of {len(fused.ledger.parents)} parent kernels, materialised"),
+        (
+            "sharing",
+            f"{fused.ledger.children} children of {len(fused.ledger.parents)} parent kernels, "
+            f"{_CHILDREN[fused.children]}",
+        ),
         ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
         ("still dynamic", f"{fused.channel_attentions} channel attentions (pre-scales)"),
         (
@@ -66,18 +70,81 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
     for name, refusal in refusals:
         rows.append(("not folded", f"{refusal.site} ({name.replace('_', ' ')}): {refusal.reason}"))
     parts: list[RenderableType] = [ledger_table(fused.ledger)] if fused.ledger.parents else []
+    if fused.freezing.statistics:
+        parts.append(_gate_table(fused))
+    if fused.change is not None:
+        rows.append(("changed", _change(fused)))
     return Group(*parts, facts("Fused", rows))
 
 
-def onnx_report(result: OnnxExport) -> RenderableType:
-    """What `export --onnx` wrote."""
+def _change(fused: Fused) -> str:
+    """What freezing or dropping did: never an equivalence."""
+    change = fused.change
+    assert change is not None
+    return (
+        f"this network is NOT equivalent to the trained one: over {change.images} images the logits differ by up to "
+        f"{small(change.max_difference)}, {small(change.mean_difference)} on average "
+        f"(logits up to {change.scale:.2f}); "
+        f"top-1 is the same for {change.same_top1} of {change.images} ({change.same_top1 / change.images:.2%})"
+    )
+
+
+def _gate_table(fused: Fused) -> Table:
+    """How much each channel attention moves over the calibration images, and what became of it."""
+    table = Table(title="Channel attention β over the calibration images", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for heading in ("mean", "deviation", "variance", "explained by mean", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    done = {"freeze": "frozen", "drop": "dropped"}
+    for row in fused.freezing.statistics:
+        fate = done[fused.freezing.choice] if row.node in fused.freezing.gates else "kept"
+        table.add_row(
+            row.site,
+            f"{float(row.mean.mean()):.3f}",
+            f"{row.variance**0.5:.4f}",
+            small(row.variance),
+            f"{row.explained:.1%}",
+            fate,
+        )
+    return table
+
+
+def storage_table(storage: tuple[KernelStorage, ...]) -> Table:
+    """The sharing ledger, stage by stage."""
+    table = Table(title="Convolution kernels", title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    for heading in ("stored", "used by", "bytes", "materialised"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in storage:
+        table.add_row(
+            row.stage,
+            f"{row.kernels} kernels",
+            f"{row.convolutions} convolutions",
+            megabytes(row.unique_bytes),
+            megabytes(row.materialised_bytes),
+        )
+    return table
+
+
+def onnx_report(result: OnnxExport, fused: Fused | None = None) -> RenderableType:
+    """What `export --onnx` wrote, and what was fused on the way."""
     rows = [
         ("written", f"{result.path} ({megabytes(result.bytes)})"),
         ("opset", f"{result.opset} (IR version {result.ir_version})"),
         ("nodes", ", ".join(f"{count} {operator}" for operator, count in result.nodes.items())),
         *(("note", note) for note in result.notes),
     ]
-    return Group(facts("ONNX", rows), agreement_table(result.agreements, "Against the original network"))
+    before: list[RenderableType] = []
+    if fused is not None and fused.freezing.statistics:
+        before.append(_gate_table(fused))
+    if fused is not None and fused.change is not None:
+        rows.append(("changed", _change(fused)))
+    return Group(
+        *before,
+        facts("ONNX", rows),
+        storage_table(result.storage),
+        agreement_table(result.agreements, f"Against the {result.reference}"),
+    )
 
 
 def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:
@@ -156,7 +223,8 @@ def inspection_report(inspection: Inspection) -> RenderableType:
         rows.append(
             (
                 "kernels",
-                f"{megabytes(ledger.unique_bytes)} unique, {megabytes(ledger.materialised_bytes)} materialised",
+                f"{megabytes(ledger.storage.unique_bytes)} unique, "
+                f"{megabytes(ledger.storage.materialised_bytes)} materialised",
             )
         )
     rows += [("not static", f"{refusal.site}: {refusal.reason}") for refusal in inspection.refused]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
+from kdna_deploy.provenance import KEY
 from kdna_deploy.runtimes.session import Images
 
 try:
@@ -15,13 +21,21 @@ except ImportError as error:
     raise RuntimeFailure("ONNX Runtime is not installed; run: pip install onnxruntime.") from error
 
 
+# "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : ", in front of what has happened.
+_STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
+
+
 class OrtSession:
     """A `Session` over an ONNX file with one image input and one output.
 
-    `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime.
+    `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `optimised_to` is a file for
+    the graph that it makes of the model. A file exported with children on the fly says in its metadata that constant
+    folding must stay off, and that is honoured.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, name: str | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, name: str | None = None, optimised_to: Path | None = None
+    ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
         options = onnxruntime.SessionOptions()
@@ -29,8 +43,12 @@ class OrtSession:
         options.inter_op_num_threads = 1
         if threads is not None:
             options.intra_op_num_threads = threads
+        if optimised_to is not None:
+            options.optimized_model_filepath = str(optimised_to)
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"], disabled_optimizers=_disabled_optimizers(path)
+            )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ArtifactError(f"ONNX Runtime cannot open '{path}': {_cause(error)}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -47,13 +65,31 @@ class OrtSession:
         try:
             return np.asarray(self._session.run(None, {self._input: images})[0])
         except Exception as error:  # see above
-            raise InputError(f"{self.name} cannot run on images of shape {images.shape}: {_cause(error)}.") from error
+            takes, got = (self.batch or "n", *(self.image_shape or "chw")), images.shape
+            raise InputError(
+                f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
+            ) from error
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
 
+def _disabled_optimizers(path: Path) -> list[str]:
+    """What the file's metadata says about the session (see `Provenance.options`)."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+        stored = {entry.key: entry.value for entry in model.metadata_props}
+        options = json.loads(stored.get(KEY, "{}")).get("options", {})
+        return list(options.get("session", {}).get("disabled_optimizers", []))
+    except (DecodeError, ValueError, AttributeError):
+        return []  # ONNX Runtime will say what is wrong with the file
+
+
+def _by(shape: Iterable[object]) -> str:
+    return "×".join(map(str, shape))
+
+
 def _cause(error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text.rpartition("] : ")[2].rstrip(".")[:200]
+    return _STATUS.sub("", text).rstrip(".")[:200]

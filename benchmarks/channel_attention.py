@@ -1,0 +1,101 @@
+"""Channel attention kept, frozen and dropped on the two sample networks: accuracy and latency.
+
+Gates are calibrated on training digits; accuracy is that of the 360 held-out ones, through ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from table import interval, write_table
+
+from kdna_deploy.benchmark.latency import LatencySettings
+from kdna_deploy.benchmark.run import BenchOptions, bench
+from kdna_deploy.freezing import AttentionOptions, ChannelAttention
+from kdna_deploy.fused_source import Request, open_fused_source
+from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.session import Images
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "sample_checkpoints"
+sys.path.insert(0, str(SAMPLES))
+
+from train_digits import Digits, load_split, normalised  # noqa: E402
+
+NETWORKS = ("digits_resnet18_quarter", "digits_mobilenet_v2_1d2")
+CHOICES: tuple[ChannelAttention, ...] = ("keep", "freeze", "drop")
+CALIBRATION_IMAGES = 256
+
+
+def batches(digits: Digits) -> Iterator[Images]:
+    """The digits as network input, in batches of 64."""
+    for images in torch.split(digits.images, 64):
+        yield normalised(images).numpy()
+
+
+def export(name: str, choice: ChannelAttention, calibration: Digits, folder: Path) -> Path:
+    """One sample with one choice for its channel attention, as an ONNX file."""
+
+    def attention(_: tuple[int, int, int]) -> AttentionOptions:
+        return AttentionOptions(choice, lambda: batches(calibration))
+
+    path = folder / f"{name}, {choice}.onnx"
+    request = Request(size=(64, 64), attention=None if choice == "keep" else attention)
+    export_fused(open_fused_source(SAMPLES / f"{name}.pth.tar", request), path, OnnxOptions())
+    return path
+
+
+def hits(path: Path, held_out: Digits) -> int:
+    """How many held-out digits the file recognises."""
+    session = OrtSession(path)
+    predicted = np.concatenate([session.run(images).argmax(1) for images in batches(held_out)])
+    return int((predicted == held_out.labels.numpy()).sum())
+
+
+def measure(
+    name: str, calibration: Digits, held_out: Digits, folder: Path, settings: LatencySettings
+) -> list[list[str]]:
+    """Table rows of one network."""
+    paths = [export(name, choice, calibration, folder) for choice in CHOICES]
+    measured = {row.name: row for row in bench(paths, BenchOptions(settings=settings)).rows}
+    total = len(held_out.labels)
+    rows = []
+    for choice, path in zip(CHOICES, paths, strict=True):
+        row, right = measured[path.name], hits(path, held_out)
+        size, latency = f"{row.file_bytes / 1e6:.2f} MB", f"{row.latency.median:.3f} ms"
+        rows.append([name, choice, f"{right / total:.2%} ({right}/{total})", size, latency, interval(row)])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--min-time", type=float, default=5.0, help="seconds of latency measuring per network")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "channel_attention.md")
+    options = parser.parse_args()
+    training, held_out = load_split()
+    calibration = training.subset(torch.arange(CALIBRATION_IMAGES))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in NETWORKS:
+            print(f"{name} …", file=sys.stderr)
+            rows += measure(name, calibration, held_out, Path(folder), LatencySettings(200, options.min_time))
+    write_table(
+        options.out,
+        "Channel attention: kept, frozen, dropped",
+        "`python benchmarks/channel_attention.py`",
+        f"One thread, batch 1, 64×64. Calibrated on {CALIBRATION_IMAGES} training digits; accuracy on held-out ones. "
+        "Ratio: to the plain backbone in the same run, with its 95 % interval.",
+        ["network", "channel attention", "held-out top-1", "file", "latency", "ratio to plain"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""How the benchmarks write down what they measured: a Markdown table under a line that names machine and versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdna_deploy.benchmark.environment import environment
+from kdna_deploy.benchmark.run import Row
+
+
+def interval(row: Row) -> str:
+    """Ratio to the baseline with its 95 % interval."""
+    assert row.ratio is not None
+    return f"{row.ratio.value:.3f} ({row.ratio.low:.3f}–{row.ratio.high:.3f})"
+
+
+def write_table(path: Path, title: str, command: str, notes: str, heading: list[str], rows: list[list[str]]) -> None:
+    """Write the table to `path` and print it."""
+    machine = environment()
+    versions = ", ".join(f"{name} {machine.versions[name]}" for name in ("onnxruntime", "torch"))
+    lines = [
+        f"# {title}",
+        "",
+        f"Made by {command} on {machine.cpu}, {machine.cores} cores, {versions}.",
+        notes,
+        "",
+        _line(heading),
+        _line(["---"] * len(heading)),
+        *map(_line, rows),
+        "",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

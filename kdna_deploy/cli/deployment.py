@@ -1,0 +1,142 @@
+"""The deployment choices that `fuse` and `export` share: children, channel attention, calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options import parse_size
+from kdna_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kdna_deploy.freezing import AttentionOptions
+
+
+class Children(str, Enum):
+    materialize = "materialize"
+    share = "share"
+
+
+class ExportChildren(str, Enum):
+    materialize = "materialize"
+    share = "share"
+    on_the_fly = "on-the-fly"
+
+
+def children_in_graph(choice: ExportChildren | None) -> Literal["materialize", "share"] | None:
+    """What an export's choice of children asks of the fused graph; on the fly, they are shared there."""
+    if choice is None:
+        return None
+    return "materialize" if choice is ExportChildren.materialize else "share"
+
+
+class Attention(str, Enum):
+    keep = "keep"
+    freeze = "freeze"
+    drop = "drop"
+
+
+class Color(str, Enum):
+    rgb = "RGB"
+    bgr = "BGR"
+    grey = "L"
+
+
+ChannelAttentionOption = Annotated[
+    Attention, typer.Option("--channel-attention", help="Keep it dynamic, freeze it to its mean, or drop it.")
+]
+YesDrop = Annotated[bool, typer.Option("--yes-drop", help="Confirm --channel-attention drop: it changes the function.")]
+FreezeBelow = Annotated[
+    float | None,
+    typer.Option("--freeze-below", metavar="VARIANCE", help="Freeze only attention that varies less than this."),
+]
+Calibration = Annotated[
+    Path | None, typer.Option("--calibration", metavar="DIR|FILE", help="Folder of images, .npy or .npz.")
+]
+Mean = Annotated[str | None, typer.Option(help="Per channel, of pixels in 0..1, comma-separated; ImageNet's.")]
+Std = Annotated[str | None, typer.Option(help="Likewise.")]
+Resize = Annotated[int | None, typer.Option(min=1, help="Shorter side in pixels; 8/7 of the input.")]
+Crop = Annotated[str | None, typer.Option(metavar="N|HxW", help="Centre crop; the input size.")]
+ColorOption = Annotated[Color, typer.Option("--color", help="Channels of the image files.")]
+
+
+@dataclass(frozen=True)
+class CalibrationChoice:
+    """The command line's words on calibration images."""
+
+    path: Path | None
+    mean: str | None
+    std: str | None
+    resize: int | None
+    crop: str | None
+    color: Color
+
+
+@contextmanager
+def attention_request(
+    sink: Sink,
+    choice: Attention,
+    yes_drop: bool,
+    below: float | None,
+    calibration: CalibrationChoice,
+) -> Iterator[Callable[[tuple[int, int, int]], AttentionOptions] | None]:
+    """What `Request.attention` takes; None where channel attention is kept. Warns of unreadable images at the end.
+
+    Raises:
+        UsageError: dropping without --yes-drop, or calibration images that nothing uses.
+    """
+    if choice is Attention.drop and not yes_drop:
+        raise UsageError(
+            "Dropping channel attention changes what the network computes; add --yes-drop if that is wanted."
+        )
+    if choice is Attention.keep:
+        if calibration.path is not None or below is not None:
+            raise UsageError("--calibration and --freeze-below go with --channel-attention freeze or drop.")
+        yield None
+        return
+    unreadable: dict[Path, None] = {}
+
+    def make(image_shape: tuple[int, int, int]) -> AttentionOptions:
+        from kdna_deploy.freezing import AttentionOptions
+        from kdna_deploy.image_data import ImageSource
+
+        if calibration.path is None:
+            return AttentionOptions(choice.value, None, below)
+        source = ImageSource(
+            calibration.path, image_shape, _preprocessing(calibration), lambda path: unreadable.setdefault(path)
+        )
+        return AttentionOptions(choice.value, source.batches, below)
+
+    yield make
+    sink.warn_unreadable(list(unreadable))
+
+
+def _preprocessing(words: CalibrationChoice):  # type: ignore[no-untyped-def]
+    from kdna_deploy.image_data import MEAN, STD, Preprocessing
+
+    grey = words.color is Color.grey
+    return Preprocessing(
+        mean=_numbers(words.mean, "--mean") or ((sum(MEAN) / 3,) if grey else MEAN),
+        std=_numbers(words.std, "--std") or ((sum(STD) / 3,) if grey else STD),
+        resize=words.resize,
+        crop=parse_size(words.crop) if words.crop else None,
+        color=words.color.value,
+    )
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} '{text}' is not a list of numbers such as 0.485,0.456,0.406.") from None

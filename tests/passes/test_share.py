@@ -1,0 +1,87 @@
+"""Shared children stay products of one parent, and compute what materialised ones compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdna_deploy.graph import CONVOLUTIONS, calls
+from kdna_deploy.ledger import graph_storage
+from kdna_deploy.passes.fold_static_attention import modulated_parts, weight_base
+from kdna_deploy.passes.materialise import materialise
+from kdna_deploy.passes.rebase import rebase
+from kdna_deploy.passes.share import share
+from tests.gated import Gated, double_output, folded
+
+# Float64 rounding of a few dozen operations on values of order one.
+ROUNDING = 1e-11
+
+geometry = st.fixed_dictionaries(
+    {
+        "kernel": st.sampled_from([1, 3]),
+        "groups": st.sampled_from([1, 2, 4]),
+        "stride": st.sampled_from([1, 2]),
+        "dilation": st.sampled_from([1, 2]),
+    }
+)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(options=geometry, seed=st.integers(0, 1000))
+def test_share_rebase_and_materialise_in_any_order_compute_the_same(options: dict[str, int], seed: int) -> None:
+    torch.manual_seed(seed)
+    module = Gated(**options)
+    images = torch.randn(3, 3, 17, 17, dtype=torch.float64)
+    graph = folded(module, size=17)
+    expected = double_output(module, images)
+    for order in ((share,), (share, rebase), (rebase, share), (share, rebase, materialise), (materialise, share)):
+        transformed = graph.clone()
+        for transform in order:
+            transform(transformed.module)
+        assert (transformed(images) - expected).abs().max() <= ROUNDING * expected.abs().max()
+
+
+def test_every_consumer_of_a_shared_parent_is_a_product_with_a_modulation_along_filters_and_positions() -> None:
+    graph = folded(Gated())
+    share(graph.module)
+    products = [conv for conv in calls(graph.module, CONVOLUTIONS) if modulated_parts(conv.args[1])]
+    assert len(products) == 3
+    assert len({weight_base(conv).target for conv in products}) == 1
+    assert graph_storage(graph.module, "").kernels == len(calls(graph.module, CONVOLUTIONS)) - 2
+
+
+def test_a_kernel_of_its_own_is_materialised() -> None:
+    graph = folded(Gated())
+    changed = share(graph.module).changed
+    # Nothing in this network but the three consumers of the parent has a modulation.
+    assert changed == 0
+    assert share(graph.module).changed == 0
+
+
+def test_depthwise_children_are_materialised_because_their_modulation_is_as_large_as_the_kernel() -> None:
+    graph = folded(Gated(groups=8))
+    assert share(graph.module).changed == 3
+    assert not [conv for conv in calls(graph.module, CONVOLUTIONS) if modulated_parts(conv.args[1])]
+
+
+def test_rebase_frees_one_layer_of_its_product_and_changes_nothing_when_run_again() -> None:
+    graph = folded(Gated())
+    share(graph.module)
+    assert rebase(graph.module).changed == 3
+    assert len([conv for conv in calls(graph.module, CONVOLUTIONS) if modulated_parts(conv.args[1])]) == 2
+    assert rebase(graph.module).changed == 0
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1e-30])
+def test_rebase_leaves_parents_alone_whose_modulation_cannot_be_divided_by(gamma: float) -> None:
+    module = Gated()
+    with torch.no_grad():
+        module.bns[2].weight[0] = gamma  # the only layer whose modulation is along filters alone
+    graph = folded(module)
+    share(graph.module)
+    assert rebase(graph.module).changed == 0
+    images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
+    expected = double_output(module, images)
+    assert (graph(images) - expected).abs().max() <= ROUNDING * expected.abs().max()

@@ -1,0 +1,32 @@
+"""The sample networks at the image size they were trained on, fused once a run."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from kdna_deploy.fused_source import FusedSource, Request, open_fused_source
+from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_onnx
+from tests.conftest import SAMPLES
+
+RESNET, MOBILENET = "digits_resnet18_quarter", "digits_mobilenet_v2_1d2"
+SIZE = (64, 64)
+# Dynamic channel attentions of each published network: the only multiplications that may remain.
+PRESCALES = {"resnet18": 6, "resnet50": 4, "mobilenet_v2": 10, "mobilenet_v2_1d2": 10}
+
+
+def sample_path(name: str) -> Path:
+    return SAMPLES / f"{name}.pth.tar"
+
+
+@functools.cache
+def fused_sample(name: str = RESNET) -> FusedSource:
+    """Never change its graph or its network: every test has the same."""
+    return open_fused_source(sample_path(name), Request(size=SIZE))
+
+
+def export_sample(output: Path, name: str = RESNET, **options: Any) -> OnnxExport:
+    """Export a sample network to `output`, verified, with `OnnxOptions` from `options`."""
+    sample = fused_sample(name)
+    return export_onnx(sample.graph, sample.network.module, sample.provenance, output, OnnxOptions(**options))
