@@ -15,20 +15,18 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-import torch
 from torch import Tensor
 
 from kdna_deploy.errors import ExportError, ParityError
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.fused_source import FusedSource
 from kdna_deploy.fusion import random_images
-from kdna_deploy.graph import Graph, cast_floats
+from kdna_deploy.graph import Graph
 from kdna_deploy.ledger import KernelStorage, graph_storage
 from kdna_deploy.onnx.convert import DEFAULT_OPSET, check_opset, to_onnx
 from kdna_deploy.onnx.cost import file_bytes
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.onnx.simplify import simplify
-from kdna_deploy.passes.rebase import rebase
 from kdna_deploy.provenance import KEY, Provenance
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Session
@@ -186,15 +184,6 @@ def _verify(path: Path, graph: Graph, reference: Session, options: OnnxOptions) 
     return agreements
 
 
-def _rebased(graph: Graph) -> Graph:
-    """A copy of `graph` in which one layer of each shared parent needs no product at run time."""
-    copy = graph.clone()
-    cast_floats(copy.module, torch.float64)
-    rebase(copy.module)
-    cast_floats(copy.module, torch.float32)
-    return copy
-
-
 def _check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:
     unique = 4 * provenance.parameters
     size = file_bytes(path)
@@ -233,5 +222,4 @@ def export_fused(
     else:
         done = {"freeze": "frozen", "drop": "dropped"}[choice]
         original, reference = opened.graph, f"fused graph with channel attention {done}"
-    graph = _rebased(opened.graph) if options.on_the_fly else opened.graph
-    return export_onnx(graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference)
+    return export_onnx(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference)

@@ -14,6 +14,7 @@ import pytest
 from kdna_deploy.benchmark.affinity import pinned
 from kdna_deploy.benchmark.latency import LatencySettings
 from kdna_deploy.benchmark.run import BenchOptions, BenchResult, bench
+from kdna_deploy.cost import count
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.onnx.cost import count_onnx
 from kdna_deploy.provenance import KEY
@@ -70,14 +71,16 @@ def test_the_ratio_is_that_of_the_medians(beside_plain: BenchResult) -> None:
 
 
 def test_rows_give_trained_parameters_macs_and_the_size_of_the_file(net: Path, beside_plain: BenchResult) -> None:
-    plain, model, *_ = beside_plain.rows
+    plain, model, smaller_plain, _ = beside_plain.rows
     network = fused_sample(RESNET).network
     assert model.parameters == sum(p.numel() for p in network.module.parameters())
     assert model.macs == count_onnx(net).macs == fused_sample(RESNET).provenance.macs
     assert model.file_bytes == net.stat().st_size
     assert network.architecture is not None
-    assert plain.parameters == sum(p.numel() for p in network.architecture.plain.build().parameters())
-    assert plain.macs < model.macs  # a shared kernel saves parameters, not multiplications
+    backbone = network.architecture.plain.build()
+    assert plain.parameters == sum(p.numel() for p in backbone.parameters())
+    assert plain.macs == count(backbone, (3, 64, 64)).macs
+    assert smaller_plain.macs == count(backbone, (3, 32, 32)).macs
 
 
 def test_every_round_leaves_a_sample_of_every_row(beside_plain: BenchResult) -> None:

@@ -121,7 +121,7 @@ def _norm(kind: str, width: int) -> nn.Module:
     return nn.BatchNorm2d(width, affine=kind != "plain", eps=1.0 if kind == "large epsilon" else 1e-5)
 
 
-@settings(PROPERTY, max_examples=20)
+@settings(PROPERTY, max_examples=15)
 @given(spec=SPECS)
 def test_any_network_of_shared_kernels_stays_the_same_function(spec: Spec) -> None:
     graph, results = run(trained(Network(spec), spec.seed), *PIPELINE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +10,6 @@ from kdna_deploy.graph import CONVOLUTIONS, calls
 from kdna_deploy.ledger import graph_storage
 from kdna_deploy.passes.fold_static_attention import modulated_parts, weight_base
 from kdna_deploy.passes.materialise import materialise
-from kdna_deploy.passes.rebase import rebase
 from kdna_deploy.passes.share import share
 from tests.gated import Gated, double_output, folded
 
@@ -30,13 +28,13 @@ geometry = st.fixed_dictionaries(
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(options=geometry, seed=st.integers(0, 1000))
-def test_share_rebase_and_materialise_in_any_order_compute_the_same(options: dict[str, int], seed: int) -> None:
+def test_share_and_materialise_in_any_order_compute_the_same(options: dict[str, int], seed: int) -> None:
     torch.manual_seed(seed)
     module = Gated(**options)
     images = torch.randn(3, 3, 17, 17, dtype=torch.float64)
     graph = folded(module, size=17)
     expected = double_output(module, images)
-    for order in ((share,), (share, rebase), (rebase, share), (share, rebase, materialise), (materialise, share)):
+    for order in ((share,), (materialise,), (share, materialise), (materialise, share)):
         transformed = graph.clone()
         for transform in order:
             transform(transformed.module)
@@ -64,24 +62,3 @@ def test_depthwise_children_are_materialised_because_their_modulation_is_as_larg
     graph = folded(Gated(groups=8))
     assert share(graph.module).changed == 3
     assert not [conv for conv in calls(graph.module, CONVOLUTIONS) if modulated_parts(conv.args[1])]
-
-
-def test_rebase_frees_one_layer_of_its_product_and_changes_nothing_when_run_again() -> None:
-    graph = folded(Gated())
-    share(graph.module)
-    assert rebase(graph.module).changed == 3
-    assert len([conv for conv in calls(graph.module, CONVOLUTIONS) if modulated_parts(conv.args[1])]) == 2
-    assert rebase(graph.module).changed == 0
-
-
-@pytest.mark.parametrize("gamma", [0.0, 1e-30])
-def test_rebase_leaves_parents_alone_whose_modulation_cannot_be_divided_by(gamma: float) -> None:
-    module = Gated()
-    with torch.no_grad():
-        module.bns[2].weight[0] = gamma  # the only layer whose modulation is along filters alone
-    graph = folded(module)
-    share(graph.module)
-    assert rebase(graph.module).changed == 0
-    images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
-    expected = double_output(module, images)
-    assert (graph(images) - expected).abs().max() <= ROUNDING * expected.abs().max()
