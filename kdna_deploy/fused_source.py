@@ -86,10 +86,13 @@ def open_fused_source(
 
     Raises:
         ArtifactError: the ``.pt2`` or its checkpoint cannot be found or opened.
-        UsageError: the ``.pt2`` holds a user's own model, whose code is never run unasked.
+        UsageError: the ``.pt2`` holds a user's own model, whose code is never run unasked, or the request tells how
+            to load a checkpoint and there is none to load.
     """
     if path.suffix != ".pt2":
         return fuse_checkpoint(path, request, on_step, on_images)
+    if request.arch or request.ema:
+        raise UsageError("--arch and --ema say how to load a checkpoint; a fused graph was made from one already.")
     on_step("load")
     opened = load_fused(path)
     made = opened.provenance

@@ -23,8 +23,9 @@ from kdna_deploy.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.runtimes.session import Images
 
 # The fused float32 graph may stray from the float64 reference by at most this many times what the unfused float32
-# network does, plus a floor for networks that happen to be exact.
-ROUNDING_FACTOR = 2.0
+# network does, plus a floor for networks that happen to be exact. On average the two are alike (the tests hold the
+# published networks to twice); the largest difference on two images scatters, and must not refuse a correct network.
+ROUNDING_FACTOR = 8.0
 ROUNDING_FLOOR = 1e-6
 
 

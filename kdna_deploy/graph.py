@@ -93,6 +93,7 @@ def constant_nodes(module: fx.GraphModule) -> set[fx.Node]:
             or (
                 node.op == "call_function"
                 and node.all_input_nodes
+                and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
                 and all(source in found for source in node.all_input_nodes)
             )
             or (node.op == "call_function" and not node.all_input_nodes and _is_deterministic_factory(node))

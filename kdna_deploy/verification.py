@@ -73,6 +73,8 @@ def compare(
             )
         agreements.append(_agreement(got, expected, tolerance))
         on_batch(len(images))
+    if not agreements:
+        raise InputError("There are no images to compare on.")
     return tuple(agreements)
 
 

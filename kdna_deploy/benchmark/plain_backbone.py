@@ -64,6 +64,13 @@ def export_plain_backbone(provenance: Provenance, folder: Path) -> PlainBackbone
     return PlainBackbone(plain.name, path, cost.parameters, cost.macs)
 
 
+def plain_identity(provenance: Provenance) -> str:
+    """Equal for artifacts whose plain backbones are the same file: children and attention make no difference."""
+    architecture = provenance.restored_architecture()
+    plain = to_record(architecture.plain) if architecture else provenance.factory
+    return repr((plain, provenance.image_shape, _same_options(provenance)))
+
+
 def _same_options(provenance: Provenance) -> OnnxOptions:
     recorded = provenance.options
     batch = recorded.get("batch")

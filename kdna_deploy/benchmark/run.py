@@ -13,7 +13,7 @@ import numpy as np
 from kdna_deploy.benchmark.affinity import pinned
 from kdna_deploy.benchmark.environment import Environment, environment
 from kdna_deploy.benchmark.latency import LatencySettings, measure_latency
-from kdna_deploy.benchmark.plain_backbone import export_plain_backbone
+from kdna_deploy.benchmark.plain_backbone import export_plain_backbone, plain_identity
 from kdna_deploy.benchmark.statistics import Ratio, Samples, Summary, paired_ratio, summarise
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.onnx.cost import count_onnx, file_bytes
@@ -118,6 +118,7 @@ def _candidates(
     if options.baseline is not None:
         fixed = _candidate(options.baseline, options, None)
         found[fixed.name] = fixed
+    plains: dict[str, str] = {}
     for path in models:
         candidate = _candidate(path, options, None)
         baseline = next(iter(found)) if options.baseline is not None else None
@@ -127,15 +128,28 @@ def _candidates(
                 raise UsageError(
                     f"'{path}' was not exported by kdna-deploy; give what to compare with: --baseline FILE."
                 )
-            on_step(f"export the plain backbone of {provenance.name}")
-            target = folder / str(len(found))
-            target.mkdir()
-            plain = export_plain_backbone(provenance, target)
-            baseline = _unique(f"{plain.name} {_size(provenance)}", plain.path, found)
-            found.setdefault(baseline, _candidate(plain.path, options, None, baseline))
+            network = plain_identity(provenance)
+            if network not in plains:
+                on_step(f"export the plain backbone of {provenance.name}")
+                plain = _plain(provenance, folder / str(len(found)), options, found)
+                plains[network] = plain.name
+                found[plain.name] = plain
+            baseline = plains[network]
         name = next(n for n in _names(path) if n not in found)
         found[name] = replace(candidate, name=name, baseline=baseline)
     return list(found.values())
+
+
+def _plain(provenance: Provenance, folder: Path, options: BenchOptions, found: dict[str, _Candidate]) -> _Candidate:
+    """The plain backbone, exported into `folder`, under a name that none of `found` has."""
+    folder.mkdir()
+    plain = export_plain_backbone(provenance, folder)
+    _, h, w = provenance.image_shape
+    name = f"{plain.name} {h}×{w}"
+    # Another network of that name, of other widths, say, may be among the candidates.
+    numbered = (f"{name} #{number}" for number in itertools.count(2))
+    free = name if name not in found else next(n for n in numbered if n not in found)
+    return _candidate(plain.path, options, None, free)
 
 
 def _names(path: Path) -> Iterator[str]:
@@ -143,19 +157,6 @@ def _names(path: Path) -> Iterator[str]:
     yield path.name
     yield str(path)
     yield from (f"{path} #{number}" for number in itertools.count(2))
-
-
-def _size(provenance: Provenance) -> str:
-    _, h, w = provenance.image_shape
-    return f"{h}×{w}"
-
-
-def _unique(name: str, path: Path, found: dict[str, _Candidate]) -> str:
-    """`name`, numbered when another network of that name (other widths, say) is among the candidates."""
-    same = [c for c in found.values() if c.name.startswith(name) and c.baseline is None]
-    if not same or any(c.macs == count_onnx(path).macs and c.name == name for c in same):
-        return name
-    return f"{name} #{len(same) + 1}"
 
 
 def _candidate(path: Path, options: BenchOptions, baseline: str | None, name: str | None = None) -> _Candidate:

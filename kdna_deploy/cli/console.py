@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 # Tables are made for 100 columns; a pipe or a log file has no width of its own.
 _PLAIN_WIDTH = 100
@@ -24,6 +23,7 @@ class Sink:
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
+        self._expected: int | None = None
         self._out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
         self._err = Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
 
@@ -54,28 +54,32 @@ class Sink:
 
     @contextmanager
     def steps(self) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
-        """Show which step of a longer job runs and how many images it has done; nothing where there is no terminal.
+        """Show which step of a longer job runs and how far it is with its images; nothing where there is no terminal.
 
         Yields a function for the step's name and one for the number of images that were just done.
         """
-        if not self._err.is_terminal:
-            yield (lambda _: None), (lambda _: None)
-            return
-        with self._err.status("start") as status:
-            images = 0
-            label = "start"
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[counted]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._err, transient=True, disable=not self._err.is_terminal) as bar:
+            task = bar.add_task("start", total=None, counted="")
 
             def step(text: str) -> None:
-                nonlocal images, label
-                images, label = 0, escape(text)
-                status.update(f"{label} …")
+                bar.reset(task, description=f"{escape(text)} …", total=None, counted="")
 
             def count(done: int) -> None:
-                nonlocal images
-                images += done
-                status.update(f"{label} … {images} images")
+                bar.update(task, advance=done, total=self._expected)
+                bar.update(task, counted=f"{bar.tasks[0].completed:.0f} of {self._expected or '?'} images")
 
             yield step, count
+
+    def expect_images(self, total: int) -> None:
+        """Say how many images `steps` will be told of in a step that counts them."""
+        self._expected = total
 
     @contextmanager
     def progress(self) -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
@@ -91,8 +95,3 @@ class Sink:
                 bar.update(task, total=1.0, completed=done)
 
             yield label, fraction
-
-
-def terminal_width() -> int:
-    """Columns of the terminal."""
-    return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns

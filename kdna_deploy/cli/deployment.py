@@ -114,6 +114,7 @@ def attention_request(
         source = ImageSource(
             calibration.path, image_shape, _preprocessing(calibration), lambda path: unreadable.setdefault(path)
         )
+        sink.expect_images(len(source))
         return AttentionOptions(choice.value, source.batches, below)
 
     yield make

@@ -53,5 +53,9 @@ def verify(
         lambda: data.verify_data(result.candidate, result.reference, result.agreements),
     )
     if not result.passed:
-        sink.fail(f"{result.candidate} does not compute what {result.reference} computes.")
+        worst = max(result.agreements, key=lambda a: a.max_difference - a.allowed)
+        sink.fail(
+            f"{result.candidate} does not compute what {result.reference} computes: the logits differ by "
+            f"{worst.max_difference:.1e} where {worst.allowed:.1e} is allowed; export it again from that checkpoint."
+        )
         raise typer.Exit(1)

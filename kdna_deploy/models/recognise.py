@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kdna_deploy.errors import ArchitectureError
+from kdna_deploy.errors import ArchitectureError, UsageError
 from kdna_deploy.models import ARCHITECTURES
 from kdna_deploy.models.architecture import Architecture, Shapes
 
@@ -52,10 +52,11 @@ def recognise(shapes: Shapes, name: str | None = None, recorded: str | None = No
     breaks ties: training scripts are copied, and names in them go stale.
 
     Raises:
-        ArchitectureError: no entry fits, or `name` is unknown or does not fit.
+        ArchitectureError: no entry fits, or not the one that was asked for.
+        UsageError: `name` is unknown.
     """
     if name is not None and name not in ARCHITECTURES:
-        raise ArchitectureError(f"There is no architecture '{name}'; choose from {', '.join(ARCHITECTURES)}.")
+        raise UsageError(f"There is no architecture '{name}'; choose from {', '.join(ARCHITECTURES)}.")
     entries = [ARCHITECTURES[name]] if name else list(ARCHITECTURES.values())
     compared = [(entry, *_fit(entry, shapes)) for entry in entries]
     fitting = [(entry, fitted) for entry, fitted, mismatch in compared if not mismatch]

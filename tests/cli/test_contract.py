@@ -106,7 +106,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_exit_code_3(
 
 def test_an_unknown_architecture_is_answered_with_the_known_ones(cli: Cli, tmp_path: Path) -> None:
     copy_sample(tmp_path / "ckpt.pt")
-    sentence = refusal(cli, tmp_path, "fuse", "ckpt.pt", "--arch", "resnet19", code=3)
+    sentence = refusal(cli, tmp_path, "fuse", "ckpt.pt", "--arch", "resnet19", code=2)
     assert "There is no architecture 'resnet19'" in sentence
     assert all(name in sentence for name in ARCHITECTURES)
 

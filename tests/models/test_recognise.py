@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kdna_deploy.checkpoint import load_checkpoint
-from kdna_deploy.errors import ArchitectureError, ArtifactError
+from kdna_deploy.errors import ArchitectureError, ArtifactError, UsageError
 from kdna_deploy.models import ARCHITECTURES, Architecture
 from kdna_deploy.models.recognise import compare, network_shapes, recognise
 from kdna_deploy.models.record import from_record, to_record
@@ -120,7 +120,7 @@ def test_the_recorded_name_decides_between_two_names_of_one_network() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_choices() -> None:
-    with pytest.raises(ArchitectureError) as refusal:
+    with pytest.raises(UsageError) as refusal:
         recognise(torchvision_resnet18(), "resnet19")
     assert "no architecture 'resnet19'" in str(refusal.value)
     for name in ARCHITECTURES:

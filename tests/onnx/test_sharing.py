@@ -72,7 +72,7 @@ def test_on_the_fly_children_stay_products_in_the_runtime_because_the_file_says_
     shared_sample: FusedSource, tmp_path: Path
 ) -> None:
     result = export_fused(shared_sample, tmp_path / "fly.onnx", OnnxOptions(on_the_fly=True))
-    assert len(_weight_products(optimised_model(result.path))) == 6
+    assert len(_weight_products(optimised_model(result.path))) == 10
     # Without what the metadata says, ONNX Runtime multiplies them out.
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "naive.onnx")

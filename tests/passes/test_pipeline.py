@@ -132,7 +132,7 @@ def test_any_network_of_shared_kernels_stays_the_same_function(spec: Spec) -> No
         assert all(operand is None or operand.op == "get_attr" for operand in operands)
 
 
-@settings(PROPERTY, max_examples=15)
+@settings(PROPERTY, max_examples=10)
 @given(spec=SPECS, order=st.permutations(PIPELINE))
 def test_the_order_of_the_passes_does_not_change_the_function(spec: Spec, order: list[Pass]) -> None:
     network = trained(Network(spec), spec.seed)
