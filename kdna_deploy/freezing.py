@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,11 +31,13 @@ class AttentionOptions:
         choice: keep, freeze or drop.
         batches: calibration images, a fresh pass over them on each call; needed to freeze.
         below: freeze only gates whose variance over images is below this.
+        record: where the images come from and how they were prepared, for the artifact's provenance.
     """
 
     choice: ChannelAttention = "keep"
     batches: Batches | None = None
     below: float | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,9 @@ def _fuse(
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
         children=options.children, channel_attention=attention.choice if fused.freezing.gates else "keep"
     )
+    if fused.change is not None:
+        used = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
+        provenance = provenance.with_options(calibration=used)
     provenance = replace(provenance, kernels=asdict(fused.ledger.storage))
     return FusedSource(fused.graph, network, provenance, fused)
 

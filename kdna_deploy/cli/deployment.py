@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdna_deploy.freezing import AttentionOptions
+    from kdna_deploy.image_data import Preprocessing
 
 
 class Children(str, Enum):
@@ -110,18 +111,19 @@ def attention_request(
         from kdna_deploy.image_data import ImageSource
 
         if calibration.path is None:
-            return AttentionOptions(choice.value, None, below)
-        source = ImageSource(
-            calibration.path, image_shape, _preprocessing(calibration), lambda path: unreadable.setdefault(path)
-        )
+            return AttentionOptions(choice.value, None, below, {"images": "random"})
+        preprocessing = _preprocessing(calibration)
+        source = ImageSource(calibration.path, image_shape, preprocessing, lambda path: unreadable.setdefault(path))
         sink.expect_images(len(source))
-        return AttentionOptions(choice.value, source.batches, below)
+        prepared = asdict(preprocessing) if calibration.path.is_dir() else {}
+        record = {"images": calibration.path.name, **prepared}
+        return AttentionOptions(choice.value, source.batches, below, record)
 
     yield make
     sink.warn_unreadable(list(unreadable))
 
 
-def _preprocessing(words: CalibrationChoice):  # type: ignore[no-untyped-def]
+def _preprocessing(words: CalibrationChoice) -> Preprocessing:
     from kdna_deploy.image_data import MEAN, STD, Preprocessing
 
     grey = words.color is Color.grey

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.conftest import SAMPLES, Cli
@@ -58,6 +59,10 @@ def test_frozen_attention_is_measured_reported_and_never_called_equivalent(cli: 
     assert data["output_change"]["images"] == 50
     assert len(data["gates"]) == 6
     assert not {"Mul", "Sigmoid"} & set(data["nodes"])
+    (entry,) = onnx.load(tmp_path / "frozen.onnx").metadata_props
+    recorded = json.loads(entry.value)["options"]["calibration"]
+    assert (recorded["images"], recorded["count"], recorded["color"]) == ("images", 50, "RGB")
+    assert recorded["mean"] == [0.485, 0.456, 0.406]
     threshold = sorted(gate["variance"] for gate in data["gates"])[2]
     partial = ("--freeze-below", str(threshold))
     some = json.loads(cli("export", SAMPLE, *SMALL, *frozen, *partial, "-o", "some.onnx", "--json").stdout)
