@@ -95,6 +95,22 @@ def test_constant_folding_of_onnxsim_would_undo_sharing_and_is_dropped(
     assert "undo the sharing" in dropped.note
 
 
+def test_a_simplification_that_changes_the_result_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(model: onnx.ModelProto, **_: object) -> tuple[onnx.ModelProto, bool]:
+        changed = onnx.ModelProto.FromString(model.SerializeToString())
+        relu = next(node for node in changed.graph.node if node.op_type == "Relu")
+        for node in changed.graph.node:
+            node.input[:] = [relu.input[0] if name == relu.output[0] else name for name in node.input]
+        changed.graph.node.remove(relu)
+        return changed, True
+
+    monkeypatch.setattr(onnxsim, "simplify", wrong)
+    opened = open_fused_source(SAMPLE, Request(size=(64, 64)))
+    result = export_fused(opened, tmp_path / "net.onnx", OnnxOptions())
+    assert all(agreement.passed for agreement in result.agreements)
+    assert "departs beyond the tolerance" in result.notes[0]
+
+
 def test_a_batchnorm_left_behind_would_make_onnxsim_store_a_second_kernel() -> None:
     """Why BatchNorm goes into the modulation: onnxsim fuses what is left, even without constant folding."""
     weight = np.random.default_rng(0).standard_normal((8, 8, 3, 3)).astype(np.float32)
