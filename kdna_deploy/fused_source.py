@@ -101,13 +101,19 @@ def open_fused_source(
     shape = (c, *(request.size or (h, w)))
     graph = Graph(opened.graph.module, shape)
     children = made.options.get("children", "materialize")
+    choice = made.options.get("channel_attention", "keep")
+    if request.children == "share" and children == "materialize" and choice != "keep" and not request.attention:
+        raise UsageError(
+            f"'{path}' has its channel attention fixed ({choice}) and its children multiplied out; "
+            "to share them, fuse the checkpoint again with both choices."
+        )
     if request.attention or (request.children == "share" and children == "materialize"):
         again = replace(request, size=shape[1:], children=request.children or children)
         fused = _fuse(network, again, on_step, on_images)
         return replace(fused, notes=(f"fused again from {network.checkpoint.path.name}",))
     if shape != made.image_shape:
         resized = provenance_of(network, shape, made.channel_attentions)
-        made = replace(resized, options=made.options)
+        made = replace(resized, options=made.options, kernels=made.kernels)
     if request.children == "materialize" and children == "share":
         materialise(graph.module)
         cast_floats(graph.module, torch.float32)

@@ -97,3 +97,12 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     assert cause in sentence
     assert "Traceback" not in ran.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sharing_a_frozen_graph_is_refused_rather_than_unfreezing_it(cli: Cli, tmp_path: Path) -> None:
+    frozen = ("--channel-attention", "freeze", "--calibration", str(DIGITS))
+    assert cli("fuse", SAMPLE, *SMALL, *frozen, "-o", "net.fused.pt2").returncode == 0
+    refused = cli("export", "net.fused.pt2", "--children", "share")
+    assert refused.returncode == 2
+    assert "fuse the checkpoint again" in refused.stderr
+    assert not (tmp_path / "net.onnx").exists()
