@@ -23,7 +23,7 @@ from kdna_deploy.fused_source import FusedSource
 from kdna_deploy.fusion import random_images
 from kdna_deploy.graph import Graph
 from kdna_deploy.ledger import KernelStorage, graph_storage
-from kdna_deploy.onnx.convert import DEFAULT_OPSET, check_opset, to_onnx
+from kdna_deploy.onnx.convert import DEFAULT_OPSET, Target, check_opset, to_onnx
 from kdna_deploy.onnx.cost import file_bytes
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.onnx.simplify import simplify
@@ -51,6 +51,7 @@ class OnnxOptions:
         tolerance: of the verification.
         on_the_fly: have the runtime multiply shared children at every inference instead of once at its start.
         max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
+        target: what the file is for: ONNX Runtime on a CPU, or any runtime.
 
     Raises:
         UsageError: an opset that cannot be written.
@@ -63,6 +64,7 @@ class OnnxOptions:
     tolerance: Tolerance = FLOAT32
     on_the_fly: bool = False
     max_bloat: float | None = None
+    target: Target = "cpu"
 
     def __post_init__(self) -> None:
         check_opset(self.opset)
@@ -137,7 +139,7 @@ def _export(
     reference: str,
 ) -> OnnxExport:
     on_step("translate to ONNX")
-    model = ir.to_proto(to_onnx(graph, options.opset, options.batch))
+    model = ir.to_proto(to_onnx(graph, options.opset, options.batch, options.target))
     notes = []
     if options.simplify:
         on_step("simplify")
@@ -167,7 +169,9 @@ def _export(
 
 
 def _add_metadata(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions) -> None:
-    made = provenance.with_options(opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify)
+    made = provenance.with_options(
+        opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify, target=options.target
+    )
     if options.on_the_fly:
         made = made.with_options(children="on-the-fly", session={"disabled_optimizers": ["ConstantFolding"]})
     entry = model.metadata_props.add()

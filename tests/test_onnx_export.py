@@ -109,7 +109,7 @@ def test_the_metadata_says_where_the_file_comes_from(exported: OnnxExport) -> No
     assert provenance.restored_architecture() == fused_sample().network.architecture
     assert provenance.channel_attentions == 6
     fused = {"children": "materialize", "channel_attention": "keep"}
-    assert provenance.options == {**fused, "opset": 18, "batch": "dynamic", "simplify": True}
+    assert provenance.options == {**fused, "opset": 18, "batch": "dynamic", "simplify": True, "target": "cpu"}
     assert {"kdna-deploy", "torch", "onnx", "onnxruntime"} <= provenance.versions.keys()
     assert OrtSession(exported.path).metadata()[KEY] == entry.value
 

@@ -78,4 +78,5 @@ def _same_options(provenance: Provenance) -> OnnxOptions:
         opset=recorded.get("opset", OnnxOptions.opset),
         batch=batch if isinstance(batch, int) else None,
         simplify=recorded.get("simplify", True),
+        target=recorded.get("target", "any"),
     )

@@ -33,6 +33,13 @@ class ExportChildren(str, Enum):
     on_the_fly = "on-the-fly"
 
 
+class Target(str, Enum):
+    """What an exported file is for."""
+
+    cpu = "cpu"
+    any = "any"
+
+
 def children_in_graph(choice: ExportChildren | None) -> Literal["materialize", "share"] | None:
     """What an export's choice of children asks of the fused graph; on the fly, they are shared there."""
     if choice is None:

@@ -21,6 +21,7 @@ from kdna_deploy.cli.deployment import (
     Mean,
     Resize,
     Std,
+    Target,
     YesDrop,
     attention_request,
     children_in_graph,
@@ -59,6 +60,10 @@ def export(
     ema: Ema = False,
     input_size: OptionalInputSize = None,
     batch: Annotated[str, typer.Option("--batch", metavar="dynamic|N", help="Batch size of the file.")] = "dynamic",
+    target: Annotated[
+        Target,
+        typer.Option("--target", help="ONNX Runtime on a CPU, whose fast layout the graph is spelled for; or any."),
+    ] = Target.cpu,
     opset: Annotated[int, typer.Option("--opset", help="ONNX operator set, 18 to 23.")] = 18,
     children: Annotated[
         ExportChildren | None,
@@ -96,8 +101,8 @@ def export(
         sink.say(f"using {model_file}, the newest fused graph here")
     if model_file.suffix == ".onnx":
         raise UsageError(f"'{model_file}' is an ONNX file already; give the fused graph or the checkpoint.")
-    target = output or Path(stem(model_file) + ".onnx")
-    check_output(target, (model_file,))
+    written = output or Path(stem(model_file) + ".onnx")
+    check_output(written, (model_file,))
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
     with attention_request(sink, channel_attention, yes_drop, freeze_below, images) as attention:
         from kdna_deploy.fused_source import Request, open_fused_source
@@ -105,11 +110,19 @@ def export(
         from kdna_deploy.reports import data, tables
 
         on_the_fly = children is ExportChildren.on_the_fly
-        options = OnnxOptions(opset, fixed_batch, simplify, external_data, on_the_fly=on_the_fly, max_bloat=max_bloat)
+        options = OnnxOptions(
+            opset,
+            fixed_batch,
+            simplify,
+            external_data,
+            on_the_fly=on_the_fly,
+            max_bloat=max_bloat,
+            target=target.value,
+        )
         request = Request(source, arch, model, ema, size, children_in_graph(children), attention)
         with sink.steps() as (step, count):
             opened = open_fused_source(model_file, request, step, count)
-            result = export_fused(opened, target, options, (model_file,), step)
+            result = export_fused(opened, written, options, (model_file,), step)
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
     sink.result(lambda: tables.onnx_report(result, opened.fused), lambda: data.onnx_data(result, opened.fused))

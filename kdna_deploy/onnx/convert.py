@@ -5,6 +5,9 @@
     ReduceMean over the last two axes  → GlobalAveragePool     (TensorRT refuses axes it cannot resolve)
     shape arithmetic on constants      → one constant
 
+and for the target ``cpu`` the gates get the form of `cpu_layout`. No form suits every runtime: others would move a
+widened gate through memory for nothing.
+
 Only constants of at most 64 numbers are folded: enough for any shape, too small for a kernel.
 """
 
@@ -15,6 +18,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -26,7 +30,9 @@ from onnxscript import optimizer
 from kdna_deploy.capture import BATCH, export_program
 from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.graph import Graph
+from kdna_deploy.onnx.cpu_layout import fill_hidden_channels, widen_gates
 
+Target = Literal["cpu", "any"]
 INPUT, OUTPUT = "input", "logits"
 DEFAULT_OPSET = 18
 # What torch.onnx translates to; older ones are reached by conversion and need attributes that 18 turned into inputs.
@@ -34,8 +40,8 @@ OPSETS = range(18, 24)
 _SHAPE_SIZED = 64
 
 
-def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) -> ir.Model:
-    """Translate `graph`; the batch is dynamic unless `batch` fixes it.
+def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, target: Target = "any") -> ir.Model:
+    """Translate `graph`; the batch is dynamic unless `batch` fixes it. `target` is what the file is for.
 
     Raises:
         UsageError: an opset that cannot be written.
@@ -47,6 +53,9 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) 
     _name_batch(model, batch)
     optimizer.fold_constants(model, input_size_limit=_SHAPE_SIZED, output_size_limit=_SHAPE_SIZED)
     pool_means(model)
+    if target == "cpu":
+        fill_hidden_channels(model)
+        widen_gates(model)
     for transform in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True),
         common.RemoveUnusedNodesPass(),

@@ -1,0 +1,126 @@
+"""Channel attention spelled for the blocked layout: the same function, no reorders, and when it is left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper
+
+from kdna_deploy.onnx.cpu_layout import BLOCK, fill_hidden_channels, widen_gates
+from kdna_deploy.onnx.ledger import optimised_model
+from kdna_deploy.runtimes.ort import OrtSession
+from tests.samples import MOBILENET, RESNET, export_sample
+
+HIDDEN, CHANNELS = 6, 24
+IMAGES = np.random.default_rng(3).standard_normal((2, 3, 9, 7), dtype=np.float32)
+
+
+def gated(activation: str = "Relu", size: str = "9,7", extra_output: str = "") -> ir.Model:
+    """A pointwise convolution whose output a channel attention scales; `extra_output` is read outside too."""
+    random = np.random.default_rng(0)
+    outputs = "float[n,24,h,w] y" + (f", float[n,{HIDDEN},1,1] {extra_output}" if extra_output else "")
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 18]> g (float[n,3,{size}] x) => ({outputs}) {{ '
+        "m = Conv(x, w) p = GlobalAveragePool(m) a = Conv(p, w1, b1) "
+        f"r = {activation}(a) c = Conv(r, w2, b2) g = Sigmoid(c) y = Mul(g, m) }}"
+    )
+    shapes = {
+        "w": (CHANNELS, 3, 1, 1),
+        "w1": (HIDDEN, CHANNELS, 1, 1),
+        "b1": (HIDDEN,),
+        "w2": (CHANNELS, HIDDEN, 1, 1),
+        "b2": (CHANNELS,),
+    }
+    for name, shape in shapes.items():
+        model.graph.initializer.append(numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name))
+    return ir.from_proto(onnx.shape_inference.infer_shapes(model))
+
+
+def run(model: ir.Model, folder: Path) -> np.ndarray:
+    path = folder / "gated.onnx"
+    ir.save(model, path)
+    return OrtSession(path, threads=1).run(IMAGES)
+
+
+def test_a_widened_gate_computes_the_same_bit_for_bit(tmp_path: Path) -> None:
+    before = run(gated(), tmp_path)
+    model = gated()
+    assert widen_gates(model) == 1
+    assert np.array_equal(run(model, tmp_path), before)
+
+
+def test_filled_hidden_channels_compute_the_same(tmp_path: Path) -> None:
+    before = run(gated(), tmp_path)
+    model = gated()
+    assert fill_hidden_channels(model) == 1
+    _, first, second = convolutions(model)
+    assert weight_of(first).shape == (BLOCK, CHANNELS, 1, 1)
+    assert weight_of(second).shape == (CHANNELS, BLOCK, 1, 1)
+    np.testing.assert_allclose(run(model, tmp_path), before, rtol=1e-6, atol=1e-6)
+
+
+def convolutions(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph if node.op_type == "Conv"]
+
+
+def weight_of(node: ir.Node) -> ir.Value:
+    value = node.inputs[1]
+    assert value is not None
+    return value
+
+
+def test_a_second_run_changes_nothing() -> None:
+    model = gated()
+    assert (widen_gates(model), fill_hidden_channels(model)) == (1, 1)
+    assert (widen_gates(model), fill_hidden_channels(model)) == (0, 0)
+
+
+def test_one_gate_for_all_channels_is_left_alone() -> None:
+    model = gated()
+    gate = next(node for node in model.graph if node.op_type == "Sigmoid").outputs[0]
+    gate.shape = ir.Shape(["n", 1, 1, 1])
+    assert widen_gates(model) == 0
+
+
+def test_maps_of_unknown_size_are_left_alone() -> None:
+    assert widen_gates(gated(size="h,w")) == 0
+
+
+@pytest.mark.parametrize("activation", ["Sigmoid", "Exp"])
+def test_zeros_that_an_activation_would_change_are_not_filled_in(activation: str) -> None:
+    assert fill_hidden_channels(gated(activation)) == 0
+
+
+def test_hidden_channels_that_are_read_elsewhere_are_left_alone() -> None:
+    assert fill_hidden_channels(gated(extra_output="r")) == 0
+
+
+@pytest.mark.parametrize("name", [RESNET, MOBILENET])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_the_runtime_changes_layout_no_more_often_than_in_the_plain_backbone(
+    tmp_path: Path, name: str, batch: int | None
+) -> None:
+    """Behind the stem of 8 channels, which fill no block, and before the classifier: the plain backbone's own."""
+    own = {RESNET: 1, MOBILENET: 2}[name]
+    counts = {}
+    for target in ("cpu", "any"):
+        export_sample(tmp_path / f"{target}.onnx", name, target=target, batch=batch)
+        counts[target] = Counter(node.op_type for node in optimised_model(tmp_path / f"{target}.onnx").graph.node)
+    if not counts["any"]["ReorderOutput"]:
+        pytest.skip("ONNX Runtime has no blocked layout on this processor")
+    assert counts["cpu"]["ReorderInput"] == 0
+    assert counts["cpu"]["ReorderOutput"] <= own
+    assert counts["any"]["ReorderInput"] > 0
+
+
+def test_both_targets_agree(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
+    for target in ("cpu", "any"):
+        export_sample(tmp_path / f"{target}.onnx", RESNET, target=target)
+    one, other = (OrtSession(tmp_path / f"{target}.onnx", threads=1).run(images) for target in ("cpu", "any"))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
