@@ -9,7 +9,8 @@
     │   └── CaptureError                       a module that torch.export cannot trace
     ├── RuntimeFailure                     4   a runtime or optional component is missing or failed
     ├── ExportError                        1   the exported file is not what was asked for
-    └── ParityError                        1   an artifact does not compute what the network computes
+    ├── ParityError                        1   an artifact does not compute what the network computes
+    └── ThresholdError                     1   a figure lies beyond the limit that the user set
 
 A message is one sentence (at most two): the cause, then the remedy.
 """
@@ -56,4 +57,8 @@ class ExportError(KdnaError):
 
 
 class ParityError(KdnaError):
+    pass
+
+
+class ThresholdError(KdnaError):
     pass

@@ -19,7 +19,7 @@ from kdna_deploy.network import Network
 
 SCHEMA_VERSION = 1
 KEY = "kdna"
-_RECORDED = ("kdna-deploy", "torch", "onnx", "onnxscript", "onnxruntime", "onnxsim", "numpy")
+_RECORDED = ("kdna-deploy", "torch", "onnx", "onnxscript", "onnxruntime", "onnxsim", "openvino", "numpy")
 
 
 @dataclass(frozen=True)

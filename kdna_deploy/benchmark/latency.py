@@ -1,8 +1,14 @@
-"""The latency protocol: all candidates interleaved round by round in one process, on pinned cores.
+"""The latency protocol: candidates interleaved round by round in one process, on pinned cores.
 
-A round runs every candidate once, in an order that is reversed from round to round, so that drift of the machine
-falls on all alike. Rounds go on until both the iterations and the minimum time are reached. Before them every
-candidate warms up until its running median is steady.
+    run    = blocks; before each, every session is opened anew and warms up until its running median is steady
+    block  = rounds; each takes the candidates in another random order
+    round  = one turn of every candidate
+    turn   = one inference that is not timed, then `RUNS` that are
+
+The untimed inference brings the candidate's weights back into the caches from which its predecessor drove them, as they
+are when a model serves image after image. A random order gives no candidate a fixed neighbour (an order that merely
+turns round lets the first and the last run twice in a row). New sessions for every block lie elsewhere in memory,
+which moves a latency by about one per cent: measured once, that would pass for a difference between models.
 """
 
 from __future__ import annotations
@@ -16,49 +22,103 @@ import numpy as np
 from kdna_deploy.benchmark.statistics import Samples, is_steady
 from kdna_deploy.runtimes.session import Images, Session
 
-_WARM_UP_ROUNDS = 50
+BLOCKS = 10
+RUNS = 3
+_WARM_UP_RUNS = 50
 
 
 @dataclass(frozen=True)
 class LatencySettings:
-    """How long to measure: at least `iterations` rounds and `min_time` seconds."""
+    """How long to measure: at least `iterations` timed inferences of each candidate, and `min_time` seconds in all."""
 
     iterations: int = 100
     min_time: float = 3.0
 
+    @property
+    def blocks(self) -> int:
+        """As many as the iterations suffice for, at most `BLOCKS`."""
+        return min(BLOCKS, max(1, self.iterations // RUNS))
+
+    @property
+    def rounds(self) -> int:
+        """Of a block, at least."""
+        return -(-self.iterations // (self.blocks * RUNS))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Samples of each candidate. Where the user interrupted, `complete` is false and the last round left out."""
+
+    samples: tuple[Samples, ...]
+    complete: bool
+
+
+Opener = Callable[[], Session]
+
 
 def measure_latency(
-    sessions: Sequence[Session],
+    openers: Sequence[Opener],
     images: Sequence[Images],
     settings: LatencySettings,
     on_progress: Callable[[float], None] = lambda _: None,
-) -> list[Samples]:
-    """Latency samples in milliseconds, one array a session, sample i of each from round i.
+) -> Measured:
+    """Measure the sessions that `openers` open, each on its own `images`.
 
-    `images` holds the input of each session. `on_progress` is told the fraction done.
+    `on_progress` is told the fraction done. An interruption (KeyboardInterrupt) ends the measurement early.
     """
+    order = np.random.default_rng(0)
+    rounds: list[list[list[float]]] = []
+    blocks: list[int] = []
+    try:
+        for block in range(settings.blocks):
+            sessions = _open(openers, images, order)
+            begin, first = time.perf_counter(), len(rounds)
+            while (done := _fraction(len(rounds) - first, begin, settings)) < 1.0:
+                on_progress((block + done) / settings.blocks)
+                rounds.append(_round(sessions, images, order))
+                blocks.append(block)
+            del sessions
+        on_progress(1.0)
+    except KeyboardInterrupt:
+        return Measured(_samples(rounds, blocks, len(openers)), complete=False)
+    return Measured(_samples(rounds, blocks, len(openers)), complete=True)
+
+
+def _open(openers: Sequence[Opener], images: Sequence[Images], order: np.random.Generator) -> list[Session]:
+    """Open the sessions in a random order, for what is opened first finds the emptier memory; warm them up."""
+    opened = {int(index): openers[index]() for index in order.permutation(len(openers))}
+    sessions = [opened[index] for index in range(len(openers))]
     for session, batch in zip(sessions, images, strict=True):
         _warm_up(session, batch)
-    samples: list[list[float]] = [[] for _ in sessions]
-    order = list(range(len(sessions)))
-    start = time.perf_counter()
-    while (done := _fraction(samples[0], start, settings)) < 1.0:
-        on_progress(done)
-        for index in order:
-            samples[index].append(_time(sessions[index], images[index]))
-        order.reverse()
-    on_progress(1.0)
-    return [np.asarray(values) for values in samples]
+    return sessions
 
 
-def _fraction(samples: list[float], start: float, settings: LatencySettings) -> float:
-    elapsed = (time.perf_counter() - start) / settings.min_time if settings.min_time > 0 else 1.0
-    return min(len(samples) / settings.iterations, elapsed, 1.0)
+def _round(sessions: list[Session], images: Sequence[Images], order: np.random.Generator) -> list[list[float]]:
+    """Milliseconds [candidates, RUNS]."""
+    turns = {int(index): _turn(sessions[index], images[index]) for index in order.permutation(len(sessions))}
+    return [turns[index] for index in range(len(sessions))]
+
+
+def _turn(session: Session, images: Images) -> list[float]:
+    session.run(images)
+    return [_time(session, images) for _ in range(RUNS)]
+
+
+def _samples(rounds: list[list[list[float]]], blocks: list[int], candidates: int) -> tuple[Samples, ...]:
+    values = np.asarray(rounds, np.float64).reshape(len(rounds), candidates, RUNS)
+    return tuple(Samples(values[:, index], np.asarray(blocks, np.int64)) for index in range(candidates))
+
+
+def _fraction(rounds: int, begin: float, settings: LatencySettings) -> float:
+    """Of a block."""
+    needed = settings.min_time / settings.blocks
+    elapsed = (time.perf_counter() - begin) / needed if needed > 0 else 1.0
+    return min(rounds / settings.rounds, elapsed, 1.0)
 
 
 def _warm_up(session: Session, images: Images) -> None:
     seen: list[float] = []
-    while not is_steady(seen) and len(seen) < _WARM_UP_ROUNDS:
+    while not is_steady(seen) and len(seen) < _WARM_UP_RUNS:
         seen.append(_time(session, images))
 
 

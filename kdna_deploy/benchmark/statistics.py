@@ -1,62 +1,162 @@
 """Statistics of latency samples.
 
-ratio = median(candidate) / median(baseline)        interval: bootstrap over paired rounds
+    ratio    = median over rounds of (median of the candidate's turn / median of the baseline's turn)
+    interval : 95 % of ratios over resampled blocks, and rounds within them      (two-level bootstrap)
+    floor    : how far from 1 the same interval reaches for the baseline measured against a second session of itself
+    verdict  : the interval widened by the floor; where that spans 1, nothing can be told
+
+A drift of the clock frequency reaches both turns of a round and so leaves its ratio alone, but would move a quotient of
+two medians over the whole run. Rounds of one block share their sessions, so they are not independent: a session that
+happens to lie badly in memory is slow in every one of them. Hence the first level. Fewer than `FEWEST_ROUNDS` rounds
+give no interval.
+
+Does not apply to the paper's protocol, which compares means over all runs, and to samples of two different runs, whose
+rounds have nothing in common: there the ratio is the quotient of the two medians.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.float64]
+Values = NDArray[np.float64]
+Statistic = Literal["median", "mean"]
+Verdict = Literal["slower", "faster", "cannot tell", "other run"]
 
+FEWEST_ROUNDS = 10
 _RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Latencies of one candidate in milliseconds.
+
+    Attributes:
+        values: [rounds, runs]: the runs of a round follow each other.
+        blocks: [rounds], the block that each round belongs to: sessions are opened anew for every block.
+    """
+
+    values: Values
+    blocks: NDArray[np.int64]
+
+    @property
+    def rounds(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Latency in milliseconds."""
+    """Latency in milliseconds, over `runs` inferences."""
 
     median: float
     mean: float
     p90: float
+    p99: float
     minimum: float
+    runs: int
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ratio of two medians, with its 95 % bootstrap interval."""
+    """Ratio of a candidate to its baseline.
+
+    Attributes:
+        value: see the module's equation.
+        low, high: its 95 % bootstrap interval; None where there were too few rounds for one.
+        floor: the machine's noise floor, relative.
+        paired: whether both were measured in one run. If not, the drift of the machine between the runs is in the
+            ratio and not in its interval, so that there is no verdict.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    floor: float = 0.0
+    paired: bool = True
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The bootstrap interval widened by the noise floor on both sides."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low / (1 + self.floor), self.high * (1 + self.floor)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known about the candidate."""
+        if not self.paired:
+            return "other run"
+        if self.interval is None:
+            return "cannot tell"
+        low, high = self.interval
+        if low > 1:
+            return "slower"
+        return "faster" if high < 1 else "cannot tell"
 
 
-def summarise(samples: Samples) -> Summary:
-    """Summary of samples in milliseconds."""
+def summarise(values: Values) -> Summary:
+    """Summary of latencies in milliseconds, of any shape."""
     return Summary(
-        median=float(np.median(samples)),
-        mean=float(samples.mean()),
-        p90=float(np.percentile(samples, 90)),
-        minimum=float(samples.min()),
+        median=float(np.median(values)),
+        mean=float(values.mean()),
+        p90=float(np.percentile(values, 90)),
+        p99=float(np.percentile(values, 99)),
+        minimum=float(values.min()),
+        runs=values.size,
     )
 
 
-def paired_ratio(candidate: Samples, baseline: Samples, seed: int = 0) -> Ratio:
-    """Ratio of the medians. Sample i of both was taken in round i, and whole rounds are resampled.
+def paired_ratio(
+    candidate: Samples, baseline: Samples, floor: float = 0.0, statistic: Statistic = "median", seed: int = 0
+) -> Ratio:
+    """Ratio of two candidates of one run: round i of both was taken at the same time, and whole rounds are resampled.
 
     Raises:
-        ValueError: the two have different lengths.
+        ValueError: their rounds differ.
     """
-    if len(candidate) != len(baseline):
-        raise ValueError("paired samples must have the same length")
+    if not np.array_equal(candidate.blocks, baseline.blocks):
+        raise ValueError("paired samples must come from the same rounds")
     random = np.random.default_rng(seed)
-    resampled = (random.integers(0, len(candidate), len(candidate)) for _ in range(_RESAMPLES))
-    ratios = [np.median(candidate[rounds]) / np.median(baseline[rounds]) for rounds in resampled]
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return Ratio(float(np.median(candidate) / np.median(baseline)), float(low), float(high))
+    draw = _drawer(candidate.blocks, random)
+
+    if statistic == "mean":
+
+        def of(rounds: NDArray[np.int64]) -> float:
+            return float(candidate.values[rounds].mean() / baseline.values[rounds].mean())
+    else:
+        turns = np.median(candidate.values, axis=1) / np.median(baseline.values, axis=1)
+
+        def of(rounds: NDArray[np.int64]) -> float:
+            return float(np.median(turns[rounds]))
+
+    return _ratio(of(np.arange(candidate.rounds)), candidate.rounds, floor, lambda: of(draw()))
+
+
+def unpaired_ratio(
+    candidate: Samples, baseline: Samples, floor: float = 0.0, statistic: Statistic = "median", seed: int = 0
+) -> Ratio:
+    """Ratio of samples from two runs, each resampled by itself. Drift of the machine between the runs goes unseen."""
+    random = np.random.default_rng(seed)
+    draw_one, draw_other = _drawer(candidate.blocks, random), _drawer(baseline.blocks, random)
+    middle = np.mean if statistic == "mean" else np.median
+
+    def resampled() -> float:
+        return float(middle(candidate.values[draw_one()]) / middle(baseline.values[draw_other()]))
+
+    value = float(middle(candidate.values) / middle(baseline.values))
+    return replace(_ratio(value, min(candidate.rounds, baseline.rounds), floor, resampled), paired=False)
+
+
+def noise_floor(itself: Ratio) -> float | None:
+    """How far from 1, relative, the ratio of a baseline to a second session of itself may lie; None if not known."""
+    if itself.low is None or itself.high is None:
+        return None
+    return math.expm1(max(abs(math.log(itself.low)), abs(math.log(itself.high))))
 
 
 def is_steady(samples: list[float], window: int = 5, tolerance: float = 0.05) -> bool:
@@ -65,3 +165,21 @@ def is_steady(samples: list[float], window: int = 5, tolerance: float = 0.05) ->
         return False
     before, after = np.median(samples[-2 * window : -window]), np.median(samples[-window:])
     return bool(abs(after - before) <= tolerance * before)
+
+
+def _ratio(value: float, rounds: int, floor: float, resampled: Callable[[], float]) -> Ratio:
+    if rounds < FEWEST_ROUNDS:
+        return Ratio(value, None, None, floor)
+    low, high = np.percentile([resampled() for _ in range(_RESAMPLES)], [2.5, 97.5])
+    return Ratio(value, float(low), float(high), floor)
+
+
+def _drawer(blocks: NDArray[np.int64], random: np.random.Generator) -> Callable[[], NDArray[np.int64]]:
+    """A function that draws rounds: blocks with replacement, then as many rounds of each as it has."""
+    members = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+
+    def draw() -> NDArray[np.int64]:
+        chosen = random.integers(0, len(members), len(members))
+        return np.concatenate([random.choice(members[block], len(members[block])) for block in chosen])
+
+    return draw

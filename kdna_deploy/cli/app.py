@@ -15,14 +15,12 @@ from typing import Annotated
 import typer
 
 from kdna_deploy.cli.bench import bench
-from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.console import INTERRUPTED, Sink
 from kdna_deploy.cli.export import export
 from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
 from kdna_deploy.cli.verify import verify
 from kdna_deploy.errors import KdnaError
-
-_INTERRUPTED = 130
 
 app = typer.Typer(
     name="kdna-deploy",
@@ -71,7 +69,7 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         Sink().fail("interrupted.")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except KdnaError as error:
         if debug:
             raise

@@ -2,54 +2,227 @@
 
 from __future__ import annotations
 
-import json as json_format
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import Json, newest
-from kdna_deploy.errors import UsageError
+from kdna_deploy.cli.console import INTERRUPTED, Sink
+from kdna_deploy.cli.options import Arch, Json, Model, OptionalInputSize, newest, parse_size
+from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.files import atomic_output, check_output
+
+if TYPE_CHECKING:
+    from kdna_deploy.benchmark.plan import BenchOptions
+    from kdna_deploy.benchmark.run import BenchResult
+    from kdna_deploy.benchmark.saved import SavedRun
+    from kdna_deploy.benchmark.thresholds import Threshold
+
+
+class Protocol(str, Enum):
+    interleaved = "interleaved"
+    paper = "paper"
+
+
+class Suite(str, Enum):
+    table1 = "table1"
+    layouts = "layouts"
+    runtimes = "runtimes"
+
+
+class RuntimeName(str, Enum):
+    pytorch = "pytorch"
+    pt2 = "pt2"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+    openvino_bf16 = "openvino-bf16"
 
 
 def bench(
     models: Annotated[
-        list[Path] | None, typer.Argument(help="ONNX files; the newest *.onnx here.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help=".onnx, .pt2 or checkpoints; the newest *.onnx here.", show_default=False),
     ] = None,
     cpu_threads: Annotated[int, typer.Option(min=1, help="Threads of an inference, each on a core of its own.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
-    baseline: Annotated[
-        Path | None, typer.Option(help="ONNX file to compare with; the plain backbone by default.", show_default=False)
+    runtime: Annotated[
+        list[RuntimeName] | None,
+        typer.Option("--runtime", help="Repeatable; what opens the file by default.", show_default=False),
     ] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Measured rounds, at least.")] = 100,
-    min_time: Annotated[float, typer.Option(min=0.0, help="Seconds of measuring, at least.")] = 3.0,
-    save: Annotated[Path | None, typer.Option(help="Also write everything, samples included, to FILE.json.")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|RUNTIME", help="A model, a saved run, or a runtime; the plain backbone.", show_default=False
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Timed runs of each candidate, at least; 100.", show_default=False)
+    ] = None,
+    min_time: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Seconds for each model with its baseline, at least; 3.", show_default=False),
+    ] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="paper: batch 1, one thread, 1,000 runs, ratio of means.")
+    ] = Protocol.interleaved,
+    suite: Annotated[
+        Suite | None, typer.Option(help="Build and measure a set of networks instead of MODELS.", show_default=False)
+    ] = None,
+    cold_start: Annotated[
+        bool, typer.Option("--cold-start/--no-cold-start", help="Load time and memory, in fresh processes.")
+    ] = True,
+    profile: Annotated[bool, typer.Option("--profile", help="Where the time goes, by operator and layer.")] = False,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", metavar="'ratio>1.35'", help="Exit 1 when it holds; repeatable.", show_default=False),
+    ] = None,
+    save: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Also write FILE.json (with samples), .csv or .md; repeatable.", show_default=False
+        ),
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Two saved runs, A.json B.json, side by side.")] = False,
+    arch: Arch = None,
+    model: Model = None,
+    input_size: OptionalInputSize = None,
     json: Json = False,
 ) -> None:
-    """Measure latency on ONNX Runtime, interleaved with the plain backbone."""
+    """Measure latency on the CPU, interleaved with the plain backbone."""
     sink = Sink(json)
-    if save is not None and save.suffix != ".json":
-        raise UsageError(f"--save writes JSON; name a file that ends in .json instead of '{save}'.")
-    if save is not None:
-        check_output(save, tuple(models or ()))
-    if not models:
-        models = [newest("*.onnx", "kdna-deploy export --onnx")]
-        sink.say(f"using {models[0]}, the newest ONNX file here")
-    from kdna_deploy.benchmark.latency import LatencySettings
-    from kdna_deploy.benchmark.run import BenchOptions
-    from kdna_deploy.benchmark.run import bench as run_bench
-    from kdna_deploy.reports import data, tables
+    if compare:
+        _compare(sink, models or [])
+        return
+    models = _models(sink, models, suite)
+    from kdna_deploy.benchmark.thresholds import parse_threshold
+    from kdna_deploy.reports.bench_data import check_format
 
-    options = BenchOptions(cpu_threads, batch_size, baseline, LatencySettings(iterations, min_time))
+    thresholds = [parse_threshold(text) for text in fail_if or ()]
+    targets = save or []
+    for target in targets:
+        check_format(target)
+        check_output(target, tuple(models))
+    options = _options(
+        cpu_threads, batch_size, runtime, baseline, iterations, min_time, protocol, cold_start, profile, arch, model
+    )
+    if input_size:
+        from dataclasses import replace
+
+        options = replace(options, size=parse_size(input_size))
+    result = _measure(sink, models, suite, options)
+    _report(sink, result, targets, tuple(models))
+    _apply(thresholds, result)
+    if result.partial:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _models(sink: Sink, models: list[Path] | None, suite: Suite | None) -> list[Path]:
+    if suite is not None:
+        if models:
+            raise UsageError(f"--suite {suite.value} builds its own networks; leave '{models[0]}' out.")
+        return []
+    if models:
+        return models
+    found = newest("*.onnx", "kdna-deploy export --onnx")
+    sink.say(f"using {found}, the newest ONNX file here")
+    return [found]
+
+
+def _options(
+    threads: int,
+    batch: int,
+    runtimes: list[RuntimeName] | None,
+    baseline: str | None,
+    iterations: int | None,
+    min_time: float | None,
+    protocol: Protocol,
+    cold_start: bool,
+    profile: bool,
+    arch: str | None,
+    factory: str | None,
+) -> BenchOptions:
+    from kdna_deploy.benchmark.latency import LatencySettings
+    from kdna_deploy.benchmark.plan import PAPER_SETTINGS, BenchOptions
+
+    default = LatencySettings()
+    if protocol is Protocol.paper:
+        if (threads, batch) != (1, 1):
+            raise UsageError("--protocol paper is batch 1 on one thread; leave out --cpu-threads and --batch-size.")
+        default = PAPER_SETTINGS
+    return BenchOptions(
+        threads=threads,
+        batch=batch,
+        runtimes=tuple(dict.fromkeys(name.value for name in runtimes or ())),
+        baseline=_baseline(baseline),
+        settings=LatencySettings(
+            iterations if iterations is not None else default.iterations,
+            min_time if min_time is not None else default.min_time,
+        ),
+        protocol=protocol.value,
+        cold_start=cold_start,
+        profile=profile,
+        factory=factory,
+        arch=arch,
+    )
+
+
+def _baseline(text: str | None) -> Path | SavedRun | str | None:
+    """A runtime's name, a saved run, or a model."""
+    from kdna_deploy.benchmark.saved import read_run
+
+    if text is None or text in {name.value for name in RuntimeName}:
+        return text
+    path = Path(text)
+    return read_run(path) if path.suffix == ".json" else path
+
+
+def _measure(sink: Sink, models: list[Path], suite: Suite | None, options: BenchOptions) -> BenchResult:
+    from kdna_deploy.benchmark.run import bench as run_bench
+    from kdna_deploy.benchmark.run import bench_suite
+
     with sink.progress() as (label, fraction):
-        result = run_bench(models, options, label, fraction)
+        if suite is not None:
+            return bench_suite(suite.value, options, label, fraction)
+        return run_bench(models, options, label, fraction)
+
+
+def _report(sink: Sink, result: BenchResult, targets: list[Path], inputs: tuple[Path, ...]) -> None:
+    from kdna_deploy.reports import bench_data, bench_tables
+
     for note in result.notes:
         sink.warn(note)
-    if save is not None:
-        with atomic_output(save, tuple(models)) as temporary:
-            temporary.write_text(json_format.dumps(data.bench_data(result), indent=1))
-    sink.result(lambda: tables.bench_report(result), lambda: data.bench_data(result))
-    if save is not None:
-        sink.say(f"saved {save}")
+    for target in targets:
+        with atomic_output(target, inputs) as temporary:
+            temporary.write_text(bench_data.written(result, target), encoding="utf-8")
+    sink.result(lambda: bench_tables.bench_report(result), lambda: bench_data.bench_data(result))
+    for target in targets:
+        sink.say(f"saved {target}")
+
+
+def _apply(thresholds: list[Threshold], result: BenchResult) -> None:
+    """Raises ThresholdError (exit 1) when a threshold is crossed."""
+    from kdna_deploy.benchmark.thresholds import crossings
+
+    rows = [row for row in result.rows if row.baseline is not None]
+    for threshold in thresholds:
+        found = crossings(threshold, rows)
+        if found:
+            told = ", ".join(
+                f"{c.model} was not measured" if c.value is None else f"{c.model} has {c.value:.4g}" for c in found
+            )
+            raise ThresholdError(f"--fail-if '{threshold}': {told}.")
+
+
+def _compare(sink: Sink, files: list[Path]) -> None:
+    from kdna_deploy.benchmark.comparison import compare_runs
+    from kdna_deploy.benchmark.saved import read_run
+    from kdna_deploy.reports import bench_data, bench_tables
+
+    if len(files) != 2:
+        raise UsageError("--compare takes two saved runs: kdna-deploy bench --compare A.json B.json.")
+    first, second = (read_run(path) for path in files)
+    comparison = compare_runs(first, second)
+    if comparison.differences:
+        sink.warn("the runs are not comparable, for they differ in: " + "; ".join(comparison.differences))
+    sink.result(lambda: bench_tables.comparison_report(comparison), lambda: bench_data.comparison_data(comparison))

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 # Tables are made for 100 columns; a pipe or a log file has no width of its own.
 _PLAIN_WIDTH = 100
+INTERRUPTED = 130  # exit code after Ctrl-C
 _NAMED = 5
 
 

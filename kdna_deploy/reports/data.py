@@ -6,8 +6,6 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.benchmark.run import SCHEMA_VERSION as BENCH_SCHEMA
-from kdna_deploy.benchmark.run import BenchResult
 from kdna_deploy.fusion import Fused
 from kdna_deploy.inspection import Inspection
 from kdna_deploy.models.record import to_record
@@ -96,40 +94,6 @@ def verify_data(candidate: str, reference: str, agreements: tuple[Agreement, ...
             "passed": all(a.passed for a in agreements),
             "agreements": agreements_data(agreements),
         },
-    )
-
-
-def bench_data(result: BenchResult) -> dict[str, Any]:
-    options = result.options
-    return document(
-        "bench",
-        {
-            "runtime": result.runtime,
-            "cores": list(result.cores),
-            "options": {
-                "threads": options.threads,
-                "batch": options.batch,
-                "baseline": str(options.baseline) if options.baseline else "plain backbone",
-                "iterations": options.settings.iterations,
-                "min_time_s": options.settings.min_time,
-            },
-            "environment": asdict(result.environment),
-            "notes": list(result.notes),
-            "rows": [
-                {
-                    "name": row.name,
-                    "parameters": row.parameters,
-                    "macs": row.macs,
-                    "file_bytes": row.file_bytes,
-                    "latency_ms": asdict(row.latency),
-                    "baseline": row.baseline,
-                    "ratio": asdict(row.ratio) if row.ratio else None,
-                    "samples_ms": [round(float(sample), 6) for sample in row.samples],
-                }
-                for row in result.rows
-            ],
-        },
-        schema=BENCH_SCHEMA,
     )
 
 

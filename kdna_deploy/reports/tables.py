@@ -6,12 +6,11 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from kdna_deploy.benchmark.run import BenchResult
 from kdna_deploy.fusion import Fused
 from kdna_deploy.inspection import Inspection
 from kdna_deploy.ledger import KernelStorage, Ledger
 from kdna_deploy.onnx_export import OnnxExport
-from kdna_deploy.reports.quantities import giga, megabytes, millions, small
+from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.verification import Agreement
 
 _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
@@ -164,39 +163,6 @@ def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:
             verdict,
         )
     return table
-
-
-def bench_report(result: BenchResult) -> RenderableType:
-    """Latency table with a line on how it was measured."""
-    table = Table(title=f"Latency, {result.runtime}", title_justify="left")
-    table.add_column("model", overflow="fold", min_width=18)
-    for heading in ("params", "MACs", "file", "median", "p90", "ratio", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in result.rows:
-        interval = f"{row.ratio.low:.3f}–{row.ratio.high:.3f}" if row.ratio else ""
-        table.add_row(
-            escape(row.name),
-            millions(row.parameters),
-            giga(row.macs),
-            megabytes(row.file_bytes),
-            f"{row.latency.median:.2f} ms",
-            f"{row.latency.p90:.2f} ms",
-            f"{row.ratio.value:.3f}" if row.ratio else "1",
-            interval if row.ratio else "baseline",
-        )
-    options, machine = result.options, result.environment
-    pinning = f"pinned to core {', '.join(map(str, result.cores))}" if result.cores else "not pinned"
-    threads = "1 thread" if options.threads == 1 else f"{options.threads} threads"
-    rounds = len(result.rows[0].samples)
-    lines = [
-        ("machine", f"{machine.cpu}, {machine.cores} cores, load {machine.load}"),
-        ("protocol", f"batch {options.batch}, {threads}, {pinning}, {rounds} interleaved rounds"),
-    ]
-    if any(row.baseline for row in result.rows) and options.baseline is None:
-        lines.append(
-            ("baseline", "plain backbone of the same widths and input, exported the same way, untrained weights")
-        )
-    return Group(table, facts("", lines))
 
 
 def inspection_report(inspection: Inspection) -> RenderableType:

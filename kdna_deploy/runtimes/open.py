@@ -36,7 +36,13 @@ def read_provenance(path: Path) -> Provenance:
     """
     if path.suffix == ".pt2":
         return load_fused(path).provenance
-    text = OrtSession(path, threads=1).metadata().get(KEY) if path.suffix == ".onnx" else None
-    if not text:
+    made = provenance_in(OrtSession(path, threads=1), path) if path.suffix == ".onnx" else None
+    if made is None:
         raise ArtifactError(f"'{path}' does not say which checkpoint it was made from; name one with --against.")
-    return from_json(text, str(path))
+    return made
+
+
+def provenance_in(session: OrtSession, path: Path) -> Provenance | None:
+    """Provenance in the metadata of the ONNX file at `path` that `session` has opened; None where there is none."""
+    text = session.metadata().get(KEY)
+    return from_json(text, str(path)) if text else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,32 +28,41 @@ _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
 class OrtSession:
     """A `Session` over an ONNX file with one image input and one output.
 
-    `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `optimised_to` is a file for
-    the graph that it makes of the model. A file exported with children on the fly says in its metadata that constant
-    folding must stay off, and that is honoured.
+    `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `cores` are those that the
+    threads beside the calling one are pinned to, the first being the caller's. `optimised_to` is a file for the graph
+    that it makes of the model, `profile_to` the beginning of the name of a profile (see `end_profiling`). A file
+    exported with children on the fly says in its metadata that constant folding must stay off, and that is honoured.
     """
 
     def __init__(
-        self, path: Path, threads: int | None = None, name: str | None = None, optimised_to: Path | None = None
+        self,
+        path: Path,
+        threads: int | None = None,
+        name: str | None = None,
+        optimised_to: Path | None = None,
+        cores: tuple[int, ...] = (),
+        profile_to: Path | None = None,
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors alone: they come back as exceptions
-        options.inter_op_num_threads = 1
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        recorded = _configure(options, threads, cores)
         if optimised_to is not None:
             options.optimized_model_filepath = str(optimised_to)
+        if profile_to is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile_to)
         try:
             self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"], disabled_optimizers=_disabled_optimizers(path)
+                path, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers(path)
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ArtifactError(f"ONNX Runtime cannot open '{path}': {_cause(error)}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        self.options: Mapping[str, str | int] = recorded
         self.name = name or path.name
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
         self._input = inputs[0].name
@@ -74,8 +83,33 @@ class OrtSession:
         """The custom metadata of the file."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
+    def end_profiling(self) -> Path:
+        """Stop profiling; the file that the profile was written to, a JSON list of events."""
+        return Path(self._session.end_profiling())
 
-def _disabled_optimizers(path: Path) -> list[str]:
+
+def _configure(
+    options: onnxruntime.SessionOptions, threads: int | None, cores: tuple[int, ...]
+) -> dict[str, str | int]:
+    """Set threads, spinning and affinity; returns what was set."""
+    options.inter_op_num_threads = 1
+    recorded: dict[str, str | int] = {"inter_op_num_threads": 1}
+    if threads is None:
+        return recorded
+    options.intra_op_num_threads = threads
+    recorded["intra_op_num_threads"] = threads
+    if threads > 1:  # one thread has no pool that could spin
+        entries = {"session.intra_op.allow_spinning": "1"}
+        if len(cores) == threads:
+            # One entry for each thread of the pool, which the calling thread is not in; processors count from 1.
+            entries["session.intra_op_thread_affinities"] = ";".join(str(core + 1) for core in cores[1:])
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
+        recorded |= entries
+    return recorded
+
+
+def disabled_optimizers(path: Path) -> list[str]:
     """What the file's metadata says about the session (see `Provenance.options`)."""
     try:
         model = onnx.load(path, load_external_data=False)

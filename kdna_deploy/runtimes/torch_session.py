@@ -1,8 +1,11 @@
-"""PyTorch: the original module, or a fused graph, run eagerly."""
+"""PyTorch: the original module, or a fused graph, run eagerly.
+
+The number of threads is one setting of the whole process: whoever measures sets it (`torch.set_num_threads`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -22,6 +25,7 @@ class TorchSession:
         self.runtime = f"PyTorch {torch.__version__}"
         self.batch: int | None = None
         self.image_shape = image_shape
+        self.options: Mapping[str, str | int] = {"num_threads": torch.get_num_threads()}
 
     def run(self, images: Images) -> Images:
         try:

@@ -1,0 +1,169 @@
+"""A benchmark's result as JSON (docs/bench-file.md describes it), CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kdna_deploy.benchmark.comparison import ComparedRow, Comparison, Estimate
+from kdna_deploy.benchmark.profile import Profile
+from kdna_deploy.benchmark.run import BenchResult, Floor, Row
+from kdna_deploy.benchmark.saved import SCHEMA_VERSION
+from kdna_deploy.benchmark.statistics import Ratio
+from kdna_deploy.errors import UsageError
+from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
+from kdna_deploy.reports.cells import markdown
+from kdna_deploy.reports.data import document
+
+FORMATS = (".json", ".csv", ".md")
+
+
+def bench_data(result: BenchResult) -> dict[str, Any]:
+    """The JSON document: everything, raw samples included."""
+    return document(
+        "bench",
+        {
+            "partial": result.partial,
+            "suite": result.suite.name if result.suite else None,
+            "options": result.options.record,
+            "environment": result.environment.record,
+            "cores": list(result.cores),
+            "peak": asdict(result.peak) if result.peak else None,
+            "noise_floors": [_floor(floor) for floor in result.floors],
+            "notes": list(result.notes),
+            "networks": [asdict(entry) for entry in result.suite.entries] if result.suite else [],
+            "rows": [_row(row) for row in result.rows],
+            "profiles": [_profile(profile) for profile in result.profiles],
+            "differences": [{**asdict(e), "overhead_ms": e.overhead_ms} for e in result.explanations],
+        },
+        schema=SCHEMA_VERSION,
+    )
+
+
+def _floor(floor: Floor) -> dict[str, Any]:
+    return {"baseline": floor.baseline, "value": floor.value, "ratio": _ratio(floor.ratio)}
+
+
+def _ratio(ratio: Ratio | None) -> dict[str, Any] | None:
+    if ratio is None:
+        return None
+    low, high = ratio.interval or (None, None)
+    return {
+        "value": ratio.value,
+        "low": low,
+        "high": high,
+        "bootstrap_low": ratio.low,
+        "bootstrap_high": ratio.high,
+        "noise_floor": ratio.floor,
+        "verdict": ratio.verdict,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "model": row.model,
+        "runtime": row.runtime,
+        "runtime_version": row.runtime_version,
+        "runtime_options": row.runtime_options,
+        "parameters": row.parameters,
+        "macs": row.macs,
+        "file_bytes": row.file_bytes,
+        "latency_ms": asdict(row.latency) if row.latency else None,
+        "baseline": row.baseline,
+        "ratio": _ratio(row.ratio),
+        "share_of_peak": row.share,
+        "cold_start": asdict(row.cold) if row.cold else None,
+        "unavailable": row.unavailable or None,
+        "samples_ms": row.samples.values.round(6).tolist() if row.samples else [],
+        "blocks": row.samples.blocks.tolist() if row.samples else [],
+    }
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "groups_us": profile.by_group,
+        "operators": {name: {"nodes": n, "us": us} for name, (n, us) in profile.by_operator.items()},
+        "layers": [asdict(layer) for layer in profile.layers],
+    }
+
+
+def comparison_data(comparison: Comparison) -> dict[str, Any]:
+    return document(
+        "bench-comparison",
+        {
+            "first": str(comparison.first.path),
+            "second": str(comparison.second.path),
+            "differences": list(comparison.differences),
+            "rows": [_compared(row) for row in comparison.rows],
+        },
+        schema=SCHEMA_VERSION,
+    )
+
+
+def _compared(row: ComparedRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "runtime": row.runtime,
+        "first_ms": asdict(row.first) if row.first else None,
+        "second_ms": asdict(row.second) if row.second else None,
+        "first_ratio": _interval(row.first_ratio),
+        "second_ratio": _interval(row.second_ratio),
+        "change": _interval(row.change),
+        "verdict": row.verdict,
+    }
+
+
+def _interval(estimate: Estimate | None) -> dict[str, Any] | None:
+    return asdict(estimate) if estimate else None
+
+
+def check_format(path: Path) -> None:
+    """Refuse a name that tells no format.
+
+    Raises:
+        UsageError: it ends in none of `FORMATS`.
+    """
+    if path.suffix not in FORMATS:
+        raise UsageError(f"--save writes {', '.join(FORMATS)}; name a file that ends in one of them, not '{path}'.")
+
+
+def written(result: BenchResult, path: Path) -> str:
+    """The text of a file to save `result` to, in the format that its name tells."""
+    if path.suffix == ".json":
+        return json.dumps(bench_data(result), indent=1)
+    return _csv(result) if path.suffix == ".csv" else _markdown(result)
+
+
+def _csv(result: BenchResult) -> str:
+    """One line a model, without the samples; empty cells where nothing was measured."""
+    lines = [_flat(_row(row)) for row in result.rows]
+    headings = dict.fromkeys(name for line in lines for name in line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(headings), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries → ``outer.inner`` columns; lists are left out."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and name != "runtime_options":
+            flat |= {f"{name}.{inner}": cell for inner, cell in value.items()}
+        elif not isinstance(value, (dict, list)):
+            flat[name] = value
+    return flat
+
+
+def _markdown(result: BenchResult) -> str:
+    tables = "\n".join(markdown(cells) for cells in bench_cells(result))
+    lines = [f"- {name}: {text}" for name, text in bench_facts(result)]
+    notes = [f"- {note}" for note in result.notes]
+    return f"{tables}\n" + "\n".join((*lines, *notes)) + "\n"

@@ -1,0 +1,46 @@
+"""A table as plain text cells, from which the terminal's and the Markdown form are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+_NARROWEST_NAME = 26
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table: the first `left` columns are names and may wrap, the others are figures, aligned right."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+
+
+def rich_table(cells: Cells) -> Table:
+    """For a terminal; narrow rules, so that ten columns fit 100 characters."""
+    table = Table(title=cells.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for index, heading in enumerate(cells.headings):
+        if index < cells.left:
+            table.add_column(heading, overflow="fold", min_width=min(_NARROWEST_NAME, _widest(cells, index)))
+        else:
+            table.add_column(heading, justify="right", no_wrap=True)
+    for row in cells.rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def markdown(cells: Cells) -> str:
+    """A Markdown table under its title."""
+    rules = ["---" if index < cells.left else "---:" for index in range(len(cells.headings))]
+    lines = [cells.headings, rules, *cells.rows]
+    text = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return f"**{cells.title}**\n\n{text}\n" if cells.title else f"{text}\n"
+
+
+def _widest(cells: Cells, index: int) -> int:
+    return max((len(row[index]) for row in cells.rows), default=0)
