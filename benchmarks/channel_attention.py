@@ -16,7 +16,8 @@ import torch
 from table import interval, write_table
 
 from kdna_deploy.benchmark.latency import LatencySettings
-from kdna_deploy.benchmark.run import BenchOptions, bench
+from kdna_deploy.benchmark.plan import BenchOptions
+from kdna_deploy.benchmark.run import bench
 from kdna_deploy.freezing import AttentionOptions, ChannelAttention
 from kdna_deploy.fused_source import Request, open_fused_source
 from kdna_deploy.onnx_export import OnnxOptions, export_fused

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdna_deploy.benchmark.environment import environment
-from kdna_deploy.benchmark.run import Row
+from kdna_deploy.benchmark.result import Row
 
 
 def interval(row: Row) -> str:
-    """Ratio to the baseline with its 95 % interval."""
-    assert row.ratio is not None
-    return f"{row.ratio.value:.3f} ({row.ratio.low:.3f}–{row.ratio.high:.3f})"
+    """Ratio to the baseline with its 95 % interval, noise floor included."""
+    assert row.ratio is not None and row.ratio.interval is not None
+    low, high = row.ratio.interval
+    return f"{row.ratio.value:.3f} ({low:.3f}–{high:.3f})"
 
 
 def write_table(path: Path, title: str, command: str, notes: str, heading: list[str], rows: list[list[str]]) -> None:

@@ -32,11 +32,13 @@ _HOME = {
     "compare": "kdna_deploy.verification",
     "open_session": "kdna_deploy.runtimes.open",
     "bench": "kdna_deploy.benchmark.run",
+    "BenchOptions": "kdna_deploy.benchmark.plan",
     "KdnaError": "kdna_deploy.errors",
 }
 
 __all__ = [
     "__version__",
+    "BenchOptions",
     "Checkpoint",
     "FuseOptions",
     "Fused",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from kdna_deploy.benchmark.plan import BenchOptions
     from kdna_deploy.benchmark.run import bench
     from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
     from kdna_deploy.errors import KdnaError

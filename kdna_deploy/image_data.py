@@ -90,7 +90,7 @@ class ImageSource:
             raise InputError(f"'{self.path}' holds too few images: {len(held)}, at least {batch or 1} needed.")
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.path.rglob("*") if path.suffix.lower() in _SUFFIXES)
+        return image_files(self.path)
 
     def _images(self) -> Iterator[Images]:
         if not self.path.is_dir():
@@ -107,6 +107,11 @@ class ImageSource:
                 yield read_image(path, (size[0], size[1]), self.preprocessing)
             except InputError:
                 self.on_unreadable(path)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files in a folder and the folders in it, by their suffix, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
 
 
 def read_image(path: Path, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> Images:

@@ -146,7 +146,7 @@ def _export(
         simplified = simplify(model, shared=provenance.options.get("children") == "share")
         model, note = simplified.model, simplified.note
         notes.append(note)
-    _add_metadata(model, provenance, options)
+    finish(model, provenance, options)
     with atomic_output(output, inputs) as temporary:
         on_step("write")
         _save(model, temporary, options.external_data)
@@ -168,7 +168,9 @@ def _export(
     )
 
 
-def _add_metadata(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions) -> None:
+def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions) -> None:
+    """Write provenance into the metadata of `model`, in place of any that it has, and name its graph."""
+    del model.metadata_props[:]
     made = provenance.with_options(
         opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify, target=options.target
     )

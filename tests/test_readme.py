@@ -32,7 +32,7 @@ def test_readme_commands_succeed_one_after_the_other(cli: Cli, tmp_path: Path) -
         assert ran.stdout
 
 
-@pytest.mark.parametrize("command", ["inspect", "fuse", "export", "verify", "bench"])
+@pytest.mark.parametrize("command", ["inspect", "fuse", "export", "verify", "evaluate", "bench"])
 def test_reference_names_every_option(cli: Cli, command: str) -> None:
     options = set(re.findall(r"--[a-z][a-z-]+", cli(command, "--help").stdout)) - {"--help", "--json", "--output"}
     section = REFERENCE.split(f"## `{command} ")[1].split("\n## ")[0]

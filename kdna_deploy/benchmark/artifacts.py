@@ -107,8 +107,8 @@ class Given:
         options = self._options
         if options.get("channel_attention", "keep") != "keep":
             raise UsageError(
-                f"'{self._source.path}' has its channel attention fixed to calibration images that it does not hold; "
-                "measure the .fused.pt2 or the .onnx that you have with a runtime that opens it."
+                f"'{self._source.path}' has its channel attention frozen or dropped: its checkpoint differs from it; "
+                "measure it with a runtime that opens it as it is."
             )
         children = "materialize" if options.get("children", "materialize") == "materialize" else "share"
         _, h, w = self._shape

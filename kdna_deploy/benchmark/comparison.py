@@ -6,22 +6,22 @@ Each ratio was measured in one run, interleaved, so the change is free of the ma
 quotient of latencies is not: the latencies are shown, and judged by nobody. The interval of the change adds those of
 the two ratios, noise floors included, as independent errors of their logarithms.
 
-Does not apply across machines and options, whose differences are listed, and to a baseline itself, which has no ratio.
+Does not apply across machines and options, whose differences are listed; to a baseline itself, which has no ratio; and
+to ratios whose baselines differ or were taken from a saved run, which hold the machine's drift.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from kdna_deploy.benchmark.saved import SavedRow, SavedRun, incomparable
+from kdna_deploy.benchmark.saved import SavedRatio, SavedRow, SavedRun, incomparable
 from kdna_deploy.benchmark.statistics import Summary, summarise
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A ratio with its 95 % interval; None where it has none."""
+class Change:
+    """A quotient of two ratios with its 95 % interval, None where one of them has none."""
 
     value: float
     low: float | None
@@ -32,21 +32,23 @@ class Estimate:
 class ComparedRow:
     """A model in two runs; None where one of them lacks it or has no ratio for it."""
 
-    name: str
+    model: str
     runtime: str
     first: Summary | None
     second: Summary | None
-    first_ratio: Estimate | None
-    second_ratio: Estimate | None
-    change: Estimate | None
+    first_ratio: SavedRatio | None
+    second_ratio: SavedRatio | None
+    change: Change | None
 
     @property
     def verdict(self) -> str:
         """What became of the model."""
         if self.first is None or self.second is None:
             return "only in one"
-        if self.change is None:
+        if self.first_ratio is None and self.second_ratio is None:
             return "baseline"
+        if self.change is None:
+            return "other baseline"
         if self.change.low is not None and self.change.low > 1:
             return "slower"
         if self.change.high is not None and self.change.high < 1:
@@ -72,29 +74,27 @@ def compare_runs(first: SavedRun, second: SavedRun) -> Comparison:
 
 
 def _by_key(run: SavedRun) -> dict[tuple[str, str], SavedRow]:
-    return {(row.name, row.runtime): row for row in run.rows}
+    return {(row.model, row.runtime): row for row in run.rows}
 
 
 def _row(key: tuple[str, str], one: SavedRow | None, other: SavedRow | None) -> ComparedRow:
-    first, second = _ratio(one), _ratio(other)
-    return ComparedRow(*key, _summary(one), _summary(other), first, second, _change(first, second))
+    first, second = (row.ratio if row else None for row in (one, other))
+    change = _change(first, second) if first and second and _same_baseline(first, second) else None
+    return ComparedRow(*key, _summary(one), _summary(other), first, second, change)
 
 
 def _summary(row: SavedRow | None) -> Summary | None:
     return summarise(row.samples.values) if row and row.samples else None
 
 
-def _ratio(row: SavedRow | None) -> Estimate | None:
-    stored: dict[str, Any] | None = row.record.get("ratio") if row else None
-    return Estimate(stored["value"], stored["low"], stored["high"]) if stored else None
+def _same_baseline(first: SavedRatio, second: SavedRatio) -> bool:
+    return first.paired and second.paired and first.baseline == second.baseline
 
 
-def _change(first: Estimate | None, second: Estimate | None) -> Estimate | None:
-    if first is None or second is None:
-        return None
+def _change(first: SavedRatio, second: SavedRatio) -> Change:
     value = second.value / first.value
     if first.low is None or first.high is None or second.low is None or second.high is None:
-        return Estimate(value, None, None)
+        return Change(value, None, None)
     below = math.hypot(math.log(second.value / second.low), math.log(first.high / first.value))
     above = math.hypot(math.log(second.high / second.value), math.log(first.value / first.low))
-    return Estimate(value, value * math.exp(-below), value * math.exp(above))
+    return Change(value, value * math.exp(-below), value * math.exp(above))

@@ -106,36 +106,51 @@ def plan(
         InputError: a model cannot be opened.
         UsageError: a batch that a model does not take, or no baseline is known.
     """
+    files = [options.baseline, *models] if isinstance(options.baseline, Path) else models
+    subjects = _subjects(files, options, folder)
+    for subject in subjects:
+        _check_batch(subject, options)
     if options.baseline is None or isinstance(options.baseline, Path):
-        files = [options.baseline, *models] if isinstance(options.baseline, Path) else models
-        subjects = _subjects(files, options, folder)
         return _beside_a_network(subjects, options, folder, on_step)
-    subjects = _subjects(models, options, folder)
     if isinstance(options.baseline, str):
         return tuple(
-            Group(tuple(candidate(subject, name, options, on_step) for name in names))
+            Group(tuple(candidate(subject, name, options, on_step, several=True) for name in names))
             for subject in subjects
             for names in [dict.fromkeys((options.baseline, *_runtimes(subject, options)))]
         )
-    names = [(subject, name) for subject in subjects for name in _runtimes(subject, options)]
-    return (Group(tuple(candidate(*pair, options, on_step) for pair in names), saved=options.baseline),)
+    pairs = [(subject, name) for subject in subjects for name in _runtimes(subject, options)]
+    several = len({name for _, name in pairs}) > 1
+    found = tuple(candidate(*pair, options, on_step, several) for pair in pairs)
+    for one in found:
+        options.baseline.row(one.subject.name, one.runtime)  # refuses now what cannot be compared afterwards
+    return (Group(found, saved=options.baseline),)
+
+
+def available(group: Group) -> list[Candidate]:
+    """The candidates that can be measured."""
+    return [candidate for candidate in group.candidates if candidate.source]
 
 
 def candidate(
-    subject: Subject, runtime_name: str, options: BenchOptions, on_step: Callable[[str], None] = lambda _: None
+    subject: Subject,
+    runtime_name: str,
+    options: BenchOptions,
+    on_step: Callable[[str], None] = lambda _: None,
+    several: bool = False,
 ) -> Candidate:
     """A network on a runtime, tried once, so that what cannot run is found before the measuring begins.
+
+    With `several` runtimes in a run, the runtime is part of the candidate's name.
 
     Raises:
         UsageError: there is no such runtime, or the network does not take the batch.
         InputError: the file that the user named cannot run.
     """
-    if subject.batch not in (None, options.batch):
-        raise UsageError(f"'{subject.name}' takes batches of {subject.batch} alone; add --batch-size {subject.batch}.")
+    _check_batch(subject, options)
     entry = runtime(runtime_name)
     images = np.random.default_rng(0).standard_normal((options.batch, *subject.image_shape), dtype=np.float32)
-    name = subject.name if len(options.runtimes) < 2 and not isinstance(options.baseline, str) else ""
-    found = Candidate(name or f"{subject.name}, {runtime_name}", subject, runtime_name, images)
+    name = f"{subject.name}, {runtime_name}" if several else subject.name
+    found = Candidate(name, subject, runtime_name, images)
     if entry.missing:
         return replace(found, unavailable=entry.missing)
     try:
@@ -147,6 +162,11 @@ def candidate(
             raise
         return replace(found, unavailable=str(error))
     return replace(found, source=source)
+
+
+def _check_batch(subject: Subject, options: BenchOptions) -> None:
+    if subject.batch not in (None, options.batch):
+        raise UsageError(f"'{subject.name}' takes batches of {subject.batch} alone; add --batch-size {subject.batch}.")
 
 
 def _subjects(models: Sequence[Path], options: BenchOptions, folder: Path) -> list[Subject]:
@@ -172,14 +192,15 @@ def _beside_a_network(
     groups: dict[tuple[str, str], list[Candidate]] = {}
     plains: dict[str, Subject] = {}
     compared = subjects[1:] if options.baseline is not None else subjects
+    several = len({name for subject in compared for name in _runtimes(subject, options)}) > 1
     for subject in compared:
         for name in _runtimes(subject, options):
             baseline = subjects[0] if options.baseline is not None else _plain(subject, plains, folder)
             members = groups.setdefault((baseline.name, name), [])
             if not members:
                 on_step(f"prepare {baseline.name}")
-                members.append(candidate(baseline, name, options, on_step))
-            members.append(candidate(subject, name, options, on_step))
+                members.append(candidate(baseline, name, options, on_step, several))
+            members.append(candidate(subject, name, options, on_step, several))
     return tuple(Group(tuple(members)) for members in groups.values())
 
 

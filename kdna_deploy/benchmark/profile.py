@@ -9,7 +9,7 @@ Every node of the graph that the runtime executes belongs to one group:
     convolutions        with what the runtime fused into them, and the classifier
     channel attention   the gate β(x): average pool, two layers, and its repetition to the map's size
     pre-scale           x ⊙ β
-    layout              conversions into and out of the blocked layout
+    layout              conversions into and out of the blocked layout, and of 8 bits
     other
 
 Times are medians over runs, and include the profiler's own cost of one to two microseconds a node, which is why their
@@ -29,16 +29,13 @@ from typing import Any
 
 import onnx
 
+from kdna_deploy.onnx.gates import prescales
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Images
 
 GROUPS = ("convolutions", "channel attention", "pre-scale", "layout", "other")
 _RUNS, _DISCARDED = 60, 10
-_LAYOUT = {"ReorderInput", "ReorderOutput", "Transpose"}
-_GATE = {"Conv", "FusedConv", "Gemm", "FusedGemm", "Relu", "Sigmoid", "HardSigmoid", "Clip", "Resize", "Upsample"}
-_GATE |= {"ReorderInput", "ReorderOutput", "Flatten", "Reshape", "Unsqueeze", "Squeeze", "Mul", "Add", "Div"}
-_POOLS = {"GlobalAveragePool", "ReduceMean", "AveragePool"}
-_LONGEST_GATE = 12
+_LAYOUT = {"ReorderInput", "ReorderOutput", "Transpose", "QuantizeLinear", "DequantizeLinear"}
 _SUFFIX = "_kernel_time"
 
 
@@ -170,13 +167,10 @@ def _shape(recorded: Any) -> tuple[int, ...]:
 
 def _groups(graph: onnx.GraphProto) -> dict[str, str]:
     """Node name → group."""
-    made_by = {output: node for node in graph.node for output in node.output}
     groups = {node.name: _group_by_operator(node) for node in graph.node}
-    for node in graph.node:
-        gates = [_gate(value, made_by) for value in node.input] if node.op_type == "Mul" else []
-        for gate in filter(None, gates):
-            groups[node.name] = "pre-scale"
-            groups.update({part.name: "channel attention" for part in gate if part.op_type not in _LAYOUT})
+    for product, gate in prescales(graph).items():
+        groups[product] = "pre-scale"
+        groups.update({node.name: "channel attention" for node in gate if node.op_type not in _LAYOUT})
     return groups
 
 
@@ -184,16 +178,3 @@ def _group_by_operator(node: onnx.NodeProto) -> str:
     if node.op_type in _LAYOUT:
         return "layout"
     return "convolutions" if node.op_type.endswith("Conv") or "Gemm" in node.op_type else "other"
-
-
-def _gate(value: str, made_by: dict[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The nodes between an average pool and `value`, the pool included; none where no pool is met."""
-    chain: list[onnx.NodeProto] = []
-    while (node := made_by.get(value)) is not None and len(chain) < _LONGEST_GATE:
-        chain.append(node)
-        if node.op_type in _POOLS:
-            return chain
-        if node.op_type not in _GATE or (node.op_type == "Mul" and len(chain) > 1):
-            break
-        value = node.input[0]
-    return []

@@ -6,6 +6,7 @@ Latencies of two runs say something about the models only when the machine and t
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,28 @@ _OPTIONS = ("threads", "batch", "protocol")
 
 
 @dataclass(frozen=True)
+class SavedRatio:
+    """A ratio to `baseline` with its 95 % interval, None after too few rounds. `paired`: both of the same run."""
+
+    baseline: str
+    value: float
+    low: float | None
+    high: float | None
+    paired: bool
+
+
+@dataclass(frozen=True)
 class SavedRow:
-    """A measured model of an earlier run; `samples` is None where it could not be measured."""
+    """A model of an earlier run; `samples` is None where it could not be measured, `ratio` for a baseline.
+
+    A model on a runtime is what is found again: `name` depends on what else was measured.
+    """
 
     name: str
+    model: str
     runtime: str
     samples: Samples | None
-    record: dict[str, Any]
+    ratio: SavedRatio | None
 
 
 @dataclass(frozen=True)
@@ -47,16 +63,16 @@ class SavedRun:
     floors: tuple[float | None, ...]
     peak_gflops: float | None
 
-    def row(self, name: str, runtime: str) -> SavedRow:
+    def row(self, model: str, runtime: str) -> SavedRow:
         """The row of a model.
 
         Raises:
             UsageError: the run has none, or did not measure it.
         """
-        found = [row for row in self.rows if (row.name, row.runtime) == (name, runtime) and row.samples]
+        found = [row for row in self.rows if (row.model, row.runtime) == (model, runtime) and row.samples]
         if not found:
-            measured = ", ".join(row.name for row in self.rows)
-            raise UsageError(f"'{self.path}' did not measure {name} on {runtime}; it has {measured}.")
+            measured = ", ".join(row.name for row in self.rows if row.samples)
+            raise UsageError(f"'{self.path}' did not measure {model} on {runtime}; it has {measured}.")
         return found[0]
 
 
@@ -70,20 +86,26 @@ def read_run(path: Path) -> SavedRun:
         raise ArtifactError(f"There is no file '{path}'.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        version = data["schema_version"] if data["kind"] == "bench" else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"'{path}' is not a run that kdna-deploy bench --save wrote.") from error
+        kind, version = data["kind"], data["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        kind = version = None
+    if kind != "bench":
+        raise ArtifactError(f"'{path}' is not a run that kdna-deploy bench --save wrote.")
     if version != SCHEMA_VERSION:
         raise ArtifactError(
             f"'{path}' has schema {version}, and this kdna-deploy reads {SCHEMA_VERSION}; measure it again."
         )
     try:
-        rows = tuple(_row(record) for record in data["rows"])
-        floors = tuple(floor["value"] for floor in data["noise_floors"])
-        peak = data["peak"]["best"]["gflops"] if data["peak"] else None
-        return SavedRun(path, rows, data["options"], data["environment"], floors, peak)
-    except (KeyError, TypeError, ValueError) as error:
+        return _run(path, data)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"'{path}' is damaged; measure it again.") from error
+
+
+def _run(path: Path, data: dict[str, Any]) -> SavedRun:
+    floors = tuple(_optional(floor["value"]) for floor in data["noise_floors"])
+    peak = float(data["peak"]["best"]["gflops"]) if data["peak"] else None
+    rows = tuple(_row(record) for record in data["rows"])
+    return SavedRun(path, rows, dict(data["options"].items()), dict(data["environment"].items()), floors, peak)
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], names: tuple[str, ...]) -> list[str]:
@@ -110,10 +132,30 @@ def check_comparable(run: SavedRun, machine: dict[str, Any], options: dict[str, 
 
 
 def _row(record: dict[str, Any]) -> SavedRow:
-    samples = None
-    if record["samples_ms"]:
-        values, blocks = np.asarray(record["samples_ms"], np.float64), np.asarray(record["blocks"], np.int64)
-        if values.ndim != 2 or blocks.shape != values.shape[:1]:
-            raise ValueError("samples and blocks do not fit")
-        samples = Samples(values, blocks)
-    return SavedRow(record["name"], record["runtime"], samples, record)
+    samples = _samples(record["samples_ms"], record["blocks"]) if record["samples_ms"] else None
+    ratio = _ratio(record["ratio"], record["baseline"]) if record["ratio"] else None
+    return SavedRow(str(record["name"]), str(record["model"]), str(record["runtime"]), samples, ratio)
+
+
+def _samples(values_ms: Any, blocks: Any) -> Samples:
+    values, numbers = np.asarray(values_ms, np.float64), np.asarray(blocks, np.int64)
+    if values.ndim != 2 or not values.size or numbers.shape != values.shape[:1]:
+        raise ValueError("samples and blocks do not fit")
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError("a latency is not positive")
+    return Samples(values, numbers)
+
+
+def _ratio(record: dict[str, Any], baseline: Any) -> SavedRatio:
+    value = _optional(record["value"]) or 0.0
+    low, high = _optional(record["low"]), _optional(record["high"])
+    if not all(part > 0 and math.isfinite(part) for part in (value, low or 1.0, high or 1.0)):
+        raise ValueError("a ratio is not positive")
+    return SavedRatio(str(baseline), value, low, high, paired=record["verdict"] != "other run")
+
+
+def _optional(value: Any) -> float | None:
+    """A number or None; text is neither, though it may look like one."""
+    if value is not None and not isinstance(value, (int, float)):
+        raise ValueError(f"{value!r} is no number")
+    return None if value is None else float(value)

@@ -55,7 +55,17 @@ def build_suite(name: str, options: BenchOptions, folder: Path, on_step: Step = 
     """
     if name not in SUITES:
         raise UsageError(f"There is no suite '{name}'; choose from {', '.join(SUITES)}.")
+    _check_runtimes(name, options)
     return SUITES[name](options, folder, on_step)
+
+
+def _check_runtimes(name: str, options: BenchOptions) -> None:
+    if name == "runtimes":
+        return
+    if len(options.runtimes) > 1:
+        raise UsageError(f"--suite {name} takes one --runtime; --suite runtimes compares them.")
+    if name == "layouts" and any(RUNTIMES[one].artifact == "checkpoint" for one in options.runtimes):
+        raise UsageError("The layouts of --suite layouts have no checkpoints; choose another --runtime.")
 
 
 def _table1(options: BenchOptions, folder: Path, on_step: Step) -> Suite:
@@ -88,7 +98,7 @@ def _runtimes(options: BenchOptions, folder: Path, on_step: Step) -> Suite:
     for architecture in _kerneldna():
         subject = _subject(architecture, options, folder)
         entries.append(_entry(subject, TABLE1.get(subject.name)))
-        groups.append(Group(tuple(candidate(subject, name, chosen, on_step) for name in names)))
+        groups.append(Group(tuple(candidate(subject, name, chosen, on_step, several=True) for name in names)))
     return Suite("runtimes", tuple(groups), tuple(entries), chosen)
 
 
@@ -114,6 +124,8 @@ def _group(subjects: list[Subject], options: BenchOptions, on_step: Step) -> Gro
 
 
 def _entry(subject: Subject, printed: Printed | None) -> Entry:
+    """`printed` is left out for another image size than the paper's."""
     assert isinstance(subject.artifacts, Untrained)
     cost = subject.artifacts.cost
-    return Entry(subject.name, cost.parameters, cost.macs, cost.table_flops, printed)
+    comparable = printed if subject.image_shape == SHAPE else None
+    return Entry(subject.name, cost.parameters, cost.macs, cost.table_flops, comparable)

@@ -61,7 +61,7 @@ METRICS: dict[str, Callable[[Measured], float | None]] = {
     "first": _cold("first_ms"),
     "resident": _cold("resident_bytes", 1e6),
     "peak": _cold("peak_bytes", 1e6),
-    "file": lambda row: row.file_bytes / 1e6,
+    "file": lambda row: row.file_bytes / 1e6 if row.file_bytes else None,
     "share": lambda row: row.share,
 }
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
@@ -105,7 +105,12 @@ def parse_threshold(text: str) -> Threshold:
 
 
 def crossings(threshold: Threshold, rows: Sequence[Measured]) -> list[Crossing]:
-    """The rows for which `threshold` holds. A metric that no row has is a crossing too: a gate must not pass unseen."""
+    """The rows for which `threshold` holds.
+
+    A metric that no row has is a crossing too, and so is the lack of rows: a gate must not pass unseen.
+    """
+    if not rows:
+        return [Crossing(threshold, "nothing that is compared", None)]
     measured = [(row, METRICS[threshold.metric](row)) for row in rows]
     known = [(row, value) for row, value in measured if value is not None]
     if not known:

@@ -16,6 +16,7 @@ import typer
 
 from kdna_deploy.cli.bench import bench
 from kdna_deploy.cli.console import INTERRUPTED, Sink
+from kdna_deploy.cli.evaluate import evaluate
 from kdna_deploy.cli.export import export
 from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (inspect, fuse, export, verify, bench):
+for command in (inspect, fuse, export, verify, evaluate, bench):
     app.command()(command)
 
 

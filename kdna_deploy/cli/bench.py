@@ -15,7 +15,7 @@ from kdna_deploy.files import atomic_output, check_output
 
 if TYPE_CHECKING:
     from kdna_deploy.benchmark.plan import BenchOptions
-    from kdna_deploy.benchmark.run import BenchResult
+    from kdna_deploy.benchmark.result import BenchResult
     from kdna_deploy.benchmark.saved import SavedRun
     from kdna_deploy.benchmark.thresholds import Threshold
 
@@ -92,17 +92,22 @@ def bench(
     """Measure latency on the CPU, interleaved with the plain backbone."""
     sink = Sink(json)
     if compare:
+        if save or fail_if or suite or baseline:
+            raise UsageError("--compare measures nothing: leave out --save, --fail-if, --suite and --baseline.")
         _compare(sink, models or [])
         return
+    if suite and baseline:
+        raise UsageError(f"--suite {suite.value} brings its own baselines; leave out --baseline.")
     models = _models(sink, models, suite)
     from kdna_deploy.benchmark.thresholds import parse_threshold
     from kdna_deploy.reports.bench_data import check_format
 
     thresholds = [parse_threshold(text) for text in fail_if or ()]
     targets = save or []
+    inputs = (*models, *([Path(baseline)] if baseline else []))
     for target in targets:
         check_format(target)
-        check_output(target, tuple(models))
+        check_output(target, inputs)
     options = _options(
         cpu_threads, batch_size, runtime, baseline, iterations, min_time, protocol, cold_start, profile, arch, model
     )
@@ -111,10 +116,10 @@ def bench(
 
         options = replace(options, size=parse_size(input_size))
     result = _measure(sink, models, suite, options)
-    _report(sink, result, targets, tuple(models))
-    _apply(thresholds, result)
+    _report(sink, result, targets, inputs)
     if result.partial:
         raise typer.Exit(INTERRUPTED)
+    _apply(thresholds, result)
 
 
 def _models(sink: Sink, models: list[Path] | None, suite: Suite | None) -> list[Path]:
@@ -209,7 +214,7 @@ def _apply(thresholds: list[Threshold], result: BenchResult) -> None:
         found = crossings(threshold, rows)
         if found:
             told = ", ".join(
-                f"{c.model} was not measured" if c.value is None else f"{c.model} has {c.value:.4g}" for c in found
+                f"{c.model} has no such figure" if c.value is None else f"{c.model} has {c.value:.4g}" for c in found
             )
             raise ThresholdError(f"--fail-if '{threshold}': {told}.")
 

@@ -119,7 +119,7 @@ def attention_request(
 
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
-        preprocessing = _preprocessing(calibration)
+        preprocessing = preprocessing_of(calibration)
         source = ImageSource(calibration.path, image_shape, preprocessing, lambda path: unreadable.setdefault(path))
         sink.expect_images(len(source))
         prepared = asdict(preprocessing) if calibration.path.is_dir() else {}
@@ -130,7 +130,12 @@ def attention_request(
     sink.warn_unreadable(list(unreadable))
 
 
-def _preprocessing(words: CalibrationChoice) -> Preprocessing:
+def preprocessing_of(words: CalibrationChoice) -> Preprocessing:
+    """How image files become network input.
+
+    Raises:
+        UsageError: a mean, deviation or size that is none.
+    """
     from kdna_deploy.image_data import MEAN, STD, Preprocessing
 
     grey = words.color is Color.grey

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.benchmark.comparison import ComparedRow, Comparison, Estimate
+from kdna_deploy.benchmark.cold_start import ColdStart
+from kdna_deploy.benchmark.comparison import ComparedRow, Comparison
 from kdna_deploy.benchmark.profile import Profile
-from kdna_deploy.benchmark.run import BenchResult, Floor, Row
+from kdna_deploy.benchmark.result import BenchResult, Floor, Row
 from kdna_deploy.benchmark.saved import SCHEMA_VERSION
-from kdna_deploy.benchmark.statistics import Ratio
+from kdna_deploy.benchmark.statistics import Ratio, Summary
 from kdna_deploy.errors import UsageError
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.cells import markdown
@@ -108,19 +109,15 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
 
 def _compared(row: ComparedRow) -> dict[str, Any]:
     return {
-        "name": row.name,
+        "model": row.model,
         "runtime": row.runtime,
         "first_ms": asdict(row.first) if row.first else None,
         "second_ms": asdict(row.second) if row.second else None,
-        "first_ratio": _interval(row.first_ratio),
-        "second_ratio": _interval(row.second_ratio),
-        "change": _interval(row.change),
+        "first_ratio": asdict(row.first_ratio) if row.first_ratio else None,
+        "second_ratio": asdict(row.second_ratio) if row.second_ratio else None,
+        "change": asdict(row.change) if row.change else None,
         "verdict": row.verdict,
     }
-
-
-def _interval(estimate: Estimate | None) -> dict[str, Any] | None:
-    return asdict(estimate) if estimate else None
 
 
 def check_format(path: Path) -> None:
@@ -140,24 +137,31 @@ def written(result: BenchResult, path: Path) -> str:
     return _csv(result) if path.suffix == ".csv" else _markdown(result)
 
 
+_NESTED = {
+    "latency_ms": tuple(field.name for field in fields(Summary)),
+    "ratio": ("value", "low", "high", "bootstrap_low", "bootstrap_high", "noise_floor", "verdict"),
+    "cold_start": tuple(field.name for field in fields(ColdStart)),
+}
+_LEFT_OUT = ("samples_ms", "blocks", "runtime_options")
+
+
 def _csv(result: BenchResult) -> str:
-    """One line a model, without the samples; empty cells where nothing was measured."""
-    lines = [_flat(_row(row)) for row in result.rows]
-    headings = dict.fromkeys(name for line in lines for name in line)
+    """One line a model, without the samples; the columns are always the same, empty where nothing was measured."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(headings), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(text, lineterminator="\n")
+    lines = [_flat(_row(row)) for row in result.rows]
+    writer.writerow(lines[0])
+    writer.writerows(line.values() for line in lines)
     return text.getvalue()
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries → ``outer.inner`` columns; lists are left out."""
+    """Nested fields → ``outer.inner`` columns."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
-        if isinstance(value, dict) and name != "runtime_options":
-            flat |= {f"{name}.{inner}": cell for inner, cell in value.items()}
-        elif not isinstance(value, (dict, list)):
+        if name in _NESTED:
+            flat |= {f"{name}.{inner}": (value or {}).get(inner) for inner in _NESTED[name]}
+        elif name not in _LEFT_OUT:
             flat[name] = value
     return flat
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 
 from kdna_deploy.benchmark.comparison import Comparison
 from kdna_deploy.benchmark.profile import GROUPS, Profile
-from kdna_deploy.benchmark.run import BenchResult, Row
+from kdna_deploy.benchmark.result import BenchResult, Row
 from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.statistics import Ratio, Summary
 from kdna_deploy.benchmark.suites import Suite
@@ -29,7 +29,8 @@ def bench_cells(result: BenchResult) -> list[Cells]:
     if any(row.samples for row in result.rows):
         found.append(_file_cells(result))
     if result.profiles:
-        found += [_group_cells(result), _operator_cells(result), *map(_layer_cells, result.profiles)]
+        details = (cells for p in result.profiles for cells in (_operator_cells(p), _layer_cells(p)))
+        found += [_group_cells(result), *details]
     return found
 
 
@@ -53,6 +54,8 @@ def bench_facts(result: BenchResult) -> list[tuple[str, str]]:
         lines.append(("peak", f"{result.peak.best.gflops:.0f} GFLOP/s in float32, by {result.peak.best.name}"))
     if any(row.baseline for row in result.rows) and options.baseline is None and not result.suite:
         lines.append(("baseline", "plain backbone of the same widths, input and export options, untrained weights"))
+    if result.suite and result.suite.name == "table1":
+        lines.append(("the paper", "prints 0.11 G for mobilenet_v2_1d2, whose count is 0.1048 G"))
     for e in result.explanations:
         lines.append(
             (
@@ -93,6 +96,8 @@ def latency_figures(latency: Summary) -> tuple[str, ...]:
 
 def milliseconds(value: float) -> str:
     """Four significant digits, as far as a latency deserves them."""
+    if value >= 1000:
+        return f"{value:.0f}"
     return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 10 else f"{value:.3f}"
 
 
@@ -115,9 +120,9 @@ def _range(low: float | None, high: float | None) -> str:
 
 def _file_cells(result: BenchResult) -> Cells:
     cold = any(row.cold for row in result.rows)
-    timed = ("import ms", "load ms", "first ms", "RAM MB", "peak MB") if cold else ()
-    headings = ("model", "params M", "MACs G", "file MB", *timed)
-    title = "Files, and cold starts in fresh processes" if cold else "Files"
+    timed = ("import", "load", "first", "RAM", "peak") if cold else ()
+    headings = ("model", "params M", "MACs G", "file", *timed)
+    title = "Files in MB; cold starts in fresh processes in ms, and their memory in MB" if cold else "Files in MB"
     return Cells(title, headings, tuple(_file_row(row, cold) for row in result.rows if row.samples))
 
 
@@ -168,21 +173,21 @@ def _printed_ratio(own: object, plain: object) -> str:
 
 
 def _group_cells(result: BenchResult) -> Cells:
-    names = [profile.name for profile in result.profiles]
-    rows = [(group, *(f"{p.by_group[group]:.0f}" for p in result.profiles)) for group in GROUPS]
-    rows.append(("sum", *(f"{sum(p.by_group.values()):.0f}" for p in result.profiles)))
-    return Cells("Where the time goes, in µs, the profiler's own 1 to 2 µs a node included", ("", *names), tuple(rows))
+    rows = tuple(
+        (p.name, *(f"{p.by_group[group]:.0f}" for group in GROUPS), f"{sum(p.by_group.values()):.0f}")
+        for p in result.profiles
+    )
+    title = "Where the time goes, in µs, the profiler's own 1 to 2 µs a node included"
+    return Cells(title, ("model", *GROUPS, "sum"), rows)
 
 
-def _operator_cells(result: BenchResult) -> Cells:
-    operators = dict.fromkeys(name for p in result.profiles for name in p.by_operator)
-    rows = tuple((name, *(_operator(p, name) for p in result.profiles)) for name in operators)
-    return Cells("Per operator type: µs (nodes)", ("", *(p.name for p in result.profiles)), rows)
-
-
-def _operator(profile: Profile, name: str) -> str:
-    count, microseconds = profile.by_operator.get(name, (0, 0.0))
-    return f"{microseconds:.0f} ({count})" if count else "–"
+def _operator_cells(profile: Profile) -> Cells:
+    total = sum(layer.microseconds for layer in profile.layers)
+    rows = tuple(
+        (name, str(count), f"{microseconds:.0f}", f"{microseconds / total:.1%}")
+        for name, (count, microseconds) in profile.by_operator.items()
+    )
+    return Cells(f"Operators of {profile.name}", ("operator", "nodes", "µs", "share"), rows)
 
 
 def _layer_cells(profile: Profile) -> Cells:
@@ -210,10 +215,11 @@ def comparison_report(comparison: Comparison) -> RenderableType:
 
 
 def comparison_cells(comparison: Comparison) -> Cells:
+    same = len({row.runtime for row in comparison.rows}) < 2
     headings = ("model", "A ms", "B ms", "ratio in A", "in B", "change", "interval", "")
     rows = tuple(
         (
-            row.name,
+            row.model if same else f"{row.model}, {row.runtime}",
             milliseconds(row.first.median) if row.first else "–",
             milliseconds(row.second.median) if row.second else "–",
             f"{row.first_ratio.value:.3f}" if row.first_ratio else "",

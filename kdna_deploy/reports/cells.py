@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-_NARROWEST_NAME = 26
+_NARROWEST_NAME = 18
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Cells:
 
 def rich_table(cells: Cells) -> Table:
     """For a terminal; narrow rules, so that ten columns fit 100 characters."""
-    table = Table(title=cells.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=escape(cells.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for index, heading in enumerate(cells.headings):
         if index < cells.left:
-            table.add_column(heading, overflow="fold", min_width=min(_NARROWEST_NAME, _widest(cells, index)))
+            table.add_column(escape(heading), overflow="fold", min_width=min(_NARROWEST_NAME, _widest(cells, index)))
         else:
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(escape(heading), justify="right", no_wrap=True)
     for row in cells.rows:
         table.add_row(*map(escape, row))
     return table

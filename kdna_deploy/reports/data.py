@@ -77,10 +77,10 @@ def onnx_data(result: OnnxExport, fused: Fused | None = None) -> dict[str, Any]:
 
 
 def agreements_data(agreements: tuple[Agreement, ...]) -> list[dict[str, Any]]:
-    return [{**{k: _finite(v) for k, v in asdict(a).items()}, "passed": a.passed} for a in agreements]
+    return [{**{k: finite(v) for k, v in asdict(a).items()}, "passed": a.passed} for a in agreements]
 
 
-def _finite(number: float) -> float | None:
+def finite(number: float) -> float | None:
     """JSON has no NaN and no infinity."""
     return number if math.isfinite(number) else None
 

@@ -5,9 +5,12 @@ The precision is a hint: bfloat16 is used where the processor has instructions f
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -46,6 +49,8 @@ class OpenVinoSession:
             compiled = openvino.Core().compile_model(str(path), "CPU", hints)
         except Exception as error:  # a RuntimeError of many kinds
             raise ArtifactError(f"OpenVINO cannot open '{path}': {_cause(error)}.") from error
+        finally:
+            _drop_signal_stack()
         if len(compiled.inputs) != 1 or len(compiled.outputs) != 1 or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         self._request = compiled.create_infer_request()
@@ -63,6 +68,25 @@ class OpenVinoSession:
             return np.asarray(self._request.infer([images], share_inputs=True)[0])
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
+
+
+class _SignalStack(ctypes.Structure):
+    """The kernel's ``stack_t``."""
+
+    _fields_: ClassVar = [("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+def _drop_signal_stack() -> None:
+    """Handle signals on the ordinary stack again.
+
+    Compiling a model leaves the thread with an alternate signal stack of a few kilobytes, on which Python's handler for
+    Ctrl-C does not always fit: the process would crash where the user wanted to interrupt it.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    disabled = 2  # SS_DISABLE
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(_SignalStack(None, disabled, 0)), None)
 
 
 def _cause(error: Exception) -> str:

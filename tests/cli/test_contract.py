@@ -18,10 +18,10 @@ import torch
 
 from kdna_deploy.models import ARCHITECTURES
 from kdna_deploy.models.resnet import ResNetSpec
-from tests.conftest import REPOSITORY, Cli
+from tests.conftest import REPOSITORY, SAMPLES, Cli
 from tests.samples import MOBILENET, RESNET, export_sample, sample_path
 
-COMMANDS = ("inspect", "fuse", "export", "verify", "bench")
+COMMANDS = ("inspect", "fuse", "export", "verify", "evaluate", "bench")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy")
 
 
@@ -129,8 +129,9 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones(cli: Cli, tmp_p
         (["fuse", "ckpt.pt", "-o", "ckpt.pt"], "choose another name with -o"),
         (["export", "--onnx"], "There is no *.fused.pt2 in this folder; make one with: kdna-deploy fuse CKPT"),
         (["verify"], "There is no *.onnx in this folder; make one with: kdna-deploy export --onnx"),
+        (["evaluate", "--data", "."], "There is no *.onnx in this folder; make one with: kdna-deploy export --onnx"),
         (["bench"], "There is no *.onnx in this folder; make one with: kdna-deploy export --onnx"),
-        (["bench", "net.onnx", "--save", "figures.csv"], "name a file that ends in .json"),
+        (["bench", "net.onnx", "--save", "figures.txt"], "name a file that ends in one of them"),
         (["bench", "net.onnx", "--save", "nowhere/figures.json"], "There is no folder 'nowhere' to write to"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -215,8 +216,10 @@ def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path
         "inspect": ["net.pt", "--input-size", "64"],
         "fuse": ["net.pt", "--input-size", "64"],
         "export": [],
+        "evaluate": ["--data", SAMPLES / "digits"],
         "bench": ["--iterations", "3", "--min-time", "0", "--save", "figures.json"],
     }
+    schemas = {"bench": 2}
     # A failed verification prints its document in the test above.
     assert {*lines, "verify"} == {*COMMANDS}
     documents = {}
@@ -225,7 +228,7 @@ def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         documents[command] = strict(done.stdout)
-        assert documents[command]["schema_version"] == 1
+        assert documents[command]["schema_version"] == schemas.get(command, 1)
         assert documents[command]["kind"] == command
     assert documents["inspect"]["architecture"]["name"] == "resnet18"
     assert documents["fuse"]["output"] == "net.fused.pt2"

@@ -1,0 +1,60 @@
+"""``kdna-deploy evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.deployment import (
+    CalibrationChoice,
+    Color,
+    ColorOption,
+    Crop,
+    Mean,
+    Resize,
+    Std,
+    preprocessing_of,
+)
+from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A folder of images for each class.")],
+    model_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="MODEL", help="Artifact to evaluate; the newest *.onnx here.", show_default=False),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another artifact, or the checkpoint, to agree with.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 32,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    color: ColorOption = Color.rgb,
+    arch: Arch = None,
+    model: Model = None,
+    ema: Ema = False,
+    input_size: OptionalInputSize = None,
+    json: Json = False,
+) -> None:
+    """Accuracy of an artifact on labelled images, and its agreement with another."""
+    sink = Sink(json)
+    size = parse_size(input_size) if input_size else None
+    if model_file is None:
+        model_file = newest("*.onnx", "kdna-deploy export --onnx")
+        sink.say(f"using {model_file}, the newest ONNX file here")
+    from kdna_deploy.evaluation_files import EvaluationRequest, evaluate_files
+    from kdna_deploy.reports import evaluation as reports
+
+    preprocessing = preprocessing_of(CalibrationChoice(None, mean, std, resize, crop, color))
+    request = EvaluationRequest(model_file, data, against, batch_size, preprocessing, size, arch, model, ema)
+    unreadable: list[Path] = []
+    with sink.steps() as (step, count):
+        done = evaluate_files(request, step, sink.expect_images, count, unreadable.append)
+    sink.warn_unreadable(unreadable)
+    sink.result(lambda: reports.evaluation_report(done), lambda: reports.evaluation_data(done))

@@ -1,0 +1,85 @@
+"""What `evaluate` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from kdna_deploy.evaluation_files import FileEvaluation
+from kdna_deploy.reports.cells import Cells, rich_table
+from kdna_deploy.reports.data import document, finite
+from kdna_deploy.reports.tables import facts
+
+_WORST = 10
+_TAKEN_FOR = 3
+
+
+def evaluation_report(done: FileEvaluation) -> RenderableType:
+    """Accuracy, agreement, and the classes that are recognised worst."""
+    result = done.result
+    rows = [
+        ("model", done.model),
+        ("images", f"{result.images} in {len(done.class_names)} classes of {done.data}"),
+        ("top-1", f"{result.top1:.2%}"),
+    ]
+    if result.top5 is not None:
+        rows.append(("top-5", f"{result.top5:.2%}"))
+    agreement = result.agreement
+    if agreement is not None:
+        rows += [
+            (f"against {done.reference}", f"top-1 {agreement.reference_top1:.2%}"),
+            ("same top-1", f"{agreement.same_top1:.2%}"),
+            ("SQNR", f"{agreement.sqnr:.1f} dB over all logits"),
+            ("cosine", f"{agreement.cosine:.6f} on average"),
+        ]
+    wrong = any(c.right < c.images for c in result.classes)
+    return Group(facts("Evaluation", rows), *([rich_table(_worst(done))] if wrong else []))
+
+
+def _worst(done: FileEvaluation) -> Cells:
+    rows = tuple(
+        (
+            done.class_names[c.label],
+            ", ".join(f"{_name(done, label)} ({count})" for label, count in c.taken_for[:_TAKEN_FOR]),
+            str(c.images),
+            f"{c.accuracy:.1%}",
+        )
+        for c in done.result.classes[:_WORST]
+        if c.right < c.images
+    )
+    return Cells("Classes recognised worst", ("class", "taken for", "images", "top-1"), rows, left=2)
+
+
+def _name(done: FileEvaluation, label: int) -> str:
+    return done.class_names.get(label, str(label))
+
+
+def evaluation_data(done: FileEvaluation) -> dict[str, Any]:
+    result = done.result
+    agreement = asdict(result.agreement) if result.agreement else None
+    if agreement is not None:
+        agreement["sqnr"] = finite(agreement["sqnr"])
+    return document(
+        "evaluate",
+        {
+            "model": done.model,
+            "reference": done.reference,
+            "data": done.data,
+            "images": result.images,
+            "top1": result.top1,
+            "top5": result.top5,
+            "agreement": agreement,
+            "classes": [
+                {
+                    "label": c.label,
+                    "name": done.class_names[c.label],
+                    "images": c.images,
+                    "right": c.right,
+                    "taken_for": [{"name": _name(done, label), "images": count} for label, count in c.taken_for],
+                }
+                for c in result.classes
+            ],
+        },
+    )

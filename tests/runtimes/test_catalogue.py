@@ -1,0 +1,96 @@
+"""The catalogue of runtimes: each entry opens its kind of file, and says how to get it where it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from kdna_deploy.cli.bench import RuntimeName
+from kdna_deploy.errors import InputError, UsageError
+from kdna_deploy.fused_file import save_fused
+from kdna_deploy.runtimes.catalogue import RUNTIMES, Artifact, Runtime, Source, runtime
+from kdna_deploy.runtimes.open import open_session
+from tests.samples import RESNET, export_sample, fused_sample, sample_path
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
+    """The sample network as each kind of file."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    sample = fused_sample(RESNET)
+    save_fused(sample.graph, sample.provenance, folder / "net.pt2")
+    export_sample(folder / "net.onnx", simplify=False)
+    return {
+        "checkpoint": Source(sample_path(RESNET)),
+        "fused": Source(folder / "net.pt2"),
+        "onnx": Source(folder / "net.onnx"),
+    }
+
+
+@pytest.mark.parametrize("name", list(RUNTIMES))
+def test_every_runtime_opens_its_kind_of_file_and_computes_the_network(
+    sources: dict[Artifact, Source], name: str
+) -> None:
+    entry = runtime(name)
+    if entry.missing:
+        pytest.skip(entry.missing)
+    images = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
+    session = entry.open(sources[entry.artifact], 1, ())
+    with torch.no_grad():
+        expected = fused_sample(RESNET).network.module(torch.from_numpy(images)).numpy()
+    # bfloat16 has 8 bits of mantissa (see test_openvino_session).
+    tolerance = 1e-4 if entry.exact else 30 * 2**-9
+    assert np.abs(session.run(images) - expected).max() <= tolerance * np.abs(expected).max()
+    assert entry.title.split(",")[0] == session.runtime.rsplit(" ", 1)[0]
+    assert session.name == sources[entry.artifact].path.name
+    assert session.options
+
+
+@pytest.mark.parametrize("name", list(RUNTIMES))
+def test_no_runtime_opens_another_kind_of_file(sources: dict[Artifact, Source], name: str) -> None:
+    entry = runtime(name)
+    if entry.missing:
+        pytest.skip(entry.missing)
+    for kind, source in sources.items():
+        if kind != entry.artifact:
+            with pytest.raises(InputError):
+                entry.open(source, 1, ())
+
+
+def test_each_kind_of_file_opens_without_a_runtime_being_named(sources: dict[Artifact, Source]) -> None:
+    opened = {kind: open_session(source.path).runtime.split()[0] for kind, source in sources.items()}
+    assert opened == {"checkpoint": "PyTorch", "fused": "PyTorch", "onnx": "ONNX"}
+
+
+def test_only_reduced_precision_is_not_exact() -> None:
+    assert [name for name, entry in RUNTIMES.items() if not entry.exact] == ["openvino-bf16"]
+    assert {entry.artifact for entry in RUNTIMES.values()} == set(get_args(Artifact))
+
+
+def test_the_command_line_offers_every_runtime() -> None:
+    assert [name.value for name in RuntimeName] == list(RUNTIMES)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        runtime("tensorrt")
+    assert str(caught.value) == f"There is no runtime 'tensorrt'; choose from {', '.join(RUNTIMES)}."
+
+
+def test_an_installed_runtime_is_not_missing() -> None:
+    assert RUNTIMES["pytorch"].missing is RUNTIMES["onnxruntime"].missing is None
+    installed = importlib.util.find_spec("openvino") is not None
+    assert (RUNTIMES["openvino"].missing is None) == (RUNTIMES["openvino-bf16"].missing is None) == installed
+
+
+def test_a_missing_runtime_says_how_to_get_it_in_one_sentence(tmp_path: Path) -> None:
+    def never(source: Source, threads: int, cores: tuple[int, ...]) -> None:
+        raise AssertionError("opened")
+
+    entry = Runtime("A runtime", "onnx", "no_such_package_here", "pip install it", never)  # type: ignore[arg-type]
+    assert entry.missing == "A runtime is not installed; run: pip install it"

@@ -1,0 +1,166 @@
+"""Accuracy and agreement on logits whose answer is known, and of files on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdna_deploy.errors import InputError
+from kdna_deploy.evaluation import evaluate
+from kdna_deploy.evaluation_files import EvaluationRequest, evaluate_files
+from kdna_deploy.image_data import Preprocessing
+from kdna_deploy.labelled_images import LabelledImages
+from kdna_deploy.runtimes.session import Images
+from tests.conftest import SAMPLES
+from tests.samples import RESNET, SIZE, export_sample, sample_path
+
+DIGITS = SAMPLES / "digits"
+
+
+class Table:
+    """A session that looks the logits of an image up by the number in its first pixel."""
+
+    name, runtime, batch, image_shape = "table", "none", None, None
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        self.options: dict[str, str | int] = {}
+        self.rows = np.asarray(rows, np.float32)
+
+    def run(self, images: Images) -> Images:
+        return self.rows[images[:, 0, 0, 0].astype(int)]
+
+
+def numbered(*numbers: int) -> Images:
+    return np.asarray(numbers, np.float32).reshape(-1, 1, 1, 1)
+
+
+LOGITS = [[9, 1, 0, 0, 0, 0, 0], [1, 9, 0, 0, 0, 0, 0], [8, 7, 6, 5, 4, 3, 0], [0, 0, 0, 9, 0, 0, 0]]
+
+
+def test_top1_and_top5_of_known_logits() -> None:
+    """Image 2 has its label on the second place, image 3 on the last of seven."""
+    labels = np.asarray([0, 1, 1, 6])
+    result = evaluate(Table(LOGITS), [(numbered(0, 1), labels[:2]), (numbered(2, 3), labels[2:])])
+    assert (result.images, result.top1, result.top5) == (4, 0.5, 0.75)
+    assert result.agreement is None
+
+
+def test_few_classes_have_no_top5() -> None:
+    assert evaluate(Table([[1, 0, 0]]), [(numbered(0), np.asarray([0]))]).top5 is None
+
+
+def test_the_worst_class_comes_first_with_what_it_was_taken_for() -> None:
+    result = evaluate(Table(LOGITS), [(numbered(0, 1, 2, 3), np.asarray([0, 1, 1, 6]))])
+    assert [(c.label, c.right, c.images, c.taken_for) for c in result.classes] == [
+        (6, 0, 1, ((3, 1),)),
+        (1, 1, 2, ((0, 1),)),
+        (0, 1, 1, ()),
+    ]
+
+
+def test_images_that_fill_up_a_batch_do_not_count() -> None:
+    told: list[int] = []
+    result = evaluate(Table(LOGITS), [(numbered(0, 3, 3), np.asarray([0, -1, -1]))], on_images=told.append)
+    assert (result.images, result.top1, told) == (1, 1.0, [1])
+
+
+def test_equal_sessions_agree_entirely() -> None:
+    result = evaluate(Table(LOGITS), [(numbered(0, 1), np.asarray([0, 0]))], Table(LOGITS))
+    assert result.agreement is not None
+    assert (result.agreement.same_top1, result.agreement.sqnr) == (1.0, float("inf"))
+    assert result.agreement.cosine == pytest.approx(1.0)
+    assert result.agreement.reference_top1 == 0.5
+
+
+def test_sqnr_and_cosine_of_known_differences() -> None:
+    """Reference (3, 4), artifact (4, 3): signal 25, noise 2, cosine 24/25."""
+    result = evaluate(Table([[4, 3]]), [(numbered(0), np.asarray([1]))], Table([[3, 4]]))
+    assert result.agreement is not None
+    assert result.agreement.sqnr == pytest.approx(10 * np.log10(25 / 2))
+    assert result.agreement.cosine == pytest.approx(24 / 25)
+    assert (result.agreement.same_top1, result.agreement.reference_top1, result.top1) == (0.0, 1.0, 0.0)
+
+
+def make_folders(folder: Path, *names: str, images: int = 1) -> Path:
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for index in range(images):
+            Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(folder / name / f"{index}.png")
+    return folder
+
+
+PLAIN = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def test_folders_named_by_numbers_are_those_classes(tmp_path: Path) -> None:
+    images = LabelledImages(make_folders(tmp_path, "10", "2"), (3, 8, 8), PLAIN)
+    assert images.classes == {2: "2", 10: "10"}
+    (batch, labels), *_ = images.batches(4)
+    assert labels.tolist() == [2, 10]
+    assert batch[1, 0, 0, 0] == 0.0  # the folder "10" was made first, of black images
+    images.check(1000)
+    with pytest.raises(InputError, match="2 class folders, and the network has 10 classes"):
+        images.check(10)
+
+
+def test_folders_named_by_words_are_counted_in_alphabetical_order(tmp_path: Path) -> None:
+    images = LabelledImages(make_folders(tmp_path, "zebra", "ant"), (3, 8, 8), PLAIN)
+    assert images.classes == {0: "ant", 1: "zebra"}
+    images.check(2)
+    with pytest.raises(InputError, match="name the folders by the numbers"):
+        images.check(3)
+
+
+def test_a_fixed_batch_is_filled_up(tmp_path: Path) -> None:
+    images = LabelledImages(make_folders(tmp_path, "0", "1", images=3), (3, 8, 8), PLAIN)
+    batches = list(images.batches(4, fixed=True))
+    assert [len(batch) for batch, _ in batches] == [4, 4]
+    assert batches[1][1].tolist() == [1, 1, -1, -1]
+    assert [len(batch) for batch, _ in images.batches(4)] == [4, 2]
+
+
+def test_unreadable_images_are_told_and_skipped(tmp_path: Path) -> None:
+    make_folders(tmp_path, "0", "1")
+    (tmp_path / "0" / "broken.png").write_bytes(b"no image")
+    told: list[Path] = []
+    images = LabelledImages(tmp_path, (3, 8, 8), PLAIN, told.append)
+    assert [labels.tolist() for _, labels in images.batches(8)] == [[0, 1]]
+    assert [path.name for path in told] == ["broken.png"]
+
+
+def test_folders_without_any_readable_image_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no class folders"):
+        LabelledImages(tmp_path, (3, 8, 8)).check(2)
+    with pytest.raises(InputError, match="There is no folder"):
+        LabelledImages(tmp_path / "none", (3, 8, 8)).check(2)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="None of the 1 files"):
+        list(LabelledImages(tmp_path, (3, 8, 8), PLAIN).batches(2))
+
+
+@pytest.mark.parametrize("batch", [None, 8])
+def test_the_exported_sample_recognises_the_digits_as_the_checkpoint_does(tmp_path: Path, batch: int | None) -> None:
+    path = tmp_path / "net.onnx"
+    export_sample(path, RESNET, batch=batch)
+    totals: list[int] = []
+    done = evaluate_files(
+        EvaluationRequest(path, DIGITS, against=sample_path(RESNET), batch=16, size=SIZE), on_total=totals.append
+    )
+    assert (done.result.images, totals, done.result.top1) == (50, [50], 1.0)
+    assert done.result.agreement is not None
+    assert done.result.agreement.same_top1 == 1.0
+    assert done.result.agreement.sqnr > 100  # float32 against float32
+
+
+def test_artifacts_for_different_sizes_are_not_compared(tmp_path: Path) -> None:
+    export_sample(tmp_path / "net.onnx")
+    from kdna_deploy.fused_source import Request, open_fused_source
+    from kdna_deploy.onnx_export import OnnxOptions, export_fused
+
+    export_fused(open_fused_source(sample_path(RESNET), Request(size=(32, 32))), tmp_path / "small.onnx", OnnxOptions())
+    with pytest.raises(InputError, match="export both for one size"):
+        evaluate_files(EvaluationRequest(tmp_path / "net.onnx", DIGITS, against=tmp_path / "small.onnx"))
