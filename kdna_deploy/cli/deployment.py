@@ -96,8 +96,11 @@ def attention_request(
     yes_drop: bool,
     below: float | None,
     calibration: CalibrationChoice,
+    quantises: bool = False,
 ) -> Iterator[Callable[[tuple[int, int, int]], AttentionOptions] | None]:
     """What `Request.attention` takes; None where channel attention is kept. Warns of unreadable images at the end.
+
+    With `quantises`, calibration images are of use whatever becomes of channel attention.
 
     Raises:
         UsageError: dropping without --yes-drop, or calibration images that nothing uses.
@@ -107,8 +110,11 @@ def attention_request(
             "Dropping channel attention changes what the network computes; add --yes-drop if that is wanted."
         )
     if choice is Attention.keep:
-        if calibration.path is not None or below is not None:
-            raise UsageError("--calibration and --freeze-below go with --channel-attention freeze or drop.")
+        if (calibration.path is not None and not quantises) or below is not None:
+            raise UsageError(
+                "--calibration and --freeze-below go with --channel-attention freeze or drop, and --calibration with "
+                "--precision int8."
+            )
         yield None
         return
     unreadable: dict[Path, None] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,15 @@ from kdna_deploy.cli.options import (
     parse_batch,
     parse_size,
     stem,
+)
+from kdna_deploy.cli.quantisation import (
+    CalibrationMethod,
+    HeldOut,
+    MaxDrop,
+    Method,
+    Precision,
+    PrecisionOption,
+    QuantisationChoice,
 )
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
@@ -77,6 +86,10 @@ def export(
         float | None,
         typer.Option("--max-bloat", metavar="R", help="Fail if the file exceeds R × the trained parameters' bytes."),
     ] = None,
+    precision: PrecisionOption = Precision.fp32,
+    held_out: HeldOut = None,
+    calibration_method: Method = CalibrationMethod.minmax,
+    max_drop: MaxDrop = None,
     channel_attention: ChannelAttentionOption = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
@@ -104,7 +117,12 @@ def export(
     written = output or Path(stem(model_file) + ".onnx")
     check_output(written, (model_file,))
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
-    with attention_request(sink, channel_attention, yes_drop, freeze_below, images) as attention:
+    quantisation = QuantisationChoice(precision, held_out, calibration_method, max_drop, images)
+    quantisation.check()
+    int8 = precision is Precision.int8
+    if int8 and children in (ExportChildren.share, ExportChildren.on_the_fly):
+        raise UsageError("int8 gives every child kernels with scales of their own; use --children materialize.")
+    with attention_request(sink, channel_attention, yes_drop, freeze_below, images, quantises=int8) as attention:
         from kdna_deploy.fused_source import Request, open_fused_source
         from kdna_deploy.onnx_export import OnnxOptions, export_fused
         from kdna_deploy.reports import data, tables
@@ -119,10 +137,24 @@ def export(
             max_bloat=max_bloat,
             target=target.value,
         )
-        request = Request(source, arch, model, ema, size, children_in_graph(children), attention)
+        in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
+        request = Request(source, arch, model, ema, size, in_graph, attention)
+        unreadable: list[Path] = []
         with sink.steps() as (step, count):
             opened = open_fused_source(model_file, request, step, count)
-            result = export_fused(opened, written, options, (model_file,), step)
+            if int8:
+                from kdna_deploy.int8_export import export_int8
+
+                chosen = quantisation.options(opened, fixed_batch, unreadable.append)
+                quantised = export_int8(opened, written, options, chosen, (model_file,), step, count)
+            else:
+                result = export_fused(opened, written, options, (model_file,), step)
+        sink.warn_unreadable(list(dict.fromkeys(unreadable)))
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
-    sink.result(lambda: tables.onnx_report(result, opened.fused), lambda: data.onnx_data(result, opened.fused))
+    if int8:
+        from kdna_deploy.reports import int8 as int8_reports
+
+        sink.result(lambda: int8_reports.int8_report(quantised), lambda: int8_reports.int8_data(quantised))
+    else:
+        sink.result(lambda: tables.onnx_report(result, opened.fused), lambda: data.onnx_data(result, opened.fused))

@@ -1,0 +1,73 @@
+"""What `export --precision int8` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from kdna_deploy.int8_export import Int8Export
+from kdna_deploy.reports.cells import Cells, rich_table
+from kdna_deploy.reports.data import agreements_data, document, finite
+from kdna_deploy.reports.quantities import megabytes
+from kdna_deploy.reports.tables import agreement_table, facts
+
+_SHOWN = 10
+
+
+def int8_report(result: Int8Export) -> RenderableType:
+    """The file, how far it departs from float32, and the layers that stayed in float32."""
+    evaluation, agreement = result.evaluation, result.evaluation.agreement
+    assert agreement is not None
+    ratio = result.bytes / result.float_export.bytes
+    rows = [
+        ("written", f"{result.path} ({megabytes(result.bytes)}, {ratio:.3f} of the float32 file)"),
+        ("held out", f"{evaluation.images} images that calibration has not seen"),
+    ]
+    if result.labelled:
+        rows.append(("top-1", f"{evaluation.top1:.2%}, float32 {agreement.reference_top1:.2%}"))
+    rows += [
+        ("same top-1", f"{agreement.same_top1:.2%}"),
+        ("SQNR", f"{agreement.sqnr:.1f} dB over all logits; cosine {agreement.cosine:.5f} on average"),
+        ("in float32", ", ".join(result.kept_float) or "no layer but those of the gates"),
+    ]
+    parts: list[RenderableType] = [facts("int8", rows)]
+    if result.sensitivities:
+        parts.append(rich_table(_sensitivity_cells(result)))
+    parity = agreement_table(result.float_export.agreements, "The float32 file it was made from, against the network")
+    return Group(*parts, parity)
+
+
+def _sensitivity_cells(result: Int8Export) -> Cells:
+    kept = set(result.kept_float)
+    rows = tuple(
+        (s.layer, f"{s.sqnr:.1f}", "float32" if s.layer in kept else "int8") for s in result.sensitivities[:_SHOWN]
+    )
+    return Cells(
+        "Most sensitive layers: SQNR of the logits in dB with that layer alone in int8", ("layer", "SQNR", ""), rows
+    )
+
+
+def int8_data(result: Int8Export) -> dict[str, Any]:
+    agreement = result.evaluation.agreement
+    assert agreement is not None
+    return document(
+        "export",
+        {
+            "output": str(result.path),
+            "format": "onnx",
+            "precision": "int8",
+            "bytes": result.bytes,
+            "float32_bytes": result.float_export.bytes,
+            "held_out_images": result.evaluation.images,
+            "labelled": result.labelled,
+            "top1": result.evaluation.top1,
+            "drop_points": result.drop,
+            "agreement": {**asdict(agreement), "sqnr": finite(agreement.sqnr)},
+            "kept_float": list(result.kept_float),
+            "sensitivities": [{"layer": s.layer, "sqnr": finite(s.sqnr)} for s in result.sensitivities],
+            "float32_agreements": agreements_data(result.float_export.agreements),
+            "notes": list(result.float_export.notes),
+        },
+    )

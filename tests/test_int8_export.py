@@ -1,0 +1,153 @@
+"""int8: what the samples lose, what is refused, and how a limit to the loss is kept."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from kdna_deploy.errors import InputError, UsageError
+from kdna_deploy.fused_source import Request, open_fused_source
+from kdna_deploy.held_out import split_images
+from kdna_deploy.image_data import Preprocessing
+from kdna_deploy.int8_export import Int8Export, Int8Options, export_int8
+from kdna_deploy.onnx.ledger import optimised_model
+from kdna_deploy.onnx_export import OnnxOptions
+from kdna_deploy.provenance import KEY
+from kdna_deploy.runtimes.session import Images
+from tests.conftest import SAMPLES, Cli
+from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
+
+DIGITS = SAMPLES / "digits"
+SHAPE = (3, *SIZE)
+
+
+def options(images: Path = DIGITS, held_out: Path | None = None, **chosen: object) -> Int8Options:
+    return Int8Options(split_images(images, held_out, SHAPE, Preprocessing(), 10), **chosen)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Int8Export:
+    path = tmp_path_factory.mktemp("int8") / "net.onnx"
+    return export_int8(fused_sample(RESNET), path, OnnxOptions(), options(held_out=DIGITS))
+
+
+@pytest.mark.parametrize("name", [RESNET, MOBILENET])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_the_samples_keep_their_answers(tmp_path: Path, name: str, method: str) -> None:
+    done = export_int8(fused_sample(name), tmp_path / "net.onnx", OnnxOptions(), options(method=method))
+    agreement = done.evaluation.agreement
+    assert agreement is not None
+    assert done.evaluation.images == 10  # every fifth of the fifty
+    assert (agreement.same_top1, done.drop, done.kept_float) == (1.0, 0.0, ())
+    assert agreement.sqnr > 20  # a tenth of the logits' size, by far: 8 bits a layer leave about 30 dB
+
+
+def test_the_runtime_computes_in_int8_but_for_the_gates(quantised: Int8Export) -> None:
+    """18 layers and 6 more of the shared stages; two small ones in each of the six gates stay in float32."""
+    operators = Counter(node.op_type for node in optimised_model(quantised.path).graph.node)
+    assert operators["QLinearConv"] == 24
+    assert operators["Conv"] == 12
+    assert operators["QLinearMul"] == 6
+    assert operators["Cast"] == 0
+
+
+def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: Int8Export) -> None:
+    assert quantised.bytes < 0.3 * quantised.float_export.bytes
+    metadata = {entry.key: entry.value for entry in onnx.load(quantised.path).metadata_props}
+    recorded = json.loads(metadata[KEY])["options"]
+    assert recorded["precision"] == "int8"
+    assert recorded["int8"] == {"method": "minmax", "kept_float": [], "images": "digits", "held_out": "digits"}
+
+
+def test_labels_of_held_out_images_are_used(quantised: Int8Export) -> None:
+    assert quantised.labelled
+    assert (quantised.evaluation.images, quantised.evaluation.top1) == (50, 1.0)
+
+
+def test_no_image_both_calibrates_and_judges() -> None:
+    images = split_images(DIGITS, None, SHAPE, Preprocessing(), 10)
+    calibrating = np.concatenate(list(images.calibration()))
+    judging = np.concatenate([batch for batch, _ in images.held_out()])
+    assert (len(calibrating), len(judging)) == (40, 10)
+    assert not any((one == other).all() for one in judging for other in calibrating)
+
+
+def hostile(spread: float) -> Iterator[Images]:
+    """Images of another range than the digits', so that ranges calibrated on them fit badly."""
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        yield (spread * random.standard_normal((8, *SHAPE))).astype(np.float32)
+
+
+def badly_calibrated(max_drop: float | None) -> Int8Options:
+    images = split_images(DIGITS, DIGITS, SHAPE, Preprocessing(), 10)
+    return Int8Options(replace(images, calibration=lambda: hostile(0.5)), max_drop=max_drop)
+
+
+@pytest.mark.slow
+def test_the_most_sensitive_layers_stay_in_float32_until_the_limit_holds(tmp_path: Path) -> None:
+    free = export_int8(fused_sample(RESNET), tmp_path / "free.onnx", OnnxOptions(), badly_calibrated(None))
+    assert free.drop > 20
+    assert free.kept_float == free.sensitivities == ()
+    held = export_int8(fused_sample(RESNET), tmp_path / "held.onnx", OnnxOptions(), badly_calibrated(2.0))
+    assert held.drop <= 2.0
+    assert 0 < len(held.kept_float) < len(held.sensitivities) / 2
+    assert held.kept_float == tuple(s.layer for s in held.sensitivities[: len(held.kept_float)])
+    assert [s.sqnr for s in held.sensitivities] == sorted(s.sqnr for s in held.sensitivities)
+    layers = Counter(node.op_type for node in optimised_model(held.path).graph.node)
+    assert layers["QLinearConv"] < 24
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((4, *SHAPE), np.float32), "too few to calibrate"),
+        (np.ones((20, *SHAPE), np.float32), "calibration images are equal"),
+        (np.full((20, *SHAPE), np.nan, np.float32), "holds NaN"),
+    ],
+)
+def test_useless_calibration_images_are_refused_and_nothing_is_left(
+    tmp_path: Path, array: np.ndarray, said: str
+) -> None:
+    np.save(tmp_path / "images.npy", array)
+    with pytest.raises(InputError, match=said):
+        export_int8(fused_sample(RESNET), tmp_path / "net.onnx", OnnxOptions(), options(tmp_path / "images.npy"))
+    assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
+
+
+def test_shared_children_are_refused(tmp_path: Path) -> None:
+    shared = open_fused_source(sample_path(RESNET), Request(size=SIZE, children="share"))
+    with pytest.raises(UsageError, match="--children materialize"):
+        export_int8(shared, tmp_path / "net.onnx", OnnxOptions(), options())
+
+
+@pytest.mark.slow
+def test_the_command_writes_int8_and_evaluates_it(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", "--precision", "int8")
+    done = cli(*arguments, "--calibration", DIGITS, "--held-out", DIGITS, "--max-drop", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert "same top-1" in done.stdout and "100.00%" in done.stdout
+    judged = cli("evaluate", "net.onnx", "--data", DIGITS, "--json")
+    assert json.loads(judged.stdout)["top1"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--precision", "int8"], "needs images like those"),
+        (["--max-drop", "1"], "go with --precision int8"),
+        (["--precision", "int8", "--calibration", str(DIGITS), "--children", "share"], "--children materialize"),
+    ],
+)
+def test_options_that_make_no_sense_are_exit_code_2(cli: Cli, tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = cli("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
