@@ -12,6 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
+from kdna_deploy.benchmark.latency import LatencySettings
+from kdna_deploy.benchmark.plan import BenchOptions
+from kdna_deploy.benchmark.run import bench
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.fused_source import Request, open_fused_source
 from kdna_deploy.held_out import split_images
@@ -64,6 +67,16 @@ def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: Int8Export)
     recorded = json.loads(metadata[KEY])["options"]
     assert recorded["precision"] == "int8"
     assert recorded["int8"] == {"method": "minmax", "kept_float": [], "images": "digits", "held_out": "digits"}
+
+
+def test_bench_compares_with_the_plain_backbone_in_float32_and_leaves_out_the_share_of_its_peak(
+    quantised: Int8Export,
+) -> None:
+    plain, row = bench([quantised.path], BenchOptions(settings=LatencySettings(3, 0.0))).rows
+    assert plain.file_bytes > 2 * row.file_bytes
+    assert plain.share is not None
+    assert row.share is None
+    assert row.macs == fused_sample(RESNET).provenance.macs
 
 
 def test_labels_of_held_out_images_are_used(quantised: Int8Export) -> None:

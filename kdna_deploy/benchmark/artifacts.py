@@ -69,6 +69,11 @@ class Subject:
     batch: int | None = None
     provenance: Provenance | None = None
 
+    @property
+    def precision(self) -> str:
+        """That the file says it computes in."""
+        return str(self.provenance.options.get("precision", "fp32")) if self.provenance else "fp32"
+
 
 class Given:
     """Files of a network that the user named one of."""

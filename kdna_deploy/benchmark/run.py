@@ -193,11 +193,12 @@ def _latencies(group: Group, options: BenchOptions, cores: tuple[int, ...], on_p
 
 @dataclass(frozen=True)
 class _Details:
-    """What a session says of itself, and the size of its file."""
+    """What a session says of itself, the size of its file, and whether it computes in float32."""
 
     runtime: str
     options: dict[str, str | int]
     file_bytes: int
+    float32: bool
 
 
 def _details(candidate: Candidate, options: BenchOptions, cores: tuple[int, ...]) -> _Details:
@@ -205,7 +206,8 @@ def _details(candidate: Candidate, options: BenchOptions, cores: tuple[int, ...]
     assert candidate.source is not None
     path = candidate.source.path
     size = file_bytes(path) if path.suffix == ".onnx" else path.stat().st_size
-    return _Details(session.runtime, dict(session.options), size)
+    float32 = RUNTIMES[candidate.runtime].exact and candidate.subject.precision == "fp32"
+    return _Details(session.runtime, dict(session.options), size, float32)
 
 
 def _completed(row: Row, details: _Details | None, found: _Found, options: BenchOptions) -> Row:
@@ -213,7 +215,7 @@ def _completed(row: Row, details: _Details | None, found: _Found, options: Bench
     if details is None:
         return row
     share = None
-    if RUNTIMES[row.runtime].exact and found.peak and row.latency:
+    if details.float32 and found.peak and row.latency:
         share = found.peak.share(row.macs * options.batch, row.latency.median)
     return replace(
         row,
