@@ -68,7 +68,8 @@ def test_three_lines_take_a_checkpoint_to_a_measured_onnx_file(
     assert operators["GlobalAveragePool"] == PRESCALES[arch] + 1
     assert not operators.keys() & {"BatchNormalization", "ReduceMean", "Constant", "Shape"}
     recorded = json.loads((HERE / "keys" / f"{arch}.json").read_text())
-    assert count_onnx(path).macs == recorded["macs_224"]
+    # Hidden channels of the gates are filled with zeros to whole blocks (--target cpu): less than a thousandth.
+    assert recorded["macs_224"] <= count_onnx(path).macs <= 1.001 * recorded["macs_224"]
 
 
 def test_a_checkpoint_is_exported_in_one_line_for_any_image_size(

@@ -11,10 +11,11 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
+from kdna_deploy.onnx.cost import count_onnx
 from kdna_deploy.onnx.cpu_layout import BLOCK, fill_hidden_channels, widen_gates
 from kdna_deploy.onnx.ledger import optimised_model
 from kdna_deploy.runtimes.ort import OrtSession
-from tests.samples import MOBILENET, RESNET, export_sample
+from tests.samples import MOBILENET, RESNET, export_sample, fused_sample
 
 HIDDEN, CHANNELS = 6, 24
 IMAGES = np.random.default_rng(3).standard_normal((2, 3, 9, 7), dtype=np.float32)
@@ -122,5 +123,6 @@ def test_both_targets_agree(tmp_path: Path) -> None:
     images = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
     for target in ("cpu", "any"):
         export_sample(tmp_path / f"{target}.onnx", RESNET, target=target)
+    assert count_onnx(tmp_path / "any.onnx").macs == fused_sample(RESNET).provenance.macs
     one, other = (OrtSession(tmp_path / f"{target}.onnx", threads=1).run(images) for target in ("cpu", "any"))
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
