@@ -149,6 +149,9 @@ def test_the_command_writes_int8_and_evaluates_it(cli: Cli, tmp_path: Path) -> N
     assert "same top-1" in done.stdout and "100.00%" in done.stdout
     judged = cli("evaluate", "net.onnx", "--data", DIGITS, "--json")
     assert json.loads(judged.stdout)["top1"] == 1.0
+    refused = cli("verify", "net.onnx")
+    assert refused.returncode == 1
+    assert "it is int8, which rounds: judge it with kdna-deploy evaluate net.onnx" in refused.stderr
 
 
 @pytest.mark.parametrize(

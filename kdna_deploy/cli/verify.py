@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,17 @@ def verify(
         worst = max(result.agreements, key=lambda a: a.max_difference - a.allowed)
         sink.fail(
             f"{result.candidate} does not compute what {result.reference} computes: the logits differ by "
-            f"{worst.max_difference:.1e} where {worst.allowed:.1e} is allowed; export it again from that checkpoint."
+            f"{worst.max_difference:.1e} where {worst.allowed:.1e} is allowed; {_remedy(model_file)}."
         )
         raise typer.Exit(1)
+
+
+def _remedy(path: Path) -> str:
+    """An int8 file rounds by design: no export would make it pass."""
+    from kdna_deploy.errors import KdnaError
+    from kdna_deploy.runtimes.open import read_provenance
+
+    with contextlib.suppress(KdnaError):
+        if read_provenance(path).options.get("precision") == "int8":
+            return f"it is int8, which rounds: judge it with kdna-deploy evaluate {path} --data DIR --against REF"
+    return "export it again from that checkpoint"
