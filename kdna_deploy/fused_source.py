@@ -113,7 +113,7 @@ def open_fused_source(
         return replace(fused, notes=(f"fused again from {network.checkpoint.path.name}",))
     if shape != made.image_shape:
         resized = provenance_of(network, shape, made.channel_attentions)
-        made = replace(resized, options=made.options, kernels=made.kernels)
+        made = replace(resized, options=made.options, kernels=made.kernels, parents=made.parents)
     if request.children == "materialize" and children == "share":
         materialise(graph.module)
         cast_floats(graph.module, torch.float32)
@@ -134,7 +134,8 @@ def _fuse(
     if fused.change is not None:
         used = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
         provenance = provenance.with_options(calibration=used)
-    provenance = replace(provenance, kernels=asdict(fused.ledger.storage))
+    parents = [asdict(parent) for parent in fused.ledger.parents]
+    provenance = replace(provenance, kernels=asdict(fused.ledger.storage), parents=parents)
     return FusedSource(fused.graph, network, provenance, fused)
 
 

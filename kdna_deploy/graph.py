@@ -124,6 +124,18 @@ def site(node: fx.Node) -> str:
     return node.name
 
 
+def owns_weight(layer: fx.Node) -> bool:
+    """Whether a layer's weight belongs to the module that calls it: not so for functional convolutions."""
+    weight = cast(fx.Node, layer.args[1])
+    return weight.op == "get_attr" and str(weight.target).rpartition(".")[0] == site(layer)
+
+
+def take_site(node: fx.Node, source: fx.Node) -> None:
+    """Let `node` go by the name of the module that `source` comes from."""
+    if "nn_module_stack" in source.meta:
+        node.meta["nn_module_stack"] = source.meta["nn_module_stack"]
+
+
 def prescales(module: fx.GraphModule) -> list[fx.Node]:
     """The dynamic channel attentions: products of a map [n, c, h, w] and a gate [n, c, 1, 1] before a convolution."""
     return [

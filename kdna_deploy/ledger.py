@@ -14,7 +14,7 @@ from typing import cast
 
 from torch import Tensor, fx
 
-from kdna_deploy.graph import BATCH_NORM, CONVOLUTIONS, calls, constant, site
+from kdna_deploy.graph import BATCH_NORM, CONVOLUTIONS, calls, constant, owns_weight, site
 from kdna_deploy.passes.fold_static_attention import modulated_parts, weight_base
 from kdna_deploy.weight_expression import leaves
 
@@ -132,10 +132,5 @@ def conv_label(conv: fx.Node) -> str:
     follower = next(iter(conv.users), None)
     if follower is not None and follower.target is BATCH_NORM:
         norm = site(follower)
-        return norm if not _has_own_module(conv) else site(conv)
+        return norm if not owns_weight(conv) else site(conv)
     return site(conv)
-
-
-def _has_own_module(conv: fx.Node) -> bool:
-    weight = cast(fx.Node, conv.args[1])
-    return weight.op == "get_attr" and str(weight.target).rpartition(".")[0] == site(conv)

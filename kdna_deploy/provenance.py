@@ -13,6 +13,7 @@ from typing import Any
 from kdna_deploy.checkpoint import file_sha256
 from kdna_deploy.cost import count
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.ledger import Parent
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.record import from_record, to_record
 from kdna_deploy.network import Network
@@ -40,6 +41,7 @@ class Provenance:
         versions: of the packages that made it.
         source_path: where the checkpoint lay, relative to the artifact's folder; empty when not known.
         kernels: `KernelStorage` of the checkpoint, as a dictionary; empty where the network was not fused.
+        parents: `Parent` of each shared kernel, as a dictionary.
     """
 
     source: str
@@ -55,11 +57,17 @@ class Provenance:
     versions: dict[str, str] = field(default_factory=dict)
     source_path: str = ""
     kernels: dict[str, Any] = field(default_factory=dict)
+    parents: list[dict[str, Any]] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     @property
     def name(self) -> str:
         return self.architecture["name"] if self.architecture else str(self.factory)
+
+    @property
+    def shared_kernels(self) -> tuple[Parent, ...]:
+        """The parents of the network, with their children."""
+        return tuple(Parent(p["name"], tuple(p["shape"]), p["layer"], tuple(p["children"])) for p in self.parents)
 
     def restored_architecture(self) -> Architecture | None:
         return from_record(self.architecture) if self.architecture else None

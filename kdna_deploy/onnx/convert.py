@@ -31,6 +31,7 @@ from kdna_deploy.capture import BATCH, export_program
 from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.graph import Graph
 from kdna_deploy.onnx.cpu_layout import fill_hidden_channels, widen_gates
+from kdna_deploy.onnx.node_names import name_nodes
 
 Target = Literal["cpu", "any"]
 INPUT, OUTPUT = "input", "logits"
@@ -52,6 +53,7 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, 
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
     _name_batch(model, batch)
     optimizer.fold_constants(model, input_size_limit=_SHAPE_SIZED, output_size_limit=_SHAPE_SIZED)
+    name_nodes(model)
     pool_means(model)
     if target == "cpu":
         fill_hidden_channels(model)
@@ -85,7 +87,8 @@ def pool_means(model: ir.Model) -> int:
         if node.op_type != "ReduceMean" or not _is_global_mean(node):
             continue
         source, result = node.inputs[0], node.outputs[0]
-        pooled = ir.node("GlobalAveragePool", [source], name=node.name)
+        name = (node.name or "").replace("ReduceMean", "GlobalAveragePool")
+        pooled = ir.node("GlobalAveragePool", [source], name=name)
         pooled.outputs[0].name = result.name
         pooled.outputs[0].shape, pooled.outputs[0].type = result.shape, result.type
         ir.convenience.replace_nodes_and_values(model.graph, node, [node], [pooled], [result], pooled.outputs)

@@ -17,7 +17,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from kdna_deploy.graph import ATEN, BATCH_NORM, WEIGHTED, add_constant, calls, constant, site, tidy
+from kdna_deploy.graph import (
+    ATEN,
+    BATCH_NORM,
+    WEIGHTED,
+    add_constant,
+    calls,
+    constant,
+    owns_weight,
+    site,
+    take_site,
+    tidy,
+)
 from kdna_deploy.passes.fold_static_attention import is_normal, modulated_parts
 from kdna_deploy.passes.result import PassResult, Refusal
 
@@ -87,6 +98,8 @@ def _fold(norm: fx.Node) -> None:
     layer = norm.args[0]
     assert isinstance(layer, fx.Node)
     affine = _affine(norm)
+    if not owns_weight(layer):  # all functional convolutions of a module share its name; their BatchNorms differ
+        take_site(layer, norm)
     _scale_weight(layer, affine.scale)
     _shift_bias(layer, affine)
     for user in list(norm.users):
