@@ -8,7 +8,8 @@ Rounding to half moves a weight by at most 2⁻¹¹ of itself, where it is neith
     0 < |w| < 2⁻²⁵       would become 0
     |w| < 2⁻¹⁴           keeps fewer bits (subnormal)
 
-Does not apply to runtimes that would not fold the cast, and to tensors so small that the cast's node outweighs them.
+Does not apply to runtimes that would not fold the cast, to tensors so small that the cast's node outweighs them, and to
+vectors: biases and scales take few bytes, and an error in one is an error of a whole channel.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def store_half(model: onnx.ModelProto) -> HalfStorage:
     converted, overflowing, numbers, subnormal, change = 0, [], 0, 0, 0.0
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < _SMALLEST:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or math.prod(tensor.dims) < _SMALLEST:
             continue
         array = numpy_helper.to_array(tensor)
         largest = float(np.abs(array).max())

@@ -1,8 +1,10 @@
-"""Float ONNX → int8 ONNX with QDQ nodes, for ONNX Runtime on a CPU, through `onnxruntime.quantization`.
+"""Float ONNX → int8 ONNX with QDQ nodes, through `onnxruntime.quantization`, in the form that a target takes.
 
-    activations  u8 = round(x / s) + z         one scale and zero point a tensor, from calibration
-    weights      s8 = round(w / s_f)           one scale a filter f, symmetric, from the weights themselves
-    biases       s32, scale s · s_f
+                 cpu (ONNX Runtime)            tensorrt
+    activations  u8 = round(x / s) + z         s8 = round(x / s)     one scale a tensor, from calibration
+    weights      s8 = round(w / s_f)           the same              one scale a filter f, from the weights themselves
+    biases       s32, scale s · s_f            float32
+    QDQ pairs    around every operator         at inputs only (`qdq_placement`)
 
 Calibration takes the range of each activation over images: ``minmax`` its extremes; ``percentile`` leaves out the
 outermost hundred-thousandth; ``entropy`` chooses the range whose quantised histogram tells most of the original.
@@ -21,6 +23,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -31,13 +34,46 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.onnx.gates import gate_nodes
+from kdna_deploy.onnx.qdq_placement import place_for_tensorrt
 from kdna_deploy.runtimes.session import Images
 
 Method = Literal["minmax", "percentile", "entropy"]
+QuantisedFor = Literal["cpu", "tensorrt"]
 
-# What has a quantised kernel on the CPU. The pre-scale is the only product in a fused graph.
-_OPERATORS = ["Conv", "Gemm", "Add", "Mul", "MaxPool", "GlobalAveragePool", "Reshape", "Relu", "Clip"]
-_ROUNDING = {"Conv", "Gemm", "Add", "Mul", "GlobalAveragePool"}
+
+@dataclass(frozen=True)
+class _Scheme:
+    """What a target takes: codes of activations, operators with quantised inputs, options of the quantiser."""
+
+    activations: QuantType
+    operators: list[str]
+    options: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def rounding(self) -> set[str]:
+        """The operators that bring a rounding of their own; the others keep the scale of their input."""
+        return set(self.operators) & {"Conv", "Gemm", "Add", "Mul", "GlobalAveragePool"}
+
+
+# The pre-scale is the only product in a fused graph.
+_SCHEMES: dict[QuantisedFor, _Scheme] = {
+    # What has a quantised kernel on the CPU.
+    "cpu": _Scheme(
+        QuantType.QUInt8, ["Conv", "Gemm", "Add", "Mul", "MaxPool", "GlobalAveragePool", "Reshape", "Relu", "Clip"]
+    ),
+    # Zero points and quantised biases are refused by TensorRT's parser; outputs get the pair of who reads them.
+    "tensorrt": _Scheme(
+        QuantType.QInt8,
+        ["Conv", "Gemm", "Add", "Mul"],
+        {
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+            "OpTypesToExcludeOutputQuantization": ["Conv", "Gemm", "Add", "Mul"],
+        },
+    ),
+}
+_CALIBRATED = _SCHEMES["cpu"].operators
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
@@ -69,7 +105,7 @@ def calibrate(
     with tempfile.TemporaryDirectory(prefix="kdna-calibration-") as folder, _quiet():
         calibrator = create_calibrator(
             path,
-            _OPERATORS,
+            _CALIBRATED,
             augmented_model_path=str(Path(folder) / "augmented.onnx"),
             calibrate_method=_METHODS[method],
             extra_options={"percentile": _PERCENTILE} if method == "percentile" else {},
@@ -107,36 +143,41 @@ class _Seen:
             )
 
 
-def quantise(path: Path, ranges: TensorsData, keep_float: Iterable[str] = ()) -> onnx.ModelProto:
+def quantise(
+    path: Path, ranges: TensorsData, keep_float: Iterable[str] = (), target: QuantisedFor = "cpu"
+) -> onnx.ModelProto:
     """The model at `path` with QDQ nodes; the nodes named in `keep_float`, and gates, stay in float32."""
     model = onnx.load(path)
-    kept = [*gate_nodes(model.graph), *keep_float]
+    scheme = _SCHEMES[target]
     with _quiet():
         quantizer = QDQQuantizer(
             onnx.shape_inference.infer_shapes(model),
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=scheme.activations,
             tensors_range=ranges,
             nodes_to_quantize=[],
-            nodes_to_exclude=kept,
-            op_types_to_quantize=_OPERATORS,
-            extra_options={},
+            nodes_to_exclude=[*gate_nodes(model.graph), *keep_float],
+            op_types_to_quantize=scheme.operators,
+            extra_options=scheme.options,
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-    return quantizer.model.model
+    quantised = quantizer.model.model
+    if target == "tensorrt":
+        place_for_tensorrt(quantised.graph)
+    return quantised
 
 
-def quantisable(path: Path) -> list[str]:
+def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
     """Names of the nodes that `quantise` rounds at, in the order of the graph: layers, sums, pre-scales, pools.
 
     Without those that keep the scale of their input, which are in 8 bits where that is.
     """
     graph = onnx.load(path, load_external_data=False).graph
-    gates = gate_nodes(graph)
-    return [node.name for node in graph.node if node.op_type in _ROUNDING and node.name not in gates]
+    gates, rounding = gate_nodes(graph), _SCHEMES[target].rounding
+    return [node.name for node in graph.node if node.op_type in rounding and node.name not in gates]
 
 
 @contextmanager

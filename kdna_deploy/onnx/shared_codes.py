@@ -1,0 +1,113 @@
+"""One tensor of int8 codes for a parent and those of its children that only scale its filters.
+
+    W_l = m ⊙ W, one number m_o for a filter o   ⇒   codes(W_l)[o] = sign(m_o) · codes(W)[o],   scale_l = |m_o| · scale
+
+Both kernels then read the codes of the first of them, and the sign goes into the scale: `DequantizeLinear` multiplies,
+whatever the sign. Nothing is lost: the values are those that a quantisation of W_l by itself gives, but for codes whose
+rounding was a tie. Which kernels are multiples of each other is seen from their float32 values.
+
+Does not apply to children with spatial attention or frozen channel attention (no single m_o), to a filter that is zero
+in one kernel alone, and to runtimes that need positive scales, as TensorRT does (docs/int8-sharing.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+Array = NDArray[np.floating]
+
+# Of a filter's largest weight: float32 rounding of m ⊙ W, once in each kernel.
+_EXACT = 4 * float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class SharedCodes:
+    """What was shared.
+
+    Attributes:
+        parents: kernels whose codes others use.
+        children: kernels that use them.
+        saved_bytes: of codes that are not stored.
+    """
+
+    parents: int = 0
+    children: int = 0
+    saved_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A quantised convolution weight: its nodes' tensors by name, and its float32 values."""
+
+    dequantize: onnx.NodeProto
+    values: Array
+    bias: onnx.NodeProto | None
+
+
+def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> SharedCodes:
+    """Let kernels that are multiples of each other share their codes, in place.
+
+    `kernels` are the float32 values of the weights before quantisation, by the name of the convolution.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    parents: list[_Kernel] = []
+    used: set[str] = set()
+    children = saved = 0
+    for kernel in _quantised(model, kernels):
+        found = next(((p, f) for p in parents if (f := _factors(kernel.values, p.values)) is not None), None)
+        if found is None:
+            parents.append(kernel)
+            continue
+        parent, factors = found
+        codes = kernel.dequantize.input[0]
+        saved += int(np.prod(stored[codes].dims))
+        _use(kernel, parent.dequantize.input[0], np.sign(factors), stored)
+        used.add(parent.dequantize.input[0])
+        children += 1
+        model.graph.initializer.remove(stored[codes])
+    return SharedCodes(len(used), children, saved)
+
+
+def _quantised(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> list[_Kernel]:
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    found = []
+    for node in model.graph.node:
+        weight = made_by.get(node.input[1]) if node.op_type == "Conv" else None
+        if weight is None or weight.op_type != "DequantizeLinear" or node.name not in kernels:
+            continue
+        bias = made_by.get(node.input[2]) if len(node.input) > 2 else None
+        found.append(_Kernel(weight, kernels[node.name], bias))
+    return found
+
+
+def _factors(child: Array, parent: Array) -> Array | None:
+    """The m [c'] with child = m ⊙ parent; None where there is none."""
+    if child.shape != parent.shape:
+        return None
+    rows, others = (values.reshape(len(values), -1).astype(np.float64) for values in (child, parent))
+    energy = (others**2).sum(1)
+    if not (energy.all() and rows.any(axis=1).all()):
+        return None
+    factors = (rows * others).sum(1) / energy
+    departs = np.abs(rows - factors[:, None] * others).max(1)
+    return factors if (departs <= _EXACT * np.abs(rows).max(1)).all() else None
+
+
+def _use(kernel: _Kernel, codes: str, signs: Array, stored: Mapping[str, onnx.TensorProto]) -> None:
+    """Let `kernel` read the parent's codes. The bias's scale follows the kernel's sign, and so do its codes."""
+    kernel.dequantize.input[0] = codes
+    _multiply(stored[kernel.dequantize.input[1]], signs)
+    if kernel.bias is not None and (signs < 0).any():
+        _multiply(stored[kernel.bias.input[0]], signs)
+        _multiply(stored[kernel.bias.input[1]], signs)
+
+
+def _multiply(tensor: onnx.TensorProto, signs: Array) -> None:
+    array = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array((array * signs).astype(array.dtype), tensor.name))
