@@ -10,12 +10,18 @@
     ├── RuntimeFailure                     4   a runtime or optional component is missing or failed
     ├── ExportError                        1   the exported file is not what was asked for
     ├── ParityError                        1   an artifact does not compute what the network computes
+    ├── AccuracyError                      1   a quantised artifact loses more accuracy than the user allows
     └── ThresholdError                     1   a figure lies beyond the limit that the user set
 
 A message is one sentence (at most two): the cause, then the remedy.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kdna_deploy.sensitivity import Sensitivity
 
 
 class KdnaError(Exception):
@@ -58,6 +64,14 @@ class ExportError(KdnaError):
 
 class ParityError(KdnaError):
     pass
+
+
+class AccuracyError(KdnaError):
+    """`sensitivities` tell which layers lose it, see `kdna_deploy.sensitivity`."""
+
+    def __init__(self, message: str, sensitivities: tuple[Sensitivity, ...] = ()) -> None:
+        super().__init__(message)
+        self.sensitivities = sensitivities
 
 
 class ThresholdError(KdnaError):

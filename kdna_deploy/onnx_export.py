@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import onnx
 import onnx_ir as ir
 from torch import Tensor
 
-from kdna_deploy.errors import ExportError, ParityError
+from kdna_deploy.errors import ExportError, ParityError, UsageError
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.fused_source import FusedSource
 from kdna_deploy.fusion import random_images
@@ -25,15 +26,17 @@ from kdna_deploy.graph import Graph
 from kdna_deploy.ledger import KernelStorage, graph_storage
 from kdna_deploy.onnx.convert import DEFAULT_OPSET, Target, check_opset, to_onnx
 from kdna_deploy.onnx.cost import file_bytes
+from kdna_deploy.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.onnx.simplify import simplify
 from kdna_deploy.provenance import KEY, Provenance
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.torch_session import TorchSession
-from kdna_deploy.verification import FLOAT32, Agreement, Tolerance, compare
+from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
 
 VERIFIED_BATCHES = (1, 2, 5)
+Weights = Literal["fp32", "fp16"]
 # The serialised form of a protocol buffer ends at 2 GB; weights beyond it go into a file beside the model.
 _ONE_FILE_BYTES = 2 * 1024**3 - 64 * 1024
 _EXTERNAL_BYTES = 1024  # smaller tensors stay in the model
@@ -48,26 +51,39 @@ class OnnxOptions:
         batch: fixed batch size, or None for a dynamic one.
         simplify: run onnxsim.
         external_data: keep the weights in a file of their own.
-        tolerance: of the verification.
+        tolerance: of the verification; None for that of the precision that the weights are stored in.
         on_the_fly: have the runtime multiply shared children at every inference instead of once at its start.
         max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
-        target: what the file is for: ONNX Runtime on a CPU, or any runtime.
+        target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
+        weights: precision that they are stored in; computing is in float32 either way.
 
     Raises:
-        UsageError: an opset that cannot be written.
+        UsageError: an opset that cannot be written, or options that exclude each other.
     """
 
     opset: int = DEFAULT_OPSET
     batch: int | None = None
     simplify: bool = True
     external_data: bool = False
-    tolerance: Tolerance = FLOAT32
+    tolerance: Tolerance | None = None
     on_the_fly: bool = False
     max_bloat: float | None = None
     target: Target = "cpu"
+    weights: Weights = "fp32"
 
     def __post_init__(self) -> None:
         check_opset(self.opset)
+        if self.target == "tensorrt" and (self.on_the_fly or self.weights == "fp16"):
+            raise UsageError(
+                "TensorRT takes kernels as they are: with --target tensorrt, materialise children, and choose "
+                "--precision fp16 for half precision."
+            )
+        if self.on_the_fly and self.weights == "fp16":
+            raise UsageError("--weights fp16 is cast at session start, children on the fly never are; choose one.")
+
+    @property
+    def allowed(self) -> Tolerance:
+        return self.tolerance or (HALF if self.weights == "fp16" else FLOAT32)
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,7 @@ class OnnxExport:
         reference: what it was verified against.
         agreements: with the reference, one a batch size.
         storage: the sharing ledger from the checkpoint to the graph that ONNX Runtime executes.
+        half_storage: what storing weights in half precision did to them; None where they are in float32.
         notes: what a user should know, a sentence each.
     """
 
@@ -94,6 +111,7 @@ class OnnxExport:
     agreements: tuple[Agreement, ...]
     storage: tuple[KernelStorage, ...]
     notes: tuple[str, ...] = ()
+    half_storage: HalfStorage | None = None
 
 
 def export_onnx(
@@ -146,13 +164,14 @@ def _export(
         simplified = simplify(model, shared=provenance.options.get("children") == "share")
         model, note = simplified.model, simplified.note
         notes.append(note)
+    half = store_half(model) if options.weights == "fp16" else None
     finish(model, provenance, options)
     with atomic_output(output, inputs) as temporary:
         on_step("write")
-        _save(model, temporary, options.external_data)
+        save(model, temporary, options.external_data)
         _check_bloat(temporary, provenance, options)
         on_step(f"verify against the {reference}")
-        agreements = _verify(temporary, graph, TorchSession(original, reference), options)
+        agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options)
         on_step("read the sharing ledger")
         storage = _ledger(temporary, graph, model, provenance)
     return OnnxExport(
@@ -165,6 +184,7 @@ def _export(
         agreements=agreements,
         storage=storage,
         notes=tuple(notes),
+        half_storage=half,
     )
 
 
@@ -174,6 +194,8 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
     made = provenance.with_options(
         opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify, target=options.target
     )
+    if options.weights != "fp32":
+        made = made.with_options(weights=options.weights)
     if options.on_the_fly:
         made = made.with_options(children="on-the-fly", session={"disabled_optimizers": ["ConstantFolding"]})
     entry = model.metadata_props.add()
@@ -182,7 +204,12 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
     model.graph.name = provenance.name
 
 
-def _save(model: onnx.ModelProto, path: Path, external: bool) -> None:
+def save(model: onnx.ModelProto, path: Path, external: bool = False) -> None:
+    """Write and check a model, its weights in a file beside it where it is too large for one, or with `external`.
+
+    Raises:
+        ExportError: the model is invalid.
+    """
     if external or model.ByteSize() > _ONE_FILE_BYTES:
         weights = path.with_name(path.name + ".data")
         onnx.save_model(model, path, save_as_external_data=True, location=weights.name, size_threshold=_EXTERNAL_BYTES)
@@ -196,10 +223,17 @@ def _save(model: onnx.ModelProto, path: Path, external: bool) -> None:
         raise ExportError(f"The ONNX model is invalid: {str(error).splitlines()[0]}; please report this.") from error
 
 
-def _verify(path: Path, graph: Graph, reference: Session, options: OnnxOptions) -> tuple[Agreement, ...]:
+def verify_file(
+    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions
+) -> tuple[Agreement, ...]:
+    """Agreement of the file at `path` with `reference` on random images of `shape`, one a batch size.
+
+    Raises:
+        ParityError: they do not agree.
+    """
     sizes = (options.batch,) if options.batch else VERIFIED_BATCHES
-    batches = [random_images(size, graph.image_shape, seed=size).numpy() for size in sizes]
-    agreements = compare(OrtSession(path), reference, batches, options.tolerance)
+    batches = [random_images(size, shape, seed=size).numpy() for size in sizes]
+    agreements = compare(OrtSession(path), reference, batches, options.allowed)
     failed = [a for a in agreements if not a.passed]
     if failed:
         worst = max(failed, key=lambda a: a.max_difference / a.allowed if a.allowed else float("inf"))
@@ -242,11 +276,18 @@ def export_fused(
     """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint)
-    choice = provenance.options.get("channel_attention", "keep")
-    if choice == "keep":
-        original: Callable[[Tensor], Tensor] = opened.network.module
-        reference = "original network"
-    else:
-        done = {"freeze": "frozen", "drop": "dropped"}[choice]
-        original, reference = opened.graph, f"fused graph with channel attention {done}"
+    original, reference = _reference(opened)
     return export_onnx(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference)
+
+
+def reference_session(opened: FusedSource) -> TorchSession:
+    """What an artifact of `opened` must agree with."""
+    return TorchSession(*_reference(opened))
+
+
+def _reference(opened: FusedSource) -> tuple[Callable[[Tensor], Tensor], str]:
+    choice = opened.provenance.options.get("channel_attention", "keep")
+    if choice == "keep":
+        return opened.network.module, "original network"
+    done = {"freeze": "frozen", "drop": "dropped"}[choice]
+    return opened.graph, f"fused graph with channel attention {done}"

@@ -24,14 +24,17 @@ def _load_onnxruntime(request: dict[str, Any], lap: Callable[[str], None]) -> Ru
     options.intra_op_num_threads = request["threads"]
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    for key, value in request["session_config"].items():
+        options.add_session_config_entry(key, value)
     session = onnxruntime.InferenceSession(
         request["path"],
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=request["disabled_optimizers"],
     )
-    images = numpy.zeros(request["shape"], numpy.float32)
-    return lambda: session.run(None, {session.get_inputs()[0].name: images})
+    taken = session.get_inputs()[0]
+    images = numpy.zeros(request["shape"], numpy.float16 if taken.type == "tensor(float16)" else numpy.float32)
+    return lambda: session.run(None, {taken.name: images})
 
 
 def _load_openvino(request: dict[str, Any], lap: Callable[[str], None], precision: str = "f32") -> Run:

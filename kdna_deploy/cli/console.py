@@ -39,6 +39,10 @@ class Sink:
         """A line on stderr."""
         self._err.print(escape(text), soft_wrap=True)
 
+    def show(self, table: RenderableType) -> None:
+        """A table that explains a failure, on stderr."""
+        self._err.print(table)
+
     def warn(self, text: str) -> None:
         self._err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
 

@@ -37,6 +37,7 @@ class Target(str, Enum):
     """What an exported file is for."""
 
     cpu = "cpu"
+    tensorrt = "tensorrt"
     any = "any"
 
 
@@ -96,11 +97,11 @@ def attention_request(
     yes_drop: bool,
     below: float | None,
     calibration: CalibrationChoice,
-    quantises: bool = False,
+    other_use: bool = False,
 ) -> Iterator[Callable[[tuple[int, int, int]], AttentionOptions] | None]:
     """What `Request.attention` takes; None where channel attention is kept. Warns of unreadable images at the end.
 
-    With `quantises`, calibration images are of use whatever becomes of channel attention.
+    With `other_use`, calibration images are of use whatever becomes of channel attention.
 
     Raises:
         UsageError: dropping without --yes-drop, or calibration images that nothing uses.
@@ -110,10 +111,10 @@ def attention_request(
             "Dropping channel attention changes what the network computes; add --yes-drop if that is wanted."
         )
     if choice is Attention.keep:
-        if (calibration.path is not None and not quantises) or below is not None:
+        if (calibration.path is not None and not other_use) or below is not None:
             raise UsageError(
                 "--calibration and --freeze-below go with --channel-attention freeze or drop, and --calibration with "
-                "--precision int8."
+                "--precision int8 or fp16."
             )
         yield None
         return

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -38,17 +41,26 @@ from kdna_deploy.cli.options import (
     parse_size,
     stem,
 )
-from kdna_deploy.cli.quantisation import (
+from kdna_deploy.cli.precision import (
     CalibrationMethod,
+    HalfIo,
     HeldOut,
     MaxDrop,
     Method,
     Precision,
+    PrecisionChoice,
     PrecisionOption,
-    QuantisationChoice,
+    Weights,
+    WeightsOption,
 )
-from kdna_deploy.errors import UsageError
+from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.files import check_output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from kdna_deploy.fused_source import FusedSource
+    from kdna_deploy.onnx_export import OnnxOptions
 
 
 def export(
@@ -70,9 +82,13 @@ def export(
     input_size: OptionalInputSize = None,
     batch: Annotated[str, typer.Option("--batch", metavar="dynamic|N", help="Batch size of the file.")] = "dynamic",
     target: Annotated[
-        Target,
-        typer.Option("--target", help="ONNX Runtime on a CPU, whose fast layout the graph is spelled for; or any."),
-    ] = Target.cpu,
+        Target | None,
+        typer.Option(
+            "--target",
+            help="What the graph is spelled for: ONNX Runtime on a CPU (for fp16: TensorRT), TensorRT, or any runtime.",
+            show_default=False,
+        ),
+    ] = None,
     opset: Annotated[int, typer.Option("--opset", help="ONNX operator set, 18 to 23.")] = 18,
     children: Annotated[
         ExportChildren | None,
@@ -87,6 +103,8 @@ def export(
         typer.Option("--max-bloat", metavar="R", help="Fail if the file exceeds R × the trained parameters' bytes."),
     ] = None,
     precision: PrecisionOption = Precision.fp32,
+    weights: WeightsOption = Weights.fp32,
+    half_io: HalfIo = False,
     held_out: HeldOut = None,
     calibration_method: Method = CalibrationMethod.minmax,
     max_drop: MaxDrop = None,
@@ -117,44 +135,88 @@ def export(
     written = output or Path(stem(model_file) + ".onnx")
     check_output(written, (model_file,))
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
-    quantisation = QuantisationChoice(precision, held_out, calibration_method, max_drop, images)
-    quantisation.check()
+    choice = PrecisionChoice(
+        precision, weights, half_io, target, children, held_out, calibration_method, max_drop, images
+    )
+    choice.check()
     int8 = precision is Precision.int8
-    if int8 and children in (ExportChildren.share, ExportChildren.on_the_fly):
-        raise UsageError("int8 gives every child kernels with scales of their own; use --children materialize.")
-    with attention_request(sink, channel_attention, yes_drop, freeze_below, images, quantises=int8) as attention:
+    with attention_request(
+        sink, channel_attention, yes_drop, freeze_below, images, other_use=choice.uses_images
+    ) as attention:
         from kdna_deploy.fused_source import Request, open_fused_source
-        from kdna_deploy.onnx_export import OnnxOptions, export_fused
-        from kdna_deploy.reports import data, tables
+        from kdna_deploy.onnx_export import OnnxOptions
 
-        on_the_fly = children is ExportChildren.on_the_fly
         options = OnnxOptions(
             opset,
             fixed_batch,
             simplify,
             external_data,
-            on_the_fly=on_the_fly,
+            on_the_fly=children is ExportChildren.on_the_fly,
             max_bloat=max_bloat,
-            target=target.value,
+            target=choice.chosen_target.value,
+            weights=weights.value,
         )
         in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
         request = Request(source, arch, model, ema, size, in_graph, attention)
         unreadable: list[Path] = []
         with sink.steps() as (step, count):
             opened = open_fused_source(model_file, request, step, count)
-            if int8:
-                from kdna_deploy.int8_export import export_int8
-
-                chosen = quantisation.options(opened, fixed_batch, unreadable.append)
-                quantised = export_int8(opened, written, options, chosen, (model_file,), step, count)
-            else:
-                result = export_fused(opened, written, options, (model_file,), step)
+        with _shown_losses(sink):
+            done = _export(opened, written, options, choice, (model_file,), unreadable.append, sink)
         sink.warn_unreadable(list(dict.fromkeys(unreadable)))
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
-    if int8:
-        from kdna_deploy.reports import int8 as int8_reports
+    sink.result(done.report, done.data)
 
-        sink.result(lambda: int8_reports.int8_report(quantised), lambda: int8_reports.int8_data(quantised))
-    else:
-        sink.result(lambda: tables.onnx_report(result, opened.fused), lambda: data.onnx_data(result, opened.fused))
+
+@contextmanager
+def _shown_losses(sink: Sink) -> Iterator[None]:
+    """Show which layers lose the accuracy when too much is lost."""
+    try:
+        yield
+    except AccuracyError as error:
+        from kdna_deploy.reports.int8 import sensitivity_table
+
+        sink.show(sensitivity_table(error.sensitivities))
+        raise
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was written, as a table and as a document."""
+
+    report: Callable[[], RenderableType]
+    data: Callable[[], dict[str, Any]]
+
+
+def _export(
+    opened: FusedSource,
+    written: Path,
+    options: OnnxOptions,
+    choice: PrecisionChoice,
+    inputs: tuple[Path, ...],
+    on_unreadable: Callable[[Path], None],
+    sink: Sink,
+) -> _Done:
+    with sink.steps() as (step, count):
+        if choice.precision is Precision.int8:
+            from kdna_deploy.int8_export import export_int8
+            from kdna_deploy.reports import int8 as int8_reports
+
+            int8 = export_int8(
+                opened, written, options, choice.int8_options(opened, options.batch, on_unreadable), inputs, step, count
+            )
+            return _Done(lambda: int8_reports.int8_report(int8), lambda: int8_reports.int8_data(int8))
+        if choice.precision is Precision.fp16:
+            from kdna_deploy.half_export import export_half
+            from kdna_deploy.reports import half as half_reports
+
+            half = export_half(
+                opened, written, options, choice.half_options(opened, options.batch, on_unreadable), inputs, step, count
+            )
+            return _Done(lambda: half_reports.half_report(half), lambda: half_reports.half_data(half))
+        from kdna_deploy.onnx_export import export_fused
+        from kdna_deploy.reports import data, tables
+
+        result = export_fused(opened, written, options, inputs, step)
+        return _Done(lambda: tables.onnx_report(result, opened.fused), lambda: data.onnx_data(result, opened.fused))

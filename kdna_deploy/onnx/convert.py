@@ -33,7 +33,7 @@ from kdna_deploy.graph import Graph
 from kdna_deploy.onnx.cpu_layout import fill_hidden_channels, widen_gates
 from kdna_deploy.onnx.node_names import name_nodes
 
-Target = Literal["cpu", "any"]
+Target = Literal["cpu", "tensorrt", "any"]
 INPUT, OUTPUT = "input", "logits"
 DEFAULT_OPSET = 18
 # What torch.onnx translates to; older ones are reached by conversion and need attributes that 18 turned into inputs.

@@ -22,8 +22,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 _SMALLEST = 256  # numbers
-_LARGEST_HALF = 65504.0
-_SMALLEST_NORMAL = 2.0**-14
+LARGEST_HALF = 65504.0
+SMALLEST_NORMAL = 2.0**-14
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def store_half(model: onnx.ModelProto) -> HalfStorage:
             continue
         array = numpy_helper.to_array(tensor)
         largest = float(np.abs(array).max())
-        if largest > _LARGEST_HALF:
+        if largest > LARGEST_HALF:
             overflowing.append(tensor.name)
             continue
         half = array.astype(np.float16)
         converted += 1
         numbers += array.size
-        subnormal += int(((np.abs(array) < _SMALLEST_NORMAL) & (array != 0)).sum())
+        subnormal += int(((np.abs(array) < SMALLEST_NORMAL) & (array != 0)).sum())
         change = max(change, float(np.abs(half.astype(np.float32) - array).max()) / largest if largest else 0.0)
         casts.append(_store(tensor, half))
     for cast in reversed(casts):

@@ -54,7 +54,11 @@ def _leaves(
     if name in stored:
         return {name}
     node = made_by.get(name)
-    if node is None or depth == 0 or node.op_type not in ("Mul", "Cast", "DequantizeLinear"):
+    if node is None or depth == 0:
+        return set()
+    if node.op_type == "Reshape":  # of shared codes; its shape is no part of the kernel
+        return _leaves(node.input[0], stored, made_by, depth)
+    if node.op_type not in ("Mul", "Cast", "DequantizeLinear"):
         return set()
     return set().union(*(_leaves(operand, stored, made_by, depth - 1) for operand in node.input))
 

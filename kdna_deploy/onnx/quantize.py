@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
@@ -102,10 +103,33 @@ def calibrate(
     Raises:
         InputError: fewer than `FEWEST_IMAGES` images, or all of them equal.
     """
+    return _ranges(path, batches, method, _CALIBRATED, on_images)
+
+
+def activation_sizes(
+    path: Path, batches: Iterable[Images], on_images: Callable[[int], None] = lambda _: None
+) -> dict[str, float]:
+    """Name of every activation of the float model at `path` → its largest absolute value over `batches`.
+
+    Raises:
+        InputError: as `calibrate`.
+    """
+    found = _ranges(path, batches, "minmax", None, on_images)
+    return {name: float(np.abs(found[name].range_value).max()) for name in found.keys()}  # noqa: SIM118
+
+
+def _ranges(
+    path: Path,
+    batches: Iterable[Images],
+    method: Method,
+    operators: list[str] | None,
+    on_images: Callable[[int], None],
+) -> TensorsData:
+    """Ranges of what `operators` read and make; of every activation where they are None."""
     with tempfile.TemporaryDirectory(prefix="kdna-calibration-") as folder, _quiet():
         calibrator = create_calibrator(
             path,
-            _CALIBRATED,
+            operators,
             augmented_model_path=str(Path(folder) / "augmented.onnx"),
             calibrate_method=_METHODS[method],
             extra_options={"percentile": _PERCENTILE} if method == "percentile" else {},

@@ -6,6 +6,10 @@ Both kernels then read the codes of the first of them, and the sign goes into th
 whatever the sign. Nothing is lost: the values are those that a quantisation of W_l by itself gives, but for codes whose
 rounding was a tie. Which kernels are multiples of each other is seen from their float32 values.
 
+Each child reads the codes through a `Reshape` to the shape that they have, which ONNX Runtime folds at session start:
+on CPUs without VNNI it rewrites the codes of a kernel (see `runtimes/ort.py`), and fails where two kernels read one
+tensor. The next child of the same parent continues from there, for equal nodes would be merged again.
+
 Does not apply to children with spatial attention or frozen channel attention (no single m_o), to a filter that is zero
 in one kernel alone, and to runtimes that need positive scales, as TensorRT does (docs/int8-sharing.md).
 """
@@ -18,27 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 Array = NDArray[np.floating]
 
 # Of a filter's largest weight: float32 rounding of m ⊙ W, once in each kernel.
 _EXACT = 4 * float(np.finfo(np.float32).eps)
 
-
-@dataclass(frozen=True)
-class SharedCodes:
-    """What was shared.
-
-    Attributes:
-        parents: kernels whose codes others use.
-        children: kernels that use them.
-        saved_bytes: of codes that are not stored.
-    """
-
-    parents: int = 0
-    children: int = 0
-    saved_bytes: int = 0
+_SAME_SHAPE = "same_shape"  # zeros, which `Reshape` takes for the sizes that there are
 
 
 @dataclass(frozen=True)
@@ -50,15 +41,15 @@ class _Kernel:
     bias: onnx.NodeProto | None
 
 
-def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> SharedCodes:
-    """Let kernels that are multiples of each other share their codes, in place.
+def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> int:
+    """Let kernels that are multiples of each other share their codes, in place; return how many use another's.
 
     `kernels` are the float32 values of the weights before quantisation, by the name of the convolution.
     """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     parents: list[_Kernel] = []
-    used: set[str] = set()
-    children = saved = 0
+    copies: list[onnx.NodeProto] = []
+    last: dict[str, str] = {}  # codes of a parent → those that its last child reads
     for kernel in _quantised(model, kernels):
         found = next(((p, f) for p in parents if (f := _factors(kernel.values, p.values)) is not None), None)
         if found is None:
@@ -66,12 +57,16 @@ def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> SharedC
             continue
         parent, factors = found
         codes = kernel.dequantize.input[0]
-        saved += int(np.prod(stored[codes].dims))
-        _use(kernel, parent.dequantize.input[0], np.sign(factors), stored)
-        used.add(parent.dequantize.input[0])
-        children += 1
         model.graph.initializer.remove(stored[codes])
-    return SharedCodes(len(used), children, saved)
+        own = parent.dequantize.input[0]
+        copies.append(helper.make_node("Reshape", [last.get(own, own), _SAME_SHAPE], [codes]))
+        last[own] = codes
+        _move_signs(kernel, np.sign(factors), stored)
+    for copy in reversed(copies):
+        model.graph.node.insert(0, copy)
+    if copies:
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), _SAME_SHAPE))
+    return len(copies)
 
 
 def _quantised(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> list[_Kernel]:
@@ -99,11 +94,12 @@ def _factors(child: Array, parent: Array) -> Array | None:
     return factors if (departs <= _EXACT * np.abs(rows).max(1)).all() else None
 
 
-def _use(kernel: _Kernel, codes: str, signs: Array, stored: Mapping[str, onnx.TensorProto]) -> None:
-    """Let `kernel` read the parent's codes. The bias's scale follows the kernel's sign, and so do its codes."""
-    kernel.dequantize.input[0] = codes
+def _move_signs(kernel: _Kernel, signs: Array, stored: Mapping[str, onnx.TensorProto]) -> None:
+    """Let the kernel's scales follow the signs, and with them the bias's, which is a product of two scales."""
+    if (signs > 0).all():
+        return
     _multiply(stored[kernel.dequantize.input[1]], signs)
-    if kernel.bias is not None and (signs < 0).any():
+    if kernel.bias is not None:
         _multiply(stored[kernel.bias.input[0]], signs)
         _multiply(stored[kernel.bias.input[1]], signs)
 

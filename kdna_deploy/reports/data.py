@@ -70,6 +70,7 @@ def onnx_data(result: OnnxExport, fused: Fused | None = None) -> dict[str, Any]:
             "reference": result.reference,
             "agreements": agreements_data(result.agreements),
             "ledger": [asdict(row) for row in result.storage],
+            "half_storage": asdict(result.half_storage) if result.half_storage else None,
             "notes": list(result.notes),
             **(_attention_data(fused) if fused else {}),
         },

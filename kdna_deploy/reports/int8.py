@@ -12,8 +12,10 @@ from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.data import agreements_data, document, finite
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.tables import agreement_table, facts
+from kdna_deploy.sensitivity import Sensitivity
 
 _SHOWN = 10
+_TARGETS = {"cpu": "ONNX Runtime on a CPU", "tensorrt": "TensorRT"}
 
 
 def int8_report(result: Int8Export) -> RenderableType:
@@ -30,23 +32,36 @@ def int8_report(result: Int8Export) -> RenderableType:
     rows += [
         ("same top-1", f"{agreement.same_top1:.2%}"),
         ("SQNR", f"{agreement.sqnr:.1f} dB over all logits; cosine {agreement.cosine:.5f} on average"),
+        ("kernels", _kernels(result)),
         ("in float32", ", ".join(result.kept_float) or "no layer but those of the gates"),
     ]
-    parts: list[RenderableType] = [facts("int8", rows)]
+    parts: list[RenderableType] = [facts(f"int8 for {_TARGETS[result.target]}", rows)]
     if result.sensitivities:
-        parts.append(rich_table(_sensitivity_cells(result)))
+        parts.append(sensitivity_table(result.sensitivities, result.kept_float))
     parity = agreement_table(result.float_export.agreements, "The float32 file it was made from, against the network")
     return Group(*parts, parity)
 
 
-def _sensitivity_cells(result: Int8Export) -> Cells:
-    kept = set(result.kept_float)
+def _kernels(result: Int8Export) -> str:
+    stored = result.storage
+    text = f"{stored.kernels} stored for {stored.convolutions} convolutions, {megabytes(stored.unique_bytes)}"
+    shared = stored.convolutions - stored.kernels
+    return text + (f"; {shared} children use their parent's codes" if shared else "")
+
+
+def sensitivity_table(sensitivities: tuple[Sensitivity, ...], kept_float: tuple[str, ...] = ()) -> RenderableType:
+    """The layers that harm most alone."""
     rows = tuple(
-        (s.layer, f"{s.sqnr:.1f}", "float32" if s.layer in kept else "int8") for s in result.sensitivities[:_SHOWN]
+        (
+            s.layer,
+            f"{s.role} of {s.parent}" if s.role == "child" else (s.role and f"{s.role}, {s.parent}"),
+            f"{s.sqnr:.1f}",
+            "float32" if s.layer in kept_float else "int8",
+        )
+        for s in sensitivities[:_SHOWN]
     )
-    return Cells(
-        "Most sensitive layers: SQNR of the logits in dB with that layer alone in int8", ("layer", "SQNR", ""), rows
-    )
+    title = "Most sensitive layers: SQNR of the logits in dB with that layer alone in int8"
+    return rich_table(Cells(title, ("layer", "shared kernel", "SQNR", ""), rows, left=2))
 
 
 def int8_data(result: Int8Export) -> dict[str, Any]:
@@ -58,6 +73,7 @@ def int8_data(result: Int8Export) -> dict[str, Any]:
             "output": str(result.path),
             "format": "onnx",
             "precision": "int8",
+            "target": result.target,
             "bytes": result.bytes,
             "float32_bytes": result.float_export.bytes,
             "held_out_images": result.evaluation.images,
@@ -65,8 +81,9 @@ def int8_data(result: Int8Export) -> dict[str, Any]:
             "top1": result.evaluation.top1,
             "drop_points": result.drop,
             "agreement": {**asdict(agreement), "sqnr": finite(agreement.sqnr)},
+            "kernels": asdict(result.storage),
             "kept_float": list(result.kept_float),
-            "sensitivities": [{"layer": s.layer, "sqnr": finite(s.sqnr)} for s in result.sensitivities],
+            "sensitivities": [{**asdict(s), "sqnr": finite(s.sqnr)} for s in result.sensitivities],
             "float32_agreements": agreements_data(result.float_export.agreements),
             "notes": list(result.float_export.notes),
         },

@@ -9,6 +9,7 @@ from rich.table import Table
 from kdna_deploy.fusion import Fused
 from kdna_deploy.inspection import Inspection
 from kdna_deploy.ledger import KernelStorage, Ledger
+from kdna_deploy.onnx.half_storage import HalfStorage
 from kdna_deploy.onnx_export import OnnxExport
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.verification import Agreement
@@ -133,6 +134,8 @@ def onnx_report(result: OnnxExport, fused: Fused | None = None) -> RenderableTyp
         ("nodes", ", ".join(f"{count} {operator}" for operator, count in result.nodes.items())),
         *(("note", note) for note in result.notes),
     ]
+    if result.half_storage is not None:
+        rows.append(("weights", _half_storage(result.half_storage)))
     before: list[RenderableType] = []
     if fused is not None and fused.freezing.statistics:
         before.append(_gate_table(fused))
@@ -144,6 +147,14 @@ def onnx_report(result: OnnxExport, fused: Fused | None = None) -> RenderableTyp
         storage_table(result.storage),
         agreement_table(result.agreements, f"Against the {result.reference}"),
     )
+
+
+def _half_storage(half: HalfStorage) -> str:
+    text = (
+        f"{half.converted} tensors in half precision, changed by up to {small(half.largest_change)} of their largest "
+        f"number; {half.subnormal:.2%} of the numbers are subnormal"
+    )
+    return text + (f"; in float32, since they overflow: {', '.join(half.overflowing)}" if half.overflowing else "")
 
 
 def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:

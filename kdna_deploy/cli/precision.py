@@ -1,0 +1,172 @@
+"""The options of `export` that concern precision, and what they exclude."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdna_deploy.cli.deployment import CalibrationChoice, ExportChildren, Target, preprocessing_of
+from kdna_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kdna_deploy.fused_source import FusedSource
+    from kdna_deploy.half_export import HalfOptions
+    from kdna_deploy.int8_export import Int8Options
+
+    Named = Callable[[Path], None]
+
+
+class Precision(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class Weights(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+class CalibrationMethod(str, Enum):
+    minmax = "minmax"
+    percentile = "percentile"
+    entropy = "entropy"
+
+
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", help="What the file computes in. fp16: for GPUs; int8: needs --calibration."),
+]
+WeightsOption = Annotated[
+    Weights, typer.Option("--weights", help="fp16: half the file, computed with in float32, for CPUs.")
+]
+HalfIo = Annotated[bool, typer.Option("--half-io", help="fp16: take and return half precision too.")]
+HeldOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--held-out",
+        metavar="DIR|FILE",
+        help="Images to judge int8 by, in class folders or not; every fifth of --calibration.",
+        show_default=False,
+    ),
+]
+Method = Annotated[
+    CalibrationMethod, typer.Option("--calibration-method", help="How int8 finds the range of an activation.")
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        min=0.0,
+        metavar="POINTS",
+        help="Percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """The command line's words on precision."""
+
+    precision: Precision
+    weights: Weights
+    half_io: bool
+    target: Target | None
+    children: ExportChildren | None
+    held_out: Path | None
+    method: CalibrationMethod
+    max_drop: float | None
+    calibration: CalibrationChoice
+
+    @property
+    def chosen_target(self) -> Target:
+        """CPUs do not compute in half precision."""
+        return self.target or (Target.tensorrt if self.precision is Precision.fp16 else Target.cpu)
+
+    @property
+    def uses_images(self) -> bool:
+        """Whether calibration images are of use, whatever becomes of channel attention."""
+        return self.precision is not Precision.fp32
+
+    def check(self) -> None:
+        """Refuse what makes no sense, before anything heavy is imported.
+
+        Raises:
+            UsageError: int8 without images, an option without the precision that it goes with, or a target for which
+                the file would make no sense.
+        """
+        refusal = next((text for applies, text in self._refusals() if applies), None)
+        if refusal:
+            raise UsageError(refusal)
+
+    def _refusals(self) -> list[tuple[bool, str]]:
+        precision, target = self.precision, self.chosen_target
+        int8, fp16 = precision is Precision.int8, precision is Precision.fp16
+        lazy = self.children in (ExportChildren.share, ExportChildren.on_the_fly)
+        return [
+            (
+                int8 and self.calibration.path is None,
+                "--precision int8 needs images like those the network will see: --calibration DIR.",
+            ),
+            (
+                not int8 and (self.held_out is not None or self.max_drop is not None),
+                "--held-out and --max-drop go with --precision int8.",
+            ),
+            (self.half_io and not fp16, "--half-io goes with --precision fp16."),
+            (
+                self.weights is Weights.fp16 and precision is not Precision.fp32,
+                f"--weights fp16 goes with --precision fp32; {precision.value} has smaller weights already.",
+            ),
+            (
+                fp16 and target is Target.cpu,
+                "CPUs do not compute in half precision; --weights fp16 halves the file for them, and --target "
+                "tensorrt or any is for GPUs.",
+            ),
+            (int8 and target is Target.any, "No int8 file suits every runtime; choose --target cpu or tensorrt."),
+            (
+                target is Target.tensorrt and lazy,
+                "TensorRT may compute shared kernels at every inference; use --children materialize with it.",
+            ),
+            (
+                int8 and self.children is ExportChildren.on_the_fly,
+                "int8 kernels are made once; use --children materialize, or share for the codes that can be.",
+            ),
+            (
+                fp16 and self.children is ExportChildren.on_the_fly,
+                "--precision fp16 casts kernels once; use --children materialize or share.",
+            ),
+        ]
+
+    def int8_options(self, opened: FusedSource, batch: int | None, on_unreadable: Named) -> Int8Options:
+        """What `export_int8` takes."""
+        import torch
+
+        from kdna_deploy.held_out import split_images
+        from kdna_deploy.int8_export import Int8Options
+
+        assert self.calibration.path is not None
+        shape = opened.graph.image_shape
+        outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
+        preprocessing = preprocessing_of(self.calibration)
+        images = split_images(self.calibration.path, self.held_out, shape, preprocessing, outputs, batch, on_unreadable)
+        share = self.children is not ExportChildren.materialize
+        return Int8Options(images, self.method.value, self.max_drop, share)
+
+    def half_options(self, opened: FusedSource, batch: int | None, on_unreadable: Named) -> HalfOptions:
+        """What `export_half` takes."""
+        from kdna_deploy.half_export import HalfOptions
+        from kdna_deploy.image_data import ImageSource
+
+        path = self.calibration.path
+        if path is None:
+            return HalfOptions(None, self.half_io, {"images": "random"})
+        preprocessing = preprocessing_of(self.calibration)
+        source = ImageSource(path, opened.graph.image_shape, preprocessing, on_unreadable)
+        prepared = asdict(preprocessing) if path.is_dir() else {}
+        return HalfOptions(lambda: source.batches(batch), self.half_io, {"images": path.name, **prepared})

@@ -1,0 +1,68 @@
+"""What `export --precision fp16` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from kdna_deploy.half_export import HalfExport
+from kdna_deploy.onnx.half_audit import KernelAudit
+from kdna_deploy.reports.cells import Cells, rich_table
+from kdna_deploy.reports.data import agreements_data, document
+from kdna_deploy.reports.quantities import megabytes, small
+from kdna_deploy.reports.tables import agreement_table, facts
+
+_SHOWN = 10
+
+
+def half_report(result: HalfExport) -> RenderableType:
+    """The file, what stayed in float32 and why, and how far it departs from the network."""
+    kept = result.audit.keep_float
+    rows = [
+        ("written", f"{result.path} ({megabytes(result.bytes)}, {_ratio(result):.3f} of the float32 file)"),
+        ("in float32", "nothing: all weights and activations fit" if not kept else f"{len(kept)} nodes"),
+        *((name, reason) for name, reason in list(kept.items())[:_SHOWN]),
+    ]
+    return Group(
+        facts("fp16", rows),
+        rich_table(_kernel_cells(result.audit.kernels)),
+        agreement_table(result.agreements, f"Against the {result.reference}"),
+    )
+
+
+def _ratio(result: HalfExport) -> float:
+    return result.bytes / result.float_export.bytes
+
+
+def _kernel_cells(kernels: tuple[KernelAudit, ...]) -> Cells:
+    """Parents, and of the other layers those with the most to lose."""
+    shared = [k for k in kernels if len(k.layers) > 1]
+    others = sorted((k for k in kernels if len(k.layers) == 1), key=lambda k: (-len(k.overflowing), -k.subnormal))
+    rows = tuple(
+        (k.kernel, str(len(k.layers)), small(k.largest), f"{k.subnormal:.2%}", ", ".join(k.overflowing) or "none")
+        for k in (*shared, *others[: max(0, _SHOWN - len(shared))])
+    )
+    heading = ("kernel", "layers", "largest weight", "subnormal", "overflow in")
+    return Cells(
+        "Weights in half precision, modulations included: parents, and the layers that lose most", heading, rows
+    )
+
+
+def half_data(result: HalfExport) -> dict[str, Any]:
+    return document(
+        "export",
+        {
+            "output": str(result.path),
+            "format": "onnx",
+            "precision": "fp16",
+            "bytes": result.bytes,
+            "float32_bytes": result.float_export.bytes,
+            "kept_float": dict(result.audit.keep_float),
+            "kernels": [asdict(kernel) for kernel in result.audit.kernels],
+            "reference": result.reference,
+            "agreements": agreements_data(result.agreements),
+            "notes": list(result.float_export.notes),
+        },
+    )
