@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdna_deploy.errors import ArtifactError
 from kdna_deploy.fused_source import original_network
 from kdna_deploy.fusion import random_images
 from kdna_deploy.image_data import ImageSource
@@ -13,7 +14,7 @@ from kdna_deploy.onnx_export import VERIFIED_BATCHES
 from kdna_deploy.runtimes.open import open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
 from kdna_deploy.runtimes.torch_session import TorchSession
-from kdna_deploy.verification import Agreement, Tolerance, compare
+from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
 
 _DEFAULT_SHAPE = (3, 224, 224)
 
@@ -35,7 +36,8 @@ def verify_files(
     candidate: Path,
     against: Path | None,
     inputs: Path | None,
-    tolerance: Tolerance,
+    rtol: float | None = None,
+    atol: float = 0.0,
     size: tuple[int, int] | None = None,
     factory: str | None = None,
     arch: str | None = None,
@@ -45,6 +47,7 @@ def verify_files(
 ) -> FileVerification:
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
+    Without `rtol`, the tolerance is that of the precision that the files say they are in; `atol` is added.
     Images come from `inputs` (a folder, ``.npy`` or ``.npz``), else they are random, at batch 1, 2 and 5.
 
     Raises:
@@ -58,8 +61,19 @@ def verify_files(
     batches = (
         _from_disk(inputs, shape, session.batch, on_unreadable) if inputs else _random_batches(shape, session.batch)
     )
+    usual = HALF if any(_is_half(path) for path in (candidate, against) if path) else FLOAT32
+    tolerance = Tolerance(usual.rtol if rtol is None else rtol, atol)
     on_step("compare")
     return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance))
+
+
+def _is_half(path: Path) -> bool:
+    """Whether an artifact says that it has weights in half precision."""
+    try:
+        options = read_provenance(path).options
+    except ArtifactError:
+        return False
+    return "fp16" in (options.get("weights"), options.get("precision"))
 
 
 def _source_session(candidate: Path, factory: str | None) -> Session:

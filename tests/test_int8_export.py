@@ -159,7 +159,17 @@ def test_the_command_writes_int8_and_evaluates_it(cli: Cli, tmp_path: Path) -> N
     [
         (["--precision", "int8"], "needs images like those"),
         (["--max-drop", "1"], "go with --precision int8"),
-        (["--precision", "int8", "--calibration", str(DIGITS), "--children", "share"], "--children materialize"),
+        (
+            ["--precision", "int8", "--calibration", str(DIGITS), "--children", "on-the-fly"],
+            "int8 kernels are made once",
+        ),
+        (["--precision", "int8", "--calibration", str(DIGITS), "--target", "any"], "--target cpu or tensorrt"),
+        (["--precision", "fp16", "--target", "cpu"], "--weights fp16 halves the file"),
+        (["--precision", "fp16", "--weights", "fp16"], "smaller weights already"),
+        (["--precision", "fp16", "--children", "on-the-fly"], "--children materialize"),
+        (["--half-io"], "goes with --precision fp16"),
+        (["--target", "tensorrt", "--children", "share"], "--children materialize"),
+        (["--weights", "fp16", "--children", "on-the-fly"], "cast at session start"),
     ],
 )
 def test_options_that_make_no_sense_are_exit_code_2(cli: Cli, tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -121,40 +121,40 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_artifact_is_verified_against_the_checkpoint_it_names(folder: Path) -> None:
-    result = verify_files(folder / "net.onnx", None, None, FLOAT32)
+    result = verify_files(folder / "net.onnx", None, None)
     assert result.reference == sample_path(RESNET).name
     assert [a.batch for a in result.agreements] == [1, 2, 5]
     assert result.passed
 
 
 def test_a_fixed_batch_is_verified_at_that_batch_alone(folder: Path) -> None:
-    result = verify_files(folder / "four.onnx", None, None, FLOAT32)
+    result = verify_files(folder / "four.onnx", None, None)
     assert [a.batch for a in result.agreements] == [4]
     assert result.passed
 
 
 @pytest.mark.parametrize(("name", "batches"), [("net.onnx", [8] * 6 + [2]), ("four.onnx", [4] * 12)])
 def test_verification_runs_on_every_image_of_a_folder(folder: Path, name: str, batches: list[int]) -> None:
-    result = verify_files(folder / name, None, SAMPLES / "digits", FLOAT32)
+    result = verify_files(folder / name, None, SAMPLES / "digits")
     assert [a.batch for a in result.agreements] == batches
     assert result.passed
 
 
 def test_another_network_does_not_pass(folder: Path) -> None:
-    result = verify_files(folder / "net.onnx", sample_path(MOBILENET), None, FLOAT32)
+    result = verify_files(folder / "net.onnx", sample_path(MOBILENET), None)
     assert not result.passed
 
 
 def test_images_of_another_size_are_refused_with_the_size_that_is_taken(folder: Path) -> None:
     with pytest.raises(InputError, match="takes images n×3×64×64 and cannot run on 1×3×32×48"):
-        verify_files(folder / "net.onnx", None, None, FLOAT32, size=(32, 48))
+        verify_files(folder / "net.onnx", None, None, size=(32, 48))
 
 
 def test_an_artifact_without_its_checkpoint_says_how_to_name_one(folder: Path, tmp_path: Path) -> None:
     alone = tmp_path / "net.onnx"
     alone.write_bytes((folder / "net.onnx").read_bytes())
     with pytest.raises(ArtifactError, match="--against"):
-        verify_files(alone, None, None, FLOAT32)
+        verify_files(alone, None, None)
     (tmp_path / sample_path(RESNET).name).write_bytes(sample_path(MOBILENET).read_bytes())
     with pytest.raises(ArtifactError, match="has changed since"):
-        verify_files(alone, None, None, FLOAT32)
+        verify_files(alone, None, None)

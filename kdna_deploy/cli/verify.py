@@ -24,7 +24,10 @@ def verify(
     inputs: Annotated[
         Path | None, typer.Option(metavar="DIR|FILE", help="Images, .npy or .npz; random ones by default.")
     ] = None,
-    rtol: Annotated[float, typer.Option(help="Allowed difference, as a share of the largest |logit|.")] = 1e-4,
+    rtol: Annotated[
+        float | None,
+        typer.Option(help="Allowed difference, as a share of the largest |logit|; 1e-4, for half precision 5e-3."),
+    ] = None,
     atol: Annotated[float, typer.Option(help="Allowed difference on top of that.")] = 0.0,
     arch: Arch = None,
     model: Model = None,
@@ -39,14 +42,11 @@ def verify(
         model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
     from kdna_deploy.reports import data, tables
-    from kdna_deploy.verification import Tolerance
     from kdna_deploy.verification_files import verify_files
 
     unreadable: list[Path] = []
     with sink.steps() as (step, _):
-        result = verify_files(
-            model_file, against, inputs, Tolerance(rtol, atol), size, model, arch, ema, step, unreadable.append
-        )
+        result = verify_files(model_file, against, inputs, rtol, atol, size, model, arch, ema, step, unreadable.append)
     sink.warn_unreadable(unreadable)
     title = f"{result.candidate} against {result.reference}"
     sink.result(
