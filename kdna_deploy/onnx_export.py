@@ -237,10 +237,14 @@ def verify_file(
     failed = [a for a in agreements if not a.passed]
     if failed:
         worst = max(failed, key=lambda a: a.max_difference / a.allowed if a.allowed else float("inf"))
+        remedy = (
+            "Half precision is too coarse for this network: leave it in float32."
+            if options.allowed == HALF
+            else "Fuse again with the --input-size to export for."
+        )
         raise ParityError(
             f"The ONNX file departs from the {reference.name} by {worst.max_difference:.2e} at batch {worst.batch}, "
-            f"more than the {worst.allowed:.2e} allowed; nothing was written. "
-            "Fuse again with the --input-size to export for."
+            f"more than the {worst.allowed:.2e} allowed; nothing was written. {remedy}"
         )
     return agreements
 
