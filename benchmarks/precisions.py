@@ -152,9 +152,9 @@ def main() -> None:
         "Precisions: float32, half precision as storage, int8",
         "`python benchmarks/precisions.py`",
         f"The processor {vnni} VNNI (instructions for int8). One thread, batch 1, {MEASURED}×{MEASURED}, median "
-        "latency. Ratio to plain: to the plain backbone's float32 file, interleaved, with its 95 % interval; to own: to "
-        f"the network's own float32 file. Same top-1 and SQNR: with that file, on {len(digits[1].labels)} digits that "
-        f"neither training nor calibration has seen, {TRAINED}×{TRAINED}, {options.epochs} epochs.",
+        "latency. Ratio to plain: to the plain backbone's float32 file, interleaved, with its 95 % interval; to own: "
+        f"to the network's own float32 file. Same top-1 and SQNR: with that file, on {len(digits[1].labels)} digits "
+        f"that neither training nor calibration has seen, {TRAINED}×{TRAINED}, {options.epochs} epochs.",
         ["network", "precision", "file", "of float32", "latency", "ratio to plain", "to own", "same top-1", "SQNR"],
         rows,
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
+from kdna_deploy.benchmark.environment import environment
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation import Evaluation
 from kdna_deploy.files import atomic_output, check_output
@@ -34,7 +35,7 @@ from kdna_deploy.onnx.ledger import onnx_storage
 from kdna_deploy.onnx.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
 from kdna_deploy.onnx.shared_codes import Array, share_codes
 from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_fused, finish, save
-from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.ort import EXACT_INT8, OrtSession
 from kdna_deploy.sensitivity import Guard, Sensitivity, Step, drop, within_limit
 
 
@@ -68,6 +69,7 @@ class Int8Export:
         kept_float: layers left in float32.
         sensitivities: of all layers, the most harmful first; empty where no search was needed.
         storage: kernels in the file, those with shared codes counted once.
+        notes: what a user should know, a sentence each.
     """
 
     path: Path
@@ -80,6 +82,7 @@ class Int8Export:
     kept_float: tuple[str, ...]
     sensitivities: tuple[Sensitivity, ...]
     storage: KernelStorage
+    notes: tuple[str, ...] = ()
 
 
 def export_int8(
@@ -138,6 +141,18 @@ def export_int8(
         kept_float=judged.kept_float,
         sensitivities=judged.sensitivities,
         storage=onnx_storage(judged.model, "int8 file"),
+        notes=(*float_export.notes, *_processor_notes(target)),
+    )
+
+
+def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:
+    """An x86 processor without VNNI needs a session option for this file, and gains no speed from it."""
+    flags = set(environment().flags)
+    if target != "cpu" or "avx2" not in flags or flags & {"avx_vnni", "avx512_vnni"}:
+        return ()
+    return (
+        f"this processor has no VNNI: sessions need {'='.join(EXACT_INT8)} to be exact, and int8 is no faster than "
+        "float32 here (docs/precision.md)",
     )
 
 

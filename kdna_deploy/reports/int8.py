@@ -34,6 +34,7 @@ def int8_report(result: Int8Export) -> RenderableType:
         ("SQNR", f"{agreement.sqnr:.1f} dB over all logits; cosine {agreement.cosine:.5f} on average"),
         ("kernels", _kernels(result)),
         ("in float32", ", ".join(result.kept_float) or "no layer but those of the gates"),
+        *(("note", note) for note in result.notes),
     ]
     parts: list[RenderableType] = [facts(f"int8 for {_TARGETS[result.target]}", rows)]
     if result.sensitivities:
@@ -85,6 +86,6 @@ def int8_data(result: Int8Export) -> dict[str, Any]:
             "kept_float": list(result.kept_float),
             "sensitivities": [{**asdict(s), "sqnr": finite(s.sqnr)} for s in result.sensitivities],
             "float32_agreements": agreements_data(result.float_export.agreements),
-            "notes": list(result.float_export.notes),
+            "notes": list(result.notes),
         },
     )
