@@ -71,8 +71,7 @@ LIBRARIES: dict[LibraryName, Library] = {
         "TensorRT-RTX",
         "tensorrt_rtx",
         "pip install 'kdna-deploy[tensorrt-rtx]'",
-        # 1.2 brought built-in CUDA graphs, which the session uses.
-        oldest=(1, 2),
+        oldest=(1, 4),
         before=(2, 0),
         suffix=".rtx.engine",
         ahead_of_time=True,
