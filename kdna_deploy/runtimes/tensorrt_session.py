@@ -79,7 +79,8 @@ class TensorRtSession:
         self._streams, self._cuda_graphs = streams, cuda_graphs
         self._lanes: dict[int, tuple[_Lane, ...]] = {}
         self._next = 0
-        self._engine = _deserialise(self._opened, path, self._record.rebuild)
+        # The runtime must live as long as its engine.
+        self._runtime, self._engine = _deserialise(self._opened, path, self._record.rebuild)
         self._input, self._output = _bindings(self._opened, self._engine, path)
 
     def run(self, images: Images) -> Images:
@@ -185,7 +186,8 @@ def torch_cuda() -> Any:
     return torch
 
 
-def _deserialise(opened: OpenedLibrary, path: Path, rebuild: str) -> Any:
+def _deserialise(opened: OpenedLibrary, path: Path, rebuild: str) -> tuple[Any, Any]:
+    """A runtime and its engine."""
     with listening(opened) as (logger, messages):
         runtime = opened.trt.Runtime(logger)
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
@@ -194,7 +196,7 @@ def _deserialise(opened: OpenedLibrary, path: Path, rebuild: str) -> Any:
             f"{opened.library.title} {opened.version} cannot open '{path}': {messages.cause()}; build it "
             f"again: {rebuild}"
         )
-    return engine
+    return runtime, engine
 
 
 def _bindings(opened: OpenedLibrary, engine: Any, path: Path) -> tuple[str, str]:

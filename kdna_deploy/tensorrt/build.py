@@ -9,6 +9,7 @@ of the GPU's memory.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from kdna_deploy.tensorrt.log import Messages, Notice, listening
 from kdna_deploy.tensorrt.onnx_input import OnnxInput
 from kdna_deploy.tensorrt.progress import Progress, watched
 from kdna_deploy.tensorrt.timing_cache import timing_cache
+
+_CONDITION = re.compile(r"^Assertion failed: .*?: |^.* && \"")
+_UNKNOWN = "it does not know the operator"
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def build_engine(
         set_capabilities(opened, config, options.compute_capabilities)
         on_step(f"parse with {opened.library.title} {opened.version}")
         network = _parse(source, opened, builder, logger)
-        _configure(opened, config, options)
+        configure(opened, config, options)
         config.add_optimization_profile(_profile(builder, source, batches))
         on_step("build the engine")
         with timing_cache(opened, config) as cache:
@@ -129,24 +133,30 @@ def _parse(source: OnnxInput, opened: OpenedLibrary, builder: Any, logger: Any) 
     parser = opened.trt.OnnxParser(network, logger)
     if parser.parse_from_file(str(source.path)):
         return network
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    raise ExportError(
-        f"{opened.library.title} {opened.version} does not take '{source.path}': {_refusal(errors)}; export the ONNX "
-        "file again with --target tensorrt."
+    refusal = _refusal([parser.get_error(index) for index in range(parser.num_errors)])
+    remedy = (
+        "express it with other operators in the model"
+        if refusal.endswith(_UNKNOWN)
+        else "export the ONNX file again with --target tensorrt"
     )
+    raise ExportError(f"{opened.library.title} {opened.version} does not take '{source.path}': {refusal}; {remedy}.")
 
 
 def _refusal(errors: list[Any]) -> str:
     """What the parser says about the node that it met first, on one line."""
     if not errors:
         return "it gives no reason"
-    error = errors[0]
-    reason = (error.desc().strip().splitlines() or ["it gives no reason"])[0].rstrip(".")[:300]
-    node, operator = error.node_name(), error.node_operator()
-    return f"at node '{node}' ({operator}): {reason}" if operator else reason
+    description, node, operator = errors[0].desc().strip(), errors[0].node_name(), errors[0].node_operator()
+    lines = description.splitlines() or ["it gives no reason"]
+    # "Assertion failed: condition: reason" and 'condition && "reason"': the condition is their code.
+    reason = _CONDITION.sub("", lines[0]).rstrip('."!')[:300]
+    if reason == "false" or "Plugin not found" in reason:
+        reason = _UNKNOWN
+    return f"at node '{node}' ({operator}), {reason}" if operator else reason
 
 
-def _configure(opened: OpenedLibrary, config: Any, options: BuildOptions) -> None:
+def configure(opened: OpenedLibrary, config: Any, options: BuildOptions) -> None:
+    """Set what does not depend on the network."""
     trt = opened.trt
     # Nothing of it is needed to run: it makes the builder list its layers, and leaves room for the engine inspector.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

@@ -71,7 +71,8 @@ LIBRARIES: dict[LibraryName, Library] = {
         "TensorRT-RTX",
         "tensorrt_rtx",
         "pip install 'kdna-deploy[tensorrt-rtx]'",
-        oldest=(1, 4),
+        # Earlier ones refuse int8 convolutions.
+        oldest=(1, 7),
         before=(2, 0),
         suffix=".rtx.engine",
         ahead_of_time=True,
@@ -171,12 +172,13 @@ def set_capabilities(opened: OpenedLibrary, config: Any, wanted: tuple[str, ...]
             f"{entry.title} builds for the GPU at hand and takes no compute capability; leave it out, or use "
             "--tensorrt-rtx."
         )
-    offered = {_capability(name): value for name, value in opened.trt.ComputeCapability.__members__.items()}
+    members = opened.trt.ComputeCapability.__members__.items()
+    offered = {_capability(name): value for name, value in members if _capability(name)}
     unknown = [capability for capability in wanted if capability not in offered]
     if unknown:
-        known = ", ".join(filter(None, offered))
         raise UsageError(
-            f"{entry.title} {opened.version} cannot build for compute capability {unknown[0]}; choose from {known}."
+            f"{entry.title} {opened.version} cannot build for compute capability '{unknown[0]}'; "
+            f"choose from {', '.join(offered)}."
         )
     config.num_compute_capabilities = len(wanted)
     for index, capability in enumerate(wanted):
@@ -194,6 +196,10 @@ def create_context(opened: OpenedLibrary, engine: Any, cuda_graph: bool) -> Any:
     if not opened.library.ahead_of_time:
         return engine.create_execution_context()
     config = engine.create_runtime_config()
+    # Shapes are set once. By default stand-ins run while the kernels for a shape are compiled beside them, and would be
+    # what is measured.
+    eager = opened.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    config.dynamic_shapes_kernel_specialization_strategy = eager
     if cuda_graph:
         config.cuda_graph_strategy = opened.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     return engine.create_execution_context(config)

@@ -18,7 +18,7 @@ from kdna_deploy.tensorrt.library import OpenedLibrary
 
 # "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In … at /_src/x.cpp:35 (…))": where in their code.
 _PLACE = re.compile(
-    r"^(?:\[[^\]]*\] |I?\w+::\w+: )|Error Code \d+: |In \S+ at \S+:\d+ ?|\[\w+\.\w+:\d+(?:: \w+)?\] ", re.IGNORECASE
+    r"^(?:\[[^\]]*\] |I\w+::\w+: |\w+\.cpp:\d+: )|Error Code \d+: |In \S+ at \S+:\d+ ?|\[\w+\.\w+:\d+(?:: \w+)?\] "
 )
 # "Myelin (…)": their compiler's name around its message.
 _COMPILER = re.compile(r"^\w+ \((.*)\)$")

@@ -1,4 +1,4 @@
-"""ONNX files to build engines from: a small network with shared kernels, the published ones, and graphs made by hand."""
+"""ONNX files to build engines from: a small network with shared kernels, the published ones, graphs made by hand."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from kdna_deploy.onnx.convert import to_onnx
 from kdna_deploy.passes import fold_static_attention
 from kdna_deploy.passes.materialise import materialise
 from kdna_deploy.passes.share import share
+from kdna_deploy.provenance import KEY, Provenance
 from tests.gated import Gated, folded
 
 CHANNELS = 16
@@ -34,8 +35,26 @@ def small_model(batch: int | None = None, children: str = "materialize") -> byte
     return _converted(graph, batch)
 
 
-def write_small(path: Path, batch: int | None = None, children: str = "materialize") -> Path:
-    path.write_bytes(small_model(batch, children))
+PROVENANCE = Provenance(
+    source="trained.pth.tar",
+    source_sha256="0" * 64,
+    architecture=None,
+    factory="package:network",
+    ema=False,
+    image_shape=SMALL,
+    parameters=1,
+    macs=1,
+    channel_attentions=2,
+)
+
+
+def write_small(
+    path: Path, batch: int | None = None, children: str = "materialize", provenance: Provenance | None = None
+) -> Path:
+    model = onnx.load_from_string(small_model(batch, children))
+    if provenance is not None:
+        model.metadata_props.add(key=KEY, value=provenance.to_json())
+    onnx.save(model, path)
     return path
 
 

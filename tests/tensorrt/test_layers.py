@@ -7,10 +7,10 @@ from kdna_deploy.tensorrt.layers import EngineTensor, parse_layers
 RTX = (
     "Name: conv_myl0_5, LayerType: correlation, Inputs: [ { Name: a, Dimensions: [-1,64,56,56], Strides: [1,2,3,4], "
     "StrideOrder: [3,0,2,1], Datatype: Float, Format: (NHWC) Channel major format }, { Name: b, Dimensions: [2], "
-    "Strides: [1], StrideOrder: [0], Datatype: Half, Format: (Linear) Row major linear format }], Constants: [ { Name: w, "
-    "Dimensions: [64,64,3,3], Strides: [576,1,192,64], StrideOrder: [3,0,2,1], Datatype: Float, Format: (NHWC) Channel "
-    "major format }], Outputs: [ { Name: c, Dimensions: [-1,64,56,56], Strides: [1,2,3,4], StrideOrder: [3,0,2,1], "
-    "Datatype: Float, Format: (NHWC) Channel major format }], TacticName: t, StreamId: 0, Metadata: "
+    "Strides: [1], StrideOrder: [0], Datatype: Half, Format: (Linear) Row major linear format }], Constants: [ { "
+    "Name: w, Dimensions: [64,64,3,3], Strides: [576,1,192,64], StrideOrder: [3,0,2,1], Datatype: Float, Format: "
+    "(NHWC) Channel major format }], Outputs: [ { Name: c, Dimensions: [-1,64,56,56], Strides: [1,2,3,4], "
+    "StrideOrder: [3,0,2,1], Datatype: Float, Format: (NHWC) Channel major format }], TacticName: t, StreamId: 0, Metadata: "
     "[ONNX Layer: node_conv][ONNX Layer: node_relu][ONNX Layer: node_conv]"
 )
 TENSORRT_10 = (

@@ -33,11 +33,8 @@ def test_versions_within_the_range_fit(name: str, version: str) -> None:
 @pytest.mark.parametrize(
     ("name", "version"),
     [
-        ("tensorrt", "9.9.1"),
-        ("tensorrt", "12.0.0"),
-        ("tensorrt-rtx", "1.3.0.35"),
-        ("tensorrt-rtx", "2.0"),
-        ("tensorrt", "?"),
+        *(("tensorrt", version) for version in ("9.9.1", "12.0.0", "?")),
+        *(("tensorrt-rtx", version) for version in ("1.6.1.120", "2.0")),
     ],
 )
 def test_other_versions_are_refused_with_the_range_and_the_install_command(name: str, version: str) -> None:

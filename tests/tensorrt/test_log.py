@@ -16,8 +16,8 @@ def test_warnings_are_counted_and_the_frequent_ones_come_first() -> None:
     ("logged", "shown"),
     [
         (
-            "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In f at /_src/c.cpp:250 (cudaError 35: old))",
-            "(cudaError 35: old)",
+            "[checks.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In f at /_src/c.cpp:2 (cudaError 35))",
+            "(cudaError 35)",
         ),
         ("IBuilder::buildSerializedNetwork: Error Code 10: no kernel for node a", "no kernel for node a"),
         ("Myelin ([pass.cpp:337: check] Cannot compile 'a'. )", "Cannot compile 'a'"),
