@@ -86,7 +86,7 @@ def build_engine(
         config = builder.create_builder_config()
         set_capabilities(opened, config, options.compute_capabilities)
         on_step(f"parse with {opened.library.title} {opened.version}")
-        network = _parse(source, opened, builder, logger)
+        network = watched(opened.trt, lambda _: _parse(source, opened, builder, logger), on_progress)
         configure(opened, config, options)
         config.add_optimization_profile(_profile(builder, source, batches))
         on_step("build the engine")

@@ -1,8 +1,9 @@
-"""A build that can be watched, and interrupted.
+"""Calls into a library that can be watched, and interrupted.
 
-While the builder works no Python code runs in the thread that called it, so Ctrl-C would wait until it is done. The
-builder is called in a second thread. The first one passes its progress on, and when it is interrupted, there or by
-Ctrl-C, the progress monitor tells the builder to stop at its next step.
+While the builder works no Python code runs in the thread that called it, so Ctrl-C would wait until it is done; the
+parser, which calls the logger all the time, would even swallow it. Both are called in a second thread. The first one
+passes progress on, and when it is interrupted, there or by Ctrl-C, the progress monitor tells the builder to stop at
+its next step; the parser is done within a second.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Progress:
     steps: int
 
 
-def watched(trt: Any, build: Callable[[Any], T], on_progress: Callable[[Progress], None]) -> T:
-    """The result of `build`, called with a progress monitor; `on_progress` is called in this thread."""
+def watched(trt: Any, call: Callable[[Any], T], on_progress: Callable[[Progress], None]) -> T:
+    """The result of `call`, made with a progress monitor; `on_progress` is called in this thread."""
     steps: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
     stop = threading.Event()
 
@@ -37,7 +38,7 @@ def watched(trt: Any, build: Callable[[Any], T], on_progress: Callable[[Progress
         steps.put(None)
 
     with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(build, _monitor(trt, steps.put, stop))
+        result = pool.submit(call, _monitor(trt, steps.put, stop))
         result.add_done_callback(ended)
         try:
             while (progress := _next(steps)) is not None:

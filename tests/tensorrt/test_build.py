@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.tensorrt.batches import DEFAULT_BATCHES, Batches
 from kdna_deploy.tensorrt.build import BuildOptions, build_engine, configure
 from kdna_deploy.tensorrt.library import OpenedLibrary
-from kdna_deploy.tensorrt.log import listening
+from kdna_deploy.tensorrt.log import Messages, listening
 from kdna_deploy.tensorrt.onnx_input import read_onnx
 from kdna_deploy.tensorrt.progress import Progress
 from tests.tensorrt.onnx_files import write_by_hand, write_small
@@ -62,6 +63,20 @@ def test_ctrl_c_ends_the_build_and_the_next_one_succeeds(rtx: OpenedLibrary, sma
     with pytest.raises(KeyboardInterrupt):
         build_engine(read_onnx(small), rtx, BuildOptions(), on_progress=interrupt)
     assert build_engine(read_onnx(small), rtx, BuildOptions()).plan
+
+
+def test_ctrl_c_while_the_parser_logs_is_not_lost(rtx: OpenedLibrary, small: Path) -> None:
+    sent: list[str] = []
+
+    def interrupted(messages: Messages, severity: str, text: str) -> None:
+        if not sent and "Parsing node" in text:
+            sent.append(text)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Messages, "add", interrupted)
+        build_engine(read_onnx(small), rtx, BuildOptions())
+    assert sent
 
 
 @pytest.mark.parametrize("capabilities", [("8.6",), ("8.0", "8.9", "12.0")])

@@ -10,8 +10,8 @@ RTX = (
     "Strides: [1], StrideOrder: [0], Datatype: Half, Format: (Linear) Row major linear format }], Constants: [ { "
     "Name: w, Dimensions: [64,64,3,3], Strides: [576,1,192,64], StrideOrder: [3,0,2,1], Datatype: Float, Format: "
     "(NHWC) Channel major format }], Outputs: [ { Name: c, Dimensions: [-1,64,56,56], Strides: [1,2,3,4], "
-    "StrideOrder: [3,0,2,1], Datatype: Float, Format: (NHWC) Channel major format }], TacticName: t, StreamId: 0, Metadata: "
-    "[ONNX Layer: node_conv][ONNX Layer: node_relu][ONNX Layer: node_conv]"
+    "StrideOrder: [3,0,2,1], Datatype: Float, Format: (NHWC) Channel major format }], TacticName: t, StreamId: 0, "
+    "Metadata: [ONNX Layer: node_conv][ONNX Layer: node_relu][ONNX Layer: node_conv]"
 )
 TENSORRT_10 = (
     "Name: Reformatting CopyNode for Input Tensor 0 to conv, LayerType: Reformat, Inputs: [ { Name: images, Location: "
