@@ -29,7 +29,9 @@ from kdna_deploy.cli.deployment import (
     attention_request,
     children_in_graph,
 )
+from kdna_deploy.cli.engine import Capabilities, EngineChoice, Layers, TensorRt, TensorRtRtx, Tf32
 from kdna_deploy.cli.options import (
+    DYNAMIC,
     Arch,
     Ema,
     Json,
@@ -61,16 +63,21 @@ if TYPE_CHECKING:
 
     from kdna_deploy.fused_source import FusedSource
     from kdna_deploy.onnx_export import OnnxOptions
+    from kdna_deploy.tensorrt.engine_export import EngineExport
 
 
 def export(
     model_file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="MODEL", help="Fused graph or checkpoint; the newest *.fused.pt2 here.", show_default=False
+            metavar="MODEL",
+            help="Fused graph or checkpoint, for engines also an ONNX file; the newest *.fused.pt2 here.",
+            show_default=False,
         ),
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file (what is done by default).")] = False,
+    tensorrt: TensorRt = False,
+    tensorrt_rtx: TensorRtRtx = False,
     output: Output = None,
     source: Annotated[
         Path | None,
@@ -80,7 +87,14 @@ def export(
     model: Model = None,
     ema: Ema = False,
     input_size: OptionalInputSize = None,
-    batch: Annotated[str, typer.Option("--batch", metavar="dynamic|N", help="Batch size of the file.")] = "dynamic",
+    batch: Annotated[
+        str,
+        typer.Option(
+            "--batch",
+            metavar="dynamic|N|MIN:OPT:MAX",
+            help="Batch size of the file; of an engine also a range, 1:8:128.",
+        ),
+    ] = DYNAMIC,
     target: Annotated[
         Target | None,
         typer.Option(
@@ -121,24 +135,49 @@ def export(
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
     ] = False,
+    tf32: Tf32 = True,
+    compute_capability: Capabilities = None,
+    layers: Layers = False,
     json: Json = False,
 ) -> None:
     """Write a deployable file, verified against the network as it was trained."""
     sink = Sink(json)
     size = parse_size(input_size) if input_size else None
-    fixed_batch = parse_batch(batch)
+    engine = EngineChoice(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability or ()), layers)
+    engine.check()
+    fixed_batch = None if engine.library else parse_batch(batch)
     if model_file is None:
         model_file = newest("*.fused.pt2", "kdna-deploy fuse CKPT")
         sink.say(f"using {model_file}, the newest fused graph here")
-    if model_file.suffix == ".onnx":
-        raise UsageError(f"'{model_file}' is an ONNX file already; give the fused graph or the checkpoint.")
-    written = output or Path(stem(model_file) + ".onnx")
-    check_output(written, (model_file,))
+    from_onnx = model_file.suffix == ".onnx"
+    if from_onnx and (engine.library is None or precision is not Precision.fp32):
+        raise UsageError(
+            f"'{model_file}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
+            "checkpoint."
+        )
+    built = (output or engine.output(model_file, stem(model_file))) if engine.library else None
+    written = engine.graph_path(built) if built else output or Path(stem(model_file) + ".onnx")
+    check_output(built or written, (model_file,))
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
     choice = PrecisionChoice(
-        precision, weights, half_io, target, children, held_out, calibration_method, max_drop, images
+        precision,
+        weights,
+        half_io,
+        target,
+        children,
+        held_out,
+        calibration_method,
+        max_drop,
+        images,
+        engine=engine.library is not None,
     )
     choice.check()
+    if engine.library:
+        engine.require()
+    if from_onnx:
+        assert built is not None
+        _show_engine(sink, engine.build(model_file, built, batch, sink))
+        return
     int8 = precision is Precision.int8
     with attention_request(
         sink, channel_attention, yes_drop, freeze_below, images, other_use=choice.uses_images
@@ -166,7 +205,10 @@ def export(
         sink.warn_unreadable(list(dict.fromkeys(unreadable)))
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
-    sink.result(done.report, done.data)
+    if built is None:
+        sink.result(done.report, done.data)
+    else:
+        _show_engine(sink, engine.build(written, built, batch, sink), done)
 
 
 @contextmanager
@@ -187,6 +229,19 @@ class _Done:
 
     report: Callable[[], RenderableType]
     data: Callable[[], dict[str, Any]]
+
+
+def _show_engine(sink: Sink, result: EngineExport, graph: _Done | None = None) -> None:
+    """`graph` is the ONNX file that was exported on the way, if there was one."""
+    from rich.console import Group
+
+    from kdna_deploy.reports import engine as reports
+
+    before = [graph.report()] if graph else []
+    sink.result(
+        lambda: Group(*before, reports.engine_report(result)),
+        lambda: reports.engine_data(result, graph.data() if graph else None),
+    )
 
 
 def _export(

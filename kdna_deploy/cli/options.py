@@ -24,6 +24,7 @@ OptionalInputSize = Annotated[
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output file; named after the input by default.")]
 
 DEFAULT_SIZE = "224"
+DYNAMIC = "dynamic"
 _LARGEST_SIZE = 4096
 _CHECKPOINT_SUFFIXES = (".fused.pt2", ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")
 
@@ -47,7 +48,7 @@ def parse_batch(text: str) -> int | None:
     Raises:
         UsageError: it is neither.
     """
-    if text == "dynamic":
+    if text == DYNAMIC:
         return None
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"'{text}' is not a batch size; write 'dynamic' or a number from 1.")

@@ -83,11 +83,13 @@ class PrecisionChoice:
     method: CalibrationMethod
     max_drop: float | None
     calibration: CalibrationChoice
+    engine: bool = False
 
     @property
     def chosen_target(self) -> Target:
-        """CPUs do not compute in half precision."""
-        return self.target or (Target.tensorrt if self.precision is Precision.fp16 else Target.cpu)
+        """Engines are built from TensorRT's graphs, and CPUs do not compute in half precision."""
+        for_gpus = self.engine or self.precision is Precision.fp16
+        return self.target or (Target.tensorrt if for_gpus else Target.cpu)
 
     @property
     def uses_images(self) -> bool:
@@ -118,6 +120,11 @@ class PrecisionChoice:
                 not int8 and (self.held_out is not None or self.max_drop is not None),
                 "--held-out and --max-drop go with --precision int8.",
             ),
+            (
+                self.engine and target is Target.cpu,
+                "An engine is built from a graph for TensorRT; leave --target cpu out.",
+            ),
+            (self.engine and self.half_io, "Engines take and return float32; leave --half-io out."),
             (self.half_io and not fp16, "--half-io goes with --precision fp16."),
             (
                 self.weights is Weights.fp16 and precision is not Precision.fp32,

@@ -1,0 +1,112 @@
+"""The options of `export` that concern engines, and what they exclude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options import DYNAMIC
+from kdna_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from kdna_deploy.tensorrt.engine_export import EngineExport
+    from kdna_deploy.tensorrt.library import LibraryName
+    from kdna_deploy.tensorrt.progress import Progress
+
+TensorRt = Annotated[bool, typer.Option("--tensorrt", help="Also build a TensorRT engine, on the GPU at hand.")]
+TensorRtRtx = Annotated[bool, typer.Option("--tensorrt-rtx", help="Also build a TensorRT-RTX engine; needs no GPU.")]
+Tf32 = Annotated[bool, typer.Option("--tf32/--no-tf32", help="Let an engine's float32 convolutions round to TF32.")]
+Capabilities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--compute-capability",
+        metavar="8.6",
+        help="GPUs to build a TensorRT-RTX engine for; repeatable. 8.0, 8.6, 8.9 and 12.0.",
+        show_default=False,
+    ),
+]
+Layers = Annotated[bool, typer.Option("--layers", help="Write the engine's layers beside it, as JSON.")]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The command line's words on engines."""
+
+    tensorrt: bool
+    rtx: bool
+    tf32: bool
+    capabilities: tuple[str, ...]
+    layers: bool
+
+    @property
+    def library(self) -> LibraryName | None:
+        """The library to build with; None where no engine is wanted."""
+        if self.tensorrt:
+            return "tensorrt"
+        return "tensorrt-rtx" if self.rtx else None
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: two libraries at once, or an engine's option without an engine.
+        """
+        if self.tensorrt and self.rtx:
+            raise UsageError("An engine is of one library; give --tensorrt or --tensorrt-rtx, and run again for both.")
+        if self.library is None and (not self.tf32 or self.capabilities or self.layers):
+            raise UsageError(
+                "--no-tf32, --compute-capability and --layers concern engines; add --tensorrt or --tensorrt-rtx."
+            )
+
+    def output(self, model: Path, name: str) -> Path:
+        """Where the engine of `model` is written when the user does not say."""
+        from kdna_deploy.tensorrt.library import library
+
+        assert self.library is not None
+        return Path(name + library(self.library).suffix) if model.suffix != ".onnx" else self._beside(model)
+
+    def _beside(self, model: Path) -> Path:
+        from kdna_deploy.tensorrt.engine_export import engine_path
+
+        assert self.library is not None
+        return engine_path(Path(model.name), self.library)
+
+    def graph_path(self, engine: Path) -> Path:
+        """Where the ONNX file that an engine is built from is written: beside it, for it is built from it again."""
+        from kdna_deploy.tensorrt.library import LIBRARIES
+
+        suffixes = sorted((entry.suffix for entry in LIBRARIES.values()), key=len, reverse=True)
+        suffix = next((s for s in suffixes if engine.name.endswith(s)), engine.suffix)
+        return engine.with_name(f"{engine.name.removesuffix(suffix)}.tensorrt.onnx")
+
+    def require(self) -> None:
+        """Say what is missing before any work is done.
+
+        Raises:
+            RuntimeFailure: the library is not installed, does not fit, or needs a GPU that is not there.
+        """
+        from kdna_deploy.tensorrt.library import open_library
+
+        assert self.library is not None
+        open_library(self.library)
+
+    def build(self, graph: Path, engine: Path, batch: str, sink: Sink) -> EngineExport:
+        """Build the engine of the ONNX file `graph`; `batch` as the user wrote it."""
+        from kdna_deploy.tensorrt.batches import parse_batches
+        from kdna_deploy.tensorrt.build import BuildOptions
+        from kdna_deploy.tensorrt.engine_export import EngineOptions, export_engine
+
+        assert self.library is not None
+        batches = None if batch == DYNAMIC else parse_batches(batch)
+        build = BuildOptions(batches, self.tf32, self.capabilities)
+        with sink.progress() as (label, fraction):
+
+            def show(progress: Progress) -> None:
+                label(progress.phase)
+                fraction(progress.done / max(1, progress.steps))
+
+            return export_engine(graph, engine, EngineOptions(self.library, build, self.layers), label, show)
