@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import onnx
 import pytest
 
 from kdna_deploy.errors import ExportError, UsageError
@@ -128,3 +129,18 @@ def test_tf32_and_detail_are_set_as_asked_for(rtx: OpenedLibrary, tf32: bool) ->
     configure(rtx, config, BuildOptions(tf32=tf32))
     assert config.get_flag(rtx.trt.BuilderFlag.TF32) == tf32
     assert config.profiling_verbosity == rtx.trt.ProfilingVerbosity.DETAILED
+
+
+def test_a_refusal_gives_the_reason_without_the_parsers_code(rtx: OpenedLibrary, tmp_path: Path) -> None:
+    path = write_by_hand(tmp_path / "net.onnx", "ReduceMean")
+    model = onnx.load(path)
+    # Axes that depend on the images, of which there is one row.
+    model.graph.node.insert(1, onnx.helper.make_node("Shape", ["features"], ["axes"], "shape", start=0, end=1))
+    model.graph.node[2].input.append("axes")
+    onnx.save(model, path)
+    with pytest.raises(ExportError) as caught:
+        build_engine(read_onnx(path), rtx, BuildOptions())
+    said = str(caught.value)
+    assert "at node 'odd' (ReduceMean), Axis input must resolve to a build-time constant" in said
+    assert "Assertion" not in said
+    assert said.endswith("; export the ONNX file again with --target tensorrt.")

@@ -133,3 +133,14 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(small: Path
 def test_engines_are_named_after_the_file_and_the_library() -> None:
     assert engine_path(Path("a/net.v2.onnx"), "tensorrt") == Path("a/net.v2.engine")
     assert engine_path(Path("a/net.v2.onnx"), "tensorrt-rtx") == Path("a/net.v2.rtx.engine")
+
+
+def test_an_engine_is_replaced_only_together_with_its_record(small: Path, tmp_path: Path) -> None:
+    output = tmp_path / "net.rtx.engine"
+    output.write_bytes(b"an engine that works")
+    record_path(output).mkdir()
+    (record_path(output) / "in the way").touch()
+    with pytest.raises(KdnaError, match="could not be written"):
+        export_engine(small, output)
+    assert output.read_bytes() == b"an engine that works"
+    assert len(list(tmp_path.iterdir())) == 2

@@ -83,3 +83,12 @@ def test_a_graph_that_quantises_is_int8(tmp_path: Path) -> None:
     )
     onnx.save(model, path)
     assert read_onnx(path).precision == "int8"
+
+
+def test_kernels_cast_to_float16_make_an_fp16_graph(tmp_path: Path) -> None:
+    path = write_by_hand(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    model.graph.node.insert(0, helper.make_node("Cast", ["kernel"], ["half"], to=TensorProto.FLOAT16))
+    model.graph.node[1].input[1] = "half"
+    onnx.save(model, path)
+    assert read_onnx(path).precision == "fp16"
