@@ -2,7 +2,7 @@
 
     max |candidate − reference| ≤ atol + rtol · max |reference|        on every batch
 
-The float32 tolerance is rtol = 1e-4, atol = 0; that of half precision rtol = 2e-2. Rounding to half, at most
+The float32 tolerance is rtol = 1e-4, atol = 0; that of half precision rtol = 1e-2. Rounding to half, at most
 2⁻¹¹ = 5e-4 of a number, moves the logits of the published networks by as much, and by fifteen times that where kernels
 are random; a mistake in a graph moves them by their own size. A NaN or infinity anywhere never passes.
 """
@@ -27,7 +27,7 @@ class Tolerance:
 
 
 FLOAT32 = Tolerance(rtol=1e-4)
-HALF = Tolerance(rtol=2e-2)
+HALF = Tolerance(rtol=1e-2)
 
 
 @dataclass(frozen=True)

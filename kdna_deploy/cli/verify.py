@@ -26,7 +26,7 @@ def verify(
     ] = None,
     rtol: Annotated[
         float | None,
-        typer.Option(help="Allowed difference, as a share of the largest |logit|; 1e-4, for half precision 2e-2."),
+        typer.Option(help="Allowed difference, as a share of the largest |logit|; 1e-4, for half precision 1e-2."),
     ] = None,
     atol: Annotated[float, typer.Option(help="Allowed difference on top of that.")] = 0.0,
     arch: Arch = None,

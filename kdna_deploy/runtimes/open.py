@@ -11,19 +11,27 @@ from kdna_deploy.provenance import KEY, Provenance, from_json
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.torch_session import TorchSession
+from kdna_deploy.tensorrt.engine_record import read_record
+
+ENGINE = ".engine"  # also the end of ".rtx.engine"
 
 
 def open_session(path: Path, factory: str | None = None, arch: str | None = None, ema: bool = False) -> Session:
-    """Open an ``.onnx`` file, a ``.pt2``, or a checkpoint (anything else), the latter as the network it was trained as.
+    """Open an ``.onnx``, a ``.pt2`` or an ``.engine`` file, or a checkpoint (anything else) as it was trained.
 
     Raises:
         InputError: the file cannot be loaded.
+        RuntimeFailure: an engine does not fit the library or the GPU here.
     """
     if path.suffix == ".onnx":
         return OrtSession(path)
     if path.suffix == ".pt2":
         fused = load_fused(path)
         return TorchSession(fused.graph, path.name, fused.provenance.image_shape)
+    if path.suffix == ENGINE:
+        from kdna_deploy.runtimes.tensorrt_session import TensorRtSession
+
+        return TensorRtSession(path)
     network = load_network(path, arch, factory, ema)
     return TorchSession(network.module, path.name)
 
@@ -36,7 +44,11 @@ def read_provenance(path: Path) -> Provenance:
     """
     if path.suffix == ".pt2":
         return load_fused(path).provenance
-    made = provenance_in(OrtSession(path, threads=1), path) if path.suffix == ".onnx" else None
+    made = None
+    if path.suffix == ".onnx":
+        made = provenance_in(OrtSession(path, threads=1), path)
+    elif path.suffix == ENGINE:
+        made = read_record(path).provenance
     if made is None:
         raise ArtifactError(f"'{path}' does not say which checkpoint it was made from; name one with --against.")
     return made
