@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from kdna_deploy.errors import InputError
 from kdna_deploy.labelled_images import Labels
 from kdna_deploy.runtimes.session import Images, Session
 
@@ -85,6 +86,9 @@ def evaluate(
     """Run `session`, and `reference` if there is one, over labelled `batches`.
 
     Images with a negative label fill up a batch and do not count. `on_images` is told how many were done.
+
+    Raises:
+        InputError: there are no images, or a session does not take them.
     """
     sums = _Sums()
     for images, labels in batches:
@@ -94,6 +98,8 @@ def evaluate(
         if reference is not None:
             _add_reference(sums, logits, reference.run(images)[counted].astype(np.float64), labels[counted])
         on_images(int(counted.sum()))
+    if not sums.images:
+        raise InputError("There are no images to evaluate on.")
     return Evaluation(
         images=sums.images,
         top1=sums.right / sums.images,

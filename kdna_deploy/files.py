@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from kdna_deploy.errors import KdnaError, UsageError
+
+# No space, a limit, a quota, a disk that takes no files.
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS}
 
 
 def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
@@ -26,6 +31,25 @@ def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
         raise UsageError(f"The output '{path}' is a folder; give a file name with -o.")
     if path.exists() and not path.is_file():
         raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with -o.")
+
+
+@contextlib.contextmanager
+def scratch_folder(purpose: str) -> Iterator[Path]:
+    """A temporary folder for files of tens of megabytes, removed at the end.
+
+    Raises:
+        KdnaError: the disk is full or not writable.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"kdna-{purpose}-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise KdnaError(
+            f"Temporary files could not be written to '{tempfile.gettempdir()}': {error.strerror or error}; "
+            "make room there, or set TMPDIR to another folder."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ forth. There, weights are stored in half precision instead (`onnx/half_storage.p
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +18,23 @@ from pathlib import Path
 import onnx
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.files import atomic_output, check_output, scratch_folder
 from kdna_deploy.fused_source import FusedSource
 from kdna_deploy.fusion import random_images
 from kdna_deploy.onnx.cost import file_bytes
 from kdna_deploy.onnx.half_audit import HalfAudit, audit_half
 from kdna_deploy.onnx.half_precision import to_half
 from kdna_deploy.onnx.quantize import FEWEST_IMAGES, activation_sizes
-from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_fused, finish, reference_session, save, verify_file
+from kdna_deploy.onnx_export import (
+    OnnxExport,
+    OnnxOptions,
+    check_bloat,
+    export_fused,
+    finish,
+    reference_session,
+    save,
+    verify_file,
+)
 from kdna_deploy.runtimes.session import Images
 from kdna_deploy.verification import HALF, Agreement
 
@@ -86,9 +94,11 @@ def export_half(
         raise UsageError("CPUs do not compute in half precision; choose --target tensorrt or any, or --weights fp16.")
     if options.on_the_fly:
         raise UsageError("--precision fp16 casts kernels once; choose --children materialize or share.")
-    with tempfile.TemporaryDirectory(prefix="kdna-half-") as folder:
-        path = Path(folder) / "float.onnx"
-        float_export = export_fused(opened, path, options, on_step=on_step)
+    with scratch_folder("half") as folder:
+        path = folder / "float.onnx"
+        float_export = export_fused(
+            opened, path, replace(options, max_bloat=None, external_data=False), on_step=on_step
+        )
         on_step("see how large activations get")
         shape = opened.graph.image_shape
         batches = half.images() if half.images else _random_batches(options.batch, shape)
@@ -106,6 +116,7 @@ def export_half(
         with atomic_output(output, (*inputs, checkpoint)) as temporary:
             on_step("write")
             save(cast, temporary, options.external_data)
+            check_bloat(temporary, opened.provenance, options)
             on_step(f"verify against the {reference.name}")
             agreements = verify_file(temporary, shape, reference, replace(options, tolerance=HALF))
     return HalfExport(output, file_bytes(output), float_export, audit, reference.name, agreements)

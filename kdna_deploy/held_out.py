@@ -83,16 +83,28 @@ def split_images(
 
 
 def _regrouped(source: ImageSource, batch: int | None, wanted: Callable[[int], bool]) -> Iterator[Images]:
-    """The wanted images of a stream in new batches; with `batch`, an incomplete last one is left out."""
+    """The wanted images of a stream in new batches; with `batch`, an incomplete last one is left out.
+
+    Raises:
+        InputError: not one batch is complete.
+    """
     held: list[Images] = []
+    batches = 0
     images = (image for images in source.batches() for image in images)
     for image in (image for number, image in enumerate(images) if wanted(number)):
         held.append(image)
         if len(held) == (batch or BATCH):
+            batches += 1
             yield np.stack(held)
             held = []
     if held and batch is None:
+        batches += 1
         yield np.stack(held)
+    if not batches:
+        raise InputError(
+            f"'{source.path}' holds too few images that can be read for batches of {batch or 1}, once some are kept to "
+            "judge by; give more, or others with --held-out."
+        )
 
 
 def _unlabelled(batches: Iterable[Images]) -> Iterator[tuple[Images, Labels]]:

@@ -13,7 +13,6 @@ afterwards where that is exact (`onnx/shared_codes.py`).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from onnx import numpy_helper
 from kdna_deploy.benchmark.environment import environment
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation import Evaluation
-from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.files import atomic_output, check_output, scratch_folder
 from kdna_deploy.fused_source import FusedSource
 from kdna_deploy.held_out import Split
 from kdna_deploy.ledger import KernelStorage
@@ -34,7 +33,7 @@ from kdna_deploy.onnx.half_storage import store_half
 from kdna_deploy.onnx.ledger import onnx_storage
 from kdna_deploy.onnx.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
 from kdna_deploy.onnx.shared_codes import Array, share_codes
-from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_fused, finish, save
+from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, check_bloat, export_fused, finish, save
 from kdna_deploy.runtimes.ort import EXACT_INT8, OrtSession
 from kdna_deploy.sensitivity import Guard, Sensitivity, Step, drop, within_limit
 
@@ -108,10 +107,12 @@ def export_int8(
     if options.target == "any":
         raise UsageError("No int8 file suits every runtime; choose --target cpu or tensorrt.")
     target: QuantisedFor = options.target
-    with tempfile.TemporaryDirectory(prefix="kdna-int8-") as folder:
+    with scratch_folder("int8") as folder:
         # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
-        path = Path(folder) / "float.onnx"
-        float_export = export_fused(opened, path, replace(options, target="any"), on_step=on_step)
+        path = folder / "float.onnx"
+        float_export = export_fused(
+            opened, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
+        )
         on_step(f"calibrate ({int8.method})")
         ranges = calibrate(path, int8.images.calibration(), int8.method, on_images)
         kernels = _kernels(path) if int8.share else {}
@@ -119,7 +120,7 @@ def export_int8(
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
             return _finished(quantise(path, ranges, keep_float, target), target, kernels)
 
-        guard = Guard(path, int8.images, Path(folder), on_step, on_images)
+        guard = Guard(path, int8.images, folder, on_step, on_images)
         parents = opened.provenance.shared_kernels
         judged = within_limit(build, guard, quantisable(path, target), int8.max_drop, parents)
         made = {"method": int8.method, "kept_float": list(judged.kept_float), **int8.images.record}
@@ -128,7 +129,8 @@ def export_int8(
         finish(judged.model, provenance, options)
         with atomic_output(output, (*inputs, checkpoint)) as temporary:
             on_step("write")
-            save(judged.model, temporary)
+            save(judged.model, temporary, options.external_data)
+            check_bloat(temporary, opened.provenance, options)
             OrtSession(temporary)
     return Int8Export(
         path=output,

@@ -169,7 +169,7 @@ def _export(
     with atomic_output(output, inputs) as temporary:
         on_step("write")
         save(model, temporary, options.external_data)
-        _check_bloat(temporary, provenance, options)
+        check_bloat(temporary, provenance, options)
         on_step(f"verify against the {reference}")
         agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options)
         on_step("read the sharing ledger")
@@ -249,7 +249,12 @@ def verify_file(
     return agreements
 
 
-def _check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:
+def check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:
+    """Compare a written file with the trained parameters.
+
+    Raises:
+        ExportError: it is larger than `max_bloat` allows.
+    """
     unique = 4 * provenance.parameters
     size = file_bytes(path)
     if options.max_bloat is not None and size > options.max_bloat * unique:

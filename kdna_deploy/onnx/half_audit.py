@@ -1,6 +1,6 @@
 """What half precision cannot hold, before anything is cast to it.
 
-    |w| > 65504                 a weight overflows: its layer stays in float32
+    |w| > 65504                 a weight or bias overflows: its layer stays in float32
     |x| > 65504 / 4             an activation may overflow on other images than those seen: its nodes stay in float32
     0 < |w| < 2⁻¹⁴              a weight keeps fewer bits than the others (subnormal): counted
     any node of a gate          a channel attention stays in float32 as a whole
@@ -69,13 +69,17 @@ class _Weights:
 def audit_half(model: onnx.ModelProto, largest: Mapping[str, float], parents: Iterable[Parent] = ()) -> HalfAudit:
     """Audit a float32 model whose activations are at most `largest` (name of the tensor → largest absolute value)."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    made_by = {output: node for node in model.graph.node for output in node.output}
     weights = [
-        _measure(node, numpy_helper.to_array(stored[node.input[1]]))
+        _measure(node, kernel)
         for node in model.graph.node
-        if node.op_type in _LAYERS and node.input[1] in stored
+        if node.op_type in _LAYERS and (kernel := _kernel(node.input[1], stored, made_by)) is not None
     ]
     reasons = {w.node: f"a weight of {w.largest:.3g}" for w in weights if w.largest > LARGEST_HALF}
     for node in model.graph.node:
+        held = max((_largest(stored[name]) for name in node.input if name in stored), default=0.0)
+        if held > LARGEST_HALF:
+            reasons.setdefault(node.name, f"a weight of {held:.3g}")
         reached = max((largest.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
         if reached > LARGEST_HALF / _HEADROOM:
             reasons.setdefault(node.name, f"an activation of {reached:.3g}")
@@ -84,6 +88,25 @@ def audit_half(model: onnx.ModelProto, largest: Mapping[str, float], parents: It
         for node in gate if affected else []:
             reasons.setdefault(node.name, f"its gate has {reasons[affected[0]]}")
     return HalfAudit(_by_kernel(weights, parents), reasons)
+
+
+def _kernel(
+    name: str, stored: Mapping[str, onnx.TensorProto], made_by: Mapping[str, onnx.NodeProto]
+) -> NDArray[np.floating] | None:
+    """A layer's weight: stored, or, of a shared child, the product of a stored parent and its modulation."""
+    if name in stored:
+        return numpy_helper.to_array(stored[name])
+    product = made_by.get(name)
+    if product is None or product.op_type != "Mul" or not all(part in stored for part in product.input):
+        return None
+    kernel, modulation = (numpy_helper.to_array(stored[part]) for part in product.input)
+    return kernel * modulation
+
+
+def _largest(tensor: onnx.TensorProto) -> float:
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return 0.0
+    return float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
 
 
 def _measure(node: onnx.NodeProto, array: NDArray[np.floating]) -> _Weights:

@@ -6,8 +6,8 @@
 Each node is of one precision: TensorRT has no switch for that any more, the types in the graph decide. Nodes that are
 to stay in float32 do so without casts between them; a value is cast once for each precision that reads it.
 
-Does not apply to integer values, which keep their type, and to weights that a half cannot hold: their nodes belong to
-those that stay in float32 (`half_audit` finds them).
+Does not apply to integer values, which keep their type, to operators whose types are written into them, and to weights
+that a half cannot hold: their nodes belong to those that stay in float32 (`half_audit` finds them).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+# What they make, or some of what they read, is float32 by attribute or by definition.
+_FLOAT_ONLY = {"Cast", "Constant", "ConstantOfShape", "Resize"}
 _CAST: dict[int, str] = {TensorProto.FLOAT16: "half", TensorProto.FLOAT: "float"}
 
 
@@ -57,7 +59,8 @@ class _Converter:
                 value.type.tensor_type.elem_type = self._types[value.name] = self._io
         ends = {value.name for value in self._graph.output} & self._floats
         for node in self._graph.node:
-            wanted = TensorProto.FLOAT if node.name in self._keep_float else TensorProto.FLOAT16
+            kept = node.name in self._keep_float or node.op_type in _FLOAT_ONLY
+            wanted = TensorProto.FLOAT if kept else TensorProto.FLOAT16
             for position, name in enumerate(node.input):
                 node.input[position] = self._typed(name, wanted)
             for position, name in enumerate(node.output):
@@ -79,12 +82,13 @@ class _Converter:
 
     def _typed(self, name: str, wanted: int) -> str:
         """`name` in the precision that is wanted, cast where it has the other one."""
-        name = self._inner.get(name, name)
-        if name in self._weights:
-            return self._weight(name) if wanted == TensorProto.FLOAT16 else name
-        if self._types.get(name, wanted) == wanted:
-            return name
-        return self._cast(name, f"{name}_{_CAST[wanted]}", wanted)
+        made = self._inner.get(name, name)
+        if made in self._weights:
+            return self._weight(made) if wanted == TensorProto.FLOAT16 else made
+        if self._types.get(made, wanted) == wanted:
+            return made
+        # The other precision of an output of the network is that output.
+        return self._cast(made, name if made != name else f"{name}_{_CAST[wanted]}", wanted)
 
     def _cast(self, name: str, target: str, wanted: int) -> str:
         if (name, wanted) not in self._casts:

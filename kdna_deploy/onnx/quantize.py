@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from kdna_deploy.errors import InputError
+from kdna_deploy.files import scratch_folder
 from kdna_deploy.onnx.gates import gate_nodes
 from kdna_deploy.onnx.qdq_placement import place_for_tensorrt
 from kdna_deploy.runtimes.session import Images
@@ -126,11 +126,11 @@ def _ranges(
     on_images: Callable[[int], None],
 ) -> TensorsData:
     """Ranges of what `operators` read and make; of every activation where they are None."""
-    with tempfile.TemporaryDirectory(prefix="kdna-calibration-") as folder, _quiet():
+    with scratch_folder("calibration") as folder, _quiet():
         calibrator = create_calibrator(
             path,
             operators,
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            augmented_model_path=str(folder / "augmented.onnx"),
             calibrate_method=_METHODS[method],
             extra_options={"percentile": _PERCENTILE} if method == "percentile" else {},
         )

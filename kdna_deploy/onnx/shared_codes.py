@@ -11,7 +11,8 @@ on CPUs without VNNI it rewrites the codes of a kernel (see `runtimes/ort.py`), 
 tensor. The next child of the same parent continues from there, for equal nodes would be merged again.
 
 Does not apply to children with spatial attention or frozen channel attention (no single m_o), to a filter that is zero
-in one kernel alone, and to runtimes that need positive scales, as TensorRT does (docs/int8-sharing.md).
+in one kernel alone, to a kernel whose scales the quantiser enlarged for the sake of a large bias (they are not |m_o| ·
+scale then), and to runtimes that need positive scales, as TensorRT does (docs/int8-sharing.md).
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> int:
     parents: list[_Kernel] = []
     copies: list[onnx.NodeProto] = []
     last: dict[str, str] = {}  # codes of a parent → those that its last child reads
-    for kernel in _quantised(model, kernels):
-        found = next(((p, f) for p in parents if (f := _factors(kernel.values, p.values)) is not None), None)
+    for kernel in _quantised(model, kernels, stored):
+        found = next(((p, f) for p in parents if (f := _shared(kernel, p, stored)) is not None), None)
         if found is None:
             parents.append(kernel)
             continue
@@ -69,16 +70,30 @@ def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> int:
     return len(copies)
 
 
-def _quantised(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> list[_Kernel]:
+def _quantised(
+    model: onnx.ModelProto, kernels: Mapping[str, Array], stored: Mapping[str, onnx.TensorProto]
+) -> list[_Kernel]:
+    """The kernels with codes of their own."""
     made_by = {output: node for node in model.graph.node for output in node.output}
     found = []
     for node in model.graph.node:
         weight = made_by.get(node.input[1]) if node.op_type == "Conv" else None
         if weight is None or weight.op_type != "DequantizeLinear" or node.name not in kernels:
             continue
+        if weight.input[0] not in stored:
+            continue
         bias = made_by.get(node.input[2]) if len(node.input) > 2 else None
         found.append(_Kernel(weight, kernels[node.name], bias))
     return found
+
+
+def _shared(child: _Kernel, parent: _Kernel, stored: Mapping[str, onnx.TensorProto]) -> Array | None:
+    """The m [c'] with which `child` can read the codes of `parent`; None where it cannot."""
+    factors = _factors(child.values, parent.values)
+    if factors is None:
+        return None
+    own, others = (numpy_helper.to_array(stored[kernel.dequantize.input[1]]) for kernel in (child, parent))
+    return factors if np.allclose(own, np.abs(factors * others), rtol=_EXACT, atol=0) else None
 
 
 def _factors(child: Array, parent: Array) -> Array | None:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
+from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
 from kdna_deploy.provenance import KEY
 from kdna_deploy.runtimes.session import Images
 
@@ -63,6 +63,11 @@ class OrtSession:
                 path, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers(path)
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
+            if optimised_to is not None and optimised_to.exists():
+                raise KdnaError(
+                    f"Temporary files could not be written to '{optimised_to.parent.parent}': {_cause(error)}; "
+                    "make room there, or set TMPDIR to another folder."
+                ) from error
             raise ArtifactError(f"ONNX Runtime cannot open '{path}': {_cause(error)}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
