@@ -159,11 +159,11 @@ def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:
 
 
 def _finished(model: onnx.ModelProto, target: QuantisedFor, kernels: Mapping[str, Array]) -> onnx.ModelProto:
-    """A quantised model as it is written."""
+    """A quantised model as it is written. TensorRT stores equal codes once by itself, and its reports name nodes."""
     if target == "cpu":
         share_codes(model, kernels)
         store_half(model)  # what is still in float32: the gates' layers
-    compact(model)
+        compact(model)
     return model
 
 

@@ -11,9 +11,11 @@ from kdna_deploy.fused_source import original_network
 from kdna_deploy.fusion import random_images
 from kdna_deploy.image_data import ImageSource
 from kdna_deploy.onnx_export import VERIFIED_BATCHES
-from kdna_deploy.runtimes.open import open_session, read_provenance
+from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
 from kdna_deploy.runtimes.torch_session import TorchSession
+from kdna_deploy.tensorrt.engine_record import read_record
+from kdna_deploy.tensorrt.tolerances import engine_tolerance
 from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
 
 _DEFAULT_SHAPE = (3, 224, 224)
@@ -61,19 +63,21 @@ def verify_files(
     batches = (
         _from_disk(inputs, shape, session.batch, on_unreadable) if inputs else _random_batches(shape, session.batch)
     )
-    usual = HALF if any(_is_half(path) for path in (candidate, against) if path) else FLOAT32
-    tolerance = Tolerance(usual.rtol if rtol is None else rtol, atol)
+    usual = max(_usual(path).rtol for path in (candidate, against) if path)
+    tolerance = Tolerance(usual if rtol is None else rtol, atol)
     on_step("compare")
     return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance))
 
 
-def _is_half(path: Path) -> bool:
-    """Whether an artifact says that it has weights in half precision."""
+def _usual(path: Path) -> Tolerance:
+    """What an artifact of its precision is held to."""
+    if path.suffix == ENGINE:
+        return engine_tolerance(read_record(path))
     try:
         options = read_provenance(path).options
     except ArtifactError:
-        return False
-    return "fp16" in (options.get("weights"), options.get("precision"))
+        return FLOAT32
+    return HALF if "fp16" in (options.get("weights"), options.get("precision")) else FLOAT32
 
 
 def _source_session(candidate: Path, factory: str | None) -> Session:

@@ -25,18 +25,10 @@ from kdna_deploy.tensorrt.engine_record import EngineRecord, check_gpu, digest, 
 from kdna_deploy.tensorrt.gpu import first_gpu
 from kdna_deploy.tensorrt.inspection import EngineInspection, inspect_engine
 from kdna_deploy.tensorrt.library import LibraryName, OpenedLibrary, library, open_library
-from kdna_deploy.tensorrt.onnx_input import OnnxInput, Precision, read_onnx
+from kdna_deploy.tensorrt.onnx_input import OnnxInput, read_onnx
 from kdna_deploy.tensorrt.progress import Progress
-from kdna_deploy.verification import Agreement, Tolerance, compare
-
-# Products rounded to 11 bits (TF32, float16) or 8 (int8) instead of 24: relative to the largest logit, after some fifty
-# layers. Without TF32, float32 is held to what every other float32 artifact is.
-_TOLERANCES: dict[Precision, Tolerance] = {
-    "fp32": Tolerance(rtol=1e-2),
-    "fp16": Tolerance(rtol=2e-2),
-    "int8": Tolerance(rtol=5e-2),
-}
-_WITHOUT_TF32 = Tolerance(rtol=1e-4)
+from kdna_deploy.tensorrt.tolerances import engine_tolerance
+from kdna_deploy.verification import Agreement, compare
 
 
 @dataclass(frozen=True)
@@ -209,11 +201,9 @@ def _verify(
     from kdna_deploy.runtimes.tensorrt_session import TensorRtSession
 
     on_step("verify against ONNX Runtime")
-    strict = record.precision == "fp32" and not record.tf32
-    tolerance = _WITHOUT_TF32 if strict else _TOLERANCES[record.precision]
     sizes = sorted({record.batches.smallest, record.batches.typical})
     images = [random_images(size, source.image_shape, seed=size).numpy() for size in sizes]
-    agreements = compare(TensorRtSession(engine), OrtSession(source.path), images, tolerance)
+    agreements = compare(TensorRtSession(engine), OrtSession(source.path), images, engine_tolerance(record))
     failed = [agreement for agreement in agreements if not agreement.passed]
     if failed:
         worst = max(failed, key=lambda a: a.max_difference / a.allowed if a.allowed else float("inf"))
