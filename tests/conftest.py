@@ -22,6 +22,18 @@ SAMPLES = REPOSITORY / "sample_checkpoints"
 torch.set_num_threads(1)
 
 
+SUMMARY = "summary"  # property of a test whose value is a line to be printed after the run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests found out beside passing."""
+    reports = terminalreporter.stats.get("passed", [])
+    lines = [value for report in reports for name, value in report.user_properties if name == SUMMARY]
+    if lines:
+        terminalreporter.section("engines built")
+        terminalreporter.write_line("\n".join(sorted(lines)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none, with the reason."""
     reason = no_gpu() or (None if torch.cuda.is_available() else f"PyTorch {torch.__version__} cannot use the GPU")
