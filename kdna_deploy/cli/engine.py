@@ -13,6 +13,7 @@ from kdna_deploy.cli.options import DYNAMIC
 from kdna_deploy.errors import UsageError
 
 if TYPE_CHECKING:
+    from kdna_deploy.tensorrt.batches import Batches
     from kdna_deploy.tensorrt.engine_export import EngineExport
     from kdna_deploy.tensorrt.library import LibraryName
     from kdna_deploy.tensorrt.progress import Progress
@@ -83,26 +84,26 @@ class EngineChoice:
         suffix = next((s for s in suffixes if engine.name.endswith(s)), engine.suffix)
         return engine.with_name(f"{engine.name.removesuffix(suffix)}.tensorrt.onnx")
 
-    def require(self) -> None:
-        """Say what is missing before any work is done.
+    def require(self, batch: str) -> None:
+        """Refuse what could not be built before any work is done for it; `batch` as the user wrote it.
 
         Raises:
+            UsageError: a batch range that is none, or a compute capability that the library does not build for.
             RuntimeFailure: the library is not installed, does not fit, or needs a GPU that is not there.
         """
-        from kdna_deploy.tensorrt.library import open_library
+        from kdna_deploy.tensorrt.library import check_capabilities, open_library
 
         assert self.library is not None
-        open_library(self.library)
+        _batches(batch)
+        check_capabilities(open_library(self.library), self.capabilities)
 
     def build(self, graph: Path, engine: Path, batch: str, sink: Sink) -> EngineExport:
         """Build the engine of the ONNX file `graph`; `batch` as the user wrote it."""
-        from kdna_deploy.tensorrt.batches import parse_batches
         from kdna_deploy.tensorrt.build import BuildOptions
         from kdna_deploy.tensorrt.engine_export import EngineOptions, export_engine
 
         assert self.library is not None
-        batches = None if batch == DYNAMIC else parse_batches(batch)
-        build = BuildOptions(batches, self.tf32, self.capabilities)
+        build = BuildOptions(_batches(batch), self.tf32, self.capabilities)
         with sink.progress() as (label, fraction):
 
             def show(progress: Progress) -> None:
@@ -110,3 +111,10 @@ class EngineChoice:
                 fraction(progress.done / max(1, progress.steps))
 
             return export_engine(graph, engine, EngineOptions(self.library, build, self.layers), label, show)
+
+
+def _batches(text: str) -> Batches | None:
+    """What the user wrote; None for the default range."""
+    from kdna_deploy.tensorrt.batches import parse_batches
+
+    return None if text == DYNAMIC else parse_batches(text)

@@ -173,7 +173,7 @@ def export(
     )
     choice.check()
     if engine.library:
-        engine.require()
+        engine.require(batch)
     if from_onnx:
         assert built is not None
         _show_engine(sink, engine.build(model_file, built, batch, sink))

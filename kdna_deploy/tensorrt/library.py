@@ -166,13 +166,25 @@ def set_capabilities(opened: OpenedLibrary, config: Any, wanted: tuple[str, ...]
     """
     if not wanted:
         return
+    offered = check_capabilities(opened, wanted)
+    config.num_compute_capabilities = len(wanted)
+    for index, capability in enumerate(wanted):
+        config.set_compute_capability(offered[capability], index)
+
+
+def check_capabilities(opened: OpenedLibrary, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """The compute capabilities that the library builds for, which those `wanted` are among.
+
+    Raises:
+        UsageError: they are not.
+    """
     entry = opened.library
-    if not entry.ahead_of_time:
+    if wanted and not entry.ahead_of_time:
         raise UsageError(
             f"{entry.title} builds for the GPU at hand and takes no compute capability; leave it out, or use "
             "--tensorrt-rtx."
         )
-    members = opened.trt.ComputeCapability.__members__.items()
+    members = opened.trt.ComputeCapability.__members__.items() if entry.ahead_of_time else ()
     offered = {_capability(name): value for name, value in members if _capability(name)}
     unknown = [capability for capability in wanted if capability not in offered]
     if unknown:
@@ -180,9 +192,7 @@ def set_capabilities(opened: OpenedLibrary, config: Any, wanted: tuple[str, ...]
             f"{entry.title} {opened.version} cannot build for compute capability '{unknown[0]}'; "
             f"choose from {', '.join(offered)}."
         )
-    config.num_compute_capabilities = len(wanted)
-    for index, capability in enumerate(wanted):
-        config.set_compute_capability(offered[capability], index)
+    return offered
 
 
 def _capability(member: str) -> str:
