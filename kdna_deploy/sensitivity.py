@@ -162,7 +162,7 @@ def _attributed(
 
     def behind(node: onnx.NodeProto) -> onnx.NodeProto | None:
         following = reader.get(node.output[0])
-        while following is not None and following.op_type.endswith("uantizeLinear"):
+        while following is not None and following.op_type in ("QuantizeLinear", "DequantizeLinear"):
             following = reader.get(following.output[0])
         return following
 

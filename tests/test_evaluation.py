@@ -84,6 +84,12 @@ def test_sqnr_and_cosine_of_known_differences() -> None:
     assert (result.agreement.same_top1, result.agreement.reference_top1, result.top1) == (0.0, 1.0, 0.0)
 
 
+def test_no_images_are_refused() -> None:
+    for batches in ([], [(numbered(0), np.asarray([-1]))]):
+        with pytest.raises(InputError, match="no images to evaluate on"):
+            evaluate(Table(LOGITS), batches)
+
+
 def make_folders(folder: Path, *names: str, images: int = 1) -> Path:
     for number, name in enumerate(names):
         (folder / name).mkdir(parents=True)

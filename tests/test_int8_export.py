@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +17,7 @@ import pytest
 from kdna_deploy.benchmark.latency import LatencySettings
 from kdna_deploy.benchmark.plan import BenchOptions
 from kdna_deploy.benchmark.run import bench
-from kdna_deploy.errors import InputError, UsageError
+from kdna_deploy.errors import ExportError, InputError, KdnaError, UsageError
 from kdna_deploy.fused_source import Request, open_fused_source
 from kdna_deploy.held_out import split_images
 from kdna_deploy.image_data import Preprocessing
@@ -23,6 +25,7 @@ from kdna_deploy.int8_export import Int8Export, Int8Options, export_int8
 from kdna_deploy.onnx.ledger import optimised_model
 from kdna_deploy.onnx_export import OnnxOptions
 from kdna_deploy.provenance import KEY
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Images
 from tests.conftest import SAMPLES, Cli
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
@@ -62,7 +65,7 @@ def test_the_runtime_computes_in_int8_but_for_the_gates(quantised: Int8Export) -
 
 
 def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: Int8Export) -> None:
-    assert quantised.bytes < 0.3 * quantised.float_export.bytes
+    assert quantised.bytes <= 0.27 * quantised.float_export.bytes
     metadata = {entry.key: entry.value for entry in onnx.load(quantised.path).metadata_props}
     recorded = json.loads(metadata[KEY])["options"]
     assert recorded["precision"] == "int8"
@@ -133,6 +136,111 @@ def test_useless_calibration_images_are_refused_and_nothing_is_left(
     with pytest.raises(InputError, match=said):
         export_int8(fused_sample(RESNET), tmp_path / "net.onnx", OnnxOptions(), options(tmp_path / "images.npy"))
     assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
+
+
+def test_the_mobilenet_sample_stores_the_codes_of_ten_children_once(tmp_path: Path) -> None:
+    """What it computes stays the same, bit for bit, and the exact 8-bit products keep it close to float32."""
+    shared, own = (
+        export_int8(fused_sample(MOBILENET), tmp_path / f"{share}.onnx", OnnxOptions(), options(share=share))
+        for share in (True, False)
+    )
+    assert (shared.storage.kernels, shared.storage.convolutions) == (62, 72)
+    assert (own.storage.kernels, own.storage.convolutions) == (72, 72)
+    assert shared.bytes <= 0.27 * shared.float_export.bytes
+    assert shared.bytes < 0.9 * own.bytes
+    images = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(np.float32)
+    logits = [OrtSession(done.path, threads=1).run(images) for done in (shared, own)]
+    assert np.array_equal(*logits)
+    agreement = shared.evaluation.agreement
+    assert agreement is not None
+    # 21 dB; without `session.x64quantprecision`, 7 dB on CPUs without VNNI.
+    assert agreement.sqnr > 15
+    assert OrtSession(shared.path).options["session.x64quantprecision"] == "1"
+
+
+def test_batches_of_a_size_that_leaves_nothing_to_judge_by_are_refused(tmp_path: Path) -> None:
+    """Every fifth of fifty images makes ten, and no batch of sixteen."""
+    images = split_images(DIGITS, None, SHAPE, Preprocessing(), 10, batch=16)
+    assert [len(batch) for batch in images.calibration()] == [16, 16]
+    with pytest.raises(InputError, match="too few images that can be read for batches of 16"):
+        export_int8(fused_sample(), tmp_path / "net.onnx", OnnxOptions(batch=16), Int8Options(images))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bloat_is_that_of_the_int8_file(tmp_path: Path) -> None:
+    """The float32 file that it is made from is 1.9 times the trained parameters."""
+    done = export_int8(fused_sample(), tmp_path / "net.onnx", OnnxOptions(max_bloat=0.6), options())
+    assert done.path.exists()
+    with pytest.raises(ExportError, match=r"--max-bloat 0\.1"):
+        export_int8(fused_sample(), tmp_path / "small.onnx", OnnxOptions(max_bloat=0.1), options())
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes")
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("calibrate", "make room there, or set TMPDIR"),
+        ("evaluate", "make room there, or set TMPDIR"),
+        ("write", "'{output}' could not be written: File too large"),
+    ],
+)
+def test_a_disk_that_fills_up_at_any_step_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, said: str
+) -> None:
+    import resource
+
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    steps: list[str] = []
+
+    def fill(name: str) -> None:
+        steps.append(name)
+        # The float32 file is written as well, before calibration.
+        if name.startswith(step) and any(earlier.startswith("calibrate") for earlier in steps):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+
+    output = tmp_path / "net.onnx"
+    try:
+        with pytest.raises(KdnaError) as raised:
+            export_int8(fused_sample(), output, OnnxOptions(), options(), on_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert said.format(output=output) in str(raised.value)
+    assert raised.value.exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
+    assert list(temporary.glob("kdna-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--calibration", "broken"], "holds too few images"),
+        (["--calibration", str(DIGITS), "--held-out", "missing"], "no file or folder 'missing'"),
+        (["--calibration", str(DIGITS), "--held-out", "classes"], "the network has 10 classes"),
+    ],
+)
+def test_images_that_cannot_be_used_are_exit_code_3_in_one_sentence(
+    cli: Cli, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    work, temporary = tmp_path / "work", tmp_path / "temporary"
+    for folder in (work, temporary, work / "broken", work / "classes" / "cat"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number in range(12):
+        (work / "broken" / f"{number}.png").write_bytes(b"no image")
+    (work / "classes" / "cat" / "0.png").write_bytes(b"no image")
+    before = sorted(work.rglob("*"))
+    line = ("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", "--precision", "int8", *arguments)
+    done = cli(*line, cwd=work, TMPDIR=str(temporary))
+    assert done.returncode == 3, done.stderr
+    (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith(("note:", "warning:"))]
+    assert sentence.startswith("error: ") and said in sentence and sentence.endswith(".")
+    assert sorted(work.rglob("*")) == before
+    assert not list(temporary.glob("kdna-*"))
 
 
 def test_shared_children_are_refused(tmp_path: Path) -> None:

@@ -30,10 +30,13 @@ def place_for_tensorrt(graph: onnx.GraphProto) -> int:
     unwanted = [(node, p) for node in graph.node if (p := _branch(node, made_by, readers, order)) is not None]
     gated = prescales(graph)
     unwanted += [(node, _gate_position(node, gated[node.name], made_by)) for node in graph.node if node.name in gated]
+    freed = 0
     for node, position in unwanted:
-        node.input[position] = _source(node.input[position], made_by)
+        source = _source(node.input[position], made_by)
+        freed += source != node.input[position]
+        node.input[position] = source
     _remove_unread(graph)
-    return len(unwanted)
+    return freed
 
 
 def _source(value: str, made_by: dict[str, onnx.NodeProto]) -> str:
@@ -56,7 +59,7 @@ def _branch(
     for position, name in enumerate(node.input):
         source = _source(name, made_by)
         layer = made_by.get(source)
-        if layer is not None and layer.op_type in _LAYERS and source != name and readers[source] == 1:
+        if layer is not None and layer.op_type in _LAYERS and readers[source] == 1:
             found.append((order[layer.name], position))
     return max(found)[1] if found else None
 

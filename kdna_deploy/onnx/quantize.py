@@ -18,6 +18,7 @@ express in general (docs/int8-sharing.md); the graph must be materialised.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -127,13 +129,16 @@ def _ranges(
 ) -> TensorsData:
     """Ranges of what `operators` read and make; of every activation where they are None."""
     with scratch_folder("calibration") as folder, _quiet():
-        calibrator = create_calibrator(
-            path,
-            operators,
-            augmented_model_path=str(folder / "augmented.onnx"),
-            calibrate_method=_METHODS[method],
-            extra_options={"percentile": _PERCENTILE} if method == "percentile" else {},
-        )
+        try:
+            calibrator = create_calibrator(
+                path,
+                operators,
+                augmented_model_path=str(folder / "augmented.onnx"),
+                calibrate_method=_METHODS[method],
+                extra_options={"percentile": _PERCENTILE} if method == "percentile" else {},
+            )
+        except DecodeError as error:  # onnx infers shapes from file to file, and does not tell when a disk is full
+            raise OSError(errno.ENOSPC, "a file was cut short") from error
         name = onnx.load(path, load_external_data=False).graph.input[0].name
         seen = _Seen()
         stream = iter(batches)

@@ -103,7 +103,7 @@ def run(model: onnx.ModelProto, images: Array) -> list[Array]:
 def test_any_graph_stays_valid_with_any_of_its_nodes_in_float32(
     choices: list[tuple[str, int, int]], keep: list[bool], outputs: int, io: bool
 ) -> None:
-    model = build(choices, outputs)
+    model = onnx.shape_inference.infer_shapes(build(choices, outputs))
     before = model.SerializeToString()
     keep_float = {node.name for node, kept in zip(model.graph.node, keep, strict=False) if kept}
     half = to_half(model, keep_float, half_io=io)
