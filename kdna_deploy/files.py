@@ -71,6 +71,8 @@ def atomic_output(path: Path, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
         for written in sorted(folder.iterdir(), key=lambda file: file == temporary):  # the file itself last
             written.replace(path.with_name(written.name))
     except OSError as error:
-        raise KdnaError(f"'{path}' could not be written: {error.strerror or error}.") from error
+        raise KdnaError(
+            f"'{path}' could not be written: {error.strerror or error}; make room there, or choose another place."
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

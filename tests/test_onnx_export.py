@@ -247,5 +247,8 @@ def test_a_full_disk_leaves_one_sentence_and_nothing_else(tmp_path: Path, monkey
     (tmp_path / "net.onnx").write_bytes(b"the model of last week")
     with pytest.raises(KdnaError) as raised:
         export(tmp_path / "net.onnx")
-    assert str(raised.value) == f"'{tmp_path / 'net.onnx'}' could not be written: No space left on device."
+    assert str(raised.value) == (
+        f"'{tmp_path / 'net.onnx'}' could not be written: No space left on device; make room there, or choose another "
+        "place."
+    )
     assert contents(tmp_path) == {"net.onnx": b"the model of last week"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdna_deploy.cli.deployment import CalibrationChoice, ExportChildren, Target, preprocessing_of
-from kdna_deploy.errors import UsageError
+from kdna_deploy.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,10 +102,14 @@ class PrecisionChoice:
         Raises:
             UsageError: int8 without images, an option without the precision that it goes with, or a target for which
                 the file would make no sense.
+            InputError: there are no images where they should be.
         """
         refusal = next((text for applies, text in self._refusals() if applies), None)
         if refusal:
             raise UsageError(refusal)
+        for path in (self.calibration.path, self.held_out):
+            if path is not None and not path.exists():
+                raise InputError(f"There is no file or folder '{path}'.")
 
     def _refusals(self) -> list[tuple[bool, str]]:
         precision, target = self.precision, self.chosen_target

@@ -249,7 +249,9 @@ def test_a_disk_that_fills_up_is_exit_code_1_and_leaves_nothing(tmp_path: Path) 
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == "error: 'ckpt.fused.pt2' could not be written: File too large.\n"
+    assert done.stderr == (
+        "error: 'ckpt.fused.pt2' could not be written: File too large; make room there, or choose another place.\n"
+    )
     assert contents(tmp_path) == before
 
 

@@ -1,26 +1,19 @@
-"""Int8 graphs for TensorRT: where their QDQ pairs stand, and that NVIDIA's parser and builder take them."""
+"""Int8 graphs for TensorRT: where their QDQ pairs stand. That they build is in tests/tensorrt/test_networks.py."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
-from kdna_deploy.fusion import fuse
-from kdna_deploy.models import ARCHITECTURES
 from kdna_deploy.onnx.compact import compact
-from kdna_deploy.onnx.convert import to_onnx
 from kdna_deploy.onnx.gates import prescales
-from kdna_deploy.onnx.half_precision import to_half
 from kdna_deploy.onnx.qdq_placement import place_for_tensorrt
 from kdna_deploy.onnx.quantize import calibrate, quantise
-from kdna_deploy.onnx.simplify import simplify
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.onnx.quantised import constants, operators, producers
 from tests.samples import MOBILENET, RESNET, export_sample
@@ -169,59 +162,3 @@ def test_a_sum_without_a_convolution_stays_as_it_is() -> None:
     count, model = placed("r = Relu(x) " + PAIR.format("r") + PAIR.format("b") + "y = Add(rd, bd)")
     assert count == 0
     assert operators(model)["DequantizeLinear"] == 2
-
-
-SIZE = 224
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Architecture → its float32 ONNX file, with fresh weights."""
-    folder = tmp_path_factory.mktemp("untrained")
-
-    @cache
-    def export(name: str) -> Path:
-        module = ARCHITECTURES[name].build().eval().requires_grad_(False)
-        model = ir.to_proto(to_onnx(fuse(module, (3, SIZE, SIZE)).graph, target="tensorrt"))
-        path = folder / f"{name}.onnx"
-        onnx.save_model(simplify(model, shared=False).model, path)
-        return path
-
-    return export
-
-
-@cache
-def tensorrt() -> tuple[Any, Any]:
-    """The module and its logger; a process may have one logger alone."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    return trt, trt.Logger(trt.Logger.ERROR)
-
-
-def build(model: onnx.ModelProto) -> bool:
-    """Whether TensorRT-RTX builds a plan, ahead of time and without a GPU, for batches of 1 to 128."""
-    trt, logger = tensorrt()
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    assert parser.parse(model.SerializeToString()), [str(parser.get_error(i)) for i in range(parser.num_errors)]
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    profile.set_shape("input", (1, 3, SIZE, SIZE), (8, 3, SIZE, SIZE), (128, 3, SIZE, SIZE))
-    config.add_optimization_profile(profile)
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM80, 0)
-    return builder.build_serialized_network(network, config) is not None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2"])
-def test_tensorrt_builds_every_architecture(name: str, precision: str, untrained: Any) -> None:
-    tensorrt()
-    path = untrained(name)
-    assert build(int8(path, SIZE) if precision == "int8" else to_half(onnx.load(path)))
-
-
-def test_every_architecture_is_built_for_tensorrt() -> None:
-    assert {"resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2"} == {
-        name for name, architecture in ARCHITECTURES.items() if architecture.plain.name != name
-    }
