@@ -175,9 +175,9 @@ def test_the_change_of_the_weights_is_reported(stored: tuple[OnnxExport, OnnxExp
     assert report is not None
     assert 0 < report.largest_change <= 2.0**-11
     assert report.overflowing == ()
-    document = onnx_data(stored[1], None)
+    document = onnx_data(stored[1])
     assert document["half_storage"]["largest_change"] == report.largest_change
-    assert onnx_data(stored[0], None)["half_storage"] is None
+    assert onnx_data(stored[0])["half_storage"] is None
 
 
 def test_shared_children_make_half_storage_smaller_still(stored: tuple[OnnxExport, OnnxExport], tmp_path: Path) -> None:

@@ -253,6 +253,17 @@ def _export(
     on_unreadable: Callable[[Path], None],
     sink: Sink,
 ) -> _Done:
+    from rich.console import Group
+
+    from kdna_deploy.reports import data, tables
+
+    frozen = data.attention_data(opened.fused) if opened.fused else {}
+
+    def done(report: Callable[[], RenderableType], document: Callable[[], dict[str, Any]]) -> _Done:
+        """With what became of channel attention."""
+        changes = tables.attention_changes(opened.fused)
+        return _Done(lambda: Group(*changes, report()), lambda: {**document(), **frozen})
+
     with sink.steps() as (step, count):
         if choice.precision is Precision.int8:
             from kdna_deploy.int8_export import export_int8
@@ -261,7 +272,7 @@ def _export(
             int8 = export_int8(
                 opened, written, options, choice.int8_options(opened, options.batch, on_unreadable), inputs, step, count
             )
-            return _Done(lambda: int8_reports.int8_report(int8), lambda: int8_reports.int8_data(int8))
+            return done(lambda: int8_reports.int8_report(int8), lambda: int8_reports.int8_data(int8))
         if choice.precision is Precision.fp16:
             from kdna_deploy.half_export import export_half
             from kdna_deploy.reports import half as half_reports
@@ -269,9 +280,8 @@ def _export(
             half = export_half(
                 opened, written, options, choice.half_options(opened, options.batch, on_unreadable), inputs, step, count
             )
-            return _Done(lambda: half_reports.half_report(half), lambda: half_reports.half_data(half))
+            return done(lambda: half_reports.half_report(half), lambda: half_reports.half_data(half))
         from kdna_deploy.onnx_export import export_fused
-        from kdna_deploy.reports import data, tables
 
         result = export_fused(opened, written, options, inputs, step)
-        return _Done(lambda: tables.onnx_report(result, opened.fused), lambda: data.onnx_data(result, opened.fused))
+        return done(lambda: tables.onnx_report(result), lambda: data.onnx_data(result))

@@ -31,13 +31,13 @@ def fused_data(fused: Fused, output: str) -> dict[str, Any]:
             "parameters_trained": fused.parameters_before,
             "parameters_stored": fused.parameters_after,
             "rounding": asdict(fused.rounding),
-            **_attention_data(fused),
+            **attention_data(fused),
         },
     )
 
 
-def _attention_data(fused: Fused) -> dict[str, Any]:
-    """What became of channel attention."""
+def attention_data(fused: Fused) -> dict[str, Any]:
+    """What became of channel attention; part of a document."""
     gates = [
         {
             "layer": row.site,
@@ -57,7 +57,7 @@ def _attention_data(fused: Fused) -> dict[str, Any]:
     }
 
 
-def onnx_data(result: OnnxExport, fused: Fused | None = None) -> dict[str, Any]:
+def onnx_data(result: OnnxExport) -> dict[str, Any]:
     return document(
         "export",
         {
@@ -72,7 +72,6 @@ def onnx_data(result: OnnxExport, fused: Fused | None = None) -> dict[str, Any]:
             "ledger": [asdict(row) for row in result.storage],
             "half_storage": asdict(result.half_storage) if result.half_storage else None,
             "notes": list(result.notes),
-            **(_attention_data(fused) if fused else {}),
         },
     )
 

@@ -126,8 +126,16 @@ def storage_table(storage: tuple[KernelStorage, ...]) -> Table:
     return table
 
 
-def onnx_report(result: OnnxExport, fused: Fused | None = None) -> RenderableType:
-    """What `export --onnx` wrote, and what was fused on the way."""
+def attention_changes(fused: Fused | None) -> list[RenderableType]:
+    """What became of channel attention, and what that did; nothing where it was kept."""
+    if fused is None or not fused.freezing.statistics:
+        return []
+    changed = [facts("Channel attention", [("changed", _change(fused))])] if fused.change is not None else []
+    return [_gate_table(fused), *changed]
+
+
+def onnx_report(result: OnnxExport) -> RenderableType:
+    """What `export --onnx` wrote."""
     rows = [
         ("written", f"{result.path} ({megabytes(result.bytes)})"),
         ("opset", f"{result.opset} (IR version {result.ir_version})"),
@@ -136,13 +144,7 @@ def onnx_report(result: OnnxExport, fused: Fused | None = None) -> RenderableTyp
     ]
     if result.half_storage is not None:
         rows.append(("weights", _half_storage(result.half_storage)))
-    before: list[RenderableType] = []
-    if fused is not None and fused.freezing.statistics:
-        before.append(_gate_table(fused))
-    if fused is not None and fused.change is not None:
-        rows.append(("changed", _change(fused)))
     return Group(
-        *before,
         facts("ONNX", rows),
         storage_table(result.storage),
         agreement_table(result.agreements, f"Against the {result.reference}"),
