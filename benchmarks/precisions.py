@@ -66,7 +66,7 @@ def image_files(training: Digits, held_out: Digits, size: int, folder: Path) -> 
 def trained(arch: str, training: Digits, epochs: int, folder: Path) -> Path:
     """A checkpoint of `arch` that tells digits from each other."""
     path = folder / f"{arch}.pth.tar"
-    recipe = Recipe(epochs, base_lr=0.05, weight_decay=1e-4, warmup_epochs=1)
+    recipe = Recipe(epochs, base_lr=0.02, weight_decay=1e-4, warmup_epochs=1)
     network = train(ARCHITECTURES[arch], training, recipe)
     torch.save({"state_dict": network.state_dict(), "arch": arch}, path)
     return path
@@ -137,7 +137,7 @@ def ratio(row: Row) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--min-time", type=float, default=20.0, help="seconds of latency measuring per architecture")
-    parser.add_argument("--epochs", type=int, default=4, help="epochs of training")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of training")
     parser.add_argument("--arch", action="append", help="only this architecture; repeatable")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "precisions.md")
     options = parser.parse_args()
