@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Exactly this version: a looser pin may pull gigabytes of CUDA packages.
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast test-gpu lint format clean
 
 demo: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh sample_checkpoints/demo.sh
@@ -18,6 +18,10 @@ test: lint
 # Without the tests that take several seconds each.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# On a machine with a GPU, and a PyTorch with CUDA in .venv; elsewhere each test says what it lacks.
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -n 0 -m gpu -rs
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -32,7 +36,7 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,openvino]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,openvino,tensorrt-rtx]"
 	@touch $@
 
 clean:

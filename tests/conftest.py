@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdna_deploy.tensorrt.gpu import no_gpu
 from tests.data.fill import ARCHITECTURES, HERE, checkpoint, golden_input
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,6 +20,15 @@ SAMPLES = REPOSITORY / "sample_checkpoints"
 
 # On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none, with the reason."""
+    reason = no_gpu() or (None if torch.cuda.is_available() else f"PyTorch {torch.__version__} cannot use the GPU")
+    if reason:
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason}"))
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
