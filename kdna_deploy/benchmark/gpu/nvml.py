@@ -36,7 +36,7 @@ class Monitor:
         try:
             self._open(str(torch.cuda.get_device_properties(0).uuid))
         except Exception as error:  # pynvml's errors, and whatever a driver of another version lacks
-            self.note = f"clocks, power and throttling were not looked at: the driver's library says: {error}"
+            self.note = f"{unseen}: the driver's library says: {error}"
 
     def _open(self, uuid: str) -> None:
         import pynvml

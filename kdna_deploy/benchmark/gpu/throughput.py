@@ -107,7 +107,7 @@ class _Runner:
     def warm_up(self) -> None:
         seen: list[float] = []
         begin = time.perf_counter()
-        while len(seen) < WARM_UP_RUNS and not is_steady(seen) or time.perf_counter() - begin < WARM_UP_S:
+        while (len(seen) < WARM_UP_RUNS and not is_steady(seen)) or time.perf_counter() - begin < WARM_UP_S:
             seen.append(self._time(self.span))
             self.span = span_of(float(np.median(seen[-5:])))
 
