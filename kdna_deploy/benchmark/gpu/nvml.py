@@ -28,10 +28,9 @@ class Monitor:
         self.machine = GpuMachine(gpu.name, gpu.compute_capability, cuda=torch.version.cuda)
         self._handle: Any = None
         self.note: str | None = None
+        unseen = "clocks, power and throttling were not looked at"
         if importlib.util.find_spec("pynvml") is None:
-            self.note = (
-                f"clocks, power and throttling were not looked at: nvidia-ml-py is not installed; run: {INSTALL}"
-            )
+            self.note = f"{unseen}: nvidia-ml-py is not installed; run: {INSTALL}"
             return
         try:
             self._open(str(torch.cuda.get_device_properties(0).uuid))

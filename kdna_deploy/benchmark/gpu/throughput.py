@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from kdna_deploy.benchmark.latency import RUNS, WARM_UP_RUNS, LatencySettings, interleave
-from kdna_deploy.benchmark.statistics import Ratio, Samples, is_steady
+from kdna_deploy.benchmark.statistics import Samples, is_steady
 from kdna_deploy.runtimes.session import Images
 
 SPAN_MS = 50.0
@@ -68,21 +68,6 @@ def measure_throughput(
 def images_per_second(spans: Samples, batch: int) -> float:
     """Throughput of samples in milliseconds for each inference of `batch` images."""
     return 1000 * batch / float(np.median(spans.values))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Throughput as a share of the baseline's, with its 95 % interval, noise floor included; None where unknown."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-def kept(ratio: Ratio) -> Kept:
-    """The share of throughput that a ratio of times leaves: its inverse."""
-    low, high = ratio.interval or (None, None)
-    return Kept(1 / ratio.value, 1 / high if high else None, 1 / low if low else None)
 
 
 def span_of(milliseconds: float) -> int:
