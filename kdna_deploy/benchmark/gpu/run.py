@@ -24,12 +24,12 @@ from kdna_deploy.benchmark.gpu.plan import (
     release_memory,
 )
 from kdna_deploy.benchmark.gpu.result import GpuResult, MeasuredGroup, notes_on, rows_of
-from kdna_deploy.benchmark.gpu.suite import build_table1, check_suite
+from kdna_deploy.benchmark.gpu.suite import build_table1
 from kdna_deploy.benchmark.gpu.throughput import Throughputs, measure_throughput
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.runtimes.cuda import torch_cuda
 from kdna_deploy.runtimes.gpu_catalogue import gpu_runtime
-from kdna_deploy.tensorrt.gpu import Gpu, first_gpu
+from kdna_deploy.tensorrt.gpu import Gpu, needed_gpu
 
 _UNMEASURED = Throughputs((), (), complete=False)
 
@@ -47,33 +47,16 @@ def bench_gpu(models: Sequence[Path], options: GpuOptions, reports: Reports | No
         return measure(plan(models, options, Path(folder), reports), options, gpu, reports)
 
 
-def bench_gpu_suite(name: str, options: GpuOptions, reports: Reports | None = None) -> GpuResult:
-    """Build and measure the networks of a suite.
+def bench_gpu_table1(options: GpuOptions, reports: Reports | None = None) -> GpuResult:
+    """Build and measure the networks of the paper's Table 1.
 
     Raises:
         RuntimeFailure: there is no GPU, or nothing can be measured on it.
-        UsageError: there is no such suite on the GPU.
     """
-    check_suite(name)
     gpu, reports = _ready(options), reports or Reports()
     with tempfile.TemporaryDirectory(prefix="kdna-bench-") as folder:
         suite = build_table1(options, Path(folder), reports)
         return replace(measure(suite.groups, options, gpu, reports), suite=suite)
-
-
-def needed_gpu() -> Gpu:
-    """The GPU to measure on.
-
-    Raises:
-        RuntimeFailure: there is none.
-    """
-    try:
-        return first_gpu()
-    except RuntimeFailure as reason:
-        raise RuntimeFailure(
-            f"bench --gpu measures on an NVIDIA GPU, and there is none here: {reason}; run this on a machine with one, "
-            "or leave --gpu out to measure on the CPU."
-        ) from reason
 
 
 def measure(groups: Sequence[GpuGroup], options: GpuOptions, gpu: Gpu, reports: Reports) -> GpuResult:
@@ -108,7 +91,7 @@ def _ready(options: GpuOptions) -> Gpu:
     """Refuse what cannot work before anything is built for it."""
     for name in options.runtimes:
         gpu_runtime(name)
-    gpu = needed_gpu()
+    gpu = needed_gpu("bench --gpu measures")
     torch_cuda()  # buffers, streams and events are PyTorch's
     return gpu
 

@@ -14,7 +14,6 @@ from kdna_deploy.benchmark.gpu.files import GpuFiles, Reports
 from kdna_deploy.benchmark.gpu.plan import GpuGroup, GpuOptions, GpuSubject, candidate, chosen_runtimes
 from kdna_deploy.benchmark.paper import TABLE1, Printed
 from kdna_deploy.benchmark.suites import SHAPE
-from kdna_deploy.errors import UsageError
 from kdna_deploy.models import ARCHITECTURES, Architecture
 from kdna_deploy.onnx_export import OnnxOptions
 from kdna_deploy.runtimes.gpu_catalogue import Precision
@@ -44,16 +43,6 @@ def build_table1(options: GpuOptions, folder: Path, reports: Reports) -> GpuSuit
     )
     shape = subjects[0][0].network.image_shape
     return GpuSuite("table1", groups, TABLE1 if shape == SHAPE else {}, options)
-
-
-def check_suite(name: str) -> None:
-    """Refuse suites that do not exist on the GPU.
-
-    Raises:
-        UsageError: it is one of them.
-    """
-    if name != "table1":
-        raise UsageError(f"--suite {name} measures on the CPU; with --gpu there is --suite table1.")
 
 
 def _subject(architecture: Architecture, options: GpuOptions, folder: Path) -> GpuSubject:
