@@ -126,8 +126,8 @@ def torch_cuda() -> Any:
 
     if not torch.cuda.is_available():
         raise RuntimeFailure(
-            f"PyTorch {torch.__version__} cannot use the GPU, which holds the images and logits there; install a "
-            "build of PyTorch with CUDA: https://pytorch.org/get-started/locally."
+            f"PyTorch {torch.__version__} cannot use the GPU, and buffers there are made through it; install a build "
+            "of PyTorch with CUDA: https://pytorch.org/get-started/locally."
         )
     return torch
 

@@ -22,6 +22,7 @@ SLOWDOWNS = {
     0x40: "its temperature, by the hardware",
     0x80: "the power supply",
 }
+_IDLE = 0x01
 _SEEN = 0.02  # share of the samples from which a slowdown is worth a warning
 _DROP = 0.05  # likewise, how far the clock may fall from its median
 
@@ -94,7 +95,12 @@ class GpuState:
 
 
 def interpret(during: Sequence[Sample], before: Sample | None = None, after: Sample | None = None) -> GpuState | None:
-    """What samples say; None without any."""
+    """What samples say; None without any.
+
+    Between two blocks sessions are opened, and the GPU idles at low clocks: such samples count only where there are no
+    others.
+    """
+    during = [sample for sample in during if not sample.reasons & _IDLE] or during
     if not during:
         return None
     clocks = [sample.sm_mhz for sample in during]

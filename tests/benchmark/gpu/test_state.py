@@ -42,6 +42,12 @@ def test_idling_and_clocks_that_someone_set_are_no_throttling(reasons: int) -> N
     assert found is not None and found.throttled == {} and found.warnings == ()
 
 
+def test_samples_of_an_idle_gpu_between_blocks_do_not_count() -> None:
+    found = interpret([sample(), sample(210, 25.0, 50, reasons=0x01), sample()])
+    assert found is not None and found.samples == 2
+    assert found.sm_mhz == (2500, 2500, 2500) and found.warnings == ()
+
+
 def test_a_rare_slowdown_is_recorded_and_not_warned_of() -> None:
     found = interpret([sample()] * 99 + [sample(reasons=0x04)])
     assert found is not None
