@@ -16,6 +16,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from kdna_deploy.runtimes.session import Images, Session
 
 BLOCKS = 10
 RUNS = 3
-_WARM_UP_RUNS = 50
+WARM_UP_RUNS = 50
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class Measured:
 Opener = Callable[[], Session]
 
 
+class Runner(Protocol):
+    """An opened candidate: what `interleave` warms up once a block, and then takes turns with."""
+
+    def warm_up(self) -> None: ...
+
+    def turn(self) -> list[float]:
+        """Milliseconds, always as many."""
+
+
 def measure_latency(
     openers: Sequence[Opener],
     images: Sequence[Images],
@@ -66,46 +77,51 @@ def measure_latency(
 
     `on_progress` is told the fraction done. An interruption (KeyboardInterrupt) ends the measurement early.
     """
+    runners = [partial(_opened, opener, batch) for opener, batch in zip(openers, images, strict=True)]
+    return interleave(runners, settings, on_progress)
+
+
+def interleave(
+    openers: Sequence[Callable[[], Runner]],
+    settings: LatencySettings,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Measured:
+    """Take the turns of every candidate, round by round and block by block, as told above."""
     order = np.random.default_rng(0)
     rounds: list[list[list[float]]] = []
     blocks: list[int] = []
     try:
         for block in range(settings.blocks):
-            sessions = _open(openers, images, order)
+            runners = _open(openers, order)
             begin, first = time.perf_counter(), len(rounds)
             while (done := _fraction(len(rounds) - first, begin, settings)) < 1.0:
                 on_progress((block + done) / settings.blocks)
-                rounds.append(_round(sessions, images, order))
+                rounds.append(_round(runners, order))
                 blocks.append(block)
-            del sessions
+            del runners
         on_progress(1.0)
     except KeyboardInterrupt:
         return Measured(_samples(rounds, blocks, len(openers)), complete=False)
     return Measured(_samples(rounds, blocks, len(openers)), complete=True)
 
 
-def _open(openers: Sequence[Opener], images: Sequence[Images], order: np.random.Generator) -> list[Session]:
+def _open(openers: Sequence[Callable[[], Runner]], order: np.random.Generator) -> list[Runner]:
     """Open the sessions in a random order, for what is opened first finds the emptier memory; warm them up."""
     opened = {int(index): openers[index]() for index in order.permutation(len(openers))}
-    sessions = [opened[index] for index in range(len(openers))]
-    for session, batch in zip(sessions, images, strict=True):
-        _warm_up(session, batch)
-    return sessions
+    runners = [opened[index] for index in range(len(openers))]
+    for runner in runners:
+        runner.warm_up()
+    return runners
 
 
-def _round(sessions: list[Session], images: Sequence[Images], order: np.random.Generator) -> list[list[float]]:
-    """Milliseconds [candidates, RUNS]."""
-    turns = {int(index): _turn(sessions[index], images[index]) for index in order.permutation(len(sessions))}
-    return [turns[index] for index in range(len(sessions))]
-
-
-def _turn(session: Session, images: Images) -> list[float]:
-    session.run(images)
-    return [_time(session, images) for _ in range(RUNS)]
+def _round(runners: list[Runner], order: np.random.Generator) -> list[list[float]]:
+    """Milliseconds [candidates, of a turn]."""
+    turns = {int(index): runners[index].turn() for index in order.permutation(len(runners))}
+    return [turns[index] for index in range(len(runners))]
 
 
 def _samples(rounds: list[list[list[float]]], blocks: list[int], candidates: int) -> tuple[Samples, ...]:
-    values = np.asarray(rounds, np.float64).reshape(len(rounds), candidates, RUNS)
+    values = np.asarray(rounds, np.float64).reshape(len(rounds), candidates, -1 if rounds else RUNS)
     return tuple(Samples(values[:, index], np.asarray(blocks, np.int64)) for index in range(candidates))
 
 
@@ -116,13 +132,27 @@ def _fraction(rounds: int, begin: float, settings: LatencySettings) -> float:
     return min(rounds / settings.rounds, elapsed, 1.0)
 
 
-def _warm_up(session: Session, images: Images) -> None:
-    seen: list[float] = []
-    while not is_steady(seen) and len(seen) < _WARM_UP_RUNS:
-        seen.append(_time(session, images))
+def _opened(opener: Opener, images: Images) -> Runner:
+    return _SessionRunner(opener(), images)
 
 
-def _time(session: Session, images: Images) -> float:
-    begin = time.perf_counter_ns()
-    session.run(images)
-    return (time.perf_counter_ns() - begin) / 1e6
+@dataclass(frozen=True)
+class _SessionRunner:
+    """A session with its images on the CPU, timed by the host's clock."""
+
+    session: Session
+    images: Images
+
+    def warm_up(self) -> None:
+        seen: list[float] = []
+        while not is_steady(seen) and len(seen) < WARM_UP_RUNS:
+            seen.append(self._time())
+
+    def turn(self) -> list[float]:
+        self.session.run(self.images)
+        return [self._time() for _ in range(RUNS)]
+
+    def _time(self) -> float:
+        begin = time.perf_counter_ns()
+        self.session.run(self.images)
+        return (time.perf_counter_ns() - begin) / 1e6

@@ -173,12 +173,12 @@ def _subjects(models: Sequence[Path], options: BenchOptions, folder: Path) -> li
     found: dict[str, Subject] = {}
     for number, path in enumerate(models):
         subject = given(path, folder / f"given-{number}", options.factory, options.arch, options.size)
-        name = next(name for name in _names(path) if name not in found)
+        name = next(name for name in free_names(path) if name not in found)
         found[name] = replace(subject, name=name)
     return list(found.values())
 
 
-def _names(path: Path) -> Iterator[str]:
+def free_names(path: Path) -> Iterator[str]:
     """Names to choose from when the same file, or another of the same name, is measured too."""
     yield path.name
     yield str(path)
@@ -195,7 +195,7 @@ def _beside_a_network(
     several = len({name for subject in compared for name in _runtimes(subject, options)}) > 1
     for subject in compared:
         for name in _runtimes(subject, options):
-            baseline = subjects[0] if options.baseline is not None else _plain(subject, plains, folder)
+            baseline = subjects[0] if options.baseline is not None else plain_of(subject, plains, folder)
             members = groups.setdefault((baseline.name, name), [])
             if not members:
                 on_step(f"prepare {baseline.name}")
@@ -204,7 +204,7 @@ def _beside_a_network(
     return tuple(Group(tuple(members)) for members in groups.values())
 
 
-def _plain(subject: Subject, plains: dict[str, Subject], folder: Path) -> Subject:
+def plain_of(subject: Subject, plains: dict[str, Subject], folder: Path) -> Subject:
     """The plain backbone of `subject`, one for all networks that have the same."""
     identity = plain_identity(subject.provenance) if subject.provenance else ""
     if identity not in plains:

@@ -61,6 +61,8 @@ class Row:
     cold: ColdStart | None = None
     samples: Samples | None = None
     unavailable: str = ""
+    throughput: None = None  # is measured on the GPU
+    kept: None = None
 
 
 @dataclass(frozen=True)

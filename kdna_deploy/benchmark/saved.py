@@ -18,8 +18,8 @@ from kdna_deploy.errors import ArtifactError, UsageError
 
 SCHEMA_VERSION = 2
 # What must be equal for latencies to be comparable.
-_MACHINE = ("cpu", "flags", "cores", "governor", "cgroup_cpus")
-_OPTIONS = ("threads", "batch", "protocol")
+_MACHINE = ("cpu", "flags", "cores", "governor", "cgroup_cpus", "gpu", "gpu_driver", "gpu_power_limit_w")
+_OPTIONS = ("threads", "batch", "protocol", "device", "streams", "cuda_graphs", "host_copies")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class SavedRatio:
 class SavedRow:
     """A model of an earlier run; `samples` is None where it could not be measured, `ratio` for a baseline.
 
-    A model on a runtime is what is found again: `name` depends on what else was measured.
+    A model on a runtime is what is found again: `name` depends on what else was measured. On the GPU the precision
+    belongs to `runtime`.
     """
 
     name: str
@@ -134,7 +135,10 @@ def check_comparable(run: SavedRun, machine: dict[str, Any], options: dict[str, 
 def _row(record: dict[str, Any]) -> SavedRow:
     samples = _samples(record["samples_ms"], record["blocks"]) if record["samples_ms"] else None
     ratio = _ratio(record["ratio"], record["baseline"]) if record["ratio"] else None
-    return SavedRow(str(record["name"]), str(record["model"]), str(record["runtime"]), samples, ratio)
+    runtime = str(record["runtime"])
+    if "precision" in record:  # of a run on the GPU, which measures a runtime in several
+        runtime = f"{runtime}, {record['precision']}"
+    return SavedRow(str(record["name"]), str(record["model"]), runtime, samples, ratio)
 
 
 def _samples(values_ms: Any, blocks: Any) -> Samples:

@@ -99,6 +99,21 @@ class Ratio:
         return "faster" if high < 1 else "cannot tell"
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Throughput as a share of the baseline's, with its 95 % interval, noise floor included; None where unknown."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def kept(ratio: Ratio) -> Kept:
+    """The share of throughput that a ratio of times leaves: its inverse."""
+    low, high = ratio.interval or (None, None)
+    return Kept(1 / ratio.value, 1 / high if high else None, 1 / low if low else None)
+
+
 def summarise(values: Values) -> Summary:
     """Summary of latencies in milliseconds, of any shape."""
     return Summary(

@@ -3,7 +3,8 @@
     METRIC OPERATOR NUMBER     for every measured model that has the metric; a ratio belongs to what has a baseline
 
 `ratio` is the point estimate; `ratio.low` and `ratio.high` are the ends of its interval. ``ratio.low>1.35`` fails only
-when the slowdown is beyond doubt, ``ratio.high>1.35`` already when it cannot be excluded.
+when the slowdown is beyond doubt, ``ratio.high>1.35`` already when it cannot be excluded. `throughput` (images a
+second) and `kept` (per cent of the baseline's) belong to runs on the GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kdna_deploy.benchmark.cold_start import ColdStart
-from kdna_deploy.benchmark.statistics import Ratio, Summary
+from kdna_deploy.benchmark.statistics import Kept, Ratio, Summary
 from kdna_deploy.errors import UsageError
 
 
@@ -32,6 +33,10 @@ class Measured(Protocol):
     def ratio(self) -> Ratio | None: ...
     @property
     def cold(self) -> ColdStart | None: ...
+    @property
+    def throughput(self) -> float | None: ...
+    @property
+    def kept(self) -> Kept | None: ...
     @property
     def share(self) -> float | None: ...
 
@@ -63,6 +68,8 @@ METRICS: dict[str, Callable[[Measured], float | None]] = {
     "peak": _cold("peak_bytes", 1e6),
     "file": lambda row: row.file_bytes / 1e6 if row.file_bytes else None,
     "share": lambda row: row.share,
+    "throughput": lambda row: row.throughput,
+    "kept": lambda row: 100 * row.kept.value if row.kept else None,
 }
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _SYNTAX = re.compile(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*")
@@ -70,7 +77,7 @@ _SYNTAX = re.compile(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*"
 
 @dataclass(frozen=True)
 class Threshold:
-    """A parsed condition; latencies are in milliseconds, sizes in megabytes."""
+    """A parsed condition; latencies are in milliseconds, sizes in megabytes, `kept` in per cent."""
 
     metric: str
     comparison: str

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdna_deploy.cli import gpu_bench
 from kdna_deploy.cli.console import INTERRUPTED, Sink
+from kdna_deploy.cli.gpu_bench import Rendering
 from kdna_deploy.cli.options import Arch, Json, Model, OptionalInputSize, newest, parse_size
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.files import atomic_output, check_output
 
 if TYPE_CHECKING:
+    from kdna_deploy.benchmark.gpu.result import GpuResult
     from kdna_deploy.benchmark.plan import BenchOptions
     from kdna_deploy.benchmark.result import BenchResult
     from kdna_deploy.benchmark.saved import SavedRun
@@ -37,19 +41,42 @@ class RuntimeName(str, Enum):
     onnxruntime = "onnxruntime"
     openvino = "openvino"
     openvino_bf16 = "openvino-bf16"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+    onnxruntime_cuda = "onnxruntime-cuda"
+    pytorch_cuda = "pytorch-cuda"
+    pytorch_cuda_graph = "pytorch-cuda-graph"
+    torch_compile = "torch-compile"
 
 
 def bench(
+    ctx: typer.Context,
     models: Annotated[
         list[Path] | None,
-        typer.Argument(help=".onnx, .pt2 or checkpoints; the newest *.onnx here.", show_default=False),
+        typer.Argument(help=".onnx, .pt2, checkpoints or engines; the newest *.onnx here.", show_default=False),
     ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Throughput and latency on an NVIDIA GPU.")] = False,
     cpu_threads: Annotated[int, typer.Option(min=1, help="Threads of an inference, each on a core of its own.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in one inference; 1, with --gpu 128.", show_default=False)
+    ] = None,
     runtime: Annotated[
         list[RuntimeName] | None,
         typer.Option("--runtime", help="Repeatable; what opens the file by default.", show_default=False),
     ] = None,
+    precision: Annotated[
+        list[gpu_bench.Precision] | None,
+        typer.Option(
+            "--precision", help="With --gpu, repeatable; a file's own, else fp32 and fp16.", show_default=False
+        ),
+    ] = None,
+    streams: Annotated[int, typer.Option(min=1, help="With --gpu: inferences under way at once.")] = 1,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="With --gpu: replay captured graphs.")
+    ] = True,
+    host_copies: Annotated[
+        bool, typer.Option("--host-copies", help="With --gpu: time copies from and to the host as well.")
+    ] = False,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -89,15 +116,21 @@ def bench(
     input_size: OptionalInputSize = None,
     json: Json = False,
 ) -> None:
-    """Measure latency on the CPU, interleaved with the plain backbone."""
+    """Measure latency on the CPU, or throughput on a GPU, interleaved with the plain backbone."""
     sink = Sink(json)
     if compare:
-        if save or fail_if or suite or baseline:
-            raise UsageError("--compare measures nothing: leave out --save, --fail-if, --suite and --baseline.")
+        if save or fail_if or suite or baseline or gpu:
+            raise UsageError("--compare measures nothing: leave out --save, --fail-if, --suite, --baseline and --gpu.")
         _compare(sink, models or [])
         return
     if suite and baseline:
         raise UsageError(f"--suite {suite.value} brings its own baselines; leave out --baseline.")
+    runtimes = [name.value for name in runtime or ()]
+    gpu_bench.check_device(ctx, gpu, runtimes)
+    size = parse_size(input_size) if input_size else None
+    if gpu:
+        gpu_bench.check_baseline(baseline, {name.value for name in RuntimeName})
+        gpu_bench.check_gpu(suite.value if suite else None)
     models = _models(sink, models, suite)
     from kdna_deploy.benchmark.thresholds import parse_threshold
     from kdna_deploy.reports.bench_data import check_format
@@ -108,18 +141,22 @@ def bench(
     for target in targets:
         check_format(target)
         check_output(target, inputs)
+    if gpu:
+        on_gpu = gpu_bench.gpu_options(
+            *(batch_size, runtimes, precision, baseline, iterations, min_time),
+            *(streams, cuda_graphs, host_copies, arch, model, size),
+        )
+        measured = gpu_bench.measure(sink, models, suite.value if suite else None, on_gpu)
+        _write(sink, measured.notes, gpu_bench.rendering(measured), targets, inputs)
+        _finish(thresholds, measured)
+        return
     options = _options(
-        cpu_threads, batch_size, runtime, baseline, iterations, min_time, protocol, cold_start, profile, arch, model
+        *(cpu_threads, batch_size or 1, runtimes, baseline, iterations, min_time),
+        *(protocol, cold_start, profile, arch, model, size),
     )
-    if input_size:
-        from dataclasses import replace
-
-        options = replace(options, size=parse_size(input_size))
     result = _measure(sink, models, suite, options)
-    _report(sink, result, targets, inputs)
-    if result.partial:
-        raise typer.Exit(INTERRUPTED)
-    _apply(thresholds, result)
+    _write(sink, result.notes, _rendering(result), targets, inputs)
+    _finish(thresholds, result)
 
 
 def _models(sink: Sink, models: list[Path] | None, suite: Suite | None) -> list[Path]:
@@ -137,7 +174,7 @@ def _models(sink: Sink, models: list[Path] | None, suite: Suite | None) -> list[
 def _options(
     threads: int,
     batch: int,
-    runtimes: list[RuntimeName] | None,
+    runtimes: list[str],
     baseline: str | None,
     iterations: int | None,
     min_time: float | None,
@@ -146,6 +183,7 @@ def _options(
     profile: bool,
     arch: str | None,
     factory: str | None,
+    size: tuple[int, int] | None,
 ) -> BenchOptions:
     from kdna_deploy.benchmark.latency import LatencySettings
     from kdna_deploy.benchmark.plan import PAPER_SETTINGS, BenchOptions
@@ -158,7 +196,7 @@ def _options(
     return BenchOptions(
         threads=threads,
         batch=batch,
-        runtimes=tuple(dict.fromkeys(name.value for name in runtimes or ())),
+        runtimes=tuple(dict.fromkeys(runtimes)),
         baseline=_baseline(baseline),
         settings=LatencySettings(
             iterations if iterations is not None else default.iterations,
@@ -169,6 +207,7 @@ def _options(
         profile=profile,
         factory=factory,
         arch=arch,
+        size=size,
     )
 
 
@@ -192,23 +231,39 @@ def _measure(sink: Sink, models: list[Path], suite: Suite | None, options: Bench
         return run_bench(models, options, label, fraction)
 
 
-def _report(sink: Sink, result: BenchResult, targets: list[Path], inputs: tuple[Path, ...]) -> None:
+def _rendering(result: BenchResult) -> Rendering:
     from kdna_deploy.reports import bench_data, bench_tables
 
-    for note in result.notes:
+    return Rendering(
+        lambda: bench_tables.bench_report(result),
+        lambda: bench_data.bench_data(result),
+        lambda path: bench_data.written(result, path),
+    )
+
+
+def _write(
+    sink: Sink, notes: Sequence[str], rendering: Rendering, targets: list[Path], inputs: tuple[Path, ...]
+) -> None:
+    for note in notes:
         sink.warn(note)
     for target in targets:
         with atomic_output(target, inputs) as temporary:
-            temporary.write_text(bench_data.written(result, target), encoding="utf-8")
-    sink.result(lambda: bench_tables.bench_report(result), lambda: bench_data.bench_data(result))
+            temporary.write_text(rendering.written(target), encoding="utf-8")
+    sink.result(rendering.table, rendering.data)
     for target in targets:
         sink.say(f"saved {target}")
 
 
-def _apply(thresholds: list[Threshold], result: BenchResult) -> None:
-    """Raises ThresholdError (exit 1) when a threshold is crossed."""
+def _finish(thresholds: list[Threshold], result: BenchResult | GpuResult) -> None:
+    """The exit code: that of an interruption, or of a crossed threshold.
+
+    Raises:
+        ThresholdError: a threshold is crossed.
+    """
     from kdna_deploy.benchmark.thresholds import crossings
 
+    if result.partial:
+        raise typer.Exit(INTERRUPTED)
     rows = [row for row in result.rows if row.baseline is not None]
     for threshold in thresholds:
         found = crossings(threshold, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from kdna_deploy.benchmark.comparison import ComparedRow, Comparison
 from kdna_deploy.benchmark.profile import Profile
 from kdna_deploy.benchmark.result import BenchResult, Floor, Row
 from kdna_deploy.benchmark.saved import SCHEMA_VERSION
-from kdna_deploy.benchmark.statistics import Ratio, Summary
+from kdna_deploy.benchmark.statistics import Kept, Ratio, Summary
 from kdna_deploy.errors import UsageError
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
-from kdna_deploy.reports.cells import markdown
+from kdna_deploy.reports.cells import Cells, markdown
 from kdna_deploy.reports.data import document
 
 FORMATS = (".json", ".csv", ".md")
@@ -34,7 +35,7 @@ def bench_data(result: BenchResult) -> dict[str, Any]:
             "environment": result.environment.record,
             "cores": list(result.cores),
             "peak": asdict(result.peak) if result.peak else None,
-            "noise_floors": [_floor(floor) for floor in result.floors],
+            "noise_floors": [floor_data(floor) for floor in result.floors],
             "notes": list(result.notes),
             "networks": [asdict(entry) for entry in result.suite.entries] if result.suite else [],
             "rows": [_row(row) for row in result.rows],
@@ -45,11 +46,11 @@ def bench_data(result: BenchResult) -> dict[str, Any]:
     )
 
 
-def _floor(floor: Floor) -> dict[str, Any]:
-    return {"baseline": floor.baseline, "value": floor.value, "ratio": _ratio(floor.ratio)}
+def floor_data(floor: Floor) -> dict[str, Any]:
+    return {"baseline": floor.baseline, "value": floor.value, "ratio": ratio_data(floor.ratio)}
 
 
-def _ratio(ratio: Ratio | None) -> dict[str, Any] | None:
+def ratio_data(ratio: Ratio | None) -> dict[str, Any] | None:
     if ratio is None:
         return None
     low, high = ratio.interval or (None, None)
@@ -76,7 +77,7 @@ def _row(row: Row) -> dict[str, Any]:
         "file_bytes": row.file_bytes,
         "latency_ms": asdict(row.latency) if row.latency else None,
         "baseline": row.baseline,
-        "ratio": _ratio(row.ratio),
+        "ratio": ratio_data(row.ratio),
         "share_of_peak": row.share,
         "cold_start": asdict(row.cold) if row.cold else None,
         "unavailable": row.unavailable or None,
@@ -141,15 +142,21 @@ _NESTED = {
     "latency_ms": tuple(field.name for field in fields(Summary)),
     "ratio": ("value", "low", "high", "bootstrap_low", "bootstrap_high", "noise_floor", "verdict"),
     "cold_start": tuple(field.name for field in fields(ColdStart)),
+    "kept": tuple(field.name for field in fields(Kept)),
 }
-_LEFT_OUT = ("samples_ms", "blocks", "runtime_options")
+_LEFT_OUT = ("samples_ms", "single_ms", "blocks", "runtime_options")
 
 
 def _csv(result: BenchResult) -> str:
     """One line a model, without the samples; the columns are always the same, empty where nothing was measured."""
+    return as_csv([_row(row) for row in result.rows])
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of a document as lines."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    lines = [_flat(_row(row)) for row in result.rows]
+    lines = [_flat(row) for row in rows]
     writer.writerow(lines[0])
     writer.writerows(line.values() for line in lines)
     return text.getvalue()
@@ -167,7 +174,10 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _markdown(result: BenchResult) -> str:
-    tables = "\n".join(markdown(cells) for cells in bench_cells(result))
-    lines = [f"- {name}: {text}" for name, text in bench_facts(result)]
-    notes = [f"- {note}" for note in result.notes]
-    return f"{tables}\n" + "\n".join((*lines, *notes)) + "\n"
+    return as_markdown(bench_cells(result), bench_facts(result), result.notes)
+
+
+def as_markdown(tables: Sequence[Cells], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
+    """Tables, then facts and notes as one list."""
+    lines = [*(f"- {name}: {text}" for name, text in facts), *(f"- {note}" for note in notes)]
+    return "\n".join(markdown(cells) for cells in tables) + "\n" + "\n".join(lines) + "\n"

@@ -6,7 +6,8 @@ that the work of a lane can be captured as a CUDA graph. TensorRT's is captured 
 TensorRT-RTX captures by itself (see `create_context`).
 
     run             host → lane 0 → host, for logits
-    run_on_device   one inference on the next lane, no copies and no waiting, for throughput
+    run_on_device   one inference on the next lane, no copies and no waiting
+    time_on_device  many, the lanes taking turns, and the time of each
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure, UsageError
+from kdna_deploy.runtimes.cuda import Lane, Lanes, cause, torch_cuda
 from kdna_deploy.runtimes.session import Images
 from kdna_deploy.tensorrt.engine_record import check_engine, check_gpu, check_version, read_record
 from kdna_deploy.tensorrt.gpu import first_gpu
@@ -39,11 +41,12 @@ class _Lane:
     output: Any
     graph: Any
 
-    def enqueue(self) -> None:
+    def enqueue(self) -> Any:
         if self.graph is not None:
             self.graph.replay()
         elif not self.context.execute_async_v3(self.stream.cuda_stream):
             raise RuntimeError("the inference could not be started")
+        return self.output
 
 
 class TensorRtSession:
@@ -78,6 +81,7 @@ class TensorRtSession:
         }
         self._streams, self._cuda_graphs = streams, cuda_graphs
         self._lanes: dict[int, tuple[_Lane, ...]] = {}
+        self._loaded: Lanes | None = None
         self._next = 0
         # The runtime must live as long as its engine.
         self._runtime, self._engine = _deserialise(self._opened, path, self._record.rebuild)
@@ -109,11 +113,17 @@ class TensorRtSession:
 
     def load_on_device(self, images: Images) -> None:
         """Copy `images` into the input buffer of every lane of their batch size, and wait until they are there."""
-        with self._failures() as torch:
-            for lane in self._prepared(len(images)):
-                with torch.cuda.stream(lane.stream):
-                    lane.input.copy_(torch.from_numpy(np.ascontiguousarray(images)))
-        self.synchronise()
+        with self._failures():
+            lanes = [Lane(lane.stream, lane.input, lane.enqueue) for lane in self._prepared(len(images))]
+            self._loaded = Lanes(lanes)
+            self._loaded.load(images)
+
+    def time_on_device(self, inferences: int, host_copies: bool = False) -> float:
+        """Milliseconds of each of `inferences` on the images that were loaded last."""
+        if self._loaded is None:
+            raise UsageError(f"{self.name} has no images on the device; load them first.")
+        with self._failures():
+            return self._loaded.time(inferences, host_copies)
 
     def synchronise(self) -> None:
         """Wait until all that was started is done; errors of the GPU show here."""
@@ -167,23 +177,7 @@ def _cause(error: RuntimeError, messages: Messages) -> str:
     """What the library logged says more than the exception that follows."""
     if messages.errors:
         return messages.cause()
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
-
-
-def torch_cuda() -> Any:
-    """PyTorch, where it can use the GPU.
-
-    Raises:
-        RuntimeFailure: it cannot.
-    """
-    import torch
-
-    if not torch.cuda.is_available():
-        raise RuntimeFailure(
-            f"PyTorch {torch.__version__} cannot use the GPU, which engines need for their buffers; install a build of "
-            "PyTorch with CUDA: https://pytorch.org/get-started/locally."
-        )
-    return torch
+    return cause(error)
 
 
 def _deserialise(opened: OpenedLibrary, path: Path, rebuild: str) -> tuple[Any, Any]:

@@ -177,7 +177,7 @@ def _layers_json(built: BuiltEngine) -> str:
 
 def _obstacle(engine: Path, record: EngineRecord) -> str | None:
     """Why the engine cannot be run here; None where it can."""
-    from kdna_deploy.runtimes.tensorrt_session import torch_cuda
+    from kdna_deploy.runtimes.cuda import torch_cuda
 
     try:
         check_gpu(engine, record, first_gpu())

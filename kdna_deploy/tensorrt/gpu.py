@@ -50,6 +50,21 @@ def no_gpu() -> str | None:
     return None
 
 
+def needed_gpu(purpose: str) -> Gpu:
+    """The first GPU, for `purpose`, with which the message begins.
+
+    Raises:
+        RuntimeFailure: there is none.
+    """
+    try:
+        return first_gpu()
+    except RuntimeFailure as reason:
+        raise RuntimeFailure(
+            f"{purpose} on an NVIDIA GPU, and there is none here: {reason}; run this on a machine with one, or leave "
+            "--gpu out to measure on the CPU."
+        ) from reason
+
+
 def _driver() -> ctypes.CDLL:
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:

@@ -457,7 +457,7 @@ def _documented() -> tuple[Fields, Fields]:
         elif line.startswith("| `"):
             names, text = cells_of_line(line)
             tables[-1] |= {name: set(re.findall(r"`(\w+)`", text)) for name in re.findall(r"`([^`]+)`", names)}
-    document, row = tables
+    document, row, *_ = tables  # then those of a GPU
     return document, row
 
 

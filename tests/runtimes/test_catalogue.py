@@ -14,6 +14,7 @@ from kdna_deploy.cli.bench import RuntimeName
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.fused_file import save_fused
 from kdna_deploy.runtimes.catalogue import RUNTIMES, Artifact, Runtime, Source, runtime
+from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES
 from kdna_deploy.runtimes.open import open_session
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
 
@@ -73,7 +74,7 @@ def test_only_reduced_precision_is_not_exact() -> None:
 
 
 def test_the_command_line_offers_every_runtime() -> None:
-    assert [name.value for name in RuntimeName] == list(RUNTIMES)
+    assert [name.value for name in RuntimeName] == [*RUNTIMES, *GPU_RUNTIMES]
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

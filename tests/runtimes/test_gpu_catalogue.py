@@ -1,0 +1,202 @@
+"""The table of runtimes on the GPU: what each lacks here, and on a GPU that each computes the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from kdna_deploy.cli import gpu_bench
+from kdna_deploy.errors import InputError, RuntimeFailure, UsageError
+from kdna_deploy.fused_file import save_fused
+from kdna_deploy.fused_source import Request, open_fused_source
+from kdna_deploy.half_export import export_half
+from kdna_deploy.onnx_export import OnnxOptions
+from kdna_deploy.runtimes.cuda import cause, failures, torch_cuda
+from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES, PRECISIONS, DeviceOptions, Precision, gpu_runtime
+from kdna_deploy.runtimes.ort_cuda_session import PROVIDER, OrtCudaSession, no_cuda_provider
+from kdna_deploy.runtimes.torch_cuda_session import arithmetic, program
+from kdna_deploy.tensorrt.batches import Batches
+from kdna_deploy.tensorrt.build import BuildOptions
+from kdna_deploy.tensorrt.engine_export import EngineOptions, export_engine
+from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
+
+BATCH = 8
+IMAGES = np.random.default_rng(0).standard_normal((BATCH, 3, *SIZE), dtype=np.float32)
+# Relative to the largest logit, after eighteen layers: float32; 11 bits of mantissa.
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 2e-2}
+WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can use a GPU")
+FUSED = [name for name, entry in GPU_RUNTIMES.items() if entry.artifact == "fused"]
+
+
+def expected() -> np.ndarray:
+    with torch.no_grad():
+        return fused_sample(RESNET).network.module(torch.from_numpy(IMAGES)).numpy()
+
+
+def departs(logits: np.ndarray) -> float:
+    return float(np.abs(logits - expected()).max() / np.abs(expected()).max())
+
+
+def test_the_command_line_offers_the_same_names_and_precisions() -> None:
+    assert tuple(GPU_RUNTIMES) == gpu_bench.RUNTIMES
+    assert tuple(one.value for one in gpu_bench.Precision) == PRECISIONS
+
+
+def test_engines_alone_compute_in_int8_and_have_a_library() -> None:
+    for entry in GPU_RUNTIMES.values():
+        assert ("int8" in entry.precisions) == (entry.artifact == "engine") == (entry.library is not None)
+        assert set(entry.precisions) <= set(get_args(Precision))
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="There is no runtime 'onnxruntime' on the GPU; choose from tensorrt, "):
+        gpu_runtime("onnxruntime")
+
+
+@WITHOUT_CUDA
+@pytest.mark.parametrize("name", [name for name, entry in GPU_RUNTIMES.items() if entry.library is None])
+def test_without_cuda_every_runtime_says_in_one_sentence_how_to_get_it(name: str) -> None:
+    sentence = gpu_runtime(name).missing
+    assert sentence is not None and "; run: " in sentence and "\n" not in sentence
+
+
+@pytest.mark.skipif(PROVIDER in onnxruntime.get_available_providers(), reason="ONNX Runtime has CUDA")
+def test_onnx_runtime_without_its_cuda_provider_is_refused_and_never_runs_on_the_cpu(tmp_path: Path) -> None:
+    export_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False)
+    with pytest.raises(RuntimeFailure) as caught:
+        OrtCudaSession(tmp_path / "net.onnx", BATCH)
+    assert str(caught.value) == no_cuda_provider()
+    assert "has no CUDA provider; run: pip uninstall -y onnxruntime && pip install onnxruntime-gpu" in str(caught.value)
+
+
+@WITHOUT_CUDA
+def test_pytorch_without_cuda_is_refused_in_one_sentence() -> None:
+    with pytest.raises(
+        RuntimeFailure, match=r"^PyTorch \S+ cannot use the GPU, .*; install a build of PyTorch with CUDA"
+    ):
+        torch_cuda()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_program_computes_the_network_in_its_precision_and_leaves_the_graph_alone(precision: Precision) -> None:
+    module = fused_sample(RESNET).graph.module
+    made = program(module, precision, device="cpu")  # type: ignore[arg-type]
+    kind = torch.float16 if precision == "fp16" else torch.float32
+    parameters = [*made.call.parameters(), *made.call.buffers()]  # type: ignore[attr-defined]
+    assert {tensor.dtype for tensor in parameters} == {kind}
+    kernels = [tensor for tensor in parameters if tensor.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    with arithmetic(precision):  # type: ignore[arg-type]
+        logits = made.call(torch.from_numpy(IMAGES).to(kind)).float().numpy()
+    assert departs(logits) <= TOLERANCES[precision]
+    assert {tensor.dtype for tensor in (*module.parameters(), *module.buffers())} == {torch.float32}
+
+
+def test_fresh_weights_lie_elsewhere_and_what_is_compiled_stays() -> None:
+    made = program(torch.nn.Conv2d(3, 3, 1), "fp32", device="cpu")
+    again = made.fresh()
+    assert again.call.weight.data_ptr() != made.call.weight.data_ptr()  # type: ignore[attr-defined]
+    assert torch.equal(again.call.weight, made.call.weight)  # type: ignore[attr-defined]
+    compiled = program(torch.nn.Conv2d(3, 3, 1), "fp32", device="cpu", compiled=True)
+    assert compiled.fresh() is compiled
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+def test_the_rounding_of_float32_is_set_within_the_block_and_put_back(precision: Precision) -> None:
+    def settings() -> tuple[object, ...]:
+        convolution, product = torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+        return convolution, product, torch.backends.cudnn.benchmark, torch.is_grad_enabled()
+
+    with arithmetic(precision):  # type: ignore[arg-type]
+        inside = settings()
+    before = settings()
+    with pytest.raises(ValueError), arithmetic(precision):  # type: ignore[arg-type]
+        raise ValueError
+    assert settings() == before
+    rounding = "tf32" if precision == "tf32" else "ieee"
+    assert inside[1:] == (rounding, True, False)
+    assert (inside[0] == "tf32") is (precision == "tf32")
+
+
+def test_what_a_library_says_becomes_one_sentence_and_ours_pass() -> None:
+    error = RuntimeError("[ONNXRuntimeError] : 1 : FAIL : no memory.\nat some place")
+    assert cause(error) == "no memory"
+    with (
+        pytest.raises(RuntimeFailure, match=r"^ONNX Runtime cannot run 'net': no memory\.$"),
+        failures("ONNX Runtime", "net"),
+    ):
+        raise error
+    with pytest.raises(InputError, match="as it is"), failures("ONNX Runtime", "net"):
+        raise InputError("as it is")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample network for TensorRT in float32 and float16, and fused."""
+    path = tmp_path_factory.mktemp("gpu-catalogue")
+    export_sample(path / "fp32.onnx", target="tensorrt", simplify=False)
+    source = open_fused_source(sample_path(RESNET), Request(size=SIZE))
+    export_half(source, path / "fp16.onnx", OnnxOptions(target="tensorrt", simplify=False))
+    save_fused(source.graph, source.provenance, path / "net.pt2")
+    return path
+
+
+def artifact(folder: Path, name: str, precision: Precision) -> Path:
+    entry = gpu_runtime(name)
+    graph = folder / ("fp16.onnx" if precision == "fp16" else "fp32.onnx")
+    if entry.library is None:
+        return folder / "net.pt2" if entry.artifact == "fused" else graph
+    path = folder / f"{name}-{precision}.engine"
+    if not path.exists():
+        build = BuildOptions(Batches(BATCH, BATCH, BATCH), tf32=precision == "tf32")
+        export_engine(graph, path, EngineOptions(entry.library, build))
+    return path
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("name", GPU_RUNTIMES)
+def test_every_runtime_computes_the_network_in_every_precision(
+    folder: Path, name: str, precision: Precision, cuda_graphs: bool
+) -> None:
+    entry = gpu_runtime(name)
+    if entry.missing:
+        pytest.skip(entry.missing)
+    options = DeviceOptions(BATCH, precision, streams=2, cuda_graphs=cuda_graphs)
+    opener = entry.prepare(artifact(folder, name, precision), options)
+    session = opener()
+    assert departs(session.run(IMAGES)) <= TOLERANCES[precision]
+    session.load_on_device(IMAGES)
+    for host_copies in (False, True):
+        assert session.time_on_device(5, host_copies) > 0
+    assert departs(session.run(IMAGES)) <= TOLERANCES[precision]
+    assert session.options["precision"] in (precision, "fp32")  # TF32 is no precision of an engine
+    assert session.options["tf32"] == int(precision == "tf32") or entry.library is not None
+    assert departs(opener().run(IMAGES)) <= TOLERANCES[precision]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "pytorch-cuda"])
+def test_another_batch_than_it_was_opened_for_is_refused(folder: Path, name: str) -> None:
+    entry = gpu_runtime(name)
+    if entry.missing:
+        pytest.skip(entry.missing)
+    session = entry.prepare(artifact(folder, name, "fp32"), DeviceOptions(BATCH, "fp32"))()
+    with pytest.raises(InputError, match="was opened for images 8×3×64×64 and cannot run on 2×3×64×64"):
+        session.run(IMAGES[:2])
+
+
+@pytest.mark.gpu
+def test_more_work_takes_more_time_and_streams_do_not_lose_any(folder: Path) -> None:
+    entry = gpu_runtime("pytorch-cuda-graph")
+    one, two = (entry.prepare(folder / "net.pt2", DeviceOptions(BATCH, "fp32", streams))() for streams in (1, 2))
+    for session in (one, two):
+        session.load_on_device(IMAGES)
+        session.time_on_device(50)
+    assert two.time_on_device(200) <= 1.5 * one.time_on_device(200)
