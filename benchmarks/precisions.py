@@ -39,7 +39,7 @@ from container import Recipe  # noqa: E402
 from train_digits import Digits, load_split, normalised, train  # noqa: E402
 
 TRAINED, MEASURED = 64, 224  # pixels
-CALIBRATING = 32
+TRAINING, CALIBRATING = 720, 32  # digits
 PRECISIONS = ("float32", "fp16 storage", "int8")
 
 
@@ -94,7 +94,7 @@ def measure(
     arch: str, digits: tuple[Digits, Digits], epochs: int, folder: Path, settings: LatencySettings
 ) -> list[list[str]]:
     """Table rows of one architecture, the plain backbone first."""
-    training, held_out = digits
+    training, held_out = Digits(*(part[:TRAINING] for part in vars(digits[0]).values())), digits[1]
     judging = image_files(training, held_out, TRAINED, folder)
     timing = image_files(training, Digits(*(part[:1] for part in vars(held_out).values())), MEASURED, folder)
     found: list[Variant] = []
@@ -136,7 +136,7 @@ def ratio(row: Row) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--min-time", type=float, default=20.0, help="seconds of latency measuring per architecture")
+    parser.add_argument("--min-time", type=float, default=10.0, help="seconds of latency measuring per architecture")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of training")
     parser.add_argument("--arch", action="append", help="only this architecture; repeatable")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "precisions.md")
