@@ -32,6 +32,7 @@ def logits(path: Path, images: np.ndarray) -> np.ndarray:
     return session.run(["logits"], {"input": images})[0]
 
 
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2"])  # the others go through tests/onnx/test_sharing.py
 def test_three_lines_take_a_checkpoint_to_a_measured_onnx_file(
     arch: str,
     published: Callable[[str], Path],

@@ -204,8 +204,7 @@ def test_the_command_shows_what_half_storage_changed_and_what_fp16_kept(cli: Cli
     cast = cli("export", sample_path(RESNET), "--input-size", "64", "-o", "fp16.onnx", "--precision", "fp16")
     assert cast.returncode == 0, cast.stderr
     assert "nothing: all weights and activations fit" in cast.stdout
-    for name in ("stored.onnx", "fp16.onnx"):
-        assert cli("verify", name, "--against", sample_path(RESNET)).returncode == 0
-        refused = cli("verify", name, "--against", sample_path(RESNET), "--rtol", "1e-5")
-        assert refused.returncode == 1
-        assert "Traceback" not in refused.stderr
+    assert cli("verify", "fp16.onnx", "--against", sample_path(RESNET)).returncode == 0
+    refused = cli("verify", "stored.onnx", "--against", sample_path(RESNET), "--rtol", "1e-5")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr

@@ -44,8 +44,10 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Int8Export:
     return export_int8(fused_sample(RESNET), path, OnnxOptions(), options(held_out=DIGITS))
 
 
-@pytest.mark.parametrize("name", [RESNET, MOBILENET])
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(RESNET, "minmax"), (MOBILENET, "minmax"), (RESNET, "percentile"), (RESNET, "entropy")],
+)
 def test_the_samples_keep_their_answers(tmp_path: Path, name: str, method: str) -> None:
     done = export_int8(fused_sample(name), tmp_path / "net.onnx", OnnxOptions(), options(method=method))
     agreement = done.evaluation.agreement
@@ -221,18 +223,16 @@ def test_a_disk_that_fills_up_at_any_step_leaves_nothing(
     [
         (["--calibration", "broken"], "holds too few images"),
         (["--calibration", str(DIGITS), "--held-out", "missing"], "no file or folder 'missing'"),
-        (["--calibration", str(DIGITS), "--held-out", "classes"], "the network has 10 classes"),
     ],
 )
 def test_images_that_cannot_be_used_are_exit_code_3_in_one_sentence(
     cli: Cli, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     work, temporary = tmp_path / "work", tmp_path / "temporary"
-    for folder in (work, temporary, work / "broken", work / "classes" / "cat"):
+    for folder in (work, temporary, work / "broken"):
         folder.mkdir(parents=True, exist_ok=True)
     for number in range(12):
         (work / "broken" / f"{number}.png").write_bytes(b"no image")
-    (work / "classes" / "cat" / "0.png").write_bytes(b"no image")
     before = sorted(work.rglob("*"))
     line = ("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", "--precision", "int8", *arguments)
     done = cli(*line, cwd=work, TMPDIR=str(temporary))

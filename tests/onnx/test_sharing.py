@@ -37,6 +37,8 @@ def _weight_products(model: onnx.ModelProto) -> list[str]:
 
 
 @pytest.mark.slow
+# MobileNetV2 has the 0.5× network's structure, and goes through tests/test_cli_three_lines.py.
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "mobilenet_v2_1d2"])
 def test_three_layouts_agree_with_the_published_code_and_share_keeps_the_papers_size(
     arch: str,
     published: Callable[[str], Path],
