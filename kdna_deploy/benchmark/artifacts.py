@@ -31,7 +31,7 @@ from kdna_deploy.onnx.cost import count_onnx
 from kdna_deploy.onnx_export import OnnxOptions, export_fused, export_onnx
 from kdna_deploy.provenance import Provenance, find_source
 from kdna_deploy.runtimes.catalogue import Artifact, Source
-from kdna_deploy.runtimes.open import provenance_in
+from kdna_deploy.runtimes.open import ENGINE, provenance_in
 from kdna_deploy.runtimes.ort import OrtSession
 
 Shape = tuple[int, int, int]
@@ -200,9 +200,12 @@ def given(
 
     Raises:
         InputError: the file cannot be loaded.
+        UsageError: it is an engine, which does not run on the CPU.
     """
     if path.suffix == ".onnx":
         return _given_onnx(path, folder, factory)
+    if path.suffix == ENGINE:
+        raise UsageError(f"'{path}' is an engine, which runs on a GPU; add --gpu.")
     if path.suffix == ".pt2":
         made = load_fused(path).provenance
         artifacts = Given(Source(path, factory=factory), "fused", made, made.image_shape, folder)

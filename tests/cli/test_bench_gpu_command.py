@@ -106,3 +106,9 @@ def test_a_checkpoint_is_measured_saved_and_gated(cli: Cli, tmp_path: Path) -> N
     crossed = cli("bench", "net.pth.tar", "--gpu", *quick, *runtimes, "--fail-if", "throughput>1")
     assert crossed.returncode == 1 and "--fail-if 'throughput>1': " in crossed.stderr
     assert "Throughput, and what is kept" in crossed.stdout
+
+
+def test_an_engine_is_measured_on_the_gpu_alone(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "net.rtx.engine").touch()
+    sentence = refusal(cli, tmp_path, "net.rtx.engine", code=2)
+    assert sentence == "error: 'net.rtx.engine' is an engine, which runs on a GPU; add --gpu.\n"
