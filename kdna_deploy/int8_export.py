@@ -148,13 +148,13 @@ def export_int8(
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:
-    """An x86 processor without VNNI needs a session option for this file, and gains no speed from it."""
+    """An x86 processor without VNNI needs a session option for this file, and gains less speed from it."""
     flags = set(environment().flags)
     if target != "cpu" or "avx2" not in flags or flags & {"avx_vnni", "avx512_vnni"}:
         return ()
     return (
-        f"this processor has no VNNI: sessions need {'='.join(EXACT_INT8)} to be exact, and int8 is no faster than "
-        "float32 here (docs/precision.md)",
+        f"this processor has no VNNI: sessions need {'='.join(EXACT_INT8)} to be exact, and int8 gains less speed "
+        "than elsewhere (docs/precision.md)",
     )
 
 
