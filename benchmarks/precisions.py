@@ -154,8 +154,8 @@ def main() -> None:
         f"The processor {vnni} VNNI (instructions for int8). One thread, batch 1, {MEASURED}×{MEASURED}, median "
         "latency. Ratio to plain: to the plain backbone's float32 file, interleaved, with its 95 % interval; to own: "
         f"to the network's own float32 file. Same top-1 and SQNR: with that file, on {len(digits[1].labels)} digits "
-        f"that neither training nor calibration has seen, {TRAINED}×{TRAINED}. {options.epochs} epochs leave the networks "
-        "undecided about many of them, so that a small change turns more answers than in a trained network.",
+        f"that neither training nor calibration has seen, {TRAINED}×{TRAINED}. {options.epochs} epochs leave the "
+        "networks undecided about many of them, so that a small change turns more answers than in a trained network.",
         ["network", "precision", "file", "of float32", "latency", "ratio to plain", "to own", "same top-1", "SQNR"],
         rows,
     )
