@@ -25,6 +25,7 @@ from kdna_deploy.onnx.cost import file_bytes
 from kdna_deploy.onnx.half_audit import HalfAudit, audit_half
 from kdna_deploy.onnx.half_precision import to_half
 from kdna_deploy.onnx.quantize import FEWEST_IMAGES, activation_sizes
+from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx_export import (
     OnnxExport,
     OnnxOptions,
@@ -32,7 +33,6 @@ from kdna_deploy.onnx_export import (
     export_fused,
     finish,
     reference_session,
-    save,
     verify_file,
 )
 from kdna_deploy.runtimes.session import Images

@@ -32,8 +32,9 @@ from kdna_deploy.onnx.cost import file_bytes
 from kdna_deploy.onnx.half_storage import store_half
 from kdna_deploy.onnx.ledger import onnx_storage
 from kdna_deploy.onnx.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
+from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx.shared_codes import Array, share_codes
-from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, check_bloat, export_fused, finish, save
+from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, check_bloat, export_fused, finish
 from kdna_deploy.runtimes.ort import EXACT_INT8, OrtSession
 from kdna_deploy.sensitivity import Guard, Sensitivity, Step, drop, within_limit
 

@@ -28,6 +28,7 @@ from kdna_deploy.onnx.convert import DEFAULT_OPSET, Target, check_opset, to_onnx
 from kdna_deploy.onnx.cost import file_bytes
 from kdna_deploy.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx.simplify import simplify
 from kdna_deploy.provenance import KEY, Provenance
 from kdna_deploy.runtimes.ort import OrtSession
@@ -37,9 +38,6 @@ from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compar
 
 VERIFIED_BATCHES = (1, 2, 5)
 Weights = Literal["fp32", "fp16"]
-# The serialised form of a protocol buffer ends at 2 GB; weights beyond it go into a file beside the model.
-_ONE_FILE_BYTES = 2 * 1024**3 - 64 * 1024
-_EXTERNAL_BYTES = 1024  # smaller tensors stay in the model
 
 
 @dataclass(frozen=True)
@@ -202,25 +200,6 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
     entry.key, entry.value = KEY, made.to_json()
     model.producer_name, model.producer_version = "kdna-deploy", made.versions.get("kdna-deploy", "")
     model.graph.name = provenance.name
-
-
-def save(model: onnx.ModelProto, path: Path, external: bool = False) -> None:
-    """Write and check a model, its weights in a file beside it where it is too large for one, or with `external`.
-
-    Raises:
-        ExportError: the model is invalid.
-    """
-    if external or model.ByteSize() > _ONE_FILE_BYTES:
-        weights = path.with_name(path.name + ".data")
-        onnx.save_model(model, path, save_as_external_data=True, location=weights.name, size_threshold=_EXTERNAL_BYTES)
-        if weights.exists():
-            weights.chmod(path.stat().st_mode)  # onnx makes it readable for its owner alone
-    else:
-        onnx.save_model(model, path)
-    try:
-        onnx.checker.check_model(path, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"The ONNX model is invalid: {str(error).splitlines()[0]}; please report this.") from error
 
 
 def verify_file(

@@ -6,7 +6,6 @@ that the work of a lane can be captured as a CUDA graph. TensorRT's is captured 
 TensorRT-RTX captures by itself (see `create_context`).
 
     run             host → lane 0 → host, for logits
-    run_on_device   one inference on the next lane, no copies and no waiting
     time_on_device  many, the lanes taking turns, and the time of each
 """
 
@@ -52,7 +51,7 @@ class _Lane:
 class TensorRtSession:
     """A `Session` over an engine file.
 
-    `streams` is the number of inferences that may be under way at once in `run_on_device`; `cuda_graphs` replays each
+    `streams` is the number of inferences that may be under way at once in `time_on_device`; `cuda_graphs` replays each
     as a captured graph.
 
     Raises:
@@ -82,7 +81,6 @@ class TensorRtSession:
         self._streams, self._cuda_graphs = streams, cuda_graphs
         self._lanes: dict[int, tuple[_Lane, ...]] = {}
         self._loaded: Lanes | None = None
-        self._next = 0
         # The runtime must live as long as its engine.
         self._runtime, self._engine = _deserialise(self._opened, path, self._record.rebuild)
         self._input, self._output = _bindings(self._opened, self._engine, path)
@@ -100,17 +98,6 @@ class TensorRtSession:
             lane.stream.synchronize()
         return np.asarray(logits.numpy())
 
-    def run_on_device(self, batch: int) -> Any:
-        """Start one inference on what is in the next lane's input buffer; returns the stream that it runs on."""
-        with self._failures():
-            lanes = self._prepared(batch)
-            self._next = (self._next + 1) % len(lanes)
-            lane = lanes[self._next]
-            # A graph is replayed on the current stream.
-            with self._torch.cuda.stream(lane.stream):
-                lane.enqueue()
-            return lane.stream
-
     def load_on_device(self, images: Images) -> None:
         """Copy `images` into the input buffer of every lane of their batch size, and wait until they are there."""
         with self._failures():
@@ -124,11 +111,6 @@ class TensorRtSession:
             raise UsageError(f"{self.name} has no images on the device; load them first.")
         with self._failures():
             return self._loaded.time(inferences, host_copies)
-
-    def synchronise(self) -> None:
-        """Wait until all that was started is done; errors of the GPU show here."""
-        with self._failures() as torch:
-            torch.cuda.synchronize()
 
     def _prepared(self, batch: int) -> tuple[_Lane, ...]:
         """The lanes of a batch size, made at its first use."""

@@ -24,6 +24,7 @@ from kdna_deploy.half_export import export_half
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
 from kdna_deploy.runtimes.catalogue import Artifact, Source
 from kdna_deploy.runtimes.gpu_catalogue import GpuArtifact, Precision
+from kdna_deploy.runtimes.open import ENGINE
 from kdna_deploy.tensorrt.batches import Batches
 from kdna_deploy.tensorrt.build import BuildOptions
 from kdna_deploy.tensorrt.engine_export import EngineOptions, export_engine
@@ -166,7 +167,7 @@ def given_engine(path: Path) -> Subject:
 
 def kind_of(path: Path) -> Kind:
     """What a file is by its name."""
-    if path.suffix == ".engine":
+    if path.suffix == ENGINE:
         return "engine"
     if path.suffix == ".onnx":
         return "onnx"
