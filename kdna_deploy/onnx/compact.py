@@ -1,4 +1,4 @@
-"""What a quantised file can do without: half of the bytes around the weights of a small network.
+"""What a file quantised for a CPU can do without: half of the bytes around the weights of a small network.
 
     zero point 0                   left out of kernels and biases: it is what a missing one means
     shapes of intermediate values  left out: runtimes infer them
@@ -7,8 +7,8 @@
 A network of two megabytes in float32 has half a megabyte of codes, and the quantiser's names, zeros and shapes would
 add a fifth to that.
 
-Does not apply to graphs whose shapes a runtime could not infer again (`cpu_layout` writes such ones down), and to zero
-points of a kernel beside a float bias, as TensorRT has it: ONNX Runtime quantises that bias by itself, and fails then.
+Does not apply to graphs whose shapes a runtime could not infer again (`cpu_layout` writes such ones down), and to those
+for TensorRT: beside their float biases ONNX Runtime needs the zero points of kernels.
 """
 
 from __future__ import annotations
@@ -30,13 +30,7 @@ def compact(model: onnx.ModelProto) -> None:
 def _drop_zero_points(graph: onnx.GraphProto) -> None:
     """Of the kernels and biases of convolutions: other operators lose their 8-bit kernels without (ORT 1.31)."""
     zero = {t.name for t in graph.initializer if not numpy_helper.to_array(t).any()}
-    floats = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
-    constants = {
-        name
-        for node in graph.node
-        if node.op_type == "Conv" and not floats & set(node.input[2:])
-        for name in node.input[1:]
-    }
+    constants = {name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]}
     for node in graph.node:
         if (
             node.op_type == "DequantizeLinear"

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.onnx.compact import compact
 from kdna_deploy.onnx.ledger import optimised_model
-from kdna_deploy.onnx.quantize import QuantisedFor, calibrate, quantise
+from kdna_deploy.onnx.quantize import calibrate, quantise
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.onnx.quantised import operators, producers
 from tests.samples import RESNET, export_sample
@@ -27,12 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["cpu", "tensorrt"])
-def before(request: pytest.FixtureRequest, folder: Path) -> onnx.ModelProto:
-    """The quantised ResNet sample, for each target."""
-    target: QuantisedFor = request.param
+@pytest.fixture(scope="module")
+def before(folder: Path) -> onnx.ModelProto:
+    """The quantised ResNet sample."""
     batch = np.random.default_rng(0).standard_normal((8, 3, 64, 64)).astype(np.float32)
-    return quantise(folder / "float.onnx", calibrate(folder / "float.onnx", [batch], "minmax"), (), target)
+    return quantise(folder / "float.onnx", calibrate(folder / "float.onnx", [batch], "minmax"))
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +56,8 @@ def test_logits_are_bit_identical_and_the_runtime_executes_the_same_operators(
     assert np.array_equal(*logits)
     assert executed[0] == executed[1]
     # Without zero points the classifier and the pool would be computed in float32.
-    for_cpu = any(tensor.data_type == TensorProto.UINT8 for tensor in before.graph.initializer)
     in_8_bits = {name: executed[1][name] for name in ("QLinearConv", "QGemm", "NhwcMaxPool")}
-    assert in_8_bits == ({"QLinearConv": 24, "QGemm": 1, "NhwcMaxPool": 1} if for_cpu else dict.fromkeys(in_8_bits, 0))
+    assert in_8_bits == {"QLinearConv": 24, "QGemm": 1, "NhwcMaxPool": 1}
 
 
 def test_names_shapes_and_zeros_go(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
@@ -88,16 +86,13 @@ def test_layers_and_kernels_keep_their_names_and_no_name_is_taken_twice(
 
 def test_zero_points_go_from_kernels_and_quantised_biases_alone(after: onnx.ModelProto) -> None:
     made = producers(after.graph)
-    floats = {t.name for t in after.graph.initializer if t.data_type == TensorProto.FLOAT}
     for node in after.graph.node:
         for position, name in enumerate(node.input):
             source = made.get(name)
             if source is None or source.op_type != "DequantizeLinear":
                 continue
             constant = node.op_type == "Conv" and position > 0
-            # Beside a float bias ONNX Runtime needs the zero point of the kernel.
-            float_bias = node.op_type == "Conv" and node.input[2] in floats
-            assert (len(source.input) == 2) is (constant and not float_bias)
+            assert (len(source.input) == 2) is constant
 
 
 def test_short_names_avoid_those_that_are_kept() -> None:

@@ -10,7 +10,6 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from kdna_deploy.onnx.compact import compact
 from kdna_deploy.onnx.gates import prescales
 from kdna_deploy.onnx.qdq_placement import place_for_tensorrt
 from kdna_deploy.onnx.quantize import calibrate, quantise
@@ -36,9 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def int8(path: Path, size: int) -> onnx.ModelProto:
     """The float file at `path`, quantised for TensorRT as `export` does it."""
     batch = np.random.default_rng(0).standard_normal((8, 3, size, size)).astype(np.float32)
-    model = quantise(path, calibrate(path, [batch], "minmax"), (), "tensorrt")
-    compact(model)
-    return model
+    return quantise(path, calibrate(path, [batch], "minmax"), (), "tensorrt")
 
 
 @pytest.fixture(scope="module", params=[RESNET, MOBILENET])
