@@ -90,6 +90,7 @@ class Agreement:
         scale: largest absolute number of the reference.
         worst: difference of the output that uses most of what it is allowed.
         allowed: what that output is allowed.
+        image: of which image.
         column: which output that is.
         spread: of that output over images.
         explained: whether rounding, and not the spread, decides what is allowed there.
@@ -105,6 +106,7 @@ class Agreement:
     scale: float = 0.0
     worst: float = 0.0
     allowed: float = 0.0
+    image: int = 0
     column: int = 0
     spread: float = 0.0
     explained: bool = False
@@ -117,6 +119,15 @@ class Agreement:
         if self.skipped:
             return True
         return self.worst <= self.allowed and (self.same_top1 is None or self.same_top1 + self.ties == self.batch)
+
+    @property
+    def used(self) -> float:
+        """Share of what is allowed that the worst output uses."""
+        if np.isnan(self.worst):
+            return float("inf")
+        if self.worst == 0:
+            return 0.0
+        return self.worst / self.allowed if self.allowed > 0 else float("inf")
 
     @property
     def complaint(self) -> str:
@@ -136,13 +147,7 @@ class Agreement:
 def worst_of(agreements: Iterable[Agreement]) -> Agreement | None:
     """The failed agreement that goes furthest beyond what is allowed; None where all passed."""
     failed = [agreement for agreement in agreements if not agreement.passed]
-    return max(failed, key=_excess, default=None)
-
-
-def _excess(agreement: Agreement) -> float:
-    if np.isnan(agreement.worst):
-        return float("inf")
-    return agreement.worst / agreement.allowed if agreement.allowed > 0 else float("inf")
+    return max(failed, key=lambda agreement: agreement.used, default=None)
 
 
 def compare(
@@ -294,6 +299,7 @@ class _Limits:
             scale=float(finite.max()) if finite.size else 0.0,
             worst=float(off[place]),
             allowed=float(allowed[column]),
+            image=int(place[0]),
             column=column,
             spread=float(self.spread[column]),
             explained=bool(self._rounded[column] > by_spread[column]),
