@@ -20,7 +20,6 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from kdna_deploy.benchmark.environment import environment
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation import Evaluation
 from kdna_deploy.files import atomic_output, check_output, scratch_folder
@@ -35,7 +34,8 @@ from kdna_deploy.onnx.quantize import Method, QuantisedFor, calibrate, quantisab
 from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx.shared_codes import Array, share_codes
 from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, check_bloat, export_fused, finish
-from kdna_deploy.runtimes.ort import EXACT_INT8, OrtSession
+from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.sensitivity import Guard, Sensitivity, Step, drop, within_limit
 
 
@@ -149,14 +149,9 @@ def export_int8(
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:
-    """An x86 processor without VNNI needs a session option for this file, and gains less speed from it."""
-    flags = set(environment().flags)
-    if target != "cpu" or "avx2" not in flags or flags & {"avx_vnni", "avx512_vnni"}:
-        return ()
-    return (
-        f"this processor has no VNNI: sessions need {'='.join(EXACT_INT8)} to be exact, and int8 gains less speed "
-        "than elsewhere (docs/precision.md)",
-    )
+    """Where this processor needs a session option for the file, or does not tell."""
+    note = int8_kernels_here().note
+    return (note,) if target == "cpu" and note else ()
 
 
 def _finished(model: onnx.ModelProto, target: QuantisedFor, kernels: Mapping[str, Array]) -> onnx.ModelProto:
