@@ -48,12 +48,14 @@ class Int8Options:
         method: of calibration.
         max_drop: percentage points that top-1, or, without labels, agreement may lose; None for no limit.
         share: whether children use their parent's codes where that is exact; for CPUs only.
+        keep_float: layers to leave in float32 whatever is lost, by the names of their nodes.
     """
 
     images: Split
     method: Method = "minmax"
     max_drop: float | None = None
     share: bool = True
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,13 @@ def export_int8(
         kernels = _kernels(path) if int8.share else {}
 
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
-            return _finished(quantise(path, ranges, keep_float, target), target, kernels)
+            return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
 
         guard = Guard(path, int8.images, folder, on_step, on_images)
         parents = opened.provenance.shared_kernels
         judged = within_limit(build, guard, quantisable(path, target), int8.max_drop, parents)
-        made = {"method": int8.method, "kept_float": list(judged.kept_float), **int8.images.record}
+        kept_float = list(dict.fromkeys((*int8.keep_float, *judged.kept_float)))
+        made = {"method": int8.method, "kept_float": kept_float, "share_codes": int8.share, **int8.images.record}
         checkpoint = opened.network.checkpoint.path
         provenance = opened.provenance.beside(output, checkpoint).with_options(precision="int8", int8=made)
         finish(judged.model, provenance, options)
@@ -141,7 +144,7 @@ def export_int8(
         evaluation=judged.evaluation,
         labelled=int8.images.labelled,
         drop=drop(judged.evaluation),
-        kept_float=judged.kept_float,
+        kept_float=tuple(kept_float),
         sensitivities=judged.sensitivities,
         storage=onnx_storage(judged.model, "int8 file"),
         notes=(*float_export.notes, *_processor_notes(target)),
