@@ -36,7 +36,7 @@ from kdna_deploy.image_record import images_sha256
 from kdna_deploy.int8_export import Int8Options, export_int8
 from kdna_deploy.onnx.difference import model_differences, weights_file
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
-from kdna_deploy.provenance import KEY, Provenance, from_json
+from kdna_deploy.provenance import BYSTANDERS, KEY, Provenance, from_json
 from kdna_deploy.recorded_options import RecordedOptions, recorded_options
 
 Step = Callable[[str], None]
@@ -259,13 +259,17 @@ def _differences(path: Path, theirs: onnx.ModelProto, made: Provenance, again: P
 
 
 def _with_names(ours: Provenance, theirs: Provenance) -> Provenance:
-    """`ours` with the names of files and folders that `theirs` has."""
+    """`ours` with what says nothing of the content as in `theirs`: names of files and folders, packages not used."""
     options = {key: dict(value) if isinstance(value, dict) else value for key, value in ours.options.items()}
     for part, key in _NAMES:
         named = theirs.options.get(part)
         if isinstance(named, dict) and key in named and key in options.get(part, {}):
             options[part][key] = named[key]
-    return replace(ours, source=theirs.source, source_path=theirs.source_path, options=options)
+    versions = {name: version for name, version in ours.versions.items() if name not in BYSTANDERS}
+    versions |= {name: version for name, version in theirs.versions.items() if name in BYSTANDERS}
+    return replace(
+        ours, source=theirs.source, source_path=theirs.source_path, options=options, versions=versions
+    )
 
 
 def _versions(theirs: dict[str, str], ours: dict[str, str]) -> Iterator[str]:
