@@ -41,7 +41,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check(made: Path, path: Path, **others: Path) -> Reproduction:
     """Against the ingredients in `made`, with images where the name of the file says that there were some."""
     images = made / IMAGES if path.name in CALIBRATED else None
-    return check_reproduction(path, Ingredients(**{"model": made / CHECKPOINT, "calibration": images, **others}, factory=FACTORY))
+    given = {"model": made / CHECKPOINT, "calibration": images, **others}
+    return check_reproduction(path, Ingredients(**given, factory=FACTORY))
 
 
 @pytest.mark.slow
@@ -63,17 +64,20 @@ def test_a_file_is_what_this_version_makes_of_its_checkpoint(
 ) -> None:
     """Under another name, in another folder, and of images in a file of another name."""
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / ("renamed.onnx" if name == "float32.onnx" else name)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    path = folder / ("renamed.onnx" if name == "float32.onnx" else name)
     shutil.copy(made / "made" / name, path)
     if name == "external.onnx":
-        shutil.copy(made / "made" / f"{name}.data", tmp_path)
+        shutil.copy(made / "made" / f"{name}.data", folder)
     given = {}
     if name in CALIBRATED:
-        given["calibration"] = tmp_path / "others.npy"
+        given["calibration"] = folder / "others.npy"
         shutil.copy(made / IMAGES, given["calibration"])
     found = check(made, path, **given)
     assert found.identical, found.differences
-    assert {entry.name for entry in tmp_path.iterdir()} <= {path.name, f"{name}.data", "others.npy"}
+    assert {entry.name for entry in folder.iterdir()} <= {path.name, f"{name}.data", "others.npy"}
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_fused_graph_will_do_in_place_of_its_checkpoint(made: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kdna_deploy.tensorrt.library import OpenedLibrary
+from kdna_deploy.tensorrt.gpu import Gpu
+from kdna_deploy.tensorrt.library import LIBRARIES, OpenedLibrary
 from kdna_deploy.tensorrt.log import listening
 from kdna_deploy.tensorrt.timing_cache import cache_folder, cache_path, timing_cache
 
@@ -35,4 +38,18 @@ def test_building_ahead_of_time_keeps_no_timings(
     monkeypatch.setenv("KDNA_CACHE", str(tmp_path / "own"))
     with listening(rtx) as (logger, _), timing_cache(rtx, rtx.trt.Builder(logger).create_builder_config()) as path:
         assert path is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_that_gives_no_cache_back_keeps_none(
+    rtx: OpenedLibrary, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """TensorRT-RTX takes a cache and then has none, as TensorRT does with a build that cannot keep one."""
+    monkeypatch.setenv("KDNA_CACHE", str(tmp_path / "own"))
+    timing = replace(rtx, library=LIBRARIES["tensorrt"], gpu=Gpu("A GPU", "8.9"))
+    with listening(rtx) as (logger, _):
+        config = rtx.trt.Builder(logger).create_builder_config()
+        with warnings.catch_warnings(), timing_cache(timing, config):
+            warnings.simplefilter("ignore")  # that timing caches are of no use to it
+            assert config.get_timing_cache() is None
     assert list(tmp_path.iterdir()) == []
