@@ -62,7 +62,9 @@ def recorded_options(made: Provenance, path: Path) -> RecordedOptions:
     try:
         return _read(made.options, made.image_shape)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise ArtifactError(f"'{path}' does not say how it was made in a way that makes sense: {_told(error)}.") from error
+        raise ArtifactError(
+            f"'{path}' does not say how it was made in a way that makes sense: {_told(error)}."
+        ) from error
 
 
 def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedOptions:

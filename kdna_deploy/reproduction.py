@@ -267,9 +267,7 @@ def _with_names(ours: Provenance, theirs: Provenance) -> Provenance:
             options[part][key] = named[key]
     versions = {name: version for name, version in ours.versions.items() if name not in BYSTANDERS}
     versions |= {name: version for name, version in theirs.versions.items() if name in BYSTANDERS}
-    return replace(
-        ours, source=theirs.source, source_path=theirs.source_path, options=options, versions=versions
-    )
+    return replace(ours, source=theirs.source, source_path=theirs.source_path, options=options, versions=versions)
 
 
 def _versions(theirs: dict[str, str], ours: dict[str, str]) -> Iterator[str]:

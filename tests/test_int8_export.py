@@ -74,8 +74,12 @@ def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: Int8Export)
     assert recorded["precision"] == "int8"
     made = recorded["int8"]
     assert {key: made[key] for key in ("method", "kept_float", "share_codes", "images", "held_out", "resize")} == {
-        **{"method": "minmax", "kept_float": [], "share_codes": True},
-        **{"images": "digits", "held_out": "digits", "resize": None},
+        "method": "minmax",
+        "kept_float": [],
+        "share_codes": True,
+        "images": "digits",
+        "held_out": "digits",
+        "resize": None,
     }
     assert made["sha256"] == images_sha256(DIGITS)
 

@@ -198,7 +198,7 @@ def test_provenance_that_makes_no_sense_is_refused_in_a_sentence(
 
 def test_what_the_file_cannot_hold_is_asked_for(made: Path, tmp_path: Path) -> None:
     files, given = made / "made", Ingredients(made / CHECKPOINT)
-    with pytest.raises(UsageError, match="add --model tests.gated:Gated"):
+    with pytest.raises(UsageError, match=r"add --model tests\.gated:Gated"):
         check_reproduction(files / "float32.onnx", given)
     with pytest.raises(UsageError, match=f"give them again: --calibration {IMAGES}"):
         check_reproduction(files / "int8.onnx", Ingredients(made / CHECKPOINT, factory=FACTORY))

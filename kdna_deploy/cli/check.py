@@ -29,11 +29,11 @@ def check_export(
     """
     given = [name for name in context.params if _is_given(context, name) and name not in _TAKEN]
     if given:
-        raise UsageError(
-            f"--check takes the options that '{file}' records; leave --{given[0].replace('_', '-')} out."
-        )
+        raise UsageError(f"--check takes the options that '{file}' records; leave --{given[0].replace('_', '-')} out.")
     if model_file is None:
-        raise UsageError(f"Name the checkpoint that '{file}' should be made from: kdna-deploy export CKPT --check {file}.")
+        raise UsageError(
+            f"Name the checkpoint that '{file}' should be made from: kdna-deploy export CKPT --check {file}."
+        )
     from kdna_deploy.reports.data import document
     from kdna_deploy.reproduction import Ingredients, check_reproduction
 
@@ -41,7 +41,9 @@ def check_export(
         found = check_reproduction(file, Ingredients(model_file, source, factory, calibration), step, count)
     made = f"what kdna-deploy {found.version} makes of '{found.source}'"
     sink.result(
-        lambda: f"'{file}' is {'' if found.identical else 'not '}{made}" + (", byte for byte." if found.identical else "."),
+        lambda: (
+            f"'{file}' is {'' if found.identical else 'not '}{made}" + (", byte for byte." if found.identical else ".")
+        ),
         lambda: document(
             "check",
             {

@@ -29,7 +29,9 @@ def cores_of_threads() -> dict[int, str]:
     found = {}
     for task in TASKS.iterdir():
         lines = (task / "status").read_text().splitlines()
-        found[int(task.name)] = next(line.split(":")[1].strip() for line in lines if line.startswith("Cpus_allowed_list"))
+        found[int(task.name)] = next(
+            line.split(":")[1].strip() for line in lines if line.startswith("Cpus_allowed_list")
+        )
     return found
 
 

@@ -78,6 +78,6 @@ def test_this_machine_fits_into_json_as_it_is() -> None:
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert {"torch", "onnxruntime", "kdna-deploy", "onnx-ir", "pillow", "safetensors"} <= record["versions"].keys()
     # The libraries are recorded by what they were installed as, whatever they are imported as.
-    for module, name in (("tensorrt_rtx", "tensorrt-rtx"), ("tensorrt", "tensorrt-c"), ("openvino", "openvino")):
-        if importlib.util.find_spec(module) is not None:
+    for imported, name in (("tensorrt_rtx", "tensorrt-rtx"), ("tensorrt", "tensorrt-c"), ("openvino", "openvino")):
+        if importlib.util.find_spec(imported) is not None:
             assert any(recorded.startswith(name) for recorded in record["versions"])

@@ -31,7 +31,9 @@ def test_what_cannot_start_says_so(rtx: OpenedLibrary, constructor: object, kind
     with listening(rtx) as (logger, messages):
         messages.add("ERROR", "[initLibrary.cpp::f::52] Error Code 6: no driver")
         opened = replace(rtx, trt=SimpleNamespace(**{kind: constructor}))
-        with pytest.raises(RuntimeFailure, match="TensorRT-RTX cannot start: .*no driver; check the GPU's driver") as error:
+        with pytest.raises(
+            RuntimeFailure, match=r"TensorRT-RTX cannot start: .*no driver; check the GPU's driver"
+        ) as error:
             started(opened, kind, logger, messages)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 

@@ -29,7 +29,7 @@ _DROP = 0.05  # likewise, how far the clock may fall from its median
 
 @dataclass(frozen=True)
 class Sample:
-    """At one moment, None what the GPU does not tell; `reasons`: the driver's bit mask of what holds the clocks down."""
+    """At one moment, None what is not told; `reasons` is the driver's bit mask of what holds the clocks down."""
 
     sm_mhz: int | None
     memory_mhz: int | None
