@@ -81,7 +81,7 @@ def build_engine(
         ExportError: the parser refuses the file, or the builder fails.
     """
     batches = fit_batches(options.batches, source.batch, str(source.path))
-    started = time.perf_counter()
+    begin = time.perf_counter()
     with listening(opened) as (logger, messages):
         builder = started(opened, "Builder", logger, messages)
         config = builder.create_builder_config()
@@ -104,7 +104,7 @@ def build_engine(
         network_layers=network.num_layers,
         layers=parse_layers(messages.details),
         warnings=messages.notices(),
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - begin,
         notes=(_timings(opened, cache),),
     )
 
