@@ -23,6 +23,7 @@ from kdna_deploy.tensorrt.library import OpenedLibrary, network_flags, set_capab
 from kdna_deploy.tensorrt.log import Notice, listening
 from kdna_deploy.tensorrt.onnx_input import OnnxInput
 from kdna_deploy.tensorrt.progress import Progress, watched
+from kdna_deploy.tensorrt.start import started
 from kdna_deploy.tensorrt.timing_cache import timing_cache
 
 _CONDITION = re.compile(r"^Assertion failed: .*?: |^.* && \"")
