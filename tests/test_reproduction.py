@@ -24,6 +24,8 @@ from tests import every_format
 from tests.conftest import REPOSITORY, Cli
 from tests.every_format import CHECKPOINT, FACTORY, IMAGES, INT8_FLOAT
 
+pytestmark = pytest.mark.timeout(600)  # the first test makes every format, twice: half a minute on an idle core
+
 CALIBRATED = ("frozen.onnx", "half.onnx", "int8.onnx", INT8_FLOAT, "int8, TensorRT.onnx")
 OTHERS = ("float32.onnx", "fixed.onnx", "stored as half.onnx", "external.onnx", "shared.onnx", "on the fly.onnx")
 
@@ -50,7 +52,7 @@ def test_every_format_has_equal_bytes_in_another_process_folder_and_order_of_has
     """At another time, too; zip archives, for one, could hold it."""
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.every_format", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=500)
     assert done.returncode == 0, done.stderr
     again, first = json.loads(done.stdout.splitlines()[-1]), every_format.digests(made / "made")
     assert len(first) >= 14
