@@ -38,6 +38,7 @@ def save_fused(graph: Graph, provenance: Provenance, path: Path, inputs: tuple[P
     program = export_program(graph.module, graph.image_shape)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths and source lines of whoever made the file
+        node.meta.pop("from_node", None)  # addresses in memory, other ones in every run
     program.example_inputs = None  # blank images, which would be stored as they are
     # Through memory: on a full disk, torch's own file writer ends the whole process.
     archive = io.BytesIO()

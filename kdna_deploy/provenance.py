@@ -20,7 +20,19 @@ from kdna_deploy.network import Network
 
 SCHEMA_VERSION = 1
 KEY = "kdna"
-_RECORDED = ("kdna-deploy", "torch", "onnx", "onnxscript", "onnxruntime", "onnxsim", "openvino", "numpy")
+# By the names that they are installed by: a library has one for each version of CUDA that it is built for.
+_MAKERS = (
+    *("kdna-deploy", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxsim"),
+    *("numpy", "pillow", "safetensors"),
+)
+_OTHERS = (
+    "openvino",
+    *("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    *("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+)
+_RECORDED = (*_MAKERS, *_OTHERS)
+# They open and measure files, but what is in a file does not depend on them.
+BYSTANDERS = frozenset(_OTHERS)
 
 
 @dataclass(frozen=True)

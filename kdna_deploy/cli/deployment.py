@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -123,14 +123,14 @@ def attention_request(
     def make(image_shape: tuple[int, int, int]) -> AttentionOptions:
         from kdna_deploy.freezing import AttentionOptions
         from kdna_deploy.image_data import ImageSource
+        from kdna_deploy.image_record import image_record
 
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
         preprocessing = preprocessing_of(calibration)
         source = ImageSource(calibration.path, image_shape, preprocessing, lambda path: unreadable.setdefault(path))
         sink.expect_images(len(source))
-        prepared = asdict(preprocessing) if calibration.path.is_dir() else {}
-        record = {"images": calibration.path.name, **prepared}
+        record = image_record(calibration.path, preprocessing)
         return AttentionOptions(choice.value, source.batches, below, record)
 
     yield make

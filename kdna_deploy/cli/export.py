@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from kdna_deploy.cli.check import check_export
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.deployment import (
     Attention,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
 
 def export(
+    context: typer.Context,
     model_file: Annotated[
         Path | None,
         typer.Argument(
@@ -138,10 +140,19 @@ def export(
     tf32: Tf32 = True,
     compute_capability: Capabilities = None,
     layers: Layers = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Write nothing: say whether FILE is what this version makes of MODEL."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a deployable file, verified against the network as it was trained."""
     sink = Sink(json)
+    if check is not None:
+        check_export(context, check, model_file, source, model, calibration, sink)
+        return
     size = parse_size(input_size) if input_size else None
     engine = EngineChoice(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability or ()), layers)
     engine.check()

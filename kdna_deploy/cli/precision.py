@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -173,11 +173,11 @@ class PrecisionChoice:
         """What `export_half` takes."""
         from kdna_deploy.half_export import HalfOptions
         from kdna_deploy.image_data import ImageSource
+        from kdna_deploy.image_record import image_record
 
         path = self.calibration.path
         if path is None:
             return HalfOptions(None, self.half_io, {"images": "random"})
         preprocessing = preprocessing_of(self.calibration)
         source = ImageSource(path, opened.graph.image_shape, preprocessing, on_unreadable)
-        prepared = asdict(preprocessing) if path.is_dir() else {}
-        return HalfOptions(lambda: source.batches(batch), self.half_io, {"images": path.name, **prepared})
+        return HalfOptions(lambda: source.batches(batch), self.half_io, image_record(path, preprocessing))

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.provenance import KEY
+from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.session import Images
 
 try:
@@ -21,11 +22,6 @@ try:
 except ImportError as error:
     raise RuntimeFailure("ONNX Runtime is not installed; run: pip install onnxruntime.") from error
 
-
-# x86 CPUs without VNNI add two products of 8-bit codes in 16 bits, where they saturate: there the int8 file of the
-# MobileNetV2 sample had 7 dB of SQNR in place of 21. With this entry they use a slower kernel that does not saturate;
-# CPUs with VNNI, and float32 files, are not concerned.
-EXACT_INT8 = ("session.x64quantprecision", "1")
 
 # "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : ", in front of what has happened.
 _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
@@ -116,10 +112,12 @@ class OrtSession:
 def _configure(
     options: onnxruntime.SessionOptions, threads: int | None, cores: tuple[int, ...]
 ) -> dict[str, str | int]:
-    """Set threads, spinning and affinity; returns what was set."""
+    """Set threads, spinning, affinity and what int8 needs here; returns what was set."""
     options.inter_op_num_threads = 1
-    options.add_session_config_entry(*EXACT_INT8)
-    recorded: dict[str, str | int] = {"inter_op_num_threads": 1, EXACT_INT8[0]: EXACT_INT8[1]}
+    exact = int8_kernels_here().entries
+    for key, value in exact.items():
+        options.add_session_config_entry(key, value)
+    recorded: dict[str, str | int] = {"inter_op_num_threads": 1, **exact}
     if threads is None:
         return recorded
     options.intra_op_num_threads = threads
