@@ -7,10 +7,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from kdna_deploy.graph import CONVOLUTIONS, calls
+from kdna_deploy.kernels import unmodulated
 from kdna_deploy.ledger import graph_storage
-from kdna_deploy.passes.fold_static_attention import modulated_parts, weight_base
 from kdna_deploy.passes.materialise import materialise
 from kdna_deploy.passes.share import share
+from kdna_deploy.weight_expression import modulated_parts
 from tests.gated import Gated, double_output, folded
 
 # Float64 rounding of a few dozen operations on values of order one.
@@ -46,7 +47,7 @@ def test_every_consumer_of_a_shared_parent_is_a_product_with_a_modulation_along_
     share(graph.module)
     products = [conv for conv in calls(graph.module, CONVOLUTIONS) if modulated_parts(conv.args[1])]
     assert len(products) == 3
-    assert len({weight_base(conv).target for conv in products}) == 1
+    assert len({unmodulated(conv.args[1]).target for conv in products}) == 1
     assert graph_storage(graph.module, "").kernels == len(calls(graph.module, CONVOLUTIONS)) - 2
 
 
