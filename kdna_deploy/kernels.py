@@ -2,8 +2,8 @@
 
 A weight expression reads numbers of constants through index maps (views, slices, permutations, flips). The largest of
 what it reads is its kernel, or its kernels where several are mixed; the rest are adapters and coefficients. Two layers
-have a kernel in common when they read a number in common: ``w`` and ``w[:8]`` are one kernel, ``bank[0]`` and
-``bank[1]`` are two.
+have a kernel in common when most of what one reads the other reads too: ``w`` and ``w[:8]`` are one kernel, ``bank[0]``
+and ``bank[1]`` are two.
 
 Does not apply: weights that depend on the network's input, which belong to no kernel.
 """
@@ -17,18 +17,8 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
-from kdna_deploy.graph import ATEN, FLOATS, PRODUCTS, TRANSPOSED, WEIGHTED, ancestors, calls, constant, constant_nodes
-from kdna_deploy.weight_expression import VIEWS, evaluate_with, modulated_parts, name_of, shape_of
-
-# Operators whose result consists of entries of their first operand.
-_INDEX_MAPS = VIEWS | {
-    ATEN.flip.default,
-    ATEN.index.Tensor,
-    ATEN.index_select.default,
-    ATEN.roll.default,
-    ATEN.rot90.default,
-}
-
+from kdna_deploy.graph import FLOATS, PRODUCTS, TRANSPOSED, WEIGHTED, ancestors, calls, constant, constant_nodes
+from kdna_deploy.weight_expression import INDEX_MAPS, VIEWS, evaluate_with, modulated_parts, name_of, shape_of
 
 @dataclass(frozen=True)
 class Site:
@@ -60,10 +50,6 @@ class Part:
     def numbers(self) -> int:
         return int(shape_of(self.node).numel())
 
-    @property
-    def total(self) -> int:
-        return int(self.covered.sum())
-
 
 @dataclass(eq=False)
 class Kernel:
@@ -80,17 +66,18 @@ class Kernel:
     uses: list[tuple[Site, Part]] = field(default_factory=list)
 
     @property
-    def view(self) -> fx.Node:
-        """The largest that a layer reads of it."""
-        return max((part for _, part in self.uses), key=lambda part: part.numbers).node
-
-    @property
     def name(self) -> str:
-        return name_of(self.view)
+        """The constant, with the index of its row where the layers use that row of a bank."""
+        return name_of(self._largest.node) if self._largest.covered.equal(self.covered) else self.constant
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(shape_of(self.view))
+        """Of the largest that a layer reads of it."""
+        return tuple(shape_of(self._largest.node))
+
+    @property
+    def _largest(self) -> Part:
+        return max((part for _, part in self.uses), key=lambda part: part.numbers)
 
     @property
     def sites(self) -> list[Site]:
@@ -122,7 +109,7 @@ def kernels(layers: Iterable[Site]) -> list[Kernel]:
     found: list[Kernel] = []
     for layer in layers:
         for part in main_parts(layer.weight):
-            same = [k for k in found if k.constant == part.constant and bool((k.covered & part.covered).any())]
+            same = [k for k in found if k.constant == part.constant and _overlap(k.covered, part.covered)]
             kernel = _merged(same) if same else Kernel(part.constant, torch.zeros_like(part.covered))
             kernel.covered = kernel.covered | part.covered
             if layer not in kernel.sites:
@@ -146,18 +133,18 @@ def main_parts(weight: fx.Node) -> list[Part]:
 
 
 def parts(weight: fx.Node) -> list[Part]:
-    """All floating-point numbers of constants that an expression reads."""
+    """All floating-point numbers of constants that an expression reads, those of first operands first."""
     origin: dict[fx.Node, fx.Node] = {}
     order = ancestors(weight)
     for node in order:
-        source = node.args[0] if node.target in _INDEX_MAPS and node.args else None
+        source = node.args[0] if node.target in INDEX_MAPS and node.args else None
         if node.op == "get_attr":
             if constant(node).dtype in FLOATS:
                 origin[node] = node
         elif isinstance(source, fx.Node) and source in origin and not _reads_numbers(node, source, origin):
             origin[node] = origin[source]
     inside = set(order)
-    read = [n for n in order if n in origin and (n is weight or _leaves_origin(n, inside, origin))]
+    read = [n for n in reversed(order) if n in origin and (n is weight or _leaves_origin(n, inside, origin))]
     return [_part(node, origin[node]) for node in read]
 
 
@@ -175,6 +162,11 @@ def covered(layers: Sequence[Site]) -> dict[str, Tensor]:
             known = masks.get(part.constant)
             masks[part.constant] = part.covered if known is None else known | part.covered
     return masks
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether most of the smaller set is in the larger one."""
+    return 2 * int((a & b).sum()) > min(int(a.sum()), int(b.sum()))
 
 
 def _merged(same: list[Kernel]) -> Kernel:

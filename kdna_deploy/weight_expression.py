@@ -51,6 +51,14 @@ VIEWS = frozenset(
         operator.getitem,
     }
 )
+# Operators whose result consists of entries of their first operand.
+INDEX_MAPS = VIEWS | {
+    ATEN.flip.default,
+    ATEN.index.Tensor,
+    ATEN.index_select.default,
+    ATEN.roll.default,
+    ATEN.rot90.default,
+}
 # The views that take one of several, and which operand says which.
 _INDICES = {ATEN.select.int: 2, operator.getitem: 1}
 
@@ -130,11 +138,11 @@ def name_of(node: fx.Node) -> str:
     """Name of what a constant node computes: its constant, followed by how a stacked bank is indexed."""
     path: list[str] = []
     while node.op != "get_attr":
-        if node.target not in VIEWS or len(node.all_input_nodes) != 1:
+        if node.target not in INDEX_MAPS:
             return "_".join([node.name, *reversed(path)])
         if node.target in _INDICES:
             path.append(str(node.args[_INDICES[node.target]]))
-        node = node.all_input_nodes[0]
+        node = cast(fx.Node, node.args[0])
     return "_".join([cast(str, node.target), *reversed(path)])
 
 

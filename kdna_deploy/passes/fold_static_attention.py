@@ -21,8 +21,6 @@ from kdna_deploy.graph import ATEN, TRANSPOSED, WEIGHTED, add_constant, calls, c
 from kdna_deploy.passes.result import PassResult, Refusal
 from kdna_deploy.weight_expression import analyse, leaves, modulated_parts, name_of, shape_of
 
-__all__ = ["fold_static_attention", "merge_equal", "modulated_parts"]
-
 
 def fold_static_attention(module: fx.GraphModule) -> PassResult:
     """Bring every weight into the form ``W`` or ``mul(W, get_attr M)``, W the smallest base that there is."""

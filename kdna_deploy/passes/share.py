@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -35,6 +35,7 @@ KEPT = frozenset(
         ATEN.add.Tensor,
         ATEN.cat.default,
         ATEN.div.Tensor,
+        ATEN.einsum.default,
         ATEN.expand.default,
         ATEN.flip.default,
         ATEN.index_select.default,
@@ -45,6 +46,8 @@ KEPT = frozenset(
         ATEN.neg.default,
         ATEN.permute.default,
         ATEN.reshape.default,
+        ATEN.roll.default,
+        ATEN.rot90.default,
         ATEN.select.int,
         ATEN.slice.Tensor,
         ATEN.squeeze.dim,
@@ -53,6 +56,7 @@ KEPT = frozenset(
         ATEN.sub.Tensor,
         ATEN.sum.dim_IntList,
         ATEN.t.default,
+        ATEN.tensordot.default,
         ATEN.transpose.int,
         ATEN.unsqueeze.default,
         ATEN.view.default,
@@ -132,24 +136,28 @@ def _select_by_index(module: fx.GraphModule) -> None:
 
 def _reason(site: Site, shared: Sequence[Kernel]) -> str:
     """Why a layer has a kernel of its own although others use what it is made of."""
-    made_of = " and ".join(kernel.name for kernel in shared if site in kernel.sites)
-    steps = [node for node in ancestors(site.weight) if node.op == "call_function" and node.target not in VIEWS]
-    base = unmodulated(site.weight)
-    foreign = [_operator(node) for node in steps if node.target not in KEPT and _is_as_large(node, site.weight)]
+    parents = [kernel for kernel in shared if site in kernel.sites]
+    made_of = " and ".join(kernel.name for kernel in parents)
+    foreign = _foreign(site.weight)
+    steps = [node for node in ancestors(unmodulated(site.weight)) if node.op == "call_function"]
     if foreign:
-        why = f"made of {made_of} by {', '.join(dict.fromkeys(foreign))}, which files do not keep"
-    elif base.op == "get_attr" or base.target in VIEWS:
+        why = f"made of {made_of} by {', '.join(foreign)}, which files do not keep"
+    elif all(_foreign(other.weight) for kernel in parents for other in kernel.sites if other != site):
+        why = f"no layer is left to share {made_of} with"
+    elif all(node.target in VIEWS for node in steps):
         why = f"its modulation of {made_of} takes as much room as the copy that it saves"
     else:
-        how = ", ".join(dict.fromkeys(_operator(node) for node in steps if node is not site.weight or node is base))
+        how = ", ".join(_names(node for node in steps if node.target not in VIEWS))
         why = f"what makes it of {made_of} ({how}) takes as much room as the copy that it saves"
     return f"{why}; stored as a kernel of its own"
 
 
-def _is_as_large(node: fx.Node, weight: fx.Node) -> bool:
-    return shape_of(node).numel() >= shape_of(weight).numel()
+def _foreign(weight: fx.Node) -> list[str]:
+    """Operators that files do not keep and that made a kernel, not merely a coefficient."""
+    steps = [node for node in ancestors(weight) if node.op == "call_function" and node.target not in KEPT | VIEWS]
+    return _names(node for node in steps if shape_of(node).numel() >= shape_of(weight).numel())
 
 
-def _operator(node: fx.Node) -> str:
-    """Name of the operator that a node applies, as PyTorch's users know it."""
-    return str(node.target).removeprefix("aten.").partition(".")[0]
+def _names(nodes: Iterable[fx.Node]) -> list[str]:
+    """Operators of some nodes, as PyTorch's users know them, each once."""
+    return list(dict.fromkeys(str(node.target).removeprefix("aten.").partition(".")[0] for node in nodes))
