@@ -127,9 +127,11 @@ def _select_by_index(module: fx.GraphModule) -> None:
             continue
         axis, index = used[0]
         places = evaluate(index)
-        if places.dtype != torch.int64 or places.dim() != 1:
+        if places.dtype not in (torch.int64, torch.bool) or places.dim() != 1:
             continue
-        if bool((places < 0).any()):
+        if places.dtype == torch.bool:
+            index = add_constant(node, f"{node.name}_places", places.nonzero().flatten())
+        elif bool((places < 0).any()):
             index = add_constant(node, f"{node.name}_places", places % shape_of(source)[axis])
         node.target, node.args = ATEN.index_select.default, (source, axis, index)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,9 @@ from torch import nn
 from kdna_deploy.fused_file import load_fused, save_fused
 from kdna_deploy.fusion import Fused, FuseOptions, fuse, random_images, stored_numbers
 from kdna_deploy.graph import Graph
+from kdna_deploy.onnx.convert import to_onnx
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.onnx.weight_value import weight_value
 from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_onnx
 from kdna_deploy.provenance import Provenance
 from kdna_deploy.runtimes.ort import OrtSession
@@ -118,3 +121,18 @@ def test_an_optimised_session_computes_what_the_file_says(tmp_path: Path) -> Non
         expected = module(images).numpy()
     # Float32 rounding of seventeen layers, relative to the largest logit.
     assert np.abs(OrtSession(result.path).run(images.numpy()) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_the_value_of_a_weight_is_known_however_it_is_computed() -> None:
+    children = (*CHILDREN.values(), *MIXTURES.values())
+    module, made = fused(*children)
+    model = ir.to_proto(to_onnx(made.graph))
+    _, *convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    for convolution, child, norm in zip(convolutions, children, module.norms, strict=True):
+        scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).reshape(-1, 1, 1, 1)
+        expected = (child(module) * scale).detach().numpy()
+        value = weight_value(convolution.input[1], model)
+        assert value is not None
+        # A few float32 roundings, of numbers as large as the largest.
+        assert np.abs(value - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert weight_value(model.graph.output[0].name, model) is None, "it depends on the input"

@@ -145,6 +145,7 @@ SLICES: dict[str, Callable[[Lambda, Tensor], Tensor]] = {
     "channels": lambda m, x: F.conv2d(x, m.kernel) + F.conv2d(x[:, :2], m.kernel.narrow(1, 1, 2)),
     "the centre": lambda m, x: F.conv2d(x, m.kernel) + F.conv2d(x, m.kernel[:, :, 1:2, 1:2])[:, :, 1:-1, 1:-1],
     "every other filter": lambda m, x: F.conv2d(x, m.kernel)[:, ::2] + F.conv2d(x, m.kernel[::2]),
+    "a mask": lambda m, x: F.conv2d(x, m.kernel)[:, :3] + F.conv2d(x, m.kernel[m.mask]),
     "windows": lambda m, x: sum(F.conv2d(x, m.kernel[i : i + 4]) for i in range(4)),
 }
 
@@ -152,10 +153,11 @@ SLICES: dict[str, Callable[[Lambda, Tensor], Tensor]] = {
 @pytest.mark.parametrize("layers", SLICES.values(), ids=SLICES)
 def test_slices_are_read_from_the_whole(layers: Callable[[Lambda, Tensor], Tensor]) -> None:
     network = trained(Lambda(layers, kernel=torch.empty(8, 3, 3, 3), filters=torch.empty(4, 1, 1, 1)))
+    network.register_buffer("mask", torch.tensor([1, 0, 0, 1, 0, 0, 1, 0], dtype=torch.bool))
     graph, (result,) = run(network, share, image=(3, 6, 7))
     assert result.refused == ()
     held = sorted(value.numel() for value in graph.module.state_dict().values())
-    assert held in ([8 * 27], [4, 8 * 27], [7 * 27])
+    assert held in ([8 * 27], [4, 8 * 27], [3, 8 * 27], [7 * 27]), "with a modulation, or with an index"
 
 
 LINEAR: dict[str, tuple[Callable[[Lambda, Tensor], Tensor], int]] = {
