@@ -19,7 +19,7 @@ from kdna_deploy.errors import ParityError
 from kdna_deploy.freezing import AttentionOptions, Freezing, OutputChange, measure_change, plan_freezing
 from kdna_deploy.graph import Graph, cast_floats, prescales
 from kdna_deploy.ledger import Ledger, sharing_ledger
-from kdna_deploy.passes import FOLDING, Children, PassResult, finishing
+from kdna_deploy.passes import FOLDING, Children, PassResult, Refusal, finishing
 from kdna_deploy.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.probes import few_probes
 from kdna_deploy.probes import random_images as random_images
@@ -103,6 +103,11 @@ class Fused:
     rounding: Rounding
     freezing: Freezing
     change: OutputChange | None = None
+
+    @property
+    def not_shared(self) -> tuple[Refusal, ...]:
+        """The children that were to be shared and have a kernel of their own, with the reason."""
+        return tuple(refusal for step in self.steps if step.name == "share" for refusal in step.result.refused)
 
 
 def fuse(

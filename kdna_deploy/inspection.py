@@ -18,7 +18,8 @@ from kdna_deploy.graph import CONVOLUTIONS, calls, constant, prescales
 from kdna_deploy.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.network import Network
 from kdna_deploy.passes import Refusal
-from kdna_deploy.passes.fold_static_attention import fold_static_attention, modulated_parts
+from kdna_deploy.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.weight_expression import modulated_parts, name_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _statistics(conv: torch.fx.Node) -> AttentionStatistics:
     m = constant(parts[1]).double().flatten(1)
     return AttentionStatistics(
         child=conv_label(conv),
-        parent=str(parts[0].target),
+        parent=name_of(parts[0]),
         filter_spread=float(m.mean(1).std(correction=0)),
         spatial_spread=float(m.mean(0).std(correction=0)),
         low=float(m.min()),

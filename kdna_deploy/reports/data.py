@@ -37,7 +37,7 @@ def fused_data(fused: Fused, output: str) -> dict[str, Any]:
 
 
 def attention_data(fused: Fused) -> dict[str, Any]:
-    """What became of channel attention; part of a document."""
+    """What became of the children and of channel attention; part of a document."""
     gates = [
         {
             "layer": row.site,
@@ -50,6 +50,7 @@ def attention_data(fused: Fused) -> dict[str, Any]:
     ]
     return {
         "children": fused.children,
+        "not_shared": [asdict(refusal) for refusal in fused.not_shared],
         "channel_attention": fused.freezing.choice,
         "gates": gates,
         "output_change": asdict(fused.change) if fused.change else None,
