@@ -26,7 +26,7 @@ from kdna_deploy.freezing import (
 from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import Graph, cast_floats
 from kdna_deploy.ledger import Ledger, sharing_ledger
-from kdna_deploy.passes import FOLDING, Children, PassResult, finishing
+from kdna_deploy.passes import FOLDING, FREEZING, Children, PassResult, finishing
 from kdna_deploy.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.runtimes.session import Images
 
@@ -146,7 +146,7 @@ def fuse(
     graph, change = kept, None
     if freezing.gates:
         graph, finished = _finish(folded, options.children, freezing.gates, on_step)
-        freezing = freezing.settled(graph, finished[0].result)
+        freezing = freezing.settled(graph, next(step.result for step in finished if step.name == FREEZING))
     if freezing.gates:
         on_step("compare with constant gates")
         expected = ConstantGates(kept, freezing.gates)

@@ -11,6 +11,7 @@ trained, not against the fused graph. When it fails nothing is written.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Literal
 
 import onnx
 import onnx_ir as ir
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdna_deploy.errors import ExportError, ParityError, UsageError
 from kdna_deploy.fallback import Attempt, first_that_works
@@ -138,13 +139,21 @@ def export_onnx(
     options = options or OnnxOptions()
     check_output(output, inputs)
     on_step("translate to ONNX")
-    translated = translate(graph, options.opset, options.batch)
+    translated, _ = first_that_works((Attempt(options),), lambda asked: translate(graph, asked.opset, asked.batch))
+    original = in_evaluation(original)
 
     def write(chosen: OnnxOptions) -> OnnxExport:
         return _export(translated, graph, original, provenance, output, chosen, inputs, on_step, reference)
 
     result, notes = first_that_works(attempts(options), write)
     return replace(result, notes=(*notes, *result.notes))
+
+
+def in_evaluation(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`original`, or a copy in evaluation mode of a module that is in training, where it would compute something else."""
+    if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
+        return copy.deepcopy(original).eval()
+    return original
 
 
 def attempts(options: OnnxOptions) -> tuple[Attempt[OnnxOptions], ...]:
@@ -290,6 +299,6 @@ def reference_session(opened: FusedSource) -> TorchSession:
 def _reference(opened: FusedSource) -> tuple[Callable[[Tensor], Tensor], str]:
     choice = opened.provenance.options.get("channel_attention", "keep")
     if choice == "keep":
-        return opened.network.module, "original network"
+        return in_evaluation(opened.network.module), "original network"
     done = {"freeze": "frozen", "drop": "dropped"}[choice]
     return opened.graph, f"fused graph with channel attention {done}"

@@ -103,26 +103,26 @@ def _linear_layers(m: Network, x: Tensor) -> Tensor:
 
 def _pixel(m: Network, x: Tensor) -> Tensor:
     """The map is one pixel, and comes second."""
-    x = F.adaptive_avg_pool2d(x, 1)
+    x = 4 * F.adaptive_avg_pool2d(x, 1)
     feature = m.conv(x)
     return m.head(m.other(m.gate(0, x) * feature) + feature)
 
 
 def _pixel_of_the_gate(m: Network, x: Tensor) -> Tensor:
     """The map is one pixel that is computed from what the gate is made of."""
-    g = m.conv(F.adaptive_avg_pool2d(x, 1))
+    g = m.conv(4 * F.adaptive_avg_pool2d(x, 1))
     held = m.constants[0]
     gate = torch.sigmoid(g) if held is None else held.to(x.dtype).reshape(1, -1, 1, 1)
     return m.head(m.grouped(gate * m.other(g)))
 
 
 def _two_features(m: Network, x: Tensor) -> Tensor:
-    x = F.adaptive_avg_pool2d(x, 1)
+    x = 4 * F.adaptive_avg_pool2d(x, 1)
     return m.head(m.grouped(m.conv(x) * m.other(x)))
 
 
 def _activation(m: Network, x: Tensor) -> Tensor:
-    x = m.conv(F.adaptive_avg_pool2d(x, 1))
+    x = m.conv(4 * F.adaptive_avg_pool2d(x, 1))
     return m.head(m.other(x * torch.sigmoid(x)))
 
 

@@ -16,6 +16,7 @@ weights that something else reads or a session may override.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
@@ -81,10 +82,10 @@ def _repeat(graph: ir.Graph, before: ir.Node, gate: ir.Value, shape: ir.Shape) -
         "Resize",
         [gate, None, _scales(graph, int(h), int(w))],
         {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
-        name=f"{before.name}_repeat",
+        name=_unused(f"{before.name}_repeat", {node.name for node in graph}),
     )
     wide = resize.outputs[0]
-    wide.name = _unused(graph, f"{gate.name}_{h}x{w}")
+    wide.name = _unused(f"{gate.name}_{h}x{w}", _values(graph))
     wide.type = gate.type
     # Written down, for the runtime cannot infer that a dynamic batch stays the same, and would not trust the product.
     wide.shape = ir.Shape(shape)
@@ -161,16 +162,20 @@ def _extend(graph: ir.Graph, node: ir.Node, position: int, axis: int, missing: i
 
 
 def _add_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    name = _unused(graph, name)
+    name = _unused(name, _values(graph))
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
     return value
 
 
-def _unused(graph: ir.Graph, stem: str) -> str:
-    """`stem`, numbered where a value of the graph has that name already."""
-    values = (value.name for node in graph for value in node.outputs)
-    taken = {*values, *graph.initializers, *(value.name for value in graph.inputs)}
+def _values(graph: ir.Graph) -> set[str | None]:
+    """Names of the values of a graph."""
+    computed = {value.name for node in graph for value in node.outputs}
+    return {*computed, *graph.initializers, *(value.name for value in graph.inputs)}
+
+
+def _unused(stem: str, taken: Collection[str | None]) -> str:
+    """`stem`, numbered where it is taken."""
     names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
     return next(name for name in names if name not in taken)
