@@ -181,6 +181,12 @@ def _twice_the_same_layer(m: Network, x: Tensor) -> Tensor:
     return m.head(m.other(y * m.gate(0, y) + x))
 
 
+def _one_of_two(m: Network, x: Tensor) -> Tensor:
+    y = m.conv(x * m.gate(0, x))
+    scaled = y * m.gate(1, y)
+    return m.head(m.other(scaled) + scaled + y)
+
+
 def _pooled(m: Network, x: Tensor) -> Tensor:
     return m.head(m.conv(F.avg_pool2d(F.relu(m.norm(x) * m.gate(0, x)), 2)))
 
@@ -231,7 +237,17 @@ KINDS = {
     "two in a row": Kind(_two_in_a_row, (True, True)),
     "only together": Kind(_one_after_the_other, (True, True)),
     "twice the same layer": Kind(_twice_the_same_layer),
+    "one of two": Kind(_one_of_two, (True, "something else than a convolution reads")),
     "pooled": Kind(_pooled),
     "grouped convolution": Kind(_grouped),
     "grouped convolution behind": Kind(_grouped_behind),
 }
+
+
+def one_of_two() -> Network:
+    """A factory, as a user names one with --model."""
+    return KINDS["one of two"].network()
+
+
+def read_twice() -> Network:
+    return KINDS["read twice"].network()

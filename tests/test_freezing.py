@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console, Group, RenderableType
 from torch import Tensor, fx, nn
 
 from kdna_deploy import fusion
 from kdna_deploy.errors import InputError, ParityError
 from kdna_deploy.freezing import AttentionOptions, ConstantGates, measure_change, plan_freezing
+from kdna_deploy.fused_source import FusedSource, Request, fuse_checkpoint
 from kdna_deploy.fusion import Fused, FuseOptions, fuse
 from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import Graph, cast_floats
 from kdna_deploy.ledger import graph_storage
 from kdna_deploy.passes import Children, Pass, PassResult
+from kdna_deploy.onnx_export import reference_session
 from kdna_deploy.passes.freeze_channel_attention import freeze_channel_attention
+from kdna_deploy.reports import tables
+from kdna_deploy.reports.data import attention_data
 from tests.attentions import KINDS, SHAPE, Network
 from tests.gated import Gated, folded
 
@@ -171,6 +178,71 @@ def test_gates_that_need_each_other_are_left_when_one_of_them_is_to_stay() -> No
     result = freeze_channel_attention(graph.module, {first.name: torch.rand(8)})
     assert result.changed == 0
     assert "something else reads the map in front of it" in result.refused[0].reason
+
+
+def opened(name: str, folder: Path, choice: str = "freeze") -> FusedSource:
+    """A user's checkpoint, fused as a command does it."""
+    checkpoint = folder / "mine.pth"
+    torch.save(KINDS[name].network().state_dict(), checkpoint)
+    attention = AttentionOptions(choice, lambda: [images(12).numpy()], record={"images": "mine"})  # type: ignore[arg-type]
+    factory = f"tests.attentions:{name.replace(' ', '_')}"
+    return fuse_checkpoint(checkpoint, Request(factory=factory, size=SHAPE[1:], attention=lambda _: attention))
+
+
+def text(report: RenderableType) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(report)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+REASON = "something else than a convolution reads the scaled feature map, and something else reads the map in front of it"
+
+
+def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> None:
+    source = opened("read twice", tmp_path)
+    assert source.fused is not None
+    made = source.provenance.options
+    assert made["channel_attention"] == "keep"
+    assert made["gates_kept"] == [{"site": source.fused.freezing.refused[0].site, "reason": REASON}]
+    assert "calibration" not in made
+    assert reference_session(source).name == "original network"
+    for report in (tables.fused_report(source.fused, "out"), Group(*tables.attention_changes(source.fused))):
+        lines = [" ".join(line.split()) for line in text(report).splitlines()]
+        assert [line for line in lines if line.startswith("not frozen")] == [f"not frozen {made['gates_kept'][0]['site']}: {REASON}"]
+        assert any(line.startswith("nothing frozen") for line in lines)
+        assert not any("NOT equivalent" in line for line in lines)
+    data = attention_data(source.fused)
+    assert (data["channel_attention"], data["channel_attention_asked"], data["equivalent"]) == ("keep", "freeze", True)
+    assert [gate["frozen"] for gate in data["gates"]] == [False]
+    assert [gate["reason"] for gate in data["gates_kept"]] == [REASON]
+
+
+def test_what_was_frozen_and_what_was_not_are_told_apart(tmp_path: Path) -> None:
+    source = opened("one of two", tmp_path)
+    assert source.fused is not None
+    made = source.provenance.options
+    assert made["channel_attention"] == "freeze"
+    assert len(made["gates_kept"]) == 1
+    assert made["calibration"]["count"] == 12
+    assert source.provenance.channel_attentions == 1
+    assert reference_session(source).name == "fused graph with channel attention frozen"
+    report = text(Group(*tables.attention_changes(source.fused)))
+    assert report.count("not frozen") == 1
+    assert "NOT equivalent" in report
+    assert [gate["frozen"] for gate in attention_data(source.fused)["gates"]] == [True, False]
+
+
+def test_a_network_without_gates_is_told_so() -> None:
+    fused = fuse(KINDS["activation"].network(), SHAPE, options("drop"))
+    assert "no gate was found; the network is as it was trained" in text(tables.fused_report(fused, "out"))
+    assert "no gate was found" in text(Group(*tables.attention_changes(fused)))
+
+
+def test_gates_that_move_too_much_are_told_so() -> None:
+    attention = AttentionOptions("freeze", lambda: [images(12).numpy()], below=1e-30)
+    fused = fuse(KINDS["in front"].network(), SHAPE, FuseOptions(attention=attention))
+    assert fused.freezing.done == "keep"
+    assert "every gate varies more than was allowed" in text(tables.fused_report(fused, "out"))
 
 
 class _Overflowing(nn.Module):
