@@ -70,12 +70,16 @@ def _run(recorder: _Recorder, images: Images) -> Tensor:
 
 
 class _Recorder(fx.Interpreter):
-    """Sums of β and β² over images, channel by channel, in float64, for each of the nodes `gates`."""
+    """Sums of β and β² over images, channel by channel, in float64, for each of the nodes `gates`.
+
+    A network may see each image several times at once (flipped, say): `rows` counts how often a gate was computed.
+    """
 
     def __init__(self, module: fx.GraphModule, gates: set[fx.Node]) -> None:
         super().__init__(module)
         self._gates = gates
         self.images = 0
+        self.rows: dict[fx.Node, int] = {}
         self.sums: dict[fx.Node, Tensor] = {}
         self.squares: dict[fx.Node, Tensor] = {}
 
@@ -83,14 +87,16 @@ class _Recorder(fx.Interpreter):
         value = super().run_node(n)
         if n in self._gates:
             beta = value.double().flatten(1)
+            self.rows[n] = self.rows.get(n, 0) + len(beta)
             self.sums[n] = self.sums.get(n, 0) + beta.sum(0)
             self.squares[n] = self.squares.get(n, 0) + beta.square().sum(0)
         return value
 
 
 def _statistics(attention: Attention, recorder: _Recorder) -> GateStatistics:
-    mean = recorder.sums[attention.gate] / recorder.images
-    within = (recorder.squares[attention.gate] / recorder.images - mean.square()).clamp(min=0)
+    rows = recorder.rows[attention.gate]
+    mean = recorder.sums[attention.gate] / rows
+    within = (recorder.squares[attention.gate] / rows - mean.square()).clamp(min=0)
     if not torch.isfinite(within).all():
         raise InputError(
             f"The gate of {attention.site} is NaN or infinite for the calibration images; check their normalisation."

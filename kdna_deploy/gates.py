@@ -2,8 +2,8 @@
 
     y = x ⊙ β(x)        x [n, c, h, w], β [n, c, 1, 1] or [n, 1, 1, 1]
 
-The gate is the operand that is smaller than the product, seen through `expand`. Where the map is 1×1 both are of a size,
-and the gate is told by what it computes:
+The gate is the operand that is smaller than the product, seen through `expand`; unless the other ends in a sigmoid or the
+like and this one does not. Where the map is 1×1 both are of a size, and the gate is told by what it computes:
 
     one operand is bounded (it ends in a sigmoid, softmax, tanh or clamp)      → that one
     both are                                                                 → the one computed from the other
@@ -22,17 +22,17 @@ from torch import fx
 
 from kdna_deploy.graph import ATEN, ancestors, calls, constant_nodes, site
 
-_BOUNDED = frozenset(
+_SIGMOIDS = frozenset(
     {
         ATEN.sigmoid.default,
         ATEN.hardsigmoid.default,
         ATEN.tanh.default,
         ATEN.softmax.int,
         ATEN._softmax.default,
-        ATEN.relu6.default,
-        ATEN.hardtanh.default,
     }
 )
+# Maps that go on to the next layer end in these as well.
+_BOUNDED = _SIGMOIDS | {ATEN.relu6.default, ATEN.hardtanh.default}
 _ARITHMETIC = frozenset(
     {
         ATEN.add.Tensor,
@@ -117,13 +117,15 @@ def _scaled_map(product: fx.Node, fixed: set[fx.Node]) -> Attention | None:
         return None
     full = _shape(product)
     one, other = _unexpanded(first), _unexpanded(second)
-    if full is None or len(full) < 4 or _shape(one) is None or _shape(other) is None:
+    if full is None or len(full) < 4 or not all(isinstance(size, int) for size in full[1:]):
+        return None
+    if _shape(one) is None or _shape(other) is None:
         return None
     is_map = [_same_size(_shape(node), full) for node in (one, other)]
     if is_map == [True, False]:
-        return Attention(product, first, other, _shape_obstacle(_shape(other), full))
+        return Attention(product, first, other, _shape_obstacle(other, full) or _role_obstacle(other, first))
     if is_map == [False, True]:
-        return Attention(product, second, one, _shape_obstacle(_shape(one), full))
+        return Attention(product, second, one, _shape_obstacle(one, full) or _role_obstacle(one, second))
     if is_map == [False, False]:
         return Attention(product, first, other, "neither operand has the size of the product")
     return _between_pixels(product, first, second) if full[2:] == (1, 1) and len(full) == 4 else None
@@ -147,14 +149,21 @@ def _same_size(shape: tuple[Any, ...] | None, full: tuple[Any, ...]) -> bool:
     return isinstance(shape[0], int) == isinstance(full[0], int) and shape[1:] == full[1:]
 
 
-def _shape_obstacle(gate: tuple[Any, ...] | None, full: tuple[Any, ...]) -> str | None:
-    assert gate is not None
+def _shape_obstacle(gate: fx.Node, full: tuple[Any, ...]) -> str | None:
+    shape = _shape(gate)
+    assert shape is not None
     if len(full) != 4:
         return f"the scaled map has {len(full)} axes in place of [n, c, h, w]"
-    if len(gate) != 4 or isinstance(gate[0], int):
+    if len(shape) != 4 or isinstance(shape[0], int):
         return "its gate is the same for all images of a batch"
-    if gate[2:] != (1, 1):
+    if shape[2:] != (1, 1):
         return "its gate varies over positions, a kernel does not"
+    return None
+
+
+def _role_obstacle(gate: fx.Node, feature_map: fx.Node) -> str | None:
+    if _is_bounded(feature_map, _SIGMOIDS) and not _is_bounded(gate):
+        return "what is scaled is bounded as a gate is and what scales it is not, so that the gate cannot be told"
     return None
 
 
@@ -191,13 +200,13 @@ def _is_activation(gate: fx.Node, feature_map: fx.Node) -> bool:
     return True
 
 
-def _is_bounded(node: fx.Node) -> bool:
-    """Whether what `node` computes is bounded whatever the input, by an activation at its end."""
-    if node.target in _BOUNDED:
+def _is_bounded(node: fx.Node, by: frozenset[Any] = _BOUNDED) -> bool:
+    """Whether what `node` computes is bounded whatever the input, `by` an activation at its end."""
+    if node.target in by:
         return True
-    if node.target is ATEN.clamp.default:
+    if node.target is ATEN.clamp.default and ATEN.hardtanh.default in by:
         return len(node.args) > 2 and None not in node.args[1:3]
     if node.target is ATEN.div.Tensor and isinstance(node.args[1], fx.Node) and node.args[1].op != "get_attr":
         return False
     sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
-    return node.target in _ARITHMETIC | _VIEWS and bool(sources) and all(map(_is_bounded, sources))
+    return node.target in _ARITHMETIC | _VIEWS and bool(sources) and all(_is_bounded(n, by) for n in sources)

@@ -121,6 +121,30 @@ def _two_features(m: Network, x: Tensor) -> Tensor:
     return m.head(m.grouped(m.conv(x) * m.other(x)))
 
 
+def _pooled_feature(m: Network, x: Tensor) -> Tensor:
+    """What is bounded is the larger operand."""
+    return m.head(m.conv(torch.sigmoid(m.other(x)) * F.adaptive_avg_pool2d(m.grouped(x), 1)))
+
+
+def _pixel_in_relu6(m: Network, x: Tensor) -> Tensor:
+    """Both operands are bounded."""
+    feature = F.relu6(m.conv(4 * F.adaptive_avg_pool2d(x, 1)))
+    return m.head(m.other(feature * m.gate(0, feature)))
+
+
+def _pixel_with_two_gates(m: Network, x: Tensor) -> Tensor:
+    """Both operands are bounded, and neither is computed from the other."""
+    x = 4 * F.adaptive_avg_pool2d(x, 1)
+    return m.head(m.grouped(torch.sigmoid(m.conv(x)) * torch.sigmoid(m.other(x))))
+
+
+def _seen_twice(m: Network, x: Tensor) -> Tensor:
+    """Each image is seen as it is and flipped, in one batch of twice the size."""
+    x = torch.cat((x, x.flip(3)))
+    y = m.head(m.conv(x * m.gate(0, x)))
+    return y.reshape(2, -1, 5).mean(0)
+
+
 def _activation(m: Network, x: Tensor) -> Tensor:
     x = m.conv(4 * F.adaptive_avg_pool2d(x, 1))
     return m.head(m.other(x * torch.sigmoid(x)))
@@ -225,6 +249,10 @@ KINDS = {
     "one pixel": Kind(_pixel),
     "one pixel of the gate": Kind(_pixel_of_the_gate),
     "two features": Kind(_two_features, ("neither operand is bounded",)),
+    "pooled feature": Kind(_pooled_feature, ("what is scaled is bounded as a gate is",)),
+    "pixel in ReLU6": Kind(_pixel_in_relu6),
+    "pixel with two gates": Kind(_pixel_with_two_gates, ("both operands are bounded",)),
+    "seen twice": Kind(_seen_twice),
     "activation": Kind(_activation, ()),
     "positions": Kind(_positions, ("varies over positions",)),
     "rows": Kind(_rows, ("varies over positions",)),

@@ -81,7 +81,7 @@ def test_a_gate_is_frozen_right_or_a_line_says_why_not(name: str) -> None:
     assert (fused.change is not None) == (True in expected)
 
 
-@pytest.mark.parametrize("name", ["in front", "shared", "one number", "linear layers"])
+@pytest.mark.parametrize("name", ["in front", "shared", "one number", "linear layers", "seen twice"])
 def test_the_constant_is_the_mean_of_the_gate(name: str) -> None:
     network, seen = KINDS[name].network(), []
     layer = network.wide if name == "linear layers" else network.squeezes[0]
