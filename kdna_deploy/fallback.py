@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from kdna_deploy.errors import ExportError, InputError, KdnaError, ParityError
@@ -39,8 +40,8 @@ def first_that_works(
     Raises:
         KdnaError: that of the last attempt, or one that no attempt can mend.
     """
-    notes = []
-    for attempt, after in zip(attempts, attempts[1:], strict=False):
+    notes: list[str] = []
+    for attempt, after in pairwise(attempts):
         try:
             return make(attempt.choice), tuple(notes)
         except Exception as error:
@@ -52,7 +53,7 @@ def first_that_works(
     except (KdnaError, OSError, MemoryError):
         raise
     except Exception as error:  # a transform's, which may stumble on whatever a network holds
-        raise ExportError(f"The file cannot be written: {_reason(error)}; please report this with the model.") from error
+        raise ExportError(f"The file cannot be made: {_reason(error)}; please report this with the model.") from error
 
 
 def _is_mendable(error: Exception) -> bool:

@@ -150,7 +150,9 @@ def fuse(
     if freezing.gates:
         on_step("compare with constant gates")
         expected = ConstantGates(kept, freezing.gates)
-        _require(measure_rounding(graph, expected), "The network with frozen gates differs from one with constant gates")
+        _require(
+            measure_rounding(graph, expected), "The network with frozen gates differs from one with constant gates"
+        )
         on_step("measure what changed")
         change = measure_change(graph, original, _images_for(options.attention, image_shape), on_images)
     return Fused(

@@ -2,8 +2,8 @@
 
     y = x ⊙ β(x)        x [n, c, h, w], β [n, c, 1, 1] or [n, 1, 1, 1]
 
-The gate is the operand that is smaller than the product, seen through `expand`; unless the other ends in a sigmoid or the
-like and this one does not. Where the map is 1×1 both are of a size, and the gate is told by what it computes:
+The gate is the operand that is smaller than the product, seen through `expand`; unless the other ends in a sigmoid or
+the like and this one does not. Where the map is 1×1 both are of a size, and the gate is told by what it computes:
 
     one operand is bounded (it ends in a sigmoid, softmax, tanh or clamp)      → that one
     both are                                                                 → the one computed from the other
@@ -115,26 +115,22 @@ def _scaled_map(product: fx.Node, fixed: set[fx.Node]) -> Attention | None:
     first, second = product.args[:2]
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or {first, second} & fixed or first is second:
         return None
-    full = _shape(product)
-    one, other = _unexpanded(first), _unexpanded(second)
+    full, one, other = _shape(product), _unexpanded(first), _unexpanded(second)
     if full is None or len(full) < 4 or not all(isinstance(size, int) for size in full[1:]):
         return None
-    if _shape(one) is None or _shape(other) is None:
-        return None
     is_map = [_same_size(_shape(node), full) for node in (one, other)]
-    if is_map == [True, False]:
-        return Attention(product, first, other, _shape_obstacle(other, full) or _role_obstacle(other, first))
-    if is_map == [False, True]:
-        return Attention(product, second, one, _shape_obstacle(one, full) or _role_obstacle(one, second))
-    if is_map == [False, False]:
+    if all(is_map):
+        return _between_pixels(product, first, second) if full[2:] == (1, 1) else None
+    if not any(is_map):
         return Attention(product, first, other, "neither operand has the size of the product")
-    return _between_pixels(product, first, second) if full[2:] == (1, 1) and len(full) == 4 else None
+    feature_map, gate = (first, other) if is_map[0] else (second, one)
+    return Attention(product, feature_map, gate, _shape_obstacle(gate, full) or _role_obstacle(gate, feature_map))
 
 
 def _shape(node: fx.Node) -> tuple[Any, ...] | None:
     """Sizes of a tensor; the batch is a symbol."""
-    value = node.meta.get("val")
-    return tuple(value.shape) if hasattr(value, "shape") else None
+    shape = getattr(node.meta.get("val"), "shape", None)
+    return None if shape is None else tuple(shape)
 
 
 def _unexpanded(node: fx.Node) -> fx.Node:
@@ -151,8 +147,7 @@ def _same_size(shape: tuple[Any, ...] | None, full: tuple[Any, ...]) -> bool:
 
 def _shape_obstacle(gate: fx.Node, full: tuple[Any, ...]) -> str | None:
     shape = _shape(gate)
-    assert shape is not None
-    if len(full) != 4:
+    if shape is None or len(full) != 4:
         return f"the scaled map has {len(full)} axes in place of [n, c, h, w]"
     if len(shape) != 4 or isinstance(shape[0], int):
         return "its gate is the same for all images of a batch"

@@ -150,7 +150,7 @@ def export_onnx(
 
 
 def in_evaluation(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`original`, or a copy in evaluation mode of a module that is in training, where it would compute something else."""
+    """`original`, or a copy in evaluation mode of a module that is in training: it would compute something else."""
     if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
         return copy.deepcopy(original).eval()
     return original

@@ -1,7 +1,8 @@
 """Small networks with one or two gates each, in the places and of the kinds that users' networks have them.
 
 A network maps [n, 3, 9, 9] to five logits. Each gate is asked for by `gate`, in the order of execution, so that
-`constants` can stand in its place. `frozen` says for each whether it can become a constant: True, or words of the reason.
+`constants` can stand in its place. `frozen` says for each whether it can become a constant: True, or a part of the
+reason.
 """
 
 from __future__ import annotations
@@ -94,10 +95,8 @@ def _behind_relu(m: Network, x: Tensor) -> Tensor:
 def _linear_layers(m: Network, x: Tensor) -> Tensor:
     """As many write it: a view, linear layers, `expand_as`."""
     b, c, _, _ = x.size()
-    if m.constants[0] is None:
-        gate = torch.sigmoid(m.wide(x.mean((2, 3)))).view(b, c, 1, 1)
-    else:
-        gate = m.gate(0, x)
+    own = torch.sigmoid(m.wide(x.mean((2, 3)))).view(b, c, 1, 1)
+    gate = own if m.constants[0] is None else m.gate(0, x)
     return m.head(m.conv(x * gate.expand_as(x)))
 
 

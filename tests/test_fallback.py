@@ -67,13 +67,20 @@ def test_the_error_of_the_plain_attempt_is_the_one_that_a_user_sees() -> None:
 
 def test_a_transform_that_stumbles_on_every_attempt_is_one_sentence() -> None:
     _, make = failing(**dict.fromkeys(("asked", "plainer", "plain"), KeyError("dilations")))
-    with pytest.raises(ExportError, match=r"^The file cannot be written: KeyError: 'dilations'; please report"):
+    with pytest.raises(ExportError, match=r"^The file cannot be made: KeyError: 'dilations'; please report"):
         first_that_works(ATTEMPTS, make)
 
 
 @pytest.mark.parametrize(
     "error",
-    [UsageError("no"), RuntimeFailure("no"), KdnaError("disk full"), OSError("gone"), MemoryError(), KeyboardInterrupt()],
+    [
+        UsageError("no"),
+        RuntimeFailure("no"),
+        KdnaError("disk full"),
+        OSError("gone"),
+        MemoryError(),
+        KeyboardInterrupt(),
+    ],
 )
 def test_what_no_attempt_can_mend_is_not_tried_again(error: BaseException) -> None:
     tried, make = failing(asked=error)  # type: ignore[arg-type]

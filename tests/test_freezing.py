@@ -22,8 +22,8 @@ from kdna_deploy.fusion import Fused, FuseOptions, fuse
 from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import Graph, cast_floats
 from kdna_deploy.ledger import graph_storage
-from kdna_deploy.passes import Children, Pass, PassResult
 from kdna_deploy.onnx_export import reference_session
+from kdna_deploy.passes import Children, Pass, PassResult
 from kdna_deploy.passes.freeze_channel_attention import freeze_channel_attention
 from kdna_deploy.reports import tables
 from kdna_deploy.reports.data import attention_data
@@ -195,7 +195,9 @@ def text(report: RenderableType) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-REASON = "something else than a convolution reads the scaled feature map, and something else reads the map in front of it"
+REASON = (
+    "something else than a convolution reads the scaled feature map, and something else reads the map in front of it"
+)
 
 
 def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> None:
@@ -208,7 +210,9 @@ def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> Non
     assert reference_session(source).name == "original network"
     for report in (tables.fused_report(source.fused, "out"), Group(*tables.attention_changes(source.fused))):
         lines = [" ".join(line.split()) for line in text(report).splitlines()]
-        assert [line for line in lines if line.startswith("not frozen")] == [f"not frozen {made['gates_kept'][0]['site']}: {REASON}"]
+        assert [line for line in lines if line.startswith("not frozen")] == [
+            f"not frozen {made['gates_kept'][0]['site']}: {REASON}"
+        ]
         assert any(line.startswith("nothing frozen") for line in lines)
         assert not any("NOT equivalent" in line for line in lines)
     data = attention_data(source.fused)
@@ -285,9 +289,6 @@ def test_infinite_logits_are_equal_where_both_are() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat((self.network(x), torch.full_like(x[:, :1, 0, 0], -torch.inf)), 1)
 
-    fused = frozen("in front")
-    change = measure_change(
-        Graph(fx.symbolic_trace(Masked()), SHAPE), Masked(), [images(4).numpy()], lambda _: None
-    )
+    change = measure_change(Graph(fx.symbolic_trace(Masked()), SHAPE), Masked(), [images(4).numpy()], lambda _: None)
     assert (change.max_difference, change.same_top1) == (0.0, 4)
     assert np.isfinite(change.scale)

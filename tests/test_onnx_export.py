@@ -257,7 +257,7 @@ def test_the_precisions_made_from_the_file_profit(tmp_path: Path, monkeypatch: p
 
 def test_a_translation_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "pool_means", an_index_that_is_not_there)
-    with pytest.raises(ExportError, match=r"^The file cannot be written: IndexError: .*; please report this"):
+    with pytest.raises(ExportError, match=r"^The file cannot be made: IndexError: .*; please report this"):
         export(tmp_path / "net.onnx")
     assert contents(tmp_path) == {}
 

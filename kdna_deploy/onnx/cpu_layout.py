@@ -8,9 +8,9 @@ a reorder of the whole map before and after it, and for a convolution whose inpu
 product of equal shapes stays in blocks, and nearest-neighbour resizing has a blocked kernel. The function is the same,
 the product bit for bit. Costs and gains of each form are in docs/performance.md.
 
-Does not apply where the size of the map or of the batch is not known, to constant gates, to a gate whose hidden layer is
-not followed by ReLU (zeros would not stay zeros) or reads its channels in groups (they would be dealt out anew), or to
-weights that something else reads or a session may override.
+Does not apply where the size of the map or of the batch is not known, to constant gates, to a gate whose hidden layer
+is not followed by ReLU (zeros would not stay zeros) or reads its channels in groups (they would be dealt out anew), or
+to weights that something else reads or a session may override.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BLOCK = 16
 def widen_gates(model: ir.Model) -> int:
     """Repeat every gate to the size of the map that it scales; return how many products changed."""
     changed = 0
-    repeats: dict[tuple[ir.Value, int, int], ir.Value] = {}
+    repeats: dict[tuple[ir.Value, tuple[int, int]], ir.Value] = {}
     for node in list(model.graph):
         position = _gate_position(node)
         if position is None:
@@ -37,9 +37,9 @@ def widen_gates(model: ir.Model) -> int:
         size = _spatial(feature_map)
         assert gate is not None and feature_map is not None and feature_map.shape is not None and size is not None
         # Maps of one size share the repeat of a gate that they share. It stands before the first of them.
-        if (gate, *size) not in repeats:
-            repeats[gate, *size] = _repeat(model.graph, node, gate, feature_map.shape)
-        node.replace_input_with(position, repeats[gate, *size])
+        if (gate, size) not in repeats:
+            repeats[gate, size] = _repeat(model.graph, node, gate, feature_map.shape)
+        node.replace_input_with(position, repeats[gate, size])
         changed += 1
     return changed
 
@@ -78,9 +78,10 @@ def _spatial(value: ir.Value | None) -> tuple[int, int] | None:
 
 def _repeat(graph: ir.Graph, before: ir.Node, gate: ir.Value, shape: ir.Shape) -> ir.Value:
     h, w = shape[2], shape[3]
+    assert isinstance(h, int) and isinstance(w, int)
     resize = ir.node(
         "Resize",
-        [gate, None, _scales(graph, int(h), int(w))],
+        [gate, None, _scales(graph, h, w)],
         {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
         name=_unused(f"{before.name}_repeat", {node.name for node in graph}),
     )
@@ -97,7 +98,8 @@ def _scales(graph: ir.Graph, h: int, w: int) -> ir.Value:
     """The constant by which `Resize` multiplies each axis, one for all gates that are repeated alike."""
     name, scales = f"repeat_{h}x{w}", np.array([1, 1, h, w], np.float32)
     present = graph.initializers.get(name)
-    if present is not None and np.array_equal(_own_array(present, uses=None), scales):
+    held = _own_array(present, uses=None)
+    if present is not None and held is not None and np.array_equal(held, scales):
         return present
     return _add_constant(graph, name, scales)
 

@@ -9,7 +9,7 @@ other frozen gates and, where B ≥ 0, ReLU and max pooling: they give the same 
 Exact for the frozen gate, padding included (zero stays zero); what the network computes does change, by as much as β
 varies.
 
-Does not apply: `gates.Attention.obstacle`; a map between layers that all do something else; kernels that are not constant.
+Does not apply: `gates.Attention.obstacle`; a map with no such layer on either side; kernels that are not constant.
 """
 
 from __future__ import annotations
@@ -81,18 +81,19 @@ def _foldable(
 ) -> tuple[_Surroundings, tuple[Refusal, ...]]:
     """The attentions that can be folded with each other, and why the rest cannot.
 
-    One that stays keeps its gate alive, and with it what that reads; so the rest is looked at again until nobody leaves.
+    One that stays keeps its gate alive, and with it what that reads; so the rest is looked at again until none leaves.
     """
     fixed = frozenset(constant_nodes(module))
-    remaining, refused = list(asked), []
+    remaining = list(asked)
+    refused: dict[str, str] = {}
     while True:
         around = _Surroundings(tuple(remaining), fixed, _alive(module, remaining))
         places = {a.name: _place(a, gates[a.name], around) for a in remaining}
-        leaving = [(a, place) for a in remaining if isinstance(place := places[a.name], str)]
+        leaving = {name: place for name, place in places.items() if isinstance(place, str)}
         if not leaving:
-            return around, tuple(Refusal(a.site, reason) for a, reason in sorted(refused, key=lambda r: asked.index(r[0])))
-        refused += leaving
-        remaining = [a for a in remaining if not isinstance(places[a.name], str)]
+            return around, tuple(Refusal(a.site, refused[a.name]) for a in asked if a.name in refused)
+        refused |= leaving
+        remaining = [a for a in remaining if a.name not in leaving]
 
 
 def _alive(module: fx.GraphModule, frozen: list[Attention]) -> frozenset[fx.Node]:
