@@ -129,11 +129,13 @@ def _fuse(
     options = FuseOptions(request.children or "materialize", attention)
     fused = fuse(network.module, shape, options, on_step, on_images)
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
-        children=options.children, channel_attention=attention.choice if fused.freezing.gates else "keep"
+        children=options.children, channel_attention=fused.freezing.done
     )
     if fused.change is not None:
         used = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
         provenance = provenance.with_options(calibration=used)
+    if fused.freezing.refused:
+        provenance = provenance.with_options(gates_kept=[asdict(refusal) for refusal in fused.freezing.refused])
     parents = [asdict(parent) for parent in fused.ledger.parents]
     provenance = replace(provenance, kernels=asdict(fused.ledger.storage), parents=parents)
     lost = tuple(f"not shared: {refusal.site}: {refusal.reason}" for refusal in fused.not_shared)

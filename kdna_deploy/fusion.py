@@ -16,10 +16,18 @@ from torch import Tensor, nn
 
 from kdna_deploy.capture import capture
 from kdna_deploy.errors import ParityError
-from kdna_deploy.freezing import AttentionOptions, Freezing, OutputChange, measure_change, plan_freezing
-from kdna_deploy.graph import Graph, cast_floats, prescales
+from kdna_deploy.freezing import (
+    AttentionOptions,
+    ConstantGates,
+    Freezing,
+    OutputChange,
+    measure_change,
+    plan_freezing,
+)
+from kdna_deploy.gates import channel_attentions
+from kdna_deploy.graph import Graph, cast_floats
 from kdna_deploy.ledger import Ledger, sharing_ledger
-from kdna_deploy.passes import FOLDING, Children, PassResult, Refusal, finishing
+from kdna_deploy.passes import FOLDING, FREEZING, Children, PassResult, Refusal, finishing
 from kdna_deploy.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.probes import few_probes
 from kdna_deploy.probes import random_images as random_images
@@ -85,7 +93,7 @@ class Fused:
         steps: the passes in order.
         ledger: parents and children of the trained network.
         children: whether the children are materialised or share.
-        channel_attentions: pre-scales that remain dynamic.
+        channel_attentions: those that remain dynamic.
         parameters_before: trained parameters of the network, each parent once.
         parameters_after: numbers stored in the fused graph.
         rounding: what folding changed, measured with channel attention kept.
@@ -141,17 +149,20 @@ def fuse(
     kept, finished = _finish(folded, options.children, {}, on_step)
     on_step("compare with the original")
     rounding = measure_rounding(kept, original)
-    worst = worst_of(rounding.agreements)
-    if worst is not None:
-        raise ParityError(
-            f"The fused network differs from the original: {worst.complaint}; please report this with the model."
-        )
+    _require(rounding, "The fused network differs from the original")
     if options.attention.choice != "keep":
         on_step("measure channel attention")
     freezing = plan_freezing(kept, options.attention, on_images)
     graph, change = kept, None
     if freezing.gates:
         graph, finished = _finish(folded, options.children, freezing.gates, on_step)
+        freezing = freezing.settled(graph, next(step.result for step in finished if step.name == FREEZING))
+    if freezing.gates:
+        on_step("compare with constant gates")
+        expected = ConstantGates(kept, freezing.gates)
+        _require(
+            measure_rounding(graph, expected), "The network with frozen gates differs from one with constant gates"
+        )
         on_step("measure what changed")
         change = measure_change(graph, original, _images_for(options.attention, image_shape), on_images)
     return Fused(
@@ -159,13 +170,20 @@ def fuse(
         steps=(*steps, *finished),
         ledger=ledger,
         children=options.children,
-        channel_attentions=len(prescales(graph.module)),
+        channel_attentions=len(channel_attentions(graph.module)),
         parameters_before=sum(p.numel() for p in original.parameters()),
         parameters_after=stored_numbers(graph),
         rounding=rounding,
         freezing=freezing,
         change=change,
     )
+
+
+def _require(rounding: Rounding, failure: str) -> None:
+    """Raise a ParityError that begins with `failure` where there is more than rounding."""
+    worst = worst_of(rounding.agreements)
+    if worst is not None:
+        raise ParityError(f"{failure}: {worst.complaint}; please report this with the model.")
 
 
 def _finish(

@@ -14,7 +14,8 @@ import torch
 
 from kdna_deploy.capture import capture
 from kdna_deploy.cost import Cost, count
-from kdna_deploy.graph import CONVOLUTIONS, calls, constant, prescales
+from kdna_deploy.gates import channel_attentions
+from kdna_deploy.graph import CONVOLUTIONS, calls, constant
 from kdna_deploy.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.network import Network
 from kdna_deploy.passes import Refusal
@@ -60,7 +61,7 @@ def inspect_network(
     on_step("capture")
     graph = capture(network.module, shape)
     on_step("find parents and children")
-    attentions = len(prescales(graph.module))
+    attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
     with torch.no_grad():

@@ -17,10 +17,10 @@ from kdna_deploy.fusion import (
     Fused,
     fuse,
     measure_rounding,
-    prescales,
     random_images,
     stored_numbers,
 )
+from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import BATCH_NORM, WEIGHTED, calls, constant
 from kdna_deploy.network import load_network
 from kdna_deploy.passes import PIPELINE, PassResult
@@ -52,7 +52,7 @@ def test_every_batchnorm_is_folded(arch: str, original: nn.Module, fused: Fused)
 
 
 def test_the_channel_attentions_are_all_that_is_left_of_the_sharing(arch: str, fused: Fused) -> None:
-    assert fused.channel_attentions == PRESCALES[arch] == len(prescales(fused.graph.module))
+    assert fused.channel_attentions == PRESCALES[arch] == len(channel_attentions(fused.graph.module))
     products = [name for name in operators(fused.graph.module) if name == "mul"]
     assert len(products) == PRESCALES[arch], "every product in the graph is a pre-scale"
 

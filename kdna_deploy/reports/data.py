@@ -51,9 +51,11 @@ def attention_data(fused: Fused) -> dict[str, Any]:
     return {
         "children": fused.children,
         "not_shared": [asdict(refusal) for refusal in fused.not_shared],
-        "channel_attention": fused.freezing.choice,
+        "channel_attention": fused.freezing.done,
+        "channel_attention_asked": fused.freezing.choice,
         "gates": gates,
-        "output_change": asdict(fused.change) if fused.change else None,
+        "gates_kept": [asdict(refusal) for refusal in fused.freezing.refused],
+        "output_change": {k: finite(v) for k, v in asdict(fused.change).items()} if fused.change else None,
         "equivalent": fused.change is None,
     }
 

@@ -125,9 +125,7 @@ OTHERS: dict[str, tuple[Kernel, tuple[str, ...]]] = {
         ("bank",),
     ),
     "weight standardisation": (
-        lambda m: (
-            (m.kernel - m.kernel.mean((1, 2, 3), keepdim=True)) / (m.kernel.std((1, 2, 3), keepdim=True) + 1e-5)
-        ),
+        lambda m: (m.kernel - m.kernel.mean((1, 2, 3), keepdim=True)) / (m.kernel.std((1, 2, 3), keepdim=True) + 1e-5),
         ("kernel",),
     ),
     "weight normalisation": (lambda m: m.kernel / m.kernel.flatten(1).norm(dim=1).view(-1, 1, 1, 1), ("kernel",)),
