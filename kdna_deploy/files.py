@@ -53,7 +53,7 @@ def _check_place(path: Path) -> None:
         raise UsageError(f"The output '{path}' is a folder; give a file name with -o.")
     if path.exists() and not path.is_file():
         raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with -o.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with -o.")
 
 
@@ -78,20 +78,19 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"kdna-{purpose}-"))
-    except OSError as error:
-        raise _no_scratch(error) from error
+    except OSError as error:  # without a name where no folder at all will do
+        raise _no_scratch(error, os.environ.get("TMPDIR", "the temporary folder")) from error
     try:
         yield folder
     except OSError as error:
         if not _concerns(error, folder):
             raise
-        raise _no_scratch(error) from error
+        raise _no_scratch(error, str(folder.parent)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _no_scratch(error: OSError) -> KdnaError:
-    place = os.environ.get("TMPDIR") or tempfile.tempdir or "the temporary folder"
+def _no_scratch(error: OSError, place: str) -> KdnaError:
     return KdnaError(
         f"Temporary files could not be written to '{place}': {error.strerror or error}; "
         "make room there, or set TMPDIR to another folder."

@@ -37,7 +37,7 @@ class _Escaped(Exception):
         self.error = error
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
+def as_command(function: Callable[..., None]) -> Callable[..., None]:
     """With stdout kept for the result, and every exception brought to `run`."""
 
     @functools.wraps(function)
@@ -64,7 +64,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (inspect, fuse, export, verify, evaluate, bench):
-    app.command()(_command(command))
+    app.command()(as_command(command))
 
 
 def _print_version(requested: bool) -> None:
@@ -118,6 +118,8 @@ def _invoke(arguments: list[str], sink: Sink, received: Received) -> int:
             error.show()
         sink.document_of(usage_failure(error.format_message(), error.exit_code))
         return int(error.exit_code)
+    except SystemExit:  # typer's own, where the reader of a help page has gone
+        return 0
     return received.exit_code if code == INTERRUPTED else int(code)
 
 

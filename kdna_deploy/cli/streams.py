@@ -27,11 +27,12 @@ _results: ContextVar[TextIO] = ContextVar("results")
 
 def open_standard_streams() -> None:
     """Give each stream that is closed a null device, and let every terminal show what it cannot encode as a mark."""
+    for descriptor in range(len(_DESCRIPTORS)):
+        _fill(descriptor)
     for descriptor, name in enumerate(_DESCRIPTORS):
-        with contextlib.suppress(OSError):
-            _fill(descriptor)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where × or Δ cannot be encoded, a question mark is printed
