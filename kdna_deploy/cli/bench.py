@@ -101,7 +101,7 @@ def bench(
     ] = None,
     min_time: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Seconds for each model with its baseline, at least; 3.", show_default=False),
+        typer.Option(help="Seconds for each model with its baseline, at least; 3.", show_default=False),
     ] = None,
     protocol: Annotated[
         Protocol, typer.Option(help="paper: batch 1, one thread, 1,000 runs, ratio of means.")

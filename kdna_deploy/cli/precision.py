@@ -65,7 +65,6 @@ MaxDrop = Annotated[
     float | None,
     typer.Option(
         "--max-drop",
-        min=0.0,
         metavar="POINTS",
         help="Percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.",
     ),
