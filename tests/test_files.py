@@ -55,7 +55,10 @@ def test_what_is_written_beside_an_output_replaces_no_input_either(tmp_path: Pat
     source = tmp_path / "net.onnx.data"
     source.write_bytes(b"a checkpoint")
     output = tmp_path / "net.onnx"
-    with pytest.raises(UsageError, match=r"net.onnx.data' is the input itself"), atomic_output(output, (source,)) as new:
+    with (
+        pytest.raises(UsageError, match=r"net.onnx.data' is the input itself"),
+        atomic_output(output, (source,)) as new,
+    ):
         new.write_bytes(b"a model")
         new.with_name("net.onnx.data").write_bytes(b"its weights")
     assert source.read_bytes() == b"a checkpoint"
@@ -151,7 +154,10 @@ def test_an_error_in_reading_something_else_is_told_as_what_it_is(tmp_path: Path
 @pytest.mark.parametrize("context", ["output", "scratch"])
 def test_an_error_in_writing_names_the_place_and_the_remedy(tmp_path: Path, context: str, named: bool) -> None:
     folder = atomic_output(tmp_path / "net.onnx") if context == "output" else scratch_folder("test")
-    with pytest.raises(KdnaError, match=r"could not be written.*: No space left on device; make room there"), folder as at:
+    with (
+        pytest.raises(KdnaError, match=r"could not be written.*: No space left on device; make room there"),
+        folder as at,
+    ):
         place = at if context == "output" else at / "file"
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([str(place)] if named else []))
     assert names(tmp_path) == []

@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -104,7 +105,8 @@ def run(arguments: list[str]) -> int:
         except BaseException as raised:
             error = raised.error if isinstance(raised, _Escaped) else raised
             if debug:
-                raise error from None
+                with writing(sys.stderr):
+                    traceback.print_exception(error)
             failure = failure_of(error, received)
             sink.end(failure)
             return failure.code

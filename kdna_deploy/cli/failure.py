@@ -42,7 +42,7 @@ def failure_of(error: BaseException, received: Received) -> Failure:
         return Failure("Interrupted", received.exit_code, received.sentence)
     if isinstance(error, KdnaError):
         return Failure(type(error).__name__, error.exit_code, str(error))
-    if isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY):
+    if isinstance(error, MemoryError) or any(sign in _text(error) for sign in _OUT_OF_MEMORY):
         return Failure(
             "OutOfMemory", KdnaError.exit_code, "There is too little memory; choose a smaller batch or image size."
         )
@@ -73,4 +73,11 @@ def usage_failure(message: str, code: int) -> Failure:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return next(iter(_text(error).strip().splitlines()), "")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # of a class that the network's code brings along
+        return ""

@@ -126,6 +126,14 @@ def test_every_exception_has_a_kind_a_code_and_a_sentence(
     assert message in failure.message and "\n" not in failure.message
 
 
+def test_an_exception_that_cannot_even_say_what_it_is_has_them_too() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    assert failure_of(Mute(), Received()).message.startswith("Internal error (Mute: ); please report it")
+
+
 def test_whatever_a_signal_led_to_is_told_as_the_signal() -> None:
     """Native code may turn the interruption into an exception of its own."""
     failure = failure_of(RuntimeError("callback failed"), Received(15))
@@ -166,6 +174,18 @@ def test_whatever_the_networks_code_raises_ends_in_one_sentence(
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith(f"error: {said}") and told.err.count("\n") == 1
+
+
+def test_debugging_adds_the_traceback_and_changes_nothing_else(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = own_network("debugged", forward="sys.exit(0)")
+    monkeypatch.setenv("KDNA_DEBUG", "1")
+    assert run(["inspect", "net.pt", "--model", model, "--input-size", "8", "--json"]) == 3
+    told = capsys.readouterr()
+    assert "Traceback" in told.err and "in forward" in told.err
+    assert told.err.endswith("; it must return what the network computes.\n")
+    assert json.loads(told.out)["error"]["code"] == 3
 
 
 def test_what_the_networks_code_prints_does_not_reach_the_document(

@@ -18,7 +18,18 @@ from kdna_deploy.cli.engine import EngineChoice
 from kdna_deploy.cli.fuse import SUFFIX
 from tests.conftest import REPOSITORY
 
-HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy", "PIL", "tensorrt", "tensorrt_rtx", "openvino")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxsim",
+    "onnxscript",
+    "numpy",
+    "PIL",
+    "tensorrt",
+    "tensorrt_rtx",
+    "openvino",
+)
 INT8 = ("--precision", "int8", "--calibration")
 FREEZE = ("--channel-attention", "freeze", "--calibration")
 
@@ -50,9 +61,15 @@ WRONG_NAMES = [
     (["fuse", "folder"], "'folder' is a folder; fuse takes a checkpoint."),
     (["fuse", "a.npy"], "'a.npy' is a NumPy file, and fuse takes a checkpoint."),
     (["export", "net.pt", "--source", "net.onnx"], "'net.onnx' is an ONNX file, and --source takes a checkpoint."),
-    (["export", "run.json"], "'run.json' is a JSON file, and export takes a fused graph, a checkpoint or an ONNX file."),
+    (
+        ["export", "run.json"],
+        "'run.json' is a JSON file, and export takes a fused graph, a checkpoint or an ONNX file.",
+    ),
     (["export", "net.pt", *INT8, "a.png"], "takes a NumPy file; give the folder that it lies in."),
-    (["verify", "a.npy"], "'a.npy' is a NumPy file, and verify takes an ONNX file, a fused graph, an engine or a check"),
+    (
+        ["verify", "a.npy"],
+        "'a.npy' is a NumPy file, and verify takes an ONNX file, a fused graph, an engine or a check",
+    ),
     (["verify", "net.pt", "--inputs", "net.onnx"], "'net.onnx' is an ONNX file, and --inputs takes a NumPy file."),
     (["evaluate", "net.pt", "--data", "a.png"], "'a.png' is a file; --data takes a folder"),
     (["bench", "run.json"], "'run.json' is a JSON file, and bench takes an ONNX file"),

@@ -63,7 +63,9 @@ def test_a_file_that_is_not_there_or_is_empty_or_of_another_kind_has_none(tmp_pa
     assert [external_files(tmp_path / name) for name in ("empty.onnx", "net.pt", "gone.onnx")] == [(), (), ()]
 
 
-def test_a_model_is_written_whatever_lies_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_written_whatever_lies_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
