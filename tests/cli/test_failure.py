@@ -1,4 +1,4 @@
-"""How a command ends that does not succeed: exit code, one sentence, and with ``--json`` one document that says both."""
+"""How a command ends that fails: its exit code, one sentence, and with ``--json`` one document that says both."""
 
 from __future__ import annotations
 
