@@ -87,12 +87,26 @@ def _call_factory(reference: str) -> nn.Module:
         sys.path.insert(0, "")  # a user's model lies in the current folder more often than not
     try:
         factory = getattr(importlib.import_module(module_name), function)
-    except Exception as error:  # no such name, or the user's module fails while it is imported
-        raise InputError(f"--model {reference} cannot be imported: {error}.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # no such name, or the user's module fails, or exits, while it is imported
+        raise InputError(f"--model {reference} cannot be imported: {_told(error)}.") from error
     try:
         module = factory()
-    except Exception as error:  # the user's code may raise anything
-        raise InputError(f"{reference}() failed: {error}. It must build the network without arguments.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's code may raise anything, SystemExit too
+        raise InputError(
+            f"{reference}() failed: {_told(error)}. It must build the network without arguments."
+        ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{reference}() returned a {type(module).__name__}, not a torch.nn.Module.")
     return module
+
+
+def _told(error: BaseException) -> str:
+    """The first line of what it says; an exit says a number or nothing."""
+    said = str(error).strip().splitlines()
+    if isinstance(error, Exception) and said:
+        return said[0].rstrip(".")
+    return f"{type(error).__name__}{f' {said[0]}' if said else ''}"

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
+from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, check_number, newest, parse_size
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
+from kdna_deploy.input_files import MODELS, check_images, check_input
 
 
 def verify(
@@ -45,12 +46,19 @@ def verify(
 ) -> None:
     """Prove that an artifact computes what the trained network computes. Exit code 1 if it does not."""
     sink = Sink(json)
-    size = parse_size(input_size) if input_size else None
+    size = parse_size(input_size) if input_size is not None else None
+    check_number(rtol, "--rtol")
+    check_number(atol, "--atol")
     if save_worst is not None:
         check_array_output(save_worst)
     if model_file is None:
         model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
+    check_input(model_file, MODELS, "verify")
+    if against is not None:
+        check_input(against, MODELS, "--against")
+    if inputs is not None:
+        check_images(inputs, "--inputs")
     from rich.console import Group
 
     from kdna_deploy.reports import data, tables
