@@ -3,8 +3,8 @@
     kind     value → the value as it may be used, or `Misfit`
     record   {field: kind}; what the table does not name is left out or refused
 
-Every text is printable: what a file says is printed to terminals and into reports, where an escape sequence would be
-obeyed.
+No text holds control characters: what a file says is printed to terminals and into reports, where an escape sequence
+would be obeyed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 Kind = Callable[[Any], Any]
 
 MAX_TEXT = 4096
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 INT64 = (-(1 << 63), (1 << 63) - 1)
 
 
@@ -35,8 +36,13 @@ class Misfit(ValueError):
         return type(self)(self.reason, (field[:60], *self.where))
 
 
+def is_plain(value: str) -> bool:
+    """Whether a text can be printed as it is."""
+    return _CONTROL.search(value) is None
+
+
 def anything(value: Any) -> Any:
-    """JSON of any shape, with printable texts alone."""
+    """JSON of any shape, its texts without control characters."""
     if isinstance(value, str):
         return text()(value)
     if isinstance(value, dict):
@@ -81,11 +87,18 @@ def text(pattern: str = ".*", most: int = MAX_TEXT) -> Kind:
             raise Misfit("no text")
         if len(value) > most:
             raise Misfit("too long")
-        if not value.isprintable() or not form.fullmatch(value):
+        if not is_plain(value) or not form.fullmatch(value):
             raise Misfit("not of its form")
         return value
 
     return check
+
+
+def shown(value: Any) -> str:
+    """A text of others (a library's message), whose control characters become blanks."""
+    if not isinstance(value, str):
+        raise Misfit("no text")
+    return _CONTROL.sub(" ", value)
 
 
 def one_of(*values: Any) -> Kind:

@@ -134,7 +134,7 @@ _NUMBERS = frozenset({"as_int", "as_sym_int", "as_float", "as_sym_float", "as_bo
 # dtypes, layouts and memory formats are integers in a schema.
 _ENUMERATIONS = frozenset({"as_scalar_type", "as_memory_format", "as_layout"})
 _SCHEMA: Mapping[str, frozenset[str]] = {
-    "Tensor": _TENSORS,
+    "Tensor": _TENSORS | _NUMBERS,  # a number is as good as a tensor of it
     "List[Tensor]": frozenset({"as_tensors"}),
     "List[Optional[Tensor]]": frozenset({"as_optional_tensors", "as_tensors"}),
     "int": _INTEGERS | _ENUMERATIONS,
