@@ -16,6 +16,7 @@ import collections
 import io
 import pickletools
 import re
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,10 +95,10 @@ def read_pickled(path: Path) -> tuple[Any, list[str]]:
 
 
 def _check_zip(stream: IO[bytes], path: Path) -> list[str]:
+    if _is_torchscript(stream):
+        raise CheckpointError(f"'{path}' is a TorchScript archive; give the training checkpoint instead.")
     try:
         archive, members = open_members(stream)
-        if "constants.pkl" in members or any(name.startswith("code/") for name in members):
-            raise CheckpointError(f"'{path}' is a TorchScript archive; give the training checkpoint instead.")
         if "data.pkl" not in members:
             raise CheckpointError(f"'{path}' is a zip archive, but none that torch.save wrote; give its checkpoint.")
         notes = []
@@ -111,6 +112,13 @@ def _check_zip(stream: IO[bytes], path: Path) -> list[str]:
         return notes
     except DamagedArchive as error:
         raise CheckpointError(f"'{path}' is damaged or cut short; copy or download it again ({error}).") from error
+
+
+def _is_torchscript(stream: IO[bytes]) -> bool:
+    try:
+        return any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(stream).namelist())
+    except Exception:  # damaged bytes lead zipfile anywhere
+        return False
 
 
 def _check_stream(stream: IO[bytes], path: Path) -> list[str]:

@@ -124,8 +124,7 @@ def read_record(engine: Path) -> EngineRecord:
     except (OSError, ValueError, RecursionError, KdnaError) as error:
         if isinstance(error, _LaterSchema):
             raise
-        why = f" ({error})" if isinstance(error, Misfit) else ""
-        raise ArtifactError(f"The record '{path}' is damaged{why}; build the engine again: {again}") from error
+        raise ArtifactError(f"The record '{path}' is damaged; build the engine again: {again}") from error
 
 
 class _LaterSchema(ArtifactError):
