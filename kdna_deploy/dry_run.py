@@ -62,6 +62,7 @@ class _Shapes(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, mode: FakeTensorMode, batch: int) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # or torch would write the graph into the message of every error
         self._mode = mode
         self._batch = batch
 
