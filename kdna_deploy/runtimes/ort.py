@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
 from kdna_deploy.files import scratch_folder
-from kdna_deploy.provenance import KEY
+from kdna_deploy.provenance import KEY, from_json
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.session import Images
 
@@ -134,14 +133,20 @@ def _configure(
 
 
 def disabled_optimizers(path: Path) -> list[str]:
-    """What the file's metadata says about the session (see `Provenance.options`)."""
+    """What the file's metadata says about the session (see `Provenance.options`).
+
+    Raises:
+        ArtifactError: the metadata is damaged.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
         stored = {entry.key: entry.value for entry in model.metadata_props}
-        options = json.loads(stored.get(KEY, "{}")).get("options", {})
-        return list(options.get("session", {}).get("disabled_optimizers", []))
     except (DecodeError, ValueError, AttributeError):
         return []  # ONNX Runtime will say what is wrong with the file
+    if not stored.get(KEY):
+        return []
+    session = from_json(stored[KEY], str(path)).options.get("session", {})
+    return list(session.get("disabled_optimizers", []))
 
 
 def _by(shape: Iterable[object]) -> str:
