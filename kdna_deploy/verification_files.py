@@ -9,7 +9,7 @@ from pathlib import Path
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.fused_source import original_network
 from kdna_deploy.fusion import random_images
-from kdna_deploy.image_data import ImageSource
+from kdna_deploy.image_data import ImageSource, Unreadable
 from kdna_deploy.onnx_export import VERIFIED_BATCHES
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
@@ -45,7 +45,7 @@ def verify_files(
     arch: str | None = None,
     ema: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
-    on_unreadable: Callable[[Path], None] = lambda _: None,
+    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
 ) -> FileVerification:
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
@@ -91,7 +91,7 @@ def _image_shape(session: Session, reference: Session, size: tuple[int, int] | N
 
 
 def _from_disk(
-    path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Path], None]
+    path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Unreadable], None]
 ) -> Iterator[Images]:
     return ImageSource(path, shape, on_unreadable=on_unreadable).batches(batch)
 

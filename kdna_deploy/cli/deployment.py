@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdna_deploy.freezing import AttentionOptions
-    from kdna_deploy.image_data import Preprocessing
+    from kdna_deploy.image_file import Unreadable
+    from kdna_deploy.preprocessing import AskedPreprocessing, Preprocessing
 
 
 class Children(str, Enum):
@@ -118,7 +119,7 @@ def attention_request(
             )
         yield None
         return
-    unreadable: dict[Path, None] = {}
+    unreadable: list[Unreadable] = []
 
     def make(image_shape: tuple[int, int, int]) -> AttentionOptions:
         from kdna_deploy.freezing import AttentionOptions
@@ -127,14 +128,14 @@ def attention_request(
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
         preprocessing = preprocessing_of(calibration)
-        source = ImageSource(calibration.path, image_shape, preprocessing, lambda path: unreadable.setdefault(path))
+        source = ImageSource(calibration.path, image_shape, preprocessing, unreadable.append)
         sink.expect_images(len(source))
         prepared = asdict(preprocessing) if calibration.path.is_dir() else {}
         record = {"images": calibration.path.name, **prepared}
         return AttentionOptions(choice.value, source.batches, below, record)
 
     yield make
-    sink.warn_unreadable(list(unreadable))
+    sink.warn_unreadable(unreadable)
 
 
 def preprocessing_of(words: CalibrationChoice) -> Preprocessing:

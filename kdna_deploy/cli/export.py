@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from kdna_deploy.fused_source import FusedSource
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.onnx_export import OnnxOptions
     from kdna_deploy.tensorrt.engine_export import EngineExport
 
@@ -197,12 +198,12 @@ def export(
         )
         in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
         request = Request(source, arch, model, ema, size, in_graph, attention)
-        unreadable: list[Path] = []
+        unreadable: list[Unreadable] = []
         with sink.steps() as (step, count):
             opened = open_fused_source(model_file, request, step, count)
         with _shown_losses(sink):
             done = _export(opened, written, options, choice, (model_file,), unreadable.append, sink)
-        sink.warn_unreadable(list(dict.fromkeys(unreadable)))
+        sink.warn_unreadable(unreadable)
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
     if built is None:
@@ -250,7 +251,7 @@ def _export(
     options: OnnxOptions,
     choice: PrecisionChoice,
     inputs: tuple[Path, ...],
-    on_unreadable: Callable[[Path], None],
+    on_unreadable: Callable[[Unreadable], None],
     sink: Sink,
 ) -> _Done:
     from rich.console import Group

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from kdna_deploy.fused_source import FusedSource
     from kdna_deploy.half_export import HalfOptions
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.int8_export import Int8Options
 
-    Named = Callable[[Path], None]
+    Named = Callable[[Unreadable], None]
 
 
 class Precision(str, Enum):

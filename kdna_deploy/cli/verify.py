@@ -41,10 +41,11 @@ def verify(
     if model_file is None:
         model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.reports import data, tables
     from kdna_deploy.verification_files import verify_files
 
-    unreadable: list[Path] = []
+    unreadable: list[Unreadable] = []
     with sink.steps() as (step, _):
         result = verify_files(model_file, against, inputs, rtol, atol, size, model, arch, ema, step, unreadable.append)
     sink.warn_unreadable(unreadable)
