@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kdna_deploy.calibration import GateStatistics, measure_gates
 from kdna_deploy.errors import UsageError
 from kdna_deploy.graph import Graph, prescales
+from kdna_deploy.logits import judged, judged_beside
 from kdna_deploy.runtimes.session import Images
 
 ChannelAttention = Literal["keep", "freeze", "drop"]
@@ -94,6 +95,7 @@ def measure_change(
         with torch.no_grad():
             expected = original(tensor).numpy()
         got = graph(tensor).numpy()
+        judged_beside(got, judged(expected, len(batch), "the network"), "the changed network", "the network")
         difference = np.abs(got.astype(np.float64) - expected)
         largest, scale = max(largest, float(difference.max())), max(scale, float(np.abs(expected).max()))
         total, count = total + float(difference.sum()), count + difference.size

@@ -144,7 +144,7 @@ def export_int8(
         kept_float=judged.kept_float,
         sensitivities=judged.sensitivities,
         storage=onnx_storage(judged.model, "int8 file"),
-        notes=(*float_export.notes, *_processor_notes(target)),
+        notes=(*float_export.notes, *int8.images.notes, *_processor_notes(target)),
     )
 
 
