@@ -16,7 +16,7 @@ import hashlib
 import math
 import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from kdna_deploy.errors import CheckpointError
 from kdna_deploy.models.architecture import Shapes
+from kdna_deploy.training_record import TrainingRecord, training_record
 
 _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema")
@@ -59,6 +60,7 @@ class Checkpoint:
         accuracy: recorded best top-1 accuracy in percent, if any.
         ema: whether these are the averaged weights that were asked for.
         notes: what a user should know about the loading, a sentence each.
+        training: what the training script recorded of its images.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class Checkpoint:
     accuracy: float | None = None
     ema: bool = False
     notes: tuple[str, ...] = ()
+    training: TrainingRecord = field(default_factory=TrainingRecord)
 
     @property
     def shapes(self) -> Shapes:
@@ -97,6 +100,7 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         accuracy=_accuracy(content),
         ema=ema,
         notes=tuple(notes),
+        training=training_record(content),
     )
 
 

@@ -18,6 +18,7 @@ from kdna_deploy.calibration import GateStatistics, measure_gates
 from kdna_deploy.errors import UsageError
 from kdna_deploy.graph import Graph, prescales
 from kdna_deploy.logits import judged, judged_beside
+from kdna_deploy.preprocessing import Preprocessing
 from kdna_deploy.runtimes.session import Images
 
 ChannelAttention = Literal["keep", "freeze", "drop"]
@@ -33,12 +34,14 @@ class AttentionOptions:
         batches: calibration images, a fresh pass over them on each call; needed to freeze.
         below: freeze only gates whose variance over images is below this.
         record: where the images come from and how they were prepared, for the artifact's provenance.
+        preprocessing: of image files; None where there are none.
     """
 
     choice: ChannelAttention = "keep"
     batches: Batches | None = None
     below: float | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Which label a folder stands for is told in `class_folders.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,10 +72,10 @@ class LabelledImages:
                 f"{problem}; give a folder for every class, or name the folders by the numbers of their classes."
             )
 
-    def stream(self) -> Iterator[tuple[Images, int]]:
-        """Each image [c, h, w] that can be read, with its label."""
+    def stream(self, files: Iterable[tuple[Path, int]] | None = None) -> Iterator[tuple[Images, int]]:
+        """Each image [c, h, w] that can be read, with its label; of `files`, or of all."""
         check_channels(self.image_shape, self.preprocessing)
-        for path, label in self.files:
+        for path, label in self.files if files is None else files:
             try:
                 image = read_image(path, self.image_shape[1:], self.preprocessing)
             except UnreadableImage as error:

@@ -59,8 +59,8 @@ class Preprocessing:
             (any(value <= 0 for value in self.std), "--std divides: every value must be greater than 0."),
             (
                 any(len(values) not in (1, channels) for values in (self.mean, self.std)),
-                f"--mean has {len(self.mean)} and --std {len(self.std)} values for images in {self.color}; give one for "
-                "each channel, or one for all.",
+                f"--mean has {len(self.mean)} and --std {len(self.std)} values for images in {self.color}; give one "
+                "for each channel, or one for all.",
             ),
             (
                 any(not 1 <= side <= LARGEST_SIDE for side in sides),
@@ -100,6 +100,16 @@ class AskedPreprocessing:
     crop: tuple[int, int] | None = None
     color: Color | None = None
 
+    def check(self) -> None:
+        """Refuse what makes no sense whatever is recorded.
+
+        Raises:
+            UsageError: a mean, deviation or size that is none, or as many values as no image has channels.
+        """
+        counts = {len(values) for values in (self.mean, self.std) if values is not None}
+        color = self.color or ("L" if counts == {1} else "RGB")
+        Preprocessing(self.mean or (0.0,), self.std or (1.0,), self.resize, self.crop, color)
+
     def over(self, recorded: Preprocessing | None = None) -> Preprocessing:
         """What applies: what was said, then what is `recorded`, then ImageNet's.
 
@@ -119,7 +129,7 @@ class AskedPreprocessing:
         )
 
     def note(self, recorded: Preprocessing | None, where: str) -> str | None:
-        """A sentence on what is taken from the record in `where`, or differs from it; None where nothing is recorded."""
+        """What is taken from the record in `where`, or differs from it; None where nothing is recorded."""
         if recorded is None:
             return None
         if (used := self.over(recorded)) == recorded:

@@ -10,6 +10,7 @@ from kdna_deploy.errors import ArtifactError
 from kdna_deploy.fused_source import original_network
 from kdna_deploy.fusion import random_images
 from kdna_deploy.image_data import ImageSource, Unreadable
+from kdna_deploy.input_size import DEFAULT_SIZE, InputSize
 from kdna_deploy.onnx_export import VERIFIED_BATCHES
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
@@ -18,16 +19,17 @@ from kdna_deploy.tensorrt.engine_record import read_record
 from kdna_deploy.tensorrt.tolerances import engine_tolerance
 from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
 
-_DEFAULT_SHAPE = (3, 224, 224)
+_DEFAULT_SHAPE = (3, *DEFAULT_SIZE)
 
 
 @dataclass(frozen=True)
 class FileVerification:
-    """Agreement of two files, a row a batch."""
+    """Agreement of two files, a row a batch; `notes` are what a user should know, a sentence each."""
 
     candidate: str
     reference: str
     agreements: tuple[Agreement, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -66,7 +68,9 @@ def verify_files(
     usual = max(_usual(path).rtol for path in (candidate, against) if path)
     tolerance = Tolerance(usual if rtol is None else rtol, atol)
     on_step("compare")
-    return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance))
+    fixed = size or session.image_shape or reference.image_shape
+    notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
+    return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance), notes)
 
 
 def _usual(path: Path) -> Tolerance:

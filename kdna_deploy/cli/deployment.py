@@ -76,7 +76,7 @@ Mean = Annotated[str | None, typer.Option(help="Per channel, of pixels in 0..1, 
 Std = Annotated[str | None, typer.Option(help="Likewise.")]
 Resize = Annotated[int | None, typer.Option(min=1, help="Shorter side in pixels; 8/7 of the input.")]
 Crop = Annotated[str | None, typer.Option(metavar="N|HxW", help="Centre crop; the input size.")]
-ColorOption = Annotated[Color, typer.Option("--color", help="Channels of the image files.")]
+ColorOption = Annotated[Color | None, typer.Option("--color", help="Channels of the image files; RGB.")]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class CalibrationChoice:
     std: str | None
     resize: int | None
     crop: str | None
-    color: Color
+    color: Color | None
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def attention_request(
     below: float | None,
     calibration: CalibrationChoice,
     other_use: bool = False,
-) -> Iterator[Callable[[tuple[int, int, int]], AttentionOptions] | None]:
+) -> Iterator[Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None]:
     """What `Request.attention` takes; None where channel attention is kept. Warns of unreadable images at the end.
 
     With `other_use`, calibration images are of use whatever becomes of channel attention.
@@ -121,44 +121,50 @@ def attention_request(
         return
     unreadable: list[Unreadable] = []
 
-    def make(image_shape: tuple[int, int, int]) -> AttentionOptions:
+    asked = asked_preprocessing(calibration)
+
+    def make(image_shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
         from kdna_deploy.freezing import AttentionOptions
         from kdna_deploy.image_data import ImageSource
 
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
-        preprocessing = preprocessing_of(calibration)
+        preprocessing = asked.over(recorded)
         source = ImageSource(calibration.path, image_shape, preprocessing, unreadable.append)
         sink.expect_images(len(source))
-        prepared = asdict(preprocessing) if calibration.path.is_dir() else {}
-        record = {"images": calibration.path.name, **prepared}
-        return AttentionOptions(choice.value, source.batches, below, record)
+        if not calibration.path.is_dir():
+            return AttentionOptions(choice.value, source.batches, below, {"images": calibration.path.name})
+        if note := asked.note(recorded, "the checkpoint or artifact"):
+            sink.say(f"note: {note}")
+        record = {"images": calibration.path.name, **asdict(preprocessing)}
+        return AttentionOptions(choice.value, source.batches, below, record, preprocessing)
 
     yield make
     sink.warn_unreadable(unreadable)
 
 
-def preprocessing_of(words: CalibrationChoice) -> Preprocessing:
-    """How image files become network input.
+def asked_preprocessing(words: CalibrationChoice) -> AskedPreprocessing:
+    """What the command line says of how image files become network input.
 
     Raises:
         UsageError: a mean, deviation or size that is none.
     """
-    from kdna_deploy.image_data import MEAN, STD, Preprocessing
+    from kdna_deploy.preprocessing import AskedPreprocessing
 
-    grey = words.color is Color.grey
-    return Preprocessing(
-        mean=_numbers(words.mean, "--mean") or ((sum(MEAN) / 3,) if grey else MEAN),
-        std=_numbers(words.std, "--std") or ((sum(STD) / 3,) if grey else STD),
+    asked = AskedPreprocessing(
+        mean=_numbers(words.mean, "--mean"),
+        std=_numbers(words.std, "--std"),
         resize=words.resize,
         crop=parse_size(words.crop) if words.crop else None,
-        color=words.color.value,
+        color=words.color.value if words.color else None,
     )
+    asked.check()
+    return asked
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...]:
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
-        return ()
+        return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -16,7 +16,6 @@ from kdna_deploy.cli.deployment import (
     Calibration,
     CalibrationChoice,
     ChannelAttentionOption,
-    Color,
     ColorOption,
     Crop,
     ExportChildren,
@@ -131,7 +130,7 @@ def export(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    color: ColorOption = Color.rgb,
+    color: ColorOption = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim.")] = True,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
@@ -200,7 +199,7 @@ def export(
         request = Request(source, arch, model, ema, size, in_graph, attention)
         unreadable: list[Unreadable] = []
         with sink.steps() as (step, count):
-            opened = open_fused_source(model_file, request, step, count)
+            opened = choice.prepared(open_fused_source(model_file, request, step, count))
         with _shown_losses(sink):
             done = _export(opened, written, options, choice, (model_file,), unreadable.append, sink)
         sink.warn_unreadable(unreadable)
@@ -257,13 +256,14 @@ def _export(
     from rich.console import Group
 
     from kdna_deploy.reports import data, tables
+    from kdna_deploy.reports.input import input_data, input_facts
 
-    frozen = data.attention_data(opened.fused) if opened.fused else {}
+    also = {**input_data(opened.provenance), **(data.attention_data(opened.fused) if opened.fused else {})}
 
     def done(report: Callable[[], RenderableType], document: Callable[[], dict[str, Any]]) -> _Done:
-        """With what became of channel attention."""
+        """With what became of channel attention, and what the file takes and returns."""
         changes = tables.attention_changes(opened.fused)
-        return _Done(lambda: Group(*changes, report()), lambda: {**document(), **frozen})
+        return _Done(lambda: Group(*changes, report(), input_facts(opened.provenance)), lambda: {**document(), **also})
 
     with sink.steps() as (step, count):
         if choice.precision is Precision.int8:

@@ -17,13 +17,12 @@ Model = Annotated[
     typer.Option("--model", metavar="PKG.MODULE:FACTORY", help="Function that builds your own network. Its code runs."),
 ]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights that the checkpoint keeps.")]
-InputSize = Annotated[str, typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels.")]
 OptionalInputSize = Annotated[
-    str | None, typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels; 224, or as it was fused.")
+    str | None,
+    typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels; as it was fused or recorded, else 224."),
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output file; named after the input by default.")]
 
-DEFAULT_SIZE = "224"
 DYNAMIC = "dynamic"
 _LARGEST_SIZE = 4096
 _CHECKPOINT_SUFFIXES = (".fused.pt2", ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")

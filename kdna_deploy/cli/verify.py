@@ -49,6 +49,8 @@ def verify(
     with sink.steps() as (step, _):
         result = verify_files(model_file, against, inputs, rtol, atol, size, model, arch, ema, step, unreadable.append)
     sink.warn_unreadable(unreadable)
+    for note in result.notes:
+        sink.say(f"note: {note}")
     title = f"{result.candidate} against {result.reference}"
     sink.result(
         lambda: tables.agreement_table(result.agreements, title),
