@@ -4,7 +4,8 @@
     input size      the network as it was trained, at the size of the images and at usual ones
     preprocessing   as recorded, ImageNet's, 0.5 / 0.5, 0 / 1; red and blue exchanged; the images without the crop
 
-A cause is named when it brings back at least half of what is missing; of several, the one that brings back most of it.
+A cause is named when it brings back at least half of what is missing; the first that brings back all of it, else the
+one that brings back most.
 
 Does not apply to engines and to networks of a user's own code for the input size: those are not run at other sizes.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdna_deploy.accuracy_check import Shortfall
+from kdna_deploy.accuracy_check import Shortfall, find_shortfall
 from kdna_deploy.errors import KdnaError
 from kdna_deploy.evaluation import Evaluation, evaluate
 from kdna_deploy.image_file import open_image
@@ -70,6 +71,8 @@ def likely_cause(
             right, _ = _right(trial.session, trial.images)
             if right >= needed:
                 found.append((right, -len(found), trial.says))
+            if find_shortfall(right, count, 100 * shortfall.recorded) is None:
+                break
     if not found:
         return None
     right, _, says = max(found)
