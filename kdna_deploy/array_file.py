@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -93,7 +94,7 @@ def _members(path: Path) -> Iterator[list[_Member]]:
             return
         with zipfile.ZipFile(path) as archive:
             yield [
-                _Member(entry.filename.removesuffix(".npy"), entry.file_size, lambda entry=entry: archive.open(entry))
+                _Member(entry.filename.removesuffix(".npy"), entry.file_size, partial(archive.open, entry))
                 for entry in archive.infolist()
             ]
     except InputError:

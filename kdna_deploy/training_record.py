@@ -118,7 +118,7 @@ def _class_names(value: object) -> tuple[str, ...] | None:
         labels = list(value.values())
         if not all(map(_is_integer, labels)) or sorted(labels) != list(range(len(labels))):
             return None
-        value = sorted(value, key=lambda name: value[name])
+        value = [name for name, _ in sorted(value.items(), key=lambda entry: entry[1])]
     if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
         return None
     return tuple(value) if len(set(value)) == len(value) else None

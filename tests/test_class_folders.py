@@ -94,7 +94,7 @@ def test_links_that_lead_back_or_twice_to_one_folder_are_refused(tmp_path: Path)
         read_class_folders(data)
     (data / "cow").unlink()
     (data / "cow").symlink_to(data / "ant")
-    with pytest.raises(InputError, match="'ant' and 'cow' of '.*' are the same folder"):
+    with pytest.raises(InputError, match=r"'ant' and 'cow' of '.*' are the same folder"):
         read_class_folders(data)
     (data / "cow").unlink()
     (data / "ant" / "loop").symlink_to(data / "ant")

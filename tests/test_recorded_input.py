@@ -8,16 +8,21 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from kdna_deploy.cli.app import app
+from kdna_deploy.cli.deployment import CalibrationChoice, Color
+from kdna_deploy.cli.precision import CalibrationMethod, Precision, PrecisionChoice, Weights
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.evaluation_files import EvaluationRequest, FileEvaluation, evaluate_files
+from kdna_deploy.freezing import AttentionOptions
 from kdna_deploy.fused_file import SUFFIX, save_fused
 from kdna_deploy.fused_source import FusedSource, Request, open_fused_source
+from kdna_deploy.image_data import ImageSource, read_image
 from kdna_deploy.inspection import inspect_network
 from kdna_deploy.network import load_network
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
@@ -25,6 +30,7 @@ from kdna_deploy.preprocessing import MEAN, STD, AskedPreprocessing, Preprocessi
 from kdna_deploy.provenance import KEY, Provenance, from_json
 from kdna_deploy.runtimes.open import read_provenance
 from tests.conftest import SAMPLES
+from tests.gated import Gated
 from tests.samples import RESNET, sample_path
 
 DIGITS = SAMPLES / "digits"
@@ -48,9 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recorded(folder: Path) -> FusedSource:
     """Fused without a word about the size, from a checkpoint that records it."""
-    return open_fused_source(
-        with_args(folder / "recorded.pth", img_size=64, mean=list(MEAN), std=list(STD)), Request()
-    )
+    return open_fused_source(with_args(folder / "recorded.pth", img_size=64, mean=list(MEAN), std=list(STD)), Request())
 
 
 @pytest.fixture(scope="module")
@@ -209,15 +213,74 @@ def test_the_commands_print_it_and_put_it_into_their_documents(
 def test_int8_prepares_images_as_recorded_and_records_how(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     checkpoint = with_args(folder / "half.pth", img_size=64, mean=[0.5] * 3, std=[0.5] * 3)
-    common = ("export", checkpoint, "--precision", "int8", "--calibration", DIGITS, "--json", "-o")
-    taken, told = run(*common, "taken.onnx")
+    taken, told = run(
+        *("export", checkpoint, "--precision", "int8", "--calibration", DIGITS, "--json", "-o", "taken.onnx")
+    )
     assert "note: the input size is 64×64, as the checkpoint records" in told
     assert "note: images are prepared as the checkpoint or artifact records: mean 0.5 0.5 0.5" in told
     assert json.loads(taken)["preprocessing"] == Preprocessing((0.5,) * 3, (0.5,) * 3).to_record()
     assert provenance_in(folder / "taken.onnx").preprocessing == json.loads(taken)["preprocessing"]
-    _, told = run(*common, "said.onnx", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
-    assert "note: images are prepared with mean 0.485" in told and "records mean 0.5 0.5 0.5" in told
-    assert provenance_in(folder / "said.onnx").preprocessing == IMAGENET.to_record()
+    assert "labelled" in taken and json.loads(taken)["labelled"] is True
+
+
+def choice(calibration: CalibrationChoice, precision: Precision = Precision.int8) -> PrecisionChoice:
+    return PrecisionChoice(
+        *(precision, Weights.fp32, False, None, None, None, CalibrationMethod.minmax, None, calibration)
+    )
+
+
+def test_what_is_said_of_the_images_of_int8_is_recorded_with_a_note(recorded: FusedSource, tmp_path: Path) -> None:
+    said = CalibrationChoice(DIGITS, "0.5", "0.25,0.25,0.5", 70, "60", Color.bgr)
+    opened = choice(said).prepared(recorded)
+    used = Preprocessing((0.5,), (0.25, 0.25, 0.5), 70, (60, 60), "BGR")
+    assert opened.provenance.preprocessing == used.to_record()
+    assert opened.notes[-1] == f"images are prepared with {used}, though the checkpoint or artifact records {IMAGENET}"
+    images = choice(said).int8_options(opened, None, lambda _: None).images
+    first = next(iter(images.calibration()))[0]
+    assert np.array_equal(first, read_image(sorted(DIGITS.glob("*/*.png"))[0], (64, 64), used))
+
+
+def test_images_that_nothing_prepares_change_no_record(recorded: FusedSource, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((1, 3, 64, 64), np.float32))
+    nothing = CalibrationChoice(None, "0.5", None, None, None, None)
+    assert choice(nothing, Precision.fp32).prepared(recorded) is recorded
+    assert choice(replace(nothing, path=tmp_path / "a.npy")).prepared(recorded) is recorded
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    content = {
+        "state_dict": Gated().state_dict(),
+        "args": {"img_size": 16, "mean": [0.5] * 3},
+        "classes": list("abcde"),
+    }
+    torch.save(content, tmp_path / "gated.pth")
+    return tmp_path / "gated.pth"
+
+
+def test_freezing_prepares_images_as_recorded_and_records_how(gated: Path) -> None:
+    """What was said goes into the record in place of the checkpoint's."""
+    given: list[object] = []
+
+    def attention(shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
+        given.append((shape, recorded))
+        return AttentionOptions("freeze", ImageSource(DIGITS / "0", shape).batches, preprocessing=WRONG)
+
+    opened = open_fused_source(gated, Request(factory="tests.gated:Gated", attention=attention))
+    assert given == [((3, 16, 16), Preprocessing((0.5,) * 3, STD))]
+    made = opened.provenance
+    assert (made.preprocessing, made.num_classes, made.class_names) == (WRONG.to_record(), 5, list("abcde"))
+    plain = open_fused_source(gated, Request(factory="tests.gated:Gated"))
+    assert plain.provenance.preprocessing == Preprocessing((0.5,) * 3, STD).to_record()
+
+
+def test_recorded_class_names_tell_the_labels(tmp_path: Path, gated: Path) -> None:
+    """Folders of two of five classes, which without the names could not be placed."""
+    for name in ("d", "b"):
+        shutil.copytree(DIGITS / "0", tmp_path / "data" / name)
+    done = evaluated(gated, data=tmp_path / "data", factory="tests.gated:Gated")
+    assert done.class_names == {1: "b", 3: "d"}
 
 
 def test_fuse_says_that_a_size_was_assumed(folder: Path, assumed: FusedSource, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,11 @@ def test_a_checkpoint_tells_what_it_records(tmp_path: Path) -> None:
 
 def test_what_is_said_comes_before_what_is_recorded_and_that_before_the_default() -> None:
     recorded = TrainingRecord((64, 48))
-    said, found, assumed = choose_size((32, 32), recorded), choose_size(None, recorded), choose_size(None, TrainingRecord())
+    said, found, assumed = (
+        choose_size((32, 32), recorded),
+        choose_size(None, recorded),
+        choose_size(None, TrainingRecord()),
+    )
     assert (said.size, said.assumed, said.notes) == ((32, 32), False, ())
     assert (found.size, found.assumed, found.notes) == (
         (64, 48),

@@ -76,7 +76,7 @@ def _check_types(model: onnx.ModelProto, images: onnx.ValueInfoProto, path: Path
     for value, does in ((images, "takes"), *((output, "returns") for output in model.graph.output)):
         kind = value.type.tensor_type.elem_type
         if kind != onnx.TensorProto.FLOAT:
-            name = onnx.TensorProto.DataType.Name(kind).lower()
+            name = onnx.helper.tensor_dtype_to_string(kind).removeprefix("TensorProto.").lower()
             raise ArtifactError(
                 f"'{path}' {does} {name} ({value.name}), and engines take and return float32; export it again without "
                 "--half-io."

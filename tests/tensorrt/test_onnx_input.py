@@ -54,7 +54,9 @@ def test_an_open_image_size_is_refused_with_the_option_that_fixes_it(tmp_path: P
 
 
 @pytest.mark.parametrize(("place", "does"), [("input", "takes"), ("output", "returns")])
-def test_a_file_of_half_precision_images_or_logits_is_refused(small: Path, tmp_path: Path, place: str, does: str) -> None:
+def test_a_file_of_half_precision_images_or_logits_is_refused(
+    small: Path, tmp_path: Path, place: str, does: str
+) -> None:
     """No session could open its engine."""
     model = onnx.load(small)
     getattr(model.graph, place)[0].type.tensor_type.elem_type = TensorProto.FLOAT16
