@@ -38,7 +38,7 @@ def module_rounding(module: nn.Module, images: Images, roundoff: float) -> Image
     inputs = torch.from_numpy(images)
     with torch.no_grad():
         plain = module(inputs.clone()).double()
-        moved = [_perturbed(module, max(roundoff, LEAST_MOVE), seed)(inputs.clone()).double() for seed in range(MOVES)]
+        moved = [perturbed(module, max(roundoff, LEAST_MOVE), seed)(inputs.clone()).double() for seed in range(MOVES)]
         if roundoff <= FLOAT32_ROUNDOFF:
             with contextlib.suppress(NoFloat64):
                 moved.append(in_float64(module, inputs))
@@ -74,7 +74,7 @@ def _widened(module: nn.Module) -> nn.Module:
     return wide.double()
 
 
-def _perturbed(module: nn.Module, roundoff: float, seed: int) -> nn.Module:
+def perturbed(module: nn.Module, roundoff: float, seed: int) -> nn.Module:
     """A copy whose weights are moved by up to `roundoff` of themselves, the same way for the same `seed`."""
     moved = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(seed)
