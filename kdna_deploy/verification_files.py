@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.fused_source import original_network
-from kdna_deploy.fusion import random_images
 from kdna_deploy.image_data import ImageSource, Unreadable
 from kdna_deploy.input_size import DEFAULT_SIZE, InputSize
-from kdna_deploy.onnx_export import VERIFIED_BATCHES
+from kdna_deploy.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
-from kdna_deploy.runtimes.session import Images, Session
+from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.torch_session import TorchSession
 from kdna_deploy.tensorrt.engine_record import read_record
 from kdna_deploy.tensorrt.tolerances import engine_tolerance
@@ -52,7 +52,7 @@ def verify_files(
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
     Without `rtol`, the tolerance is that of the precision that the files say they are in; `atol` is added.
-    Images come from `inputs` (a folder, ``.npy`` or ``.npz``), else they are random, at batch 1, 2 and 5.
+    Compared on probes of every kind (`probes`), and on the images of `inputs` (a folder, ``.npy`` or ``.npz``).
 
     Raises:
         InputError: a file cannot be loaded, or the two do not take the same images.
@@ -62,15 +62,16 @@ def verify_files(
     on_step("open the reference")
     reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
     shape = _image_shape(session, reference, size)
-    batches = (
-        _from_disk(inputs, shape, session.batch, on_unreadable) if inputs else _random_batches(shape, session.batch)
-    )
-    usual = max(_usual(path).rtol for path in (candidate, against) if path)
-    tolerance = Tolerance(usual if rtol is None else rtol, atol)
+    usual = max((_usual(path) for path in (candidate, against) if path), key=lambda tolerance: tolerance.roundoff)
+    tolerance = replace(usual, rtol=usual.rtol if rtol is None else rtol, atol=atol)
+    batch = session.batch or reference.batch
+    random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
+    given = _from_disk(inputs, shape, batch, on_unreadable) if inputs else ()
     on_step("compare")
     fixed = size or session.image_shape or reference.image_shape
     notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
-    return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance), notes)
+    agreements = compare(session, reference, chain(random, given), tolerance)
+    return FileVerification(session.name, reference.name, agreements, notes)
 
 
 def _usual(path: Path) -> Tolerance:
@@ -96,10 +97,6 @@ def _image_shape(session: Session, reference: Session, size: tuple[int, int] | N
 
 def _from_disk(
     path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Unreadable], None]
-) -> Iterator[Images]:
-    return ImageSource(path, shape, on_unreadable=on_unreadable).batches(batch)
-
-
-def _random_batches(shape: tuple[int, int, int], batch: int | None) -> list[Images]:
-    sizes = (batch,) if batch else VERIFIED_BATCHES
-    return [random_images(size, shape, seed=size).numpy() for size in sizes]
+) -> Iterator[Probe]:
+    source = ImageSource(path, shape, on_unreadable=on_unreadable)
+    return (Probe(GIVEN, images) for images in source.batches(batch))

@@ -22,11 +22,11 @@ def verify(
         typer.Option(help="What it must agree with; the checkpoint that it was made from.", show_default=False),
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="DIR|FILE", help="Images, .npy or .npz; random ones by default.")
+        Path | None, typer.Option(metavar="DIR|FILE", help="Images, .npy or .npz, beside generated ones.")
     ] = None,
     rtol: Annotated[
         float | None,
-        typer.Option(help="Allowed difference, as a share of the largest |logit|; 1e-4, for half precision 1e-2."),
+        typer.Option(help="Allowed difference, share of an output's spread over images; 1e-4, in half precision 1e-2."),
     ] = None,
     atol: Annotated[float, typer.Option(help="Allowed difference on top of that.")] = 0.0,
     arch: Arch = None,
@@ -43,6 +43,7 @@ def verify(
         sink.say(f"using {model_file}, the newest ONNX file here")
     from kdna_deploy.image_file import Unreadable
     from kdna_deploy.reports import data, tables
+    from kdna_deploy.verification import worst_of
     from kdna_deploy.verification_files import verify_files
 
     unreadable: list[Unreadable] = []
@@ -56,11 +57,11 @@ def verify(
         lambda: tables.agreement_table(result.agreements, title),
         lambda: data.verify_data(result.candidate, result.reference, result.agreements),
     )
-    if not result.passed:
-        worst = max(result.agreements, key=lambda a: a.max_difference - a.allowed)
+    worst = worst_of(result.agreements)
+    if worst is not None:
         sink.fail(
-            f"{result.candidate} does not compute what {result.reference} computes: the logits differ by "
-            f"{worst.max_difference:.1e} where {worst.allowed:.1e} is allowed; {_remedy(model_file)}."
+            f"{result.candidate} does not compute what {result.reference} computes: {worst.complaint}; "
+            f"{_remedy(model_file)}."
         )
         raise typer.Exit(1)
 

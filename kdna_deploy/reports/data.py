@@ -30,7 +30,7 @@ def fused_data(fused: Fused, output: str) -> dict[str, Any]:
             "channel_attentions": fused.channel_attentions,
             "parameters_trained": fused.parameters_before,
             "parameters_stored": fused.parameters_after,
-            "rounding": asdict(fused.rounding),
+            "rounding": {**asdict(fused.rounding), "agreements": agreements_data(fused.rounding.agreements)},
             **attention_data(fused),
         },
     )
@@ -80,9 +80,9 @@ def agreements_data(agreements: tuple[Agreement, ...]) -> list[dict[str, Any]]:
     return [{**{k: finite(v) for k, v in asdict(a).items()}, "passed": a.passed} for a in agreements]
 
 
-def finite(number: float) -> float | None:
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
-    return number if math.isfinite(number) else None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def verify_data(candidate: str, reference: str, agreements: tuple[Agreement, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
+from kdna_deploy.files import scratch_folder
 from kdna_deploy.provenance import KEY
 from kdna_deploy.runtimes.session import Images
 
@@ -72,6 +73,7 @@ class OrtSession:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        self._path = path
         self.options: Mapping[str, str | int] = recorded
         self.name = name or path.name
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
@@ -90,6 +92,17 @@ class OrtSession:
             raise InputError(
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
+
+    def rounding(self, images: Images, roundoff: float) -> Images:
+        """How far rounding the weights to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+        from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
+
+        plain = self.run(images)
+        with scratch_folder("rounding") as folder:
+            moved = [folder / f"{seed}.onnx" for seed in range(MOVES)]
+            for seed, path in enumerate(moved):
+                perturbed_file(self._path, path, roundoff, seed)
+            return np.maximum.reduce([np.abs(OrtSession(path).run(images) - plain) for path in moved])
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
