@@ -22,8 +22,8 @@ from torch import nn
 
 from kdna_deploy.capture_errors import why
 from kdna_deploy.errors import CaptureError, KdnaError
-from kdna_deploy.forward import only_tensor, settings_kept
-from kdna_deploy.graph import Graph
+from kdna_deploy.forward import input_dtype, only_tensor, settings_kept
+from kdna_deploy.graph import ATEN, Graph, ancestors
 from kdna_deploy.module_copy import twin
 
 BATCH = "batch"
@@ -39,8 +39,13 @@ def capture(module: nn.Module, image_shape: tuple[int, int, int]) -> Graph:
     traced = twin(module).eval()
     unwrap_output(traced)
     program = export_program(traced, image_shape)
-    with _quiet():
-        program = program.run_decompositions({})
+    try:
+        with _quiet():
+            program = program.run_decompositions({})
+    except Exception:
+        # A forward that turns gradients on is traced with gradients on from the start: no switch is left in its graph.
+        with torch.enable_grad(), _quiet():
+            program = export_program(traced, image_shape, gradients=True).run_decompositions({})
     return program_graph(program, image_shape)
 
 
@@ -61,12 +66,13 @@ def program_graph(program: torch.export.ExportedProgram, image_shape: tuple[int,
     inputs = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise CaptureError(f"The network takes {len(inputs)} inputs; wrap it so that it takes one image batch.")
-    output = next(node for node in graph_module.graph.nodes if node.op == "output")
+    output = graph_module.graph.output_node()
     returned = torch.utils._pytree.tree_leaves(output.args[0])
     if len(returned) != 1:
         raise CaptureError(f"The network returns {len(returned)} tensors; wrap it so that it returns the logits alone.")
     output.args = (returned[0],)
-    _check_shape(returned[0])
+    _check_shape(returned[0], inputs[0])
+    _drop_writes(graph_module.graph)
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
     # A fresh module leaves behind the hook that pins h and w to the traced size: convolutional graphs are free of it,
     # and export verifies whatever size is asked for.
@@ -75,29 +81,48 @@ def program_graph(program: torch.export.ExportedProgram, image_shape: tuple[int,
     return Graph(plain, image_shape)
 
 
-def _check_shape(returned: Any) -> None:
+def _check_shape(returned: Any, images: torch.fx.Node) -> None:
     value = returned.meta.get("val") if isinstance(returned, torch.fx.Node) else None
     if value is None:
         return
-    if not value.dim() or isinstance(value.shape[0], int):
+    if not value.dim() or str(value.shape[0]) != str(images.meta["val"].shape[0]):
         raise CaptureError(
-            f"The network returns a tensor of shape {list(value.shape)} whatever the batch size is; "
-            "its first axis must be that of the images."
+            f"The network returns a tensor of shape {list(value.shape)}; its first axis must be that of the batch, "
+            "with an answer for each image."
         )
     if 0 in value.shape[1:]:
         raise CaptureError("The network returns an empty tensor; wrap it so that it returns the logits.")
 
 
-def export_program(module: nn.Module, image_shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+def _drop_writes(graph: torch.fx.Graph) -> None:
+    """Take out what writes into the input or a buffer when all is done.
+
+    Raises:
+        CaptureError: the output depends on such a buffer, so that it changes from call to call.
+    """
+    needed = {node.target for node in ancestors(graph.output_node()) if node.op == "get_attr"}
+    for node in [n for n in graph.nodes if n.target is ATEN.copy_.default]:
+        written = node.args[0]
+        if written.op == "get_attr" and written.target in needed:
+            raise CaptureError(
+                f"The network changes its own state ('{written.target}') on every call, and its output depends on it; "
+                "no artifact can return what it returns."
+            )
+        if written.op in ("placeholder", "get_attr") and not node.users:
+            graph.erase_node(node)
+
+
+def export_program(
+    module: nn.Module, image_shape: tuple[int, int, int], gradients: bool = False
+) -> torch.export.ExportedProgram:
     """`torch.export` of `module` with a dynamic batch.
 
     Raises:
         CaptureError: with the cause, and what to change.
     """
-    dtype = next((p.dtype for p in module.state_dict().values() if p.is_floating_point()), torch.float32)
-    example = torch.zeros(_TRACE_BATCH, *image_shape, dtype=dtype)
+    example = torch.zeros(_TRACE_BATCH, *image_shape, dtype=input_dtype(module))
     try:
-        with _quiet(), torch.no_grad(), settings_kept():
+        with _quiet(), torch.set_grad_enabled(gradients), settings_kept():
             return torch.export.export(module, (example,), dynamic_shapes=_dynamic_shapes(module))
     except KdnaError:
         raise

@@ -15,6 +15,7 @@ import re
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.forward import forward
@@ -37,9 +38,12 @@ def why(error: BaseException, module: nn.Module, example: Tensor) -> str:
         return "The network's forward calls itself without end (maximum recursion depth exceeded)."
     if isinstance(error, SystemExit):
         return f"The network's forward calls sys.exit({error.code}); let it return its logits."
+    parts = _special(module)
+    if parts:
+        return parts
     failure = _failure(module, example)
     if failure is not None:
-        return _own_error(failure, shape)
+        return _own_error(failure, shape) + _dimension(module)
     text = f"{type(error).__name__} {error}"
     if _NUMPY.search(text):
         return (
@@ -62,6 +66,20 @@ def why(error: BaseException, module: nn.Module, example: Tensor) -> str:
     )
 
 
+def _special(module: nn.Module) -> str | None:
+    """Parts that no tracing gets through."""
+    for name, part in module.named_modules():
+        where = f"'{name}'" if name else "The network"
+        if isinstance(part, torch.jit.ScriptModule):
+            return f"{where} is TorchScript, which cannot be traced again; build it without torch.jit."
+        if any(isinstance(p, UninitializedTensorMixin) for p in (*part._parameters.values(), *part._buffers.values())):
+            return (
+                f"{where} is a lazy module without weights ({type(part).__name__}); "
+                "name its number of input channels, or call the network once in the factory."
+            )
+    return None
+
+
 def _failure(module: nn.Module, example: Tensor) -> BaseException | None:
     """What `module` itself raises on a blank batch."""
     try:
@@ -80,9 +98,17 @@ def _own_error(failure: BaseException, shape: tuple[int, ...]) -> str:
         )
     said = first_sentence(failure)
     if isinstance(failure, (RuntimeError, ValueError, IndexError)) and _SHAPES.search(str(failure)):
-        return f"The network cannot run on images of shape {shape}: {said}. Check --input-size."
+        return f"The network cannot run on images of shape {shape}: {said}; check --input-size."
     kind = "" if said == type(failure).__name__ else f"{type(failure).__name__}: "
     return f"The network's forward fails on images of shape {shape} ({kind}{said}); no artifact can be made of it."
+
+
+def _dimension(module: nn.Module) -> str:
+    """Names the layers of a network that is not for images."""
+    kinds = {type(part) for part in module.modules() if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
+    if not kinds or any(issubclass(kind, nn.Conv2d) for kind in kinds):
+        return ""
+    return f" Its layers are {kinds.pop().__name__}; networks for images [n, c, h, w] alone are taken."
 
 
 def _cause(error: BaseException) -> str:

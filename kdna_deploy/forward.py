@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from kdna_deploy.errors import CaptureError, InputError, KdnaError
@@ -35,6 +35,11 @@ def forward(module: Callable[[Tensor], Any], images: Tensor) -> Tensor:
         raise InputError(
             f"The network cannot run on images of shape {tuple(images.shape)}: {first_sentence(error)}."
         ) from error
+
+
+def input_dtype(module: nn.Module) -> torch.dtype:
+    """Type of the images that `module` takes: that of its first floating-point weight."""
+    return next((t.dtype for t in module.state_dict().values() if t.is_floating_point()), torch.float32)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kdna_deploy.calibration import GateStatistics, measure_gates
 from kdna_deploy.errors import UsageError
+from kdna_deploy.forward import forward
 from kdna_deploy.graph import Graph, prescales
 from kdna_deploy.runtimes.session import Images
 
@@ -91,8 +92,7 @@ def measure_change(
     images, same, largest, total, scale, count = 0, 0, 0.0, 0.0, 0.0, 0
     for batch in batches:
         tensor = torch.from_numpy(batch)
-        with torch.no_grad():
-            expected = original(tensor).numpy()
+        expected = forward(original, tensor).numpy()
         got = graph(tensor).numpy()
         difference = np.abs(got.astype(np.float64) - expected)
         largest, scale = max(largest, float(difference.max())), max(scale, float(np.abs(expected).max()))

@@ -124,7 +124,7 @@ def open_fused_source(
 def _fuse(
     network: Network, request: Request, on_step: Callable[[str], None], on_images: Callable[[int], None]
 ) -> FusedSource:
-    shape = (network.in_channels, *(request.size or DEFAULT_SIZE))
+    shape = network.image_shape(request.size or DEFAULT_SIZE)
     attention = request.attention(shape) if request.attention else AttentionOptions()
     options = FuseOptions(request.children or "materialize", attention)
     fused = fuse(network.module, shape, options, on_step, on_images)

@@ -6,7 +6,6 @@ module, and both with the original in float64, so that a reader sees how much of
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,11 +14,14 @@ from torch import Tensor, nn
 
 from kdna_deploy.capture import capture
 from kdna_deploy.errors import InputError, ParityError
+from kdna_deploy.forward import forward
 from kdna_deploy.freezing import AttentionOptions, Freezing, OutputChange, measure_change, plan_freezing
 from kdna_deploy.graph import Graph, cast_floats, prescales
 from kdna_deploy.ledger import Ledger, sharing_ledger
+from kdna_deploy.module_copy import twin
 from kdna_deploy.passes import FOLDING, Children, PassResult, finishing
 from kdna_deploy.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.purity import check_function
 from kdna_deploy.runtimes.session import Images
 
 # The fused float32 graph may stray from the float64 reference by at most this many times what the unfused float32
@@ -119,6 +121,7 @@ def fuse(
     options = options or FuseOptions()
     on_step("capture")
     folded = capture(original, image_shape)
+    check_function(folded, original)
     cast_floats(folded.module, torch.float64)
     steps = []
     ledger = None
@@ -180,10 +183,9 @@ def _images_for(options: AttentionOptions, image_shape: tuple[int, int, int]) ->
 def measure_rounding(graph: Graph, module: nn.Module) -> Rounding:
     """Compare the fused `graph` and the original `module` with each other and with float64."""
     images = random_images(2, graph.image_shape)
-    module = copy.deepcopy(module).eval()  # as it was captured; a forward in training mode would move its statistics
-    with torch.no_grad():
-        original = module(images)
-        reference = _in_float64(module, images)
+    module = twin(module).eval()  # as it was captured; a forward in training mode would move its statistics
+    original = forward(module, images)
+    reference = _in_float64(module, images)
     fused = graph(images)
     return Rounding(
         fused_to_original=_distance(fused, original),
@@ -204,19 +206,20 @@ def stored_numbers(graph: Graph) -> int:
 
 
 def _in_float64(module: nn.Module, images: Tensor) -> Tensor:
-    wide = copy.deepcopy(module).double()
-    default, threads = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)  # for constants that a user's forward creates
+    """Output of `module` in float64; of its captured graph where the module's own code holds on to float32."""
+    threads = torch.get_num_threads()
     # PyTorch runs a float64 depthwise convolution channel by channel, with a thread barrier each: on a busy machine
     # that was measured a thousand times slower than on one thread.
     torch.set_num_threads(1)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # for constants that a user's forward creates
     try:
+        return forward(twin(module).double(), images.double())
+    except InputError:  # kernels in plain attributes or numpy arrays, and assertions on the dtype
+        torch.set_default_dtype(default)
+        wide = capture(module, (images.shape[1], images.shape[2], images.shape[3]))
+        cast_floats(wide.module, torch.float64)
         return wide(images.double())
-    except RuntimeError as error:
-        raise InputError(
-            f"The network cannot run in float64, so its rounding cannot be judged: {error}. "
-            "Create constants in its forward with the dtype of the input."
-        ) from error
     finally:
         torch.set_default_dtype(default)
         torch.set_num_threads(threads)

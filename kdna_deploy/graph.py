@@ -34,6 +34,16 @@ CONVOLUTIONS = frozenset(
 # Everything that multiplies its input by a weight with the output channels first: (x, weight, bias, …).
 WEIGHTED = CONVOLUTIONS | {ATEN.linear.default}
 BATCH_NORM = ATEN._native_batch_norm_legit_no_training.default
+# BatchNorm by the statistics of the batch.
+TRAINING_NORMS = frozenset(
+    {
+        ATEN._native_batch_norm_legit.default,
+        ATEN._native_batch_norm_legit.no_stats,
+        ATEN._native_batch_norm_legit_functional.default,
+        ATEN.native_batch_norm.default,
+        ATEN.batch_norm.default,
+    }
+)
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 

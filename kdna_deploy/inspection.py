@@ -14,6 +14,7 @@ import torch
 
 from kdna_deploy.capture import capture
 from kdna_deploy.cost import Cost, count
+from kdna_deploy.forward import forward
 from kdna_deploy.graph import CONVOLUTIONS, calls, constant, prescales
 from kdna_deploy.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.network import Network
@@ -55,15 +56,14 @@ def inspect_network(
     Raises:
         CaptureError: the network cannot be traced.
     """
-    shape = (network.in_channels, *image_size)
+    shape = network.image_shape(image_size)
     on_step("capture")
     graph = capture(network.module, shape)
     on_step("find parents and children")
     attentions = len(prescales(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
-    with torch.no_grad():
-        classes = network.module(torch.zeros(1, *shape)).shape[-1]
+    classes = forward(network.module, torch.zeros(1, *shape)).shape[-1]
     return Inspection(
         network=network,
         image_shape=shape,

@@ -211,7 +211,7 @@ def given(
         artifacts = Given(Source(path, factory=factory), "fused", made, made.image_shape, folder)
         return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made)
     network = load_network(path, arch, factory)
-    shape = (network.in_channels, *(size or DEFAULT_SIZE))
+    shape = network.image_shape(size or DEFAULT_SIZE)
     cost = count(network.module, shape)
     record = to_record(network.architecture) if network.architecture else None
     checkpoint = network.checkpoint

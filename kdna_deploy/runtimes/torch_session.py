@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from kdna_deploy.errors import InputError
+from kdna_deploy.forward import forward
 from kdna_deploy.runtimes.session import Images
 
 
@@ -28,9 +28,4 @@ class TorchSession:
         self.options: Mapping[str, str | int] = {"num_threads": torch.get_num_threads()}
 
     def run(self, images: Images) -> Images:
-        try:
-            with torch.no_grad():
-                return self._module(torch.from_numpy(images)).numpy()
-        except RuntimeError as error:
-            cause = str(error).splitlines()[0]
-            raise InputError(f"The network cannot run on images of shape {images.shape}: {cause}.") from error
+        return forward(self._module, torch.from_numpy(images)).numpy()

@@ -187,7 +187,7 @@ TABLE = {
     "numpy_scalar": written(lambda m, x: x * np.float32(1.5) + np.float64(0.5)),
     "plain_kernel": written(_blur, kernel=lambda: torch.full((1, 1, 3, 3), 1 / 9)),
     "list_of_tensors": written(
-        lambda m, x: x * m.pair[0] + m.pair[1], pair=lambda: [torch.rand(WIDTH, 1, 1).round(decimals=0) + 1, torch.ones(1)]
+        lambda m, x: x * m.pair[0] + m.pair[1], pair=lambda: [torch.linspace(1, 2, WIDTH).view(-1, 1, 1), torch.ones(1)]
     ),
     "literal_in_forward": written(lambda m, x: x * torch.tensor([1.0, -1.0] * 4).view(1, -1, 1, 1)),
     "linspace": written(_coordinates, mix=lambda: nn.Conv2d(WIDTH + 2, WIDTH, 1)),
