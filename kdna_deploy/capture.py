@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from kdna_deploy.capture_errors import why
+from kdna_deploy.capture_errors import VALUES_DECIDE, fixes_batch, why
 from kdna_deploy.errors import CaptureError, KdnaError
 from kdna_deploy.forward import input_dtype, only_tensor, settings_kept
-from kdna_deploy.graph import ATEN, Graph, ancestors
+from kdna_deploy.graph import ATEN, Graph, ancestors, site
 from kdna_deploy.module_copy import twin
 
 BATCH = "batch"
@@ -71,6 +72,7 @@ def program_graph(program: torch.export.ExportedProgram, image_shape: tuple[int,
     if len(returned) != 1:
         raise CaptureError(f"The network returns {len(returned)} tensors; wrap it so that it returns the logits alone.")
     output.args = (returned[0],)
+    _check_values(graph_module.graph)
     _check_shape(returned[0], inputs[0])
     _drop_writes(graph_module.graph)
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
@@ -79,6 +81,20 @@ def program_graph(program: torch.export.ExportedProgram, image_shape: tuple[int,
     plain = torch.fx.GraphModule(graph_module, graph_module.graph)
     plain.requires_grad_(False)
     return Graph(plain, image_shape)
+
+
+def _check_values(graph: torch.fx.Graph) -> None:
+    """Refuse numbers and sizes that are taken from the values of tensors: they are not known when an artifact is made."""
+    for node in ancestors(graph.output_node()):
+        value = node.meta.get("val")
+        sizes = list(value.shape) if isinstance(value, torch.Tensor) else [value]
+        if any(_is_read_off(size) for size in sizes):
+            raise CaptureError(VALUES_DECIDE.format(site(node)))
+
+
+def _is_read_off(size: Any) -> bool:
+    """Whether a symbolic number comes from the content of a tensor, not from its shape."""
+    return isinstance(size, (torch.SymInt, torch.SymFloat, torch.SymBool)) and bool(free_unbacked_symbols(size))
 
 
 def _check_shape(returned: Any, images: torch.fx.Node) -> None:
@@ -127,7 +143,22 @@ def export_program(
     except KdnaError:
         raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise CaptureError(why(error, module, example)) from error
+        again = _traced_from_source(module, example) if fixes_batch(error) else None
+        if again is None:
+            raise CaptureError(why(error, module, example)) from error
+        return again
+
+
+def _traced_from_source(module: nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram | None:
+    """`torch.export` by the source of forward, which follows ``len(x)`` and ``int(x.shape[0])``; None where it cannot.
+
+    Not the first choice: it is slower, and stops at more of Python than running forward does.
+    """
+    try:
+        with _quiet(), torch.no_grad(), settings_kept():
+            return torch.export.export(module, (example,), dynamic_shapes=_dynamic_shapes(module), strict=True)
+    except Exception:
+        return None
 
 
 def _dynamic_shapes(module: nn.Module) -> tuple[Any, ...]:

@@ -31,6 +31,19 @@ _NUMPY = re.compile(r"numpy\(\)|\.numpy|__array__|convert.*numpy", re.IGNORECASE
 _BATCH = re.compile(r"[Cc]onstraints violated|specializ|dynamic.*batch|batch.*dynamic|vmap|iterating over a tensor")
 
 
+# With what was found in the place of the braces.
+VALUES_DECIDE = (
+    "The network's forward depends on the values of tensors ({}), as data-dependent control flow, .item(), float() and "
+    "boolean indices do; write it with operations on tensors, such as torch.where."
+)
+
+
+def fixes_batch(error: BaseException) -> bool:
+    """Whether `torch.export` failed because the batch size is a constant of the traced program."""
+    text = f"{type(error).__name__} {error}"
+    return bool(_BATCH.search(text)) and "GuardOnDataDependent" not in text
+
+
 def why(error: BaseException, module: nn.Module, example: Tensor) -> str:
     """One sentence: why `module` could not be traced on `example`, and what to change."""
     shape = tuple(example.shape)
@@ -50,16 +63,13 @@ def why(error: BaseException, module: nn.Module, example: Tensor) -> str:
             f"The network's forward leaves PyTorch for numpy ({first_sentence(error)}), which cannot be traced; "
             "compute it with torch."
         )
-    if _BATCH.search(text) and not re.search(r"GuardOnDataDependent", text):
+    if fixes_batch(error):
         return (
-            f"The network's forward takes the batch size for a constant ({_cause(error)}); "
-            "use x.shape[0] or -1 in its place, not len(x), int(x.shape[0]), a loop over images or a bare squeeze()."
+            "The network's forward has a fixed batch size built in, as a loop over the images or a view with a number for "
+            f"the batch has ({_cause(error)}); write x.shape[0] or -1 there."
         )
     if _VALUES.search(text):
-        return (
-            f"The network's forward depends on the values of its images ({_cause(error)}), as data-dependent control "
-            "flow, .item() and boolean indices do; write it with operations on tensors, such as torch.where."
-        )
+        return VALUES_DECIDE.format(_cause(error))
     return (
         f"torch.export cannot trace the network for input {shape}: {first_sentence(error)}. "
         "Write that part of its forward with other operations, or as operations on tensors alone."

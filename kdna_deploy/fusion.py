@@ -191,7 +191,7 @@ def measure_rounding(graph: Graph, module: nn.Module) -> Rounding:
         fused_to_original=_distance(fused, original),
         original_to_reference=_distance(original, reference),
         fused_to_reference=_distance(fused, reference),
-        scale=float(reference.abs().max()),
+        scale=float(reference.double().abs().max()),
     )
 
 

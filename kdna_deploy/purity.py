@@ -44,8 +44,8 @@ def check_function(graph: Graph, module: nn.Module) -> None:
         )
     if not _same(first, captured):
         raise CaptureError(
-            f"The network treats a batch of one image otherwise than larger ones (it returns shape {list(first.shape)}, "
-            f"as captured {list(captured.shape)}); squeeze() named axes alone, and do not test the batch size."
+            "The network treats a batch of one image otherwise than larger ones, or otherwise when it is traced "
+            f"(shape {list(captured.shape)}, run {list(first.shape)}); let its forward not test the batch size."
         )
 
 
