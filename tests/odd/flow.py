@@ -76,7 +76,11 @@ class OwnEval(Small):
         return super().train(mode)
 
     def middle(self, x: Tensor) -> Tensor:
-        return self.inner(x) + x if not self.merged else F.conv2d(x, self.inner.weight + torch.eye(WIDTH)[:, :, None, None], self.inner.bias)
+        return (
+            self.inner(x) + x
+            if not self.merged
+            else F.conv2d(x, self.inner.weight + torch.eye(WIDTH)[:, :, None, None], self.inner.bias)
+        )
 
 
 class Lazy(nn.Module):
@@ -112,12 +116,6 @@ def _asserts_type(m: Written, x: Tensor) -> Tensor:
     return m.end(m.begin(x))
 
 
-def _no_gradients(m: Written, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        x = m.begin(x)
-    return m.end(x)
-
-
 def _inference_mode(m: Written, x: Tensor) -> Tensor:
     with torch.inference_mode():
         return m.end(m.begin(x))
@@ -131,13 +129,6 @@ def _with_gradients(m: Written, x: Tensor) -> Tensor:
 def _sets_gradients(m: Written, x: Tensor) -> Tensor:
     torch.set_grad_enabled(True)
     return m.end(m.begin(x))
-
-
-def _sets_default(m: Written, x: Tensor) -> Tensor:
-    torch.set_default_dtype(torch.float64)
-    y = m.end(m.begin(x))
-    torch.set_default_dtype(torch.float32)
-    return y
 
 
 def _leaves_default(m: Written, x: Tensor) -> Tensor:
@@ -193,33 +184,28 @@ def _scripted() -> nn.Module:
 
 
 TABLE = {
-    "view_of_size": whole(lambda m, x: m.end(m.begin(x)).view(x.size(0), -1)),
     "length": whole(lambda m, x: m.end(m.begin(x)).view(len(x), -1)),
-    "int_of_size": whole(lambda m, x: m.end(m.begin(x)).view(int(x.shape[0]), -1), refusal="batch"),
+    "int_of_size": whole(lambda m, x: m.end(m.begin(x)).view(int(x.shape[0]), -1)),
     "fixed_batch": whole(lambda m, x: m.end(m.begin(x)).view(2, -1), refusal="batch"),
     "merged_batch": whole(lambda m, x: m.end(m.begin(x)).view(1, -1), refusal="batch"),
-    "bare_squeeze": whole(lambda m, x: m.end(m.begin(x))[:, :, None].squeeze(), refusal="batch"),
-    "squeeze_axes": whole(lambda m, x: m.end(m.begin(x))[:, :, None].squeeze(-1)),
+    "bare_squeeze": whole(lambda m, x: m.end(m.begin(x))[:, :, None].squeeze()),
     "mixes_the_batch": written(lambda m, x: x - x.mean(0)),
     "one_image_is_special": whole(_one_image, refusal="batch"),
     "loop_over_images": written(lambda m, x: torch.stack([image * 2 for image in x]), refusal="batch"),
-    "flips_the_batch": written(lambda m, x: x + x.flip(0)),
     "shape_branch": with_middle(Gate),
     "while_on_shape": written(_while, mix=lambda: nn.Conv2d(WIDTH, WIDTH, 1)),
     "if_on_data": written(_early_exit, refusal="depends on the values"),
     "item": written(lambda m, x: x * x.max().item(), refusal="depends on the values"),
     "float_of_data": written(lambda m, x: x / float(x.std()), refusal="depends on the values"),
-    "list_of_data": written(lambda m, x: x * sum(x.mean((1, 2, 3)).tolist()), refusal="depends on the values"),
+    "list_of_data": written(lambda m, x: x * sum(x.mean((1, 2, 3)).tolist()), refusal="batch"),
     "boolean_index": whole(lambda m, x: m.end(m.begin(x))[x[:, 0, 0, 0] > 0], refusal="depends on the values"),
     "numpy_in_forward": written(_numpy_inside, refusal="numpy"),
     "asserts_type": whole(_asserts_type),
-    "autocast_cpu": whole(_autocast("cpu")),
+    "autocast_cpu": Case(whole(_autocast("cpu")).build, refusal="departs", code=1),
     "autocast_cuda": whole(_autocast("cuda")),
-    "no_grad": whole(_no_gradients),
     "inference_mode": whole(_inference_mode),
     "enable_grad": whole(_with_gradients),
     "set_grad_enabled": whole(_sets_gradients),
-    "set_default_dtype": whole(_sets_default),
     "leaves_default_dtype": whole(_leaves_default),
     "manual_seed": whole(_seeds),
     "prints": whole(_prints),
@@ -228,7 +214,9 @@ TABLE = {
     "tries": whole(_swallows),
     "endless_recursion": whole(_forever, refusal="recursion"),
     "always_training": Case(AlwaysTraining, refusal="BatchNorm"),
-    "batch_norm_of_the_batch": with_middle(lambda: nn.BatchNorm2d(WIDTH, track_running_stats=False)),
+    "batch_norm_of_the_batch": Case(
+        lambda: Small(3, nn.BatchNorm2d(8, track_running_stats=False)), refusal="BatchNorm"
+    ),
     "functional_training": written(lambda m, x: F.batch_norm(x, None, None, training=True), refusal="BatchNorm"),
     "functional_dropout": written(lambda m, x: F.dropout(x, 0.5), refusal="random"),
     "deaf_to_eval": Case(Deaf, refusal="training"),
@@ -242,19 +230,26 @@ TABLE = {
     "random_permutation": written(lambda m, x: x[:, torch.randperm(WIDTH)], refusal="random"),
     "dropout": with_middle(lambda: nn.Sequential(nn.Dropout2d(0.5), nn.AlphaDropout(0.2))),
     "autograd_function": written(lambda m, x: Double.apply(x)),
-    "checkpointed": written(lambda m, x: checkpoint(m.mix, x, use_reentrant=False), mix=lambda: nn.Conv2d(WIDTH, WIDTH, 1)),
-    "checkpointed_reentrant": written(lambda m, x: checkpoint(m.mix, x, use_reentrant=True), mix=lambda: nn.Conv2d(WIDTH, WIDTH, 1)),
-    "scripted_part": with_middle(_scripted),
-    "traced_part": with_middle(lambda: torch.jit.trace(nn.Conv2d(WIDTH, WIDTH, 3), torch.zeros(1, WIDTH, 5, 5))),
-    "scripted_whole": Case(lambda: torch.jit.script(nn.Sequential(nn.Conv2d(3, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU()))),
+    "checkpointed": written(
+        lambda m, x: checkpoint(m.mix, x, use_reentrant=False), mix=lambda: nn.Conv2d(WIDTH, WIDTH, 1)
+    ),
+    "scripted_part": Case(lambda: Small(3, _scripted()), refusal="TorchScript"),
+    "traced_part": Case(
+        lambda: Small(3, torch.jit.trace(nn.Conv2d(8, 8, 3), torch.zeros(1, 8, 5, 5))), refusal="TorchScript"
+    ),
+    "scripted_whole": Case(
+        lambda: torch.jit.script(nn.Sequential(nn.Conv2d(3, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU())),
+        refusal="TorchScript",
+    ),
     "script_function": written(lambda m, x: _hard(x)),
     "compiled_part": with_middle(lambda: torch.compile(nn.Conv2d(WIDTH, WIDTH, 3))),
     "compiled_whole": Case(lambda: torch.compile(Small())),
     "data_parallel": Case(lambda: nn.DataParallel(Small())),
     "traced_by_fx": Case(lambda: torch.fx.symbolic_trace(Small())),
     "lazy": Case(Lazy, refusal="lazy"),
-    "vmap": written(lambda m, x: torch.vmap(lambda image: image * 2)(x)),
-    "conditional_operator": written(lambda m, x: torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x * 3, (x,)), refusal="cond"),
+    "conditional_operator": written(
+        lambda m, x: torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x * 3, (x,)), refusal="cond"
+    ),
 }
 
 

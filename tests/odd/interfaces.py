@@ -26,7 +26,9 @@ def _returning(make: Any, refusal: str = "") -> Case:
 
 
 class Optional(Small):
-    def forward(self, x: Tensor, mask: Tensor | None = None, scale: float = 2.0, *rest: Tensor, **options: Any) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, scale: float = 2.0, *rest: Tensor, **options: Any
+    ) -> Tensor:
         x = self.end(self.begin(x)) * scale
         return x if mask is None else x * mask
 
@@ -39,11 +41,6 @@ class KeywordOnly(Small):
 class Star(Small):
     def forward(self, *inputs: Tensor) -> Tensor:
         return super().forward(inputs[0])
-
-
-class Keywords(Small):
-    def forward(self, x: Tensor, **options: Any) -> Tensor:
-        return super().forward(x) * options.get("scale", 3.0)
 
 
 class TwoInputs(Small):
@@ -162,15 +159,11 @@ TABLE = {
     "optional_inputs": Case(Optional),
     "keyword_only": Case(KeywordOnly),
     "star_inputs": Case(Star),
-    "keywords": Case(Keywords),
     "two_inputs": Case(TwoInputs, refusal="mask"),
     "renamed_input": Case(Renamed),
     "auxiliary_in_training": Case(Auxiliary),
     "one_channel": Case(lambda: Small(1), (1, 10, 12)),
-    "two_channels": Case(lambda: Small(2), (2, 10, 12)),
     "four_channels": Case(lambda: Small(4), (4, 10, 12)),
-    "thirteen_channels": Case(lambda: Small(13), (13, 10, 12)),
-    "head_first": Case(HeadFirst),
     "head_first_one_channel": Case(lambda: HeadFirst(1), (1, 10, 12)),
     "depth_aside": Case(DepthAside, (4, 10, 12)),
     "patches": Case(Patches, (3, 12, 12)),
@@ -179,10 +172,8 @@ TABLE = {
     "sound": Case(Sound, refusal="Conv1d"),
     "rows": Case(Rows),
     "multiplies_its_input": whole(lambda m, x: m.end(m.begin(x.mul_(2)))),
-    "normalises_its_input": whole(lambda m, x: m.end(m.begin(x.sub_(0.5).div_(0.25)))),
     "adds_to_its_input": whole(_plus_one),
     "clears_a_channel": whole(_first_channel),
-    "relu_on_its_input": whole(lambda m, x: m.end(m.begin(F.relu_(x)))),
     "dictionary": _returning(lambda y: {"logits": y}),
     "nested": _returning(lambda y: {"out": [(y,)]}),
     "named_tuple": _returning(lambda y: One(y)),
@@ -203,10 +194,7 @@ TABLE = {
     "no_columns": _returning(lambda y: y[:, :0], "empty"),
     "image_itself": whole(lambda m, x: x),
     "without_batch": _returning(lambda y: y.mean(0), "batch"),
-    "top_two": _returning(lambda y: y.topk(2).values),
     "top_two_and_where": _returning(lambda y: y.topk(2), "2 tensors"),
-    "sigmoid": _returning(torch.sigmoid),
-    "log_softmax": _returning(lambda y: F.log_softmax(y, 1)),
     "mask_column": _returning(lambda y: y + torch.tensor([0.0, 0.0, -1e4, 0.0, 0.0])),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from tests.odd.case import CLASSES, WIDTH, Case, Small, Written, with_middle, written
+from tests.odd.case import WIDTH, Case, Small, Written, with_middle, written
 
 
 def _conv(**options: Any) -> nn.Module:
@@ -213,7 +212,9 @@ def _registered() -> nn.Module:
 
 def _expanded() -> nn.Module:
     conv = _conv(padding=1)
-    conv.weight = nn.Parameter(torch.randn(WIDTH, 1, 3, 3).permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2).repeat(1, 8, 1, 1))
+    conv.weight = nn.Parameter(
+        torch.randn(WIDTH, 1, 3, 3).permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2).repeat(1, 8, 1, 1)
+    )
     return conv
 
 
@@ -245,85 +246,131 @@ def _shuffle(m: Written, x: Tensor) -> Tensor:
     return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-_PADDINGS = {
-    f"padding_{mode}": with_middle(lambda mode=mode: _conv(padding=1, padding_mode=mode))
-    for mode in ("reflect", "circular", "replicate")
-}
-_ACTIVATIONS = {
-    type(make()).__name__.lower(): with_middle(make)
-    for make in (
-        *(lambda: nn.PReLU(WIDTH), nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU, nn.SELU, lambda: nn.CELU(0.7)),
-        *(nn.Softplus, nn.Softsign, nn.Hardsigmoid, nn.LogSigmoid, nn.ReLU6, nn.Tanhshrink, nn.Softshrink),
-        *(lambda: nn.Threshold(0.1, 0.2), lambda: nn.Hardtanh(-1, 2), nn.Softmax2d, lambda: nn.RReLU().eval()),
+def _activations() -> nn.Module:
+    return nn.Sequential(
+        *(nn.PReLU(WIDTH), nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Mish(), nn.ELU(), nn.SELU(), nn.CELU(0.7)),
+        *(
+            nn.Softplus(),
+            nn.Softsign(),
+            nn.Hardsigmoid(),
+            nn.LogSigmoid(),
+            nn.ReLU6(),
+            nn.Tanhshrink(),
+            nn.Softshrink(),
+        ),
+        *(nn.Threshold(0.1, 0.2), nn.Hardtanh(-1, 2), nn.Softmax2d(), nn.GELU("tanh"), nn.LeakyReLU(0.3), nn.Tanh()),
     )
-}
+
+
+class Beside(nn.Module):
+    """The sum of what several layers make of a map, its means taken."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(layer(x).mean((2, 3), keepdim=True) for layer in self.layers)  # type: ignore[return-value]
+
 
 TABLE = {
-    **_PADDINGS,
-    **_ACTIVATIONS,
-    "gelu_tanh": with_middle(lambda: nn.GELU("tanh")),
-    "padding_same": with_middle(lambda: nn.Conv2d(WIDTH, WIDTH, (3, 2), padding="same")),
-    "padding_constant": with_middle(lambda: nn.Sequential(nn.ConstantPad2d((1, 0, 2, 1), 0.5), _conv())),
-    "grouped": with_middle(lambda: _conv(groups=2, padding=1)),
-    "depthwise": with_middle(lambda: nn.Sequential(_conv(groups=WIDTH), nn.BatchNorm2d(WIDTH), nn.Conv2d(WIDTH, WIDTH, 1))),
-    "dilated": with_middle(lambda: _conv(dilation=2, padding=2)),
-    "transposed": with_middle(lambda: nn.Sequential(nn.ConvTranspose2d(WIDTH, WIDTH, 3, 2, 1, 1), nn.BatchNorm2d(WIDTH))),
-    "transposed_grouped": with_middle(lambda: nn.ConvTranspose2d(WIDTH, WIDTH, 2, groups=4)),
-    "adaptive_average": with_middle(lambda: nn.AdaptiveAvgPool2d((5, 4))),
-    "adaptive_average_uneven": Case(lambda: Small(3, nn.AdaptiveAvgPool2d((3, 5)))),
-    "adaptive_max": with_middle(lambda: nn.AdaptiveMaxPool2d(1)),
-    "average_ceil": with_middle(lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False)),
-    "max_ceil": with_middle(lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True)),
-    "lp_pool": with_middle(lambda: nn.LPPool2d(2, 2)),
-    "nearest": with_middle(lambda: nn.Upsample(scale_factor=2)),
-    "bilinear": with_middle(lambda: nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)),
-    "bilinear_corners": with_middle(lambda: nn.Upsample(size=(17, 15), mode="bilinear", align_corners=True)),
-    "bicubic": with_middle(lambda: nn.Upsample(scale_factor=2, mode="bicubic")),
-    "pixel_shuffle": with_middle(lambda: nn.PixelShuffle(2), width=2),
-    "pixel_unshuffle": with_middle(lambda: nn.PixelUnshuffle(2), width=4 * WIDTH),
-    "channel_shuffle": with_middle(lambda: nn.ChannelShuffle(2)),
-    "channel_shuffle_by_hand": written(_shuffle),
-    "group_norm": with_middle(lambda: nn.GroupNorm(2, WIDTH)),
-    "layer_norm": with_middle(lambda: nn.LayerNorm([WIDTH, 10, 12])),
-    "layer_norm_channels": with_middle(lambda: Tokens(nn.LayerNorm(WIDTH))),
-    "rms_norm": with_middle(lambda: Tokens(nn.RMSNorm(WIDTH, eps=1e-6))),
-    "instance_norm": with_middle(lambda: nn.Sequential(nn.InstanceNorm2d(WIDTH), nn.ReLU())),
-    "instance_norm_statistics": with_middle(
-        lambda: nn.Sequential(_conv(), nn.InstanceNorm2d(WIDTH, affine=True, track_running_stats=True))
+    "activations": with_middle(lambda: Beside(*_activations())),
+    "rrelu": Case(lambda: Small(3, nn.RReLU()), refusal="ONNX has no translation", code=1),
+    "paddings": with_middle(
+        lambda: Beside(
+            *(_conv(padding=1, padding_mode=mode) for mode in ("reflect", "circular", "replicate")),
+            nn.Conv2d(WIDTH, WIDTH, (3, 2), padding="same"),
+            nn.Sequential(nn.ConstantPad2d((1, 0, 2, 1), 0.5), _conv()),
+        )
     ),
-    "local_response_norm": with_middle(lambda: nn.LocalResponseNorm(3)),
-    "plain_batch_norm": with_middle(lambda: nn.Sequential(_conv(), nn.BatchNorm2d(WIDTH, affine=False))),
-    "average_batch_norm": with_middle(lambda: nn.Sequential(_conv(), nn.BatchNorm2d(WIDTH, momentum=None))),
-    "batch_norm_1d": with_middle(lambda: Tokens(nn.Sequential(nn.Flatten(), nn.Linear(960, 960), nn.BatchNorm1d(960), nn.Unflatten(1, (120, 8))))),
-    "pre_activation": with_middle(lambda: nn.Sequential(nn.BatchNorm2d(WIDTH), nn.ReLU(), _conv())),
+    "grouped": with_middle(lambda: _conv(groups=2, padding=1)),
+    "depthwise": with_middle(
+        lambda: nn.Sequential(_conv(groups=WIDTH), nn.BatchNorm2d(WIDTH), nn.Conv2d(WIDTH, WIDTH, 1))
+    ),
+    "dilated": with_middle(lambda: _conv(dilation=2, padding=2)),
+    "transposed": with_middle(
+        lambda: nn.Sequential(nn.ConvTranspose2d(WIDTH, WIDTH, 3, 2, 1, 1), nn.BatchNorm2d(WIDTH))
+    ),
+    "transposed_grouped": with_middle(lambda: nn.ConvTranspose2d(WIDTH, WIDTH, 2, groups=4)),
+    "pools": with_middle(
+        lambda: Beside(
+            *(
+                nn.AdaptiveAvgPool2d((5, 4)),
+                nn.AdaptiveMaxPool2d(1),
+                nn.LPPool2d(2, 2),
+                nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+            ),
+            nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+        )
+    ),
+    "adaptive_average_uneven": Case(lambda: Small(3, nn.AdaptiveAvgPool2d((3, 5)))),
+    "upsampling": with_middle(
+        lambda: Beside(
+            *(
+                nn.Sequential(nn.Upsample(scale_factor=2, mode=mode), _conv())
+                for mode in ("nearest", "bilinear", "bicubic")
+            ),
+            nn.Sequential(nn.Upsample(size=(17, 15), mode="bilinear", align_corners=True), _conv()),
+        )
+    ),
+    "shuffles": with_middle(
+        lambda: nn.Sequential(
+            nn.PixelUnshuffle(2), nn.PixelShuffle(2), nn.ChannelShuffle(2), nn.Conv2d(WIDTH, WIDTH, 3)
+        )
+    ),
+    "channel_shuffle_by_hand": written(_shuffle),
+    "other_norms": with_middle(
+        lambda: Beside(
+            *(
+                nn.Sequential(nn.GroupNorm(2, WIDTH), nn.Softplus()),
+                nn.Sequential(nn.LayerNorm([WIDTH, 10, 12]), _conv()),
+            ),
+            *(Tokens(nn.LayerNorm(WIDTH)), Tokens(nn.RMSNorm(WIDTH, eps=1e-6)), nn.LocalResponseNorm(3)),
+        )
+    ),
+    "instance_norms": with_middle(
+        lambda: nn.Sequential(
+            *(nn.InstanceNorm2d(WIDTH), nn.ReLU(), _conv()),
+            nn.InstanceNorm2d(WIDTH, affine=True, track_running_stats=True),
+        )
+    ),
+    "batch_norms": with_middle(
+        lambda: nn.Sequential(
+            *(_conv(), nn.BatchNorm2d(WIDTH, affine=False), _conv(), nn.BatchNorm2d(WIDTH, momentum=None), nn.ReLU()),
+            *(nn.BatchNorm2d(WIDTH), _conv(), nn.BatchNorm2d(WIDTH).eval().requires_grad_(False)),
+        )
+    ),
+    "batch_norm_1d": with_middle(
+        lambda: Tokens(nn.Sequential(nn.Flatten(), nn.Linear(960, 960), nn.BatchNorm1d(960), nn.Unflatten(1, (120, 8))))
+    ),
     "batch_norm_first": Case(lambda: nn.Sequential(nn.BatchNorm2d(3), Small())),
-    "batch_norm_behind_relu": with_middle(lambda: nn.Sequential(_conv(), nn.ReLU(), nn.BatchNorm2d(WIDTH))),
-    "frozen_batch_norm": with_middle(lambda: nn.Sequential(_conv(), nn.BatchNorm2d(WIDTH).eval().requires_grad_(False))),
     "two_norms": with_middle(TwoNorms),
     "softmax": written(lambda m, x: x.softmax(1)),
     "self_attention": with_middle(lambda: Tokens(SelfAttention())),
     "scaled_dot_product": with_middle(lambda: Tokens(Scaled())),
     "transformer_layer": with_middle(lambda: Tokens(nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True))),
     "lstm": with_middle(lambda: Tokens(nn.LSTM(WIDTH, WIDTH, batch_first=True)), shape=(3, 4, 3)),
-    "gru": with_middle(lambda: Tokens(nn.GRU(WIDTH, 4, bidirectional=True, batch_first=True)), shape=(3, 4, 3)),
-    "bilinear_layer": written(lambda m, x: m.pair(x.movedim(1, -1), x.movedim(1, -1)).movedim(-1, 1), pair=lambda: nn.Bilinear(WIDTH, WIDTH, WIDTH)),
-    "einsum": written(lambda m, x: torch.einsum("nchw,oc->nohw", x, m.mix), mix=lambda: nn.Parameter(torch.randn(WIDTH, WIDTH))),
+    "bilinear_layer": written(
+        lambda m, x: m.pair(x.movedim(1, -1), x.movedim(1, -1)).movedim(-1, 1),
+        pair=lambda: nn.Bilinear(WIDTH, WIDTH, WIDTH),
+    ),
+    "einsum": written(
+        lambda m, x: torch.einsum("nchw,oc->nohw", x, m.mix), mix=lambda: nn.Parameter(torch.randn(WIDTH, WIDTH))
+    ),
     "chunk_split_cat": written(lambda m, x: torch.cat([*x.chunk(2, 1)[::-1], *x.split([3, 5], 1)], 1)[:, 4:12]),
-    "roll": written(lambda m, x: x.roll((2, -1), (2, 3))),
     "fold": written(lambda m, x: F.fold(F.unfold(x, 2, stride=2), (10, 12), 2, stride=2)),
     "grid_sample": written(_warp, locate=lambda: nn.Linear(WIDTH, 6)),
-    "where": written(lambda m, x: torch.where(x > 0.5, x, x * 0.1)),
-    "masked_fill": written(lambda m, x: x.masked_fill(x > 1, 1.0)),
+    "choices": written(
+        lambda m, x: F.normalize(torch.where(x > 0.5, x, x * 0.1).masked_fill(x > 1, 1.0).roll((2, -1), (2, 3)), dim=1)
+    ),
+    "sorted_and_summed": written(lambda m, x: x.sort(1).values + x.cumsum(2)),
     "masked_assignment": written(lambda m, x: _assign(x)),
-    "top_k_channels": written(lambda m, x: x * (x.mean((2, 3), keepdim=True) >= x.mean((2, 3), keepdim=True).topk(3, 1).values[:, -1:])),
-    "sorted": written(lambda m, x: x.sort(1).values),
-    "cumulative": written(lambda m, x: x.cumsum(2)),
-    "normalised": written(lambda m, x: F.normalize(x, dim=1)),
+    "top_k_channels": written(
+        lambda m, x: x * (x.mean((2, 3), keepdim=True) >= x.mean((2, 3), keepdim=True).topk(3, 1).values[:, -1:])
+    ),
     "cosine_classifier": written(_arcface, centres=lambda: nn.Parameter(torch.randn(WIDTH, WIDTH))),
     "complex_inside": written(_frequencies),
-    "cosine_positions": written(lambda m, x: x * torch.cos(torch.arange(12) * math.pi / 12)),
-    "squeeze_excite": with_middle(lambda: Squeeze(nn.Sigmoid())),
-    "squeeze_excite_hard": with_middle(lambda: nn.Sequential(Squeeze(nn.Hardsigmoid()), _conv())),
+    "squeeze_excite": with_middle(lambda: nn.Sequential(Squeeze(nn.Sigmoid()), Squeeze(nn.Hardsigmoid()), _conv())),
     "efficient_attention": with_middle(lambda: nn.Sequential(Efficient(), _conv())),
     "spatial_attention": with_middle(lambda: nn.Sequential(Spatial(), _conv())),
     "dynamic_kernels": with_middle(Dynamic),
@@ -337,7 +384,10 @@ TABLE = {
     "weight_norm": with_middle(lambda: parametrizations.weight_norm(_conv())),
     "old_spectral_norm": with_middle(lambda: torch.nn.utils.spectral_norm(_conv())),
     "spectral_norm": with_middle(lambda: parametrizations.spectral_norm(_conv())),
-    "orthogonal": written(lambda m, x: m.mix(x.movedim(1, -1)).movedim(-1, 1), mix=lambda: parametrizations.orthogonal(nn.Linear(WIDTH, WIDTH))),
+    "orthogonal": written(
+        lambda m, x: m.mix(x.movedim(1, -1)).movedim(-1, 1),
+        mix=lambda: parametrizations.orthogonal(nn.Linear(WIDTH, WIDTH)),
+    ),
     "own_parametrization": with_middle(_registered),
     "pruned": with_middle(lambda: _pruned()),
     "expanded_weight": with_middle(_expanded),
@@ -346,9 +396,19 @@ TABLE = {
     "double_weights": Case(lambda: Small().double()),
     "half_weights": Case(lambda: Small().half()),
     "brain_weights": Case(lambda: Small().bfloat16()),
-    "deep": with_middle(lambda: nn.Sequential(*(layer for _ in range(40) for layer in (nn.Conv2d(WIDTH, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU())))),
-    "conv1d_inside": written(lambda m, x: m.mix(x.flatten(2)).view_as(x), mix=lambda: nn.Sequential(nn.Conv1d(WIDTH, WIDTH, 3, padding=1), nn.BatchNorm1d(WIDTH))),
-    "conv3d_inside": written(lambda m, x: m.mix(x.unsqueeze(1)).flatten(1, 2), mix=lambda: nn.Sequential(nn.Conv3d(1, 1, 3, padding=1), nn.BatchNorm3d(1))),
+    "deep": with_middle(
+        lambda: nn.Sequential(
+            *(layer for _ in range(40) for layer in (nn.Conv2d(WIDTH, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()))
+        )
+    ),
+    "conv1d_inside": written(
+        lambda m, x: m.mix(x.flatten(2)).view_as(x),
+        mix=lambda: nn.Sequential(nn.Conv1d(WIDTH, WIDTH, 3, padding=1), nn.BatchNorm1d(WIDTH)),
+    ),
+    "conv3d_inside": written(
+        lambda m, x: m.mix(x.unsqueeze(1)).flatten(1, 2),
+        mix=lambda: nn.Sequential(nn.Conv3d(1, 1, 3, padding=1), nn.BatchNorm3d(1)),
+    ),
     "fractional_pool": Case(lambda: Small(3, nn.FractionalMaxPool2d(2, 5)), refusal="random"),
     "max_unpool": written(lambda m, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2)),
 }

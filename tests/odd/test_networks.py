@@ -6,7 +6,6 @@ on ONNX Runtime. Every output column must be right to 1e-4 of its spread over im
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path

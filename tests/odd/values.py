@@ -49,12 +49,10 @@ def _causal(m: Written, x: Tensor) -> Tensor:
     return (scores.masked_fill(mask, float("-inf")).softmax(-1) @ x.flatten(2)).view_as(x)
 
 
-def _eye(m: Written, x: Tensor) -> Tensor:
-    return torch.einsum("oc,nchw->nohw", torch.eye(WIDTH) + 0.1, x)
-
-
-def _filled(m: Written, x: Tensor) -> Tensor:
-    return x + torch.full((1, WIDTH, 1, 1), 0.5) + torch.zeros_like(x) + x.new_ones(1) + x.new_tensor([0.25])
+def _made(m: Written, x: Tensor) -> Tensor:
+    x = torch.einsum("oc,nchw->nohw", torch.eye(WIDTH) + 0.1, x) * torch.arange(12) / 12.0
+    x = x + torch.full((1, WIDTH, 1, 1), 0.5) + torch.zeros_like(x) + x.new_ones(1) + x.new_tensor([0.25])
+    return x * torch.logspace(0, 1, 12) * torch.hann_window(12) * torch.cos(torch.arange(12) * math.pi / 12)
 
 
 class NonLeaf(Small):
@@ -163,7 +161,9 @@ class Replaced(Small):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem.forward = types.MethodType(lambda stem, x: stem._conv_forward(x, stem.weight.tanh(), stem.bias), self.stem)
+        self.stem.forward = types.MethodType(
+            lambda stem, x: stem._conv_forward(x, stem.weight.tanh(), stem.bias), self.stem
+        )
 
 
 def _generator() -> Iterator[int]:
@@ -191,35 +191,40 @@ TABLE = {
     ),
     "literal_in_forward": written(lambda m, x: x * torch.tensor([1.0, -1.0] * 4).view(1, -1, 1, 1)),
     "linspace": written(_coordinates, mix=lambda: nn.Conv2d(WIDTH + 2, WIDTH, 1)),
-    "arange": written(lambda m, x: x * (torch.arange(12) / 12.0)),
     "meshgrid": written(_mesh),
     "position_embedding": written(_positions, table=lambda: nn.Embedding(120, WIDTH)),
     "causal_mask": written(_causal),
-    "eye": written(_eye),
-    "filled": written(_filled),
-    "logspace": written(lambda m, x: x * torch.logspace(0, 1, 12)),
-    "hann_window": written(lambda m, x: x * torch.hann_window(12)),
+    "made_in_forward": written(_made),
     "index_list": written(lambda m, x: x[:, m.order], order=lambda: [3, 1, 0, 2, 7, 6, 5, 4]),
-    "index_tensor": written(lambda m, x: x.index_select(1, m.order), order=lambda: torch.randperm(WIDTH).sort()[0].flip(0)),
+    "index_tensor": written(
+        lambda m, x: x.index_select(1, m.order), order=lambda: torch.randperm(WIDTH).sort()[0].flip(0)
+    ),
     "non_persistent_buffer": Case(lambda: _with_buffer()),
     "zero_d_parameter": written(lambda m, x: x / m.temperature, temperature=lambda: nn.Parameter(torch.tensor(0.7))),
-    "parameter_as_python_number": written(lambda m, x: x * float(m.scale), scale=lambda: nn.Parameter(torch.tensor(1.5))),
-    "parameter_item": written(lambda m, x: x * m.scale.item(), scale=lambda: nn.Parameter(torch.tensor(1.5))),
+    "parameter_as_number": written(
+        lambda m, x: x * float(m.scale), "depends on the values", scale=lambda: nn.Parameter(torch.tensor(1.5))
+    ),
+    "parameter_item": written(
+        lambda m, x: x * m.scale.item(), "depends on the values", scale=lambda: nn.Parameter(torch.tensor(1.5))
+    ),
     "empty_parameter": written(lambda m, x: x + m.nothing.sum(), nothing=lambda: nn.Parameter(torch.empty(0))),
     "non_leaf": Case(NonLeaf),
     "uncopyable": Case(Uncopyable),
-    "lock": written(lambda m, x: x, lock=threading.Lock),
-    "generator": written(lambda m, x: x, stream=_generator),
-    "random_generator": written(lambda m, x: x, source=torch.Generator),
-    "slotted": written(lambda m, x: x, thing=Slotted),
-    "open_file": written(lambda m, x: x, log=lambda: open(__file__)),  # noqa: PTH123, SIM115
+    "uncopyable_attributes": written(
+        lambda m, x: x,
+        lock=threading.Lock,
+        stream=_generator,
+        source=torch.Generator,
+        thing=Slotted,
+        log=lambda: open(__file__),  # noqa: PTH123, SIM115
+        local=threading.local,
+        functions=lambda: F,
+        owner=lambda: weakref.ref(Case),
+    ),
     "lambda_attribute": written(lambda m, x: m.activate(x), activate=lambda: lambda x: F.silu(x)),
     "partial_attribute": written(
         lambda m, x: m.activate(x), activate=lambda: functools.partial(F.leaky_relu, negative_slope=0.3)
     ),
-    "module_attribute": written(lambda m, x: m.functions.relu(x), functions=lambda: F),
-    "weak_reference": written(lambda m, x: x, owner=lambda: weakref.ref(Case)),
-    "thread_local": written(lambda m, x: x, local=threading.local),
     "property": Case(Property),
     "getattr": Case(Forwarding),
     "cycle": Case(Parent),
