@@ -33,6 +33,7 @@ _PREFIXES = ("module.", "_orig_mod.")
 _MAX_NAME = 200
 _MAX_EPOCH = 1 << 31
 
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint file holds.

@@ -16,12 +16,12 @@ import io
 import pickletools
 import re
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
 from kdna_deploy.errors import CheckpointError
 from kdna_deploy.pickled_storages import stored_sizes
@@ -30,7 +30,7 @@ from kdna_deploy.zip_members import DamagedArchive, check_contents, open_members
 MAX_PICKLE = 1 << 26  # bytes of the names and shapes, beside the tensors
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the one-stream format
-_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
 
 
 def _numpy_scalar(dtype: np.dtype[Any], content: bytes) -> Any:
@@ -154,7 +154,7 @@ def _check_pickle(stream: IO[bytes], path: Path, damage: str) -> None:
                     f"'{path}' was saved with a pickle protocol that PyTorch does not read without running code; "
                     "save it again without pickle_protocol."
                 )
-            if operation.name in ("GLOBAL", "INST") and not _is_known(name := _class_name(argument)):
+            if operation.name in ("GLOBAL", "INST") and not _is_known(name := _class_name(str(argument))):
                 raise CheckpointError(_code_message(path, name))
     except CheckpointError:
         raise
@@ -184,9 +184,7 @@ def _refusal(path: Path, error: str, zipped: bool) -> str:
 
 def _code_message(path: Path, name: str) -> str:
     shown = "".join(c for c in name if c.isprintable())[:100]
-    return (
-        f"'{path}' asks to run code on loading ({shown}), which is refused; save it again with its state dict alone."
-    )
+    return f"'{path}' asks to run code on loading ({shown}), which is refused; save it again with its state dict alone."
 
 
 def _no_checkpoint(path: Path) -> str:

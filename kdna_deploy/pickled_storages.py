@@ -11,17 +11,28 @@ from __future__ import annotations
 import pickletools
 from typing import Any
 
-import torch
-
 _MARK = object()
 _UNKNOWN = object()
+# Bytes of a number in a storage, by the beginning of its class's name; 1 in all others.
+_ITEM_BYTES = {
+    "ComplexDouble": 16,
+    "ComplexFloat": 8,
+    "Double": 8,
+    "Long": 8,
+    "Float": 4,
+    "Int": 4,
+    "QInt32": 4,
+    "Half": 2,
+    "Short": 2,
+    "BFloat16": 2,
+}
 
 
 def stored_sizes(pickle: bytes) -> dict[str, int]:
     """Key of each storage → the bytes that the pickle says it has."""
     sizes: dict[str, int] = {}
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for operation, argument, _ in pickletools.genops(pickle):
         if operation.name == "BINPERSID" and stack:
             _note(sizes, stack[-1])
@@ -68,7 +79,5 @@ def _note(sizes: dict[str, int], reference: Any) -> None:
         return
     _, kind, key, _, numbers = reference
     if isinstance(key, str) and isinstance(numbers, int):
-        name = kind.rpartition(" ")[2] if isinstance(kind, str) else ""
-        dtype = getattr(getattr(torch, name, None), "dtype", None) if name.endswith("Storage") else None
-        item = dtype.itemsize if isinstance(dtype, torch.dtype) else 1
+        item = _ITEM_BYTES.get(kind.rpartition(" ")[2].removesuffix("Storage"), 1) if isinstance(kind, str) else 1
         sizes[key] = max(sizes.get(key, 0), numbers * item)

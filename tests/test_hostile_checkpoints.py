@@ -49,12 +49,14 @@ def with_weight(value: Any, name: str = "conv.weight") -> dict[str, Any]:
 # ---------------------------------------------------------------- kinds of tensors
 
 W = WEIGHTS["conv.weight"]
+OTHER_TYPES = (
+    *(torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool),
+    *(torch.complex32, torch.complex64, torch.complex128, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
+)
 KINDS: dict[str, Callable[[], Tensor]] = {
     **{
-        f"{dtype}".removeprefix("torch."): lambda dtype=dtype: torch.ones(4, 1, 3, 3).to(dtype)
-        for dtype in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool)
-        + (torch.complex32, torch.complex64, torch.complex128, torch.uint16, torch.uint32, torch.uint64)
-        + (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+        f"{dtype}".removeprefix("torch."): lambda dtype=dtype: torch.ones(4, 1, 3, 3).to(dtype) for dtype in OTHER_TYPES
     },
     "quantised": lambda: torch.quantize_per_tensor(W, 0.1, 0, torch.qint8),
     "quantised by channel": lambda: torch.quantize_per_channel(W, torch.ones(4), torch.zeros(4), 0, torch.qint8),
@@ -387,7 +389,13 @@ CALLS = (
     *(("os", "system"), ("posix", "system"), ("nt", "system"), ("subprocess", "Popen"), ("builtins", "eval")),
     *(("builtins", "exec"), ("builtins", "open"), ("builtins", "getattr"), ("builtins", "__import__")),
     *(("__builtin__", "eval"), ("__builtin__", "execfile"), ("copy_reg", "_reconstructor"), ("builtins", "bytearray")),
-    *(("importlib", "import_module"), ("runpy", "run_path"), ("code", "interact"), ("pdb", "run"), ("shutil", "rmtree")),
+    *(
+        ("importlib", "import_module"),
+        ("runpy", "run_path"),
+        ("code", "interact"),
+        ("pdb", "run"),
+        ("shutil", "rmtree"),
+    ),
     *(("torch", "load"), ("torch.hub", "load"), ("torch.jit", "load"), ("torch.ops", "load_library")),
     *(("torch.storage", "_load_from_bytes"), ("torch.serialization", "load"), ("torch.nn.modules.linear", "Linear")),
     *(("numpy", "load"), ("numpy._core.multiarray", "fromfile"), ("numpy.core.multiarray", "_reconstruct")),

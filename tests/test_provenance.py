@@ -51,7 +51,10 @@ def test_the_metadata_says_how_a_session_is_opened(tmp_path: Path) -> None:
     [
         *("[]", "3", "null", "{", '"x"', "{}", "[" * 100_000, '{"options": []}', '{"options": {"session": 3}}'),
         *(changed(options=value) for value in ([], 3, "x", None, {"session": []}, {"session": "x"})),
-        *(changed(options={"session": {"disabled_optimizers": value}}) for value in (3, "ab", {}, [3], [["a"]], [None])),
+        *(
+            changed(options={"session": {"disabled_optimizers": value}})
+            for value in (3, "ab", {}, [3], [["a"]], [None])
+        ),
         *(changed(schema_version=value) for value in (99, "1", None, [])),
     ],
 )
