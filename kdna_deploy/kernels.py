@@ -20,6 +20,7 @@ from torch import Tensor, fx
 from kdna_deploy.graph import FLOATS, PRODUCTS, TRANSPOSED, WEIGHTED, ancestors, calls, constant, constant_nodes
 from kdna_deploy.weight_expression import INDEX_MAPS, VIEWS, evaluate_with, modulated_parts, name_of, shape_of
 
+
 @dataclass(frozen=True)
 class Site:
     """A layer and the constant weight that it multiplies its input by: operand `position`."""

@@ -67,9 +67,7 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
         ("written", output),
     ]
     rows += [("not shared", f"{refusal.site}: {refusal.reason}") for refusal in fused.not_shared]
-    refusals = [
-        (step.name, refusal) for step in fused.steps if step.name != "share" for refusal in step.result.refused
-    ]
+    refusals = [(step.name, refusal) for step in fused.steps if step.name != "share" for refusal in step.result.refused]
     for name, refusal in refusals:
         rows.append(("not folded", f"{refusal.site} ({name.replace('_', ' ')}): {refusal.reason}"))
     parts: list[RenderableType] = [ledger_table(fused.ledger)] if fused.ledger.parents else []

@@ -1,4 +1,4 @@
-"""Every spelling of a child's kernel becomes W * M; what is no modulation of a leaf stays; dynamic kernels are refused."""
+"""Every spelling of a child's kernel becomes W * M, or a smaller expression times M; dynamic kernels are refused."""
 
 from __future__ import annotations
 
@@ -125,9 +125,7 @@ OTHERS: dict[str, tuple[Kernel, tuple[str, ...]]] = {
         ("bank",),
     ),
     "weight standardisation": (
-        lambda m: (
-            (m.kernel - m.kernel.mean((1, 2, 3), keepdim=True)) / (m.kernel.std((1, 2, 3), keepdim=True) + 1e-5)
-        ),
+        lambda m: (m.kernel - m.kernel.mean((1, 2, 3), keepdim=True)) / (m.kernel.std((1, 2, 3), keepdim=True) + 1e-5),
         ("kernel",),
     ),
     "weight normalisation": (lambda m: m.kernel / m.kernel.flatten(1).norm(dim=1).view(-1, 1, 1, 1), ("kernel",)),

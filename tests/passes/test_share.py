@@ -133,9 +133,7 @@ def index_maps(draw: st.DrawFn) -> Weight:
 
 @settings(max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(children=st.lists(index_maps(), min_size=2, max_size=3), groups=st.sampled_from([1, 2]), norm=st.booleans())
-def test_any_index_map_with_any_modulation_shares_its_parent(
-    children: list[Weight], groups: int, norm: bool
-) -> None:
+def test_any_index_map_with_any_modulation_shares_its_parent(children: list[Weight], groups: int, norm: bool) -> None:
     torch.manual_seed(0)
     assert_shared(MadeOf(own, *children, groups=groups, norm=norm), parent=16 * 16 * 9 // groups)
 
