@@ -179,7 +179,7 @@ TABLE: dict[str, list[Entry]] = {
         Entry(INT8, "--children materialize", {"export_int8.int8.share": False}),
         Entry("export ckpt.pt", "--max-bloat 1.5", {f"{EXPORTED}.max_bloat": 1.5}),
         Entry("export ckpt.pt", "--precision fp16", {"export_half": True, "export_half.options.target": "tensorrt"}, alone=False),
-        Entry("export ckpt.pt --calibration images", "--precision int8", {"export_int8": True}, after=INT8, alone=False),
+        Entry("export ckpt.pt", "--precision int8", {"export_int8": True}, after=INT8, alone=False),
         Entry("export ckpt.pt", "--weights fp16", {f"{EXPORTED}.weights": "fp16"}),
         Entry("export ckpt.pt --precision fp16", "--half-io", {"export_half.half.half_io": True}),
         Entry(
