@@ -8,10 +8,9 @@ Faults are drawn at random, as many of each kind (`faults.py`), at most one a li
 and ONNX Runtime, but nothing of the package, forks for every run, so that a fault costs seconds.
 
 Tests of a module: the file that mirrors its path; then the files that import it; then those that import a module which
-imports it; `--files` of them, as many as take `--budget` seconds without a fault, and with `--slow` the tests marked so
-after the others. A fault is noticed when a test fails, or when the tests take three times as long as without it and
-half a minute more. A test file that fails, or takes longer than the budget, without any fault is left out, and named:
-what it says with one counts for nothing.
+imports it; `--files` of them, the next only while they have taken less than `--budget` seconds, and with `--slow` the
+tests marked so after the others. A fault is noticed when a test fails that passes without it, or when a file that takes
+less than `--limit` seconds without it takes longer. What survives a few files may not survive more: `--again`.
 """
 
 from __future__ import annotations
@@ -61,25 +60,32 @@ class Outcome:
 
 @dataclass
 class Suite:
-    """The tests of a copy of the repository, run in forks of this process."""
+    """The tests of a copy of the repository, run in forks of this process. `passing`: that pass without a fault."""
 
     copy: Path
-    times: dict[tuple[str, str], float | None] = field(default_factory=dict)
+    limit: float
+    passing: dict[tuple[str, ...], bool] = field(default_factory=dict)
 
-    def with_fault(self, fault: Fault, file: str, marked: str, budget: float) -> tuple[int | None, float]:
-        """Exit code of a test file while a fault is planted, None where it took far too long, and its seconds."""
-        usual = self.times.get((file, marked))
-        begin = time.monotonic()
+    def with_fault(self, fault: Fault, file: str, marked: str) -> tuple[int | None, str]:
+        """Exit code of a test file while a fault is planted, None where it took too long, and what failed."""
         with _planted(self.copy, fault):
-            code = self.run(file, marked, 2 * budget if usual is None else 3 * usual + 30, "fault.log")
-        return code, time.monotonic() - begin
+            code = self._run(file, "-m", marked)
+        return code, _failed(self.copy / "pytest.log")
 
-    def run(self, file: str, marked: str, timeout: float, log: str) -> int | None:
-        """Exit code of pytest; None past `timeout`."""
+    def passes(self, *arguments: str) -> bool:
+        """Whether tests pass without a fault, in time."""
+        if arguments not in self.passing:
+            self.passing[arguments] = self._run(*arguments) in (_PASSED, _NO_TESTS)
+            if not self.passing[arguments]:
+                print(f"  without a fault, {' '.join(arguments)} fails: it counts for nothing", flush=True)
+        return self.passing[arguments]
+
+    def _run(self, *arguments: str) -> int | None:
+        """Exit code of pytest; None where it took too long."""
         child = os.fork()
         if child == 0:
-            self._become_pytest([file, "-m", marked], self.copy / log)
-        end = time.monotonic() + timeout
+            self._become_pytest(list(arguments), self.copy / "pytest.log")
+        end = time.monotonic() + self.limit
         while time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
@@ -88,18 +94,6 @@ class Suite:
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
         return None
-
-    def time_of(self, file: str, marked: str, limit: float) -> float | None:
-        """Seconds that a file takes without a fault; None where it fails, takes longer, or has no such tests."""
-        key = (file, marked)
-        if key not in self.times:
-            begin = time.monotonic()
-            code = self.run(file, marked, limit, "usual.log")
-            self.times[key] = time.monotonic() - begin if code == _PASSED else None
-            if code not in (_PASSED, _NO_TESTS):
-                told = f"takes more than {limit:.0f} s" if code is None else f"ends with {code}"
-                print(f"  without a fault, {file} ({marked}) {told}: left out", flush=True)
-        return self.times[key]
 
     def _become_pytest(self, arguments: list[str], written: Path) -> None:
         code = 99
@@ -133,13 +127,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kdna-mutate-") as folder:
         copy = Path(folder) / "copy"
         _copy(copy)
-        suite = Suite(copy)
+        suite = Suite(copy, arguments.limit)
         tests = _TestsOf(copy)
         faults = _again(arguments.again) if arguments.again else _drawn(arguments)
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        outcomes = []
-        with arguments.output.open("w", encoding="utf-8") as output:
-            for number, fault in enumerate(faults, start=1):
+        outcomes = _earlier(arguments.output, faults)
+        done = {one.fault for one in outcomes}
+        with arguments.output.open("a" if outcomes else "w", encoding="utf-8") as output:
+            for number, fault in enumerate((fault for fault in faults if fault not in done), start=len(done) + 1):
                 outcome = judge(suite, fault, tests.of(fault.path)[: arguments.files], arguments.budget, arguments.slow)
                 outcomes.append(outcome)
                 output.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
@@ -158,18 +153,21 @@ def heavy_imports() -> None:
 
 def judge(suite: Suite, fault: Fault, tests: list[str], budget: float, slow: bool) -> Outcome:
     """Plant a fault and run the tests of its module, a file after the other, until one fails."""
-    begin, taken, ran = time.monotonic(), 0.0, False
+    begin, ran = time.monotonic(), False
     for marked in (_FAST, _SLOW) if slow else (_FAST,):
         for file in tests:
-            if taken > budget:
+            if ran and time.monotonic() - begin > budget:
                 break
-            code, seconds = suite.with_fault(fault, file, marked, budget)
-            taken += seconds
-            # A failure says something only where the file passes without the fault.
+            code, failed = suite.with_fault(fault, file, marked)
             if code in (_PASSED, _NO_TESTS):
                 ran = ran or code == _PASSED
-            elif suite.time_of(file, marked, budget) is not None:
-                by = f"{file}, by its time" if code is None else _failed(suite.copy / "fault.log")
+                continue
+            # A failure says something only where there is none without the fault.
+            if code is None or not failed:
+                usual, by = suite.passes(file, "-m", marked), f"{file}, by its time" if code is None else "a crash"
+            else:
+                usual, by = suite.passes(failed, *(() if "::" in failed else ("--collect-only",))), failed
+            if usual:
                 return Outcome(fault, "noticed", by, time.monotonic() - begin)
     return Outcome(fault, "survived" if ran else "untested", "", time.monotonic() - begin)
 
@@ -266,6 +264,15 @@ def _drawn(arguments: argparse.Namespace) -> list[Fault]:
     return chosen[: arguments.faults]
 
 
+def _earlier(path: Path, faults: list[Fault]) -> list[Outcome]:
+    """What a run of the same faults that was interrupted has found."""
+    if not path.is_file():
+        return []
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [Outcome(**{**record, "fault": Fault(**record["fault"])}) for record in records]
+    return found if {one.fault for one in found} <= set(faults) else []
+
+
 def _again(path: Path) -> list[Fault]:
     """What survived a run and can still be planted."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -280,10 +287,10 @@ def _again(path: Path) -> list[Fault]:
 
 
 def _failed(log: Path) -> str:
-    """The test that failed, as pytest's summary names it."""
+    """The test that failed, or the file that could not be imported, as pytest's summary names it; empty for none."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     named = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR ")) and len(line.split()) > 1]
-    return named[0] if named else "a crash"
+    return named[0] if named else ""
 
 
 def _line(fault: Fault) -> str:
@@ -308,10 +315,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="beginning of the paths to plant them in")
     parser.add_argument("--files", type=int, default=4, help="of tests for a fault, at most (4)")
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests for a fault, without it (60)")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests for a fault (60)")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for a test file (120)")
     parser.add_argument("--slow", action="store_true", help="tests marked slow as well")
     parser.add_argument("--again", type=Path, help="results of an earlier run: try its survivors again")
-    parser.add_argument("--output", type=Path, default=Path("build/faults.jsonl"), help="results, a line a fault")
+    parser.add_argument("--output", type=Path, default=Path("build/faults.jsonl"), help="results, a line a fault; taken up again")
     return parser.parse_args()
 
 
