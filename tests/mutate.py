@@ -9,9 +9,9 @@ and ONNX Runtime, but nothing of the package, forks for every run, so that a fau
 
 Tests of a module: the file that mirrors its path; then the files that import it; then those that import a module which
 imports it; `--files` of them, the next only while they have taken less than `--budget` seconds, and with `--slow` the
-tests marked so after the others. A fault is noticed when a test fails that passes without it, or when a file that takes
-less than `--limit` seconds of a processor without it takes longer. What survives a few files may not survive more:
-`--again`.
+tests marked so after the others. A fault is noticed when a test fails that passes without it, or when a file takes more
+than `--limit` seconds of a processor that has been seen to take less. A module without a file that ends in that time is
+"untested". What survives a few files may not survive more: `--again`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Suite:
         """Exit code of a test file while a fault is planted, None where it took too long, and what failed."""
         with _planted(self.copy, fault):
             code = self._run(file, "-m", marked)
-        return code, _failed(self.copy / "pytest.log")
+        if code == _PASSED:
+            self.passing[file, "-m", marked] = True
+        return code, "" if code is None else _failed(self.copy / "pytest.log")
 
     def passes(self, *arguments: str) -> bool:
         """Whether tests pass without a fault, in time."""
@@ -84,6 +86,17 @@ class Suite:
             if not self.passing[arguments]:
                 print(f"  without a fault, {' '.join(arguments)} fails: it counts for nothing", flush=True)
         return self.passing[arguments]
+
+    def tells(self, file: str, marked: str, code: int | None, failed: str) -> bool:
+        """Whether what a fault has done is not what happens without it."""
+        if code is not None and failed:
+            return self.passes(failed, *(() if "::" in failed else ("--collect-only",)))
+        if code is not None:
+            return self.passes(file, "-m", marked)
+        # Too long: a file that has never been seen to end in time says nothing, and is not tried again.
+        if (file, "-m", marked) not in self.passing:
+            print(f"  {file} ({marked}) takes more than {self.limit} s: left out", flush=True)
+        return self.passing.setdefault((file, "-m", marked), False)
 
     def _run(self, *arguments: str) -> int | None:
         """Exit code of pytest; None where it took too long."""
@@ -173,20 +186,15 @@ def judge(suite: Suite, fault: Fault, tests: list[str], budget: float, slow: boo
     begin, ran = time.monotonic(), False
     for marked in (_FAST, _SLOW) if slow else (_FAST,):
         for file in tests:
-            if suite.passing.get((file, "-m", marked)) is False:
-                continue  # it fails, or takes too long, without any fault
             if ran and time.monotonic() - begin > budget:
                 break
+            if suite.passing.get((file, "-m", marked)) is False:
+                continue  # it takes too long, or fails, without any fault
             code, failed = suite.with_fault(fault, file, marked)
             if code in (_PASSED, _NO_TESTS):
                 ran = ran or code == _PASSED
-                continue
-            # A failure says something only where there is none without the fault.
-            if code is None or not failed:
-                usual, by = suite.passes(file, "-m", marked), f"{file}, by its time" if code is None else "a crash"
-            else:
-                usual, by = suite.passes(failed, *(() if "::" in failed else ("--collect-only",))), failed
-            if usual:
+            elif suite.tells(file, marked, code, failed):
+                by = failed or f"{file}, by its {'time' if code is None else 'crash'}"
                 return Outcome(fault, "noticed", by, time.monotonic() - begin)
     return Outcome(fault, "survived" if ran else "untested", "", time.monotonic() - begin)
 

@@ -78,7 +78,7 @@ def test_ten_images_are_the_fewest_to_split(tmp_path: Path, images: int, enough:
     if enough:
         split_images(folder, None, SHAPE, PREPROCESSING, 5)
         return
-    with pytest.raises(InputError, match="holds 9 images, too few to calibrate .* give at least 10"):
+    with pytest.raises(InputError, match=r"holds 9 images, too few to calibrate .* give at least 10"):
         split_images(folder, None, SHAPE, PREPROCESSING, 5)
 
 

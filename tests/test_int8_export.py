@@ -56,9 +56,9 @@ def test_the_samples_keep_their_answers(
 ) -> None:
     methods: list[str] = []
 
-    def recorded(path: Path, batches: Iterable[Images], method: Method, on_images: Callable[[int], None]) -> TensorsData:
+    def recorded(path: Path, batches: Iterable[Images], method: Method, told: Callable[[int], None]) -> TensorsData:
         methods.append(method)
-        return calibrate(path, batches, method, on_images)
+        return calibrate(path, batches, method, told)
 
     monkeypatch.setattr(int8_export, "calibrate", recorded)
     done = export_int8(fused_sample(name), tmp_path / "net.onnx", OnnxOptions(), options(method=method))

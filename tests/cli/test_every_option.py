@@ -90,7 +90,10 @@ def attention(command: str, request: str) -> list[Entry]:
         Entry(
             freeze,
             "--calibration others",
-            {f"{key}.images": lambda _, new: np.array_equal(new, images_with({}, "others")), f"{key}.record.images": "others"},
+            {
+                f"{key}.images": lambda _, new: np.array_equal(new, images_with({}, "others")),
+                f"{key}.record.images": "others",
+            },
         ),
         Entry(
             keep,
@@ -144,7 +147,11 @@ TABLE: dict[str, list[Entry]] = {
         Entry(
             ENGINE,
             "--tensorrt",
-            {f"{BUILT}.library": "tensorrt", "export_engine.output": Path("net.engine"), "open_library.name": "tensorrt"},
+            {
+                f"{BUILT}.library": "tensorrt",
+                "export_engine.output": Path("net.engine"),
+                "open_library.name": "tensorrt",
+            },
             after="export net.onnx --tensorrt",
         ),
         Entry(
@@ -174,11 +181,18 @@ TABLE: dict[str, list[Entry]] = {
         Entry("export ckpt.pt", "--children share", {f"{FROM_FUSED}.children": "share"}),
         Entry("export ckpt.pt", "--children materialize", {f"{FROM_FUSED}.children": "materialize"}),
         Entry(
-            "export ckpt.pt", "--children on-the-fly", {f"{FROM_FUSED}.children": "share", f"{EXPORTED}.on_the_fly": True}
+            "export ckpt.pt",
+            "--children on-the-fly",
+            {f"{FROM_FUSED}.children": "share", f"{EXPORTED}.on_the_fly": True},
         ),
         Entry(INT8, "--children materialize", {"export_int8.int8.share": False}),
         Entry("export ckpt.pt", "--max-bloat 1.5", {f"{EXPORTED}.max_bloat": 1.5}),
-        Entry("export ckpt.pt", "--precision fp16", {"export_half": True, "export_half.options.target": "tensorrt"}, alone=False),
+        Entry(
+            "export ckpt.pt",
+            "--precision fp16",
+            {"export_half": True, "export_half.options.target": "tensorrt"},
+            alone=False,
+        ),
         Entry("export ckpt.pt", "--precision int8", {"export_int8": True}, after=INT8, alone=False),
         Entry("export ckpt.pt", "--weights fp16", {f"{EXPORTED}.weights": "fp16"}),
         Entry("export ckpt.pt --precision fp16", "--half-io", {"export_half.half.half_io": True}),
@@ -229,7 +243,9 @@ TABLE: dict[str, list[Entry]] = {
             for option, words in WORDS.items()
         ),
         Entry("evaluate net.onnx --data held", "--data images", {"evaluate_files.request.data": Path("images")}),
-        Entry("evaluate net.onnx --data held", "--against ckpt.pt", {"evaluate_files.request.against": Path("ckpt.pt")}),
+        Entry(
+            "evaluate net.onnx --data held", "--against ckpt.pt", {"evaluate_files.request.against": Path("ckpt.pt")}
+        ),
         Entry("evaluate net.onnx --data held", "--batch-size 7", {"evaluate_files.request.batch": 7}),
         Entry("evaluate net.onnx --data held", "--input-size 96x64", {"evaluate_files.request.size": (96, 64)}),
         as_json("evaluate net.onnx --data held"),
@@ -248,7 +264,9 @@ TABLE: dict[str, list[Entry]] = {
         ),
         Entry("bench net.onnx --gpu", "--runtime tensorrt", {"bench_gpu.options.runtimes": ("tensorrt",)}),
         Entry(
-            "bench net.onnx --gpu", "--precision tf32 --precision int8", {"bench_gpu.options.precisions": ("tf32", "int8")}
+            "bench net.onnx --gpu",
+            "--precision tf32 --precision int8",
+            {"bench_gpu.options.precisions": ("tf32", "int8")},
         ),
         Entry("bench net.onnx --gpu", "--streams 3", {"bench_gpu.options.streams": 3}),
         Entry("bench net.onnx --gpu", "--no-cuda-graphs", {"bench_gpu.options.cuda_graphs": False}),
@@ -271,12 +289,30 @@ TABLE: dict[str, list[Entry]] = {
                 "bench.options.settings.min_time": 0.0,
             },
         ),
-        Entry("bench net.onnx", "--suite layouts", {"bench_suite.name": "layouts"}, after="bench --suite layouts", alone=False),
-        Entry("bench net.onnx --gpu", "--suite table1", {"bench_gpu_table1": True}, after="bench --gpu --suite table1", alone=False),
+        Entry(
+            "bench net.onnx",
+            "--suite layouts",
+            {"bench_suite.name": "layouts"},
+            after="bench --suite layouts",
+            alone=False,
+        ),
+        Entry(
+            "bench net.onnx --gpu",
+            "--suite table1",
+            {"bench_gpu_table1": True},
+            after="bench --gpu --suite table1",
+            alone=False,
+        ),
         Entry("bench net.onnx", "--no-cold-start", {"bench.options.cold_start": False}),
         Entry("bench net.onnx --no-cold-start", "--cold-start", {"bench.options.cold_start": True}),
         Entry("bench net.onnx", "--profile", {"bench.options.profile": True}),
-        Entry("bench net.onnx", "--compare", {"compare_runs": True}, after="bench --compare run.json run.json", alone=False),
+        Entry(
+            "bench net.onnx",
+            "--compare",
+            {"compare_runs": True},
+            after="bench --compare run.json run.json",
+            alone=False,
+        ),
         Entry("bench net.onnx", "--input-size 96x64", {"bench.options.size": (96, 64)}),
         Entry("bench net.onnx --gpu", "--input-size 96x64", {"bench_gpu.options.size": (96, 64)}),
         as_json("bench net.onnx"),
@@ -360,8 +396,11 @@ def test_an_option_changes_what_its_help_says_and_nothing_else(
         assert differing == entry.expected.keys()
 
 
+_FREEZE = "fuse ckpt.pt --channel-attention freeze --calibration images"
+
+
 def test_imagenets_mean_and_deviation_are_taken_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = handed(monkeypatch, *"fuse ckpt.pt --channel-attention freeze --calibration images".split())
+    request = handed(monkeypatch, *_FREEZE.split())
     plain = Preprocessing(MEAN, STD)
     expected = np.stack([read_image(path, SHAPE[1:], plain) for path in image_files(Path("images"))])
     assert np.array_equal(request["fuse_checkpoint.request.attention.images"], expected)
@@ -410,4 +449,3 @@ def test_a_result_is_a_table_or_one_document(capsys: pytest.CaptureFixture[str])
     document = json.loads(capsys.readouterr().out)
     assert "net.onnx" in table and not table.lstrip().startswith("{")
     assert [row["name"] for row in document["rows"]] == ["plain", "net.onnx"]
-

@@ -1,4 +1,4 @@
-"""`bench --gpu` from a file to its figures, its device being the host: every option reaches the session or the clock."""
+"""`bench --gpu` from a file to its figures, the host being the device: options reach the session or the clock."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def test_logits_that_are_not_finite_are_not_measured(host: HostRuntime, tmp_path
 
 
 @pytest.mark.parametrize("host_copies", [False, True])
-def test_copies_from_and_to_the_host_are_timed_on_request(
-    host: HostRuntime, tmp_path: Path, host_copies: bool
-) -> None:
+def test_copies_from_and_to_the_host_are_timed_on_request(host: HostRuntime, tmp_path: Path, host_copies: bool) -> None:
     group = GpuGroup((tried(write_network(tmp_path / "net.onnx")),))
     result = measure([group], replace(OPTIONS, host_copies=host_copies), GPU, Reports())
     assert result.options.record["host_copies"] is host_copies
