@@ -110,7 +110,7 @@ def open_fused_source(
     if request.attention or (request.children == "share" and children == "materialize"):
         again = replace(request, size=shape[1:], children=request.children or children)
         fused = _fuse(network, again, on_step, on_images)
-        return replace(fused, notes=(f"fused again from {network.checkpoint.path.name}",))
+        return replace(fused, notes=(f"fused again from {network.checkpoint.path.name}", *fused.notes))
     if shape != made.image_shape:
         resized = provenance_of(network, shape, made.channel_attentions)
         made = replace(resized, options=made.options, kernels=made.kernels, parents=made.parents)
@@ -129,14 +129,17 @@ def _fuse(
     options = FuseOptions(request.children or "materialize", attention)
     fused = fuse(network.module, shape, options, on_step, on_images)
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
-        children=options.children, channel_attention=attention.choice if fused.freezing.gates else "keep"
+        children=options.children, channel_attention=fused.freezing.done
     )
     if fused.change is not None:
         used = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
         provenance = provenance.with_options(calibration=used)
+    if fused.freezing.refused:
+        provenance = provenance.with_options(gates_kept=[asdict(refusal) for refusal in fused.freezing.refused])
     parents = [asdict(parent) for parent in fused.ledger.parents]
     provenance = replace(provenance, kernels=asdict(fused.ledger.storage), parents=parents)
-    return FusedSource(fused.graph, network, provenance, fused)
+    lost = tuple(f"not shared: {refusal.site}: {refusal.reason}" for refusal in fused.not_shared)
+    return FusedSource(fused.graph, network, provenance, fused, lost)
 
 
 def original_network(provenance: Provenance, artifact: Path, source: Path | None, factory: str | None) -> Network:

@@ -17,11 +17,13 @@ import numpy as np
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.image_data import ImageSource, Preprocessing
+from kdna_deploy.image_record import image_record
 from kdna_deploy.labelled_images import LabelledImages, Labels
 from kdna_deploy.runtimes.session import Images
 
 BATCH = 8
 _EVERY = 5
+EVERY_FIFTH = f"1 in {_EVERY}"
 Shape = tuple[int, int, int]
 
 
@@ -57,10 +59,8 @@ def split_images(
         InputError: there are too few images to split, or held-out class folders that cannot be the network's classes.
     """
     source = ImageSource(calibration, shape, preprocessing, on_unreadable)
-    record: dict[str, object] = {
-        "images": calibration.name,
-        "held_out": held_out.name if held_out else f"1 in {_EVERY}",
-    }
+    record: dict[str, object] = {"held_out": held_out.name if held_out else EVERY_FIFTH}
+    record |= image_record(calibration, preprocessing)
     if held_out is None:
         if len(source) < 2 * _EVERY:
             raise InputError(

@@ -18,11 +18,12 @@ import numpy as np
 from PIL import Image
 
 from kdna_deploy.errors import InputError
+from kdna_deploy.files import IMAGE_SUFFIXES
 from kdna_deploy.runtimes.session import Images
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+_SUFFIXES = IMAGE_SUFFIXES
 _DEEP_MODES = ("I", "F")
 _BATCH = 8
 
@@ -110,8 +111,11 @@ class ImageSource:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder and the folders in it, by their suffix, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    """Image files in a folder and the folders in it, by their suffix, sorted. Pipes, devices and folders are none."""
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    return sorted(
+        path for path in named if path.is_file() or not path.exists()
+    )  # a broken link is told when it is read
 
 
 def read_image(path: Path, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> Images:

@@ -14,11 +14,13 @@ import torch
 
 from kdna_deploy.capture import capture
 from kdna_deploy.cost import Cost, count
-from kdna_deploy.graph import CONVOLUTIONS, calls, constant, prescales
+from kdna_deploy.gates import channel_attentions
+from kdna_deploy.graph import CONVOLUTIONS, calls, constant
 from kdna_deploy.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.network import Network
 from kdna_deploy.passes import Refusal
-from kdna_deploy.passes.fold_static_attention import fold_static_attention, modulated_parts
+from kdna_deploy.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.weight_expression import modulated_parts, name_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def inspect_network(
     on_step("capture")
     graph = capture(network.module, shape)
     on_step("find parents and children")
-    attentions = len(prescales(graph.module))
+    attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
     with torch.no_grad():
@@ -89,7 +91,7 @@ def _statistics(conv: torch.fx.Node) -> AttentionStatistics:
     m = constant(parts[1]).double().flatten(1)
     return AttentionStatistics(
         child=conv_label(conv),
-        parent=str(parts[0].target),
+        parent=name_of(parts[0]),
         filter_spread=float(m.mean(1).std(correction=0)),
         spatial_spread=float(m.mean(0).std(correction=0)),
         low=float(m.min()),

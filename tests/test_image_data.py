@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,3 +266,15 @@ def test_an_empty_folder_an_empty_array_and_a_missing_path_are_refused(tmp_path:
         load(tmp_path / "none.npy")
     with pytest.raises(InputError, match="There is no file or folder"):
         load(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_pipes_and_folders_with_the_name_of_an_image_are_none_and_a_broken_link_is_told(tmp_path: Path) -> None:
+    Image.fromarray(noise(8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to("nowhere")
+    unreadable: list[Path] = []
+    source = ImageSource(tmp_path, SHAPE, on_unreadable=unreadable.append)
+    assert [len(batch) for batch in source.batches()] == [1]
+    assert unreadable == [tmp_path / "link.png"]

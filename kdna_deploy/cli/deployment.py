@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import parse_size
+from kdna_deploy.cli.options import LARGEST_SIZE, check_number, parse_size
 from kdna_deploy.errors import UsageError
+from kdna_deploy.input_files import check_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +75,7 @@ Calibration = Annotated[
 ]
 Mean = Annotated[str | None, typer.Option(help="Per channel, of pixels in 0..1, comma-separated; ImageNet's.")]
 Std = Annotated[str | None, typer.Option(help="Likewise.")]
-Resize = Annotated[int | None, typer.Option(min=1, help="Shorter side in pixels; 8/7 of the input.")]
+Resize = Annotated[int | None, typer.Option(min=1, max=LARGEST_SIZE, help="Shorter side in pixels; 8/7 of the input.")]
 Crop = Annotated[str | None, typer.Option(metavar="N|HxW", help="Centre crop; the input size.")]
 ColorOption = Annotated[Color, typer.Option("--color", help="Channels of the image files.")]
 
@@ -88,6 +90,26 @@ class CalibrationChoice:
     resize: int | None
     crop: str | None
     color: Color
+
+    def check(self) -> None:
+        """Refuse what makes no sense, before anything heavy is imported.
+
+        Raises:
+            UsageError: a mean, deviation or size that is none.
+            InputError: there are no images where they should be.
+        """
+        channels = 1 if self.color is Color.grey else 3
+        _check_channels(_numbers(self.mean, "--mean"), "--mean", channels, self.color, 0.0)
+        _check_channels(_numbers(self.std, "--std"), "--std", channels, self.color, math.ulp(0.0))
+        if self.crop is not None:
+            parse_size(self.crop)
+        if self.path is not None:
+            check_images(self.path, "--calibration")
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """What no output may replace."""
+        return () if self.path is None else (self.path,)
 
 
 @contextmanager
@@ -106,6 +128,7 @@ def attention_request(
     Raises:
         UsageError: dropping without --yes-drop, or calibration images that nothing uses.
     """
+    check_number(below, "--freeze-below")
     if choice is Attention.drop and not yes_drop:
         raise UsageError(
             "Dropping channel attention changes what the network computes; add --yes-drop if that is wanted."
@@ -123,14 +146,14 @@ def attention_request(
     def make(image_shape: tuple[int, int, int]) -> AttentionOptions:
         from kdna_deploy.freezing import AttentionOptions
         from kdna_deploy.image_data import ImageSource
+        from kdna_deploy.image_record import image_record
 
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
         preprocessing = preprocessing_of(calibration)
         source = ImageSource(calibration.path, image_shape, preprocessing, lambda path: unreadable.setdefault(path))
         sink.expect_images(len(source))
-        prepared = asdict(preprocessing) if calibration.path.is_dir() else {}
-        record = {"images": calibration.path.name, **prepared}
+        record = image_record(calibration.path, preprocessing)
         return AttentionOptions(choice.value, source.batches, below, record)
 
     yield make
@@ -138,11 +161,7 @@ def attention_request(
 
 
 def preprocessing_of(words: CalibrationChoice) -> Preprocessing:
-    """How image files become network input.
-
-    Raises:
-        UsageError: a mean, deviation or size that is none.
-    """
+    """How image files become network input; `words` have been checked."""
     from kdna_deploy.image_data import MEAN, STD, Preprocessing
 
     grey = words.color is Color.grey
@@ -150,7 +169,7 @@ def preprocessing_of(words: CalibrationChoice) -> Preprocessing:
         mean=_numbers(words.mean, "--mean") or ((sum(MEAN) / 3,) if grey else MEAN),
         std=_numbers(words.std, "--std") or ((sum(STD) / 3,) if grey else STD),
         resize=words.resize,
-        crop=parse_size(words.crop) if words.crop else None,
+        crop=parse_size(words.crop) if words.crop is not None else None,
         color=words.color.value,
     )
 
@@ -162,3 +181,16 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{option} '{text}' is not a list of numbers such as 0.485,0.456,0.406.") from None
+
+
+def _check_channels(values: tuple[float, ...], option: str, channels: int, color: Color, least: float) -> None:
+    """Values of pixels in 0..1, one for each channel of the image files."""
+    if values and len(values) != channels:
+        raise UsageError(
+            f"{option} has {len(values)} values, and {color.value} images have {channels} channels; give one for each."
+        )
+    outside = next((value for value in values if not least <= value <= 1), None)
+    if outside is not None:
+        remedy = "divide it by 255" if math.isfinite(outside) and outside > 1 else "check how the network was trained"
+        wanted = "from 0 to 1" if least == 0 else "above 0, to 1"
+        raise UsageError(f"{option} {outside:g} is not {wanted}, and it is of pixels in 0..1; {remedy}.")

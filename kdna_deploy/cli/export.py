@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from kdna_deploy.cli.check import check_export
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.deployment import (
     Attention,
@@ -38,6 +39,7 @@ from kdna_deploy.cli.options import (
     Model,
     OptionalInputSize,
     Output,
+    check_number,
     newest,
     parse_batch,
     parse_size,
@@ -57,6 +59,7 @@ from kdna_deploy.cli.precision import (
 )
 from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.files import check_output
+from kdna_deploy.input_files import Kind, check_input
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
 
 
 def export(
+    context: typer.Context,
     model_file: Annotated[
         Path | None,
         typer.Argument(
@@ -138,26 +142,27 @@ def export(
     tf32: Tf32 = True,
     compute_capability: Capabilities = None,
     layers: Layers = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Write nothing: say whether FILE is what this version makes of MODEL."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a deployable file, verified against the network as it was trained."""
     sink = Sink(json)
-    size = parse_size(input_size) if input_size else None
+    if check is not None:
+        check_export(context, check, model_file, source, model, calibration, sink)
+        return
+    size = parse_size(input_size) if input_size is not None else None
+    check_number(max_bloat, "--max-bloat", above=0)
     engine = EngineChoice(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability or ()), layers)
     engine.check()
     fixed_batch = None if engine.library else parse_batch(batch)
     if model_file is None:
         model_file = newest("*.fused.pt2", "kdna-deploy fuse CKPT")
         sink.say(f"using {model_file}, the newest fused graph here")
-    from_onnx = model_file.suffix == ".onnx"
-    if from_onnx and (engine.library is None or precision is not Precision.fp32):
-        raise UsageError(
-            f"'{model_file}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
-            "checkpoint."
-        )
-    built = (output or engine.output(model_file, stem(model_file))) if engine.library else None
-    written = engine.graph_path(built) if built else output or Path(stem(model_file) + ".onnx")
-    check_output(built or written, (model_file,))
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
     choice = PrecisionChoice(
         precision,
@@ -172,6 +177,20 @@ def export(
         engine=engine.library is not None,
     )
     choice.check()
+    from_onnx = model_file.suffix == ".onnx"
+    check_input(model_file, (Kind.fused, Kind.checkpoint, Kind.onnx), "export")
+    if from_onnx and (engine.library is None or precision is not Precision.fp32):
+        raise UsageError(
+            f"'{model_file}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
+            "checkpoint."
+        )
+    if source is not None:
+        check_input(source, (Kind.checkpoint,), "--source")
+    inputs = (model_file, *([] if source is None else [source]), *choice.inputs)
+    built = (output or engine.output(model_file, stem(model_file))) if engine.library else None
+    written = engine.graph_path(built) if built else output or Path(stem(model_file) + ".onnx")
+    for file in (*([] if from_onnx else [written]), *engine.files(built)):
+        check_output(file, inputs)
     if engine.library:
         engine.require(batch)
     if from_onnx:
@@ -201,7 +220,7 @@ def export(
         with sink.steps() as (step, count):
             opened = open_fused_source(model_file, request, step, count)
         with _shown_losses(sink):
-            done = _export(opened, written, options, choice, (model_file,), unreadable.append, sink)
+            done = _export(opened, written, options, choice, inputs, unreadable.append, sink)
         sink.warn_unreadable(list(dict.fromkeys(unreadable)))
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")

@@ -25,6 +25,10 @@ from kdna_deploy.cli.deployment import (
     attention_request,
 )
 from kdna_deploy.cli.options import DEFAULT_SIZE, Arch, Ema, InputSize, Json, Model, Output, parse_size, stem
+from kdna_deploy.files import check_output
+from kdna_deploy.input_files import Kind, check_input
+
+SUFFIX = ".fused.pt2"  # as in `fused_file`, which imports torch
 
 
 def fuse(
@@ -52,19 +56,21 @@ def fuse(
     sink = Sink(json)
     size = parse_size(input_size)
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
+    target = output or Path(stem(ckpt) + SUFFIX)
+    inputs = (ckpt, *images.inputs)
     with attention_request(sink, channel_attention, yes_drop, freeze_below, images) as attention:
-        from kdna_deploy.files import check_output
-        from kdna_deploy.fused_file import SUFFIX, save_fused
+        images.check()
+        check_input(ckpt, (Kind.checkpoint,), "fuse")
+        check_output(target, inputs)
+        from kdna_deploy.fused_file import save_fused
         from kdna_deploy.fused_source import Request, fuse_checkpoint
         from kdna_deploy.reports import data, tables
 
-        target = output or Path(stem(ckpt) + SUFFIX)
-        check_output(target, (ckpt,))
         request = Request(None, arch, model, ema, size, children.value, attention)
         with sink.steps() as (step, count):
             done = fuse_checkpoint(ckpt, request, step, count)
             step("write")
-            save_fused(done.graph, done.provenance.beside(target, ckpt), target, inputs=(ckpt,))
+            save_fused(done.graph, done.provenance.beside(target, ckpt), target, inputs)
     fused = done.fused
     assert fused is not None
     for note in done.network.checkpoint.notes:

@@ -9,6 +9,7 @@ import typer
 
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options import DEFAULT_SIZE, Arch, Ema, InputSize, Json, Model, parse_size
+from kdna_deploy.input_files import Kind, check_input
 
 
 def inspect(
@@ -22,6 +23,7 @@ def inspect(
     """Show what a checkpoint holds: layout, parents and children, parameters, MACs, attention."""
     sink = Sink(json)
     size = parse_size(input_size)
+    check_input(ckpt, (Kind.checkpoint,), "inspect")
     from kdna_deploy.inspection import inspect_network
     from kdna_deploy.network import load_network
     from kdna_deploy.reports import data, tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdna_deploy.cli.deployment import CalibrationChoice, ExportChildren, Target, preprocessing_of
-from kdna_deploy.errors import InputError, UsageError
+from kdna_deploy.cli.options import check_number
+from kdna_deploy.errors import UsageError
+from kdna_deploy.input_files import check_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +65,6 @@ MaxDrop = Annotated[
     float | None,
     typer.Option(
         "--max-drop",
-        min=0.0,
         metavar="POINTS",
         help="Percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.",
     ),
@@ -107,9 +108,15 @@ class PrecisionChoice:
         refusal = next((text for applies, text in self._refusals() if applies), None)
         if refusal:
             raise UsageError(refusal)
-        for path in (self.calibration.path, self.held_out):
-            if path is not None and not path.exists():
-                raise InputError(f"There is no file or folder '{path}'.")
+        check_number(self.max_drop, "--max-drop")
+        self.calibration.check()
+        if self.held_out is not None:
+            check_images(self.held_out, "--held-out")
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """What no output may replace."""
+        return (*self.calibration.inputs, *([] if self.held_out is None else [self.held_out]))
 
     def _refusals(self) -> list[tuple[bool, str]]:
         precision, target = self.precision, self.chosen_target
@@ -173,11 +180,11 @@ class PrecisionChoice:
         """What `export_half` takes."""
         from kdna_deploy.half_export import HalfOptions
         from kdna_deploy.image_data import ImageSource
+        from kdna_deploy.image_record import image_record
 
         path = self.calibration.path
         if path is None:
             return HalfOptions(None, self.half_io, {"images": "random"})
         preprocessing = preprocessing_of(self.calibration)
         source = ImageSource(path, opened.graph.image_shape, preprocessing, on_unreadable)
-        prepared = asdict(preprocessing) if path.is_dir() else {}
-        return HalfOptions(lambda: source.batches(batch), self.half_io, {"images": path.name, **prepared})
+        return HalfOptions(lambda: source.batches(batch), self.half_io, image_record(path, preprocessing))

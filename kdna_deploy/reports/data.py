@@ -30,14 +30,14 @@ def fused_data(fused: Fused, output: str) -> dict[str, Any]:
             "channel_attentions": fused.channel_attentions,
             "parameters_trained": fused.parameters_before,
             "parameters_stored": fused.parameters_after,
-            "rounding": asdict(fused.rounding),
+            "rounding": {**asdict(fused.rounding), "agreements": agreements_data(fused.rounding.agreements)},
             **attention_data(fused),
         },
     )
 
 
 def attention_data(fused: Fused) -> dict[str, Any]:
-    """What became of channel attention; part of a document."""
+    """What became of the children and of channel attention; part of a document."""
     gates = [
         {
             "layer": row.site,
@@ -50,9 +50,12 @@ def attention_data(fused: Fused) -> dict[str, Any]:
     ]
     return {
         "children": fused.children,
-        "channel_attention": fused.freezing.choice,
+        "not_shared": [asdict(refusal) for refusal in fused.not_shared],
+        "channel_attention": fused.freezing.done,
+        "channel_attention_asked": fused.freezing.choice,
         "gates": gates,
-        "output_change": asdict(fused.change) if fused.change else None,
+        "gates_kept": [asdict(refusal) for refusal in fused.freezing.refused],
+        "output_change": {k: finite(v) for k, v in asdict(fused.change).items()} if fused.change else None,
         "equivalent": fused.change is None,
     }
 
@@ -80,9 +83,9 @@ def agreements_data(agreements: tuple[Agreement, ...]) -> list[dict[str, Any]]:
     return [{**{k: finite(v) for k, v in asdict(a).items()}, "passed": a.passed} for a in agreements]
 
 
-def finite(number: float) -> float | None:
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
-    return number if math.isfinite(number) else None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def verify_data(candidate: str, reference: str, agreements: tuple[Agreement, ...]) -> dict[str, Any]:
