@@ -33,6 +33,10 @@ CONVOLUTIONS = frozenset(
 )
 # Everything that multiplies its input by a weight with the output channels first: (x, weight, bias, …).
 WEIGHTED = CONVOLUTIONS | {ATEN.linear.default}
+# Convolutions whose weight is [c, c'/g, *kernel]: input channels first.
+TRANSPOSED = frozenset({ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input})
+# Linear layers written as products: either operand may be the weight.
+PRODUCTS = frozenset({ATEN.matmul.default, ATEN.mm.default, ATEN.bmm.default})
 BATCH_NORM = ATEN._native_batch_norm_legit_no_training.default
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,6 @@ from kdna_deploy.errors import ExportError, ParityError, UsageError
 from kdna_deploy.fallback import Attempt, first_that_works
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.fused_source import FusedSource
-from kdna_deploy.fusion import random_images
 from kdna_deploy.graph import Graph
 from kdna_deploy.ledger import KernelStorage, graph_storage
 from kdna_deploy.onnx.convert import DEFAULT_OPSET, Target, check_opset, spell, translate
@@ -35,13 +34,13 @@ from kdna_deploy.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx.simplify import simplify
+from kdna_deploy.probes import Probe, standard_probes
 from kdna_deploy.provenance import KEY, Provenance
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.torch_session import TorchSession
-from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
+from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare, worst_of
 
-VERIFIED_BATCHES = (1, 2, 5)
 Weights = Literal["fp32", "fp16"]
 
 
@@ -226,27 +225,24 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
 
 
 def verify_file(
-    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions
+    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions, given: Iterable[Probe] = ()
 ) -> tuple[Agreement, ...]:
-    """Agreement of the file at `path` with `reference` on random images of `shape`, one a batch size.
+    """Agreement of the file at `path` with `reference` on probes of every kind and on the images `given`.
 
     Raises:
         ParityError: they do not agree.
     """
-    sizes = (options.batch,) if options.batch else VERIFIED_BATCHES
-    batches = [random_images(size, shape, seed=size).numpy() for size in sizes]
-    agreements = compare(OrtSession(path), reference, batches, options.allowed)
-    failed = [a for a in agreements if not a.passed]
-    if failed:
-        worst = max(failed, key=lambda a: a.max_difference / a.allowed if a.allowed else float("inf"))
+    probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
+    agreements = compare(OrtSession(path), reference, (*probes, *given), options.allowed)
+    worst = worst_of(agreements)
+    if worst is not None:
         remedy = (
             "Half precision is too coarse for this network: leave it in float32."
             if options.allowed == HALF
             else "Fuse again with the --input-size to export for."
         )
         raise ParityError(
-            f"The ONNX file departs from the {reference.name} by {worst.max_difference:.2e} at batch {worst.batch}, "
-            f"more than the {worst.allowed:.2e} allowed; nothing was written. {remedy}"
+            f"The ONNX file departs from the {reference.name}: {worst.complaint}; nothing was written. {remedy}"
         )
     return agreements
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from kdna_deploy.fusion import Fused
+from kdna_deploy.fusion import Fused, Rounding
 from kdna_deploy.inspection import Inspection
 from kdna_deploy.ledger import KernelStorage, Ledger
 from kdna_deploy.onnx.half_storage import HalfStorage
@@ -63,13 +63,13 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
         ),
         (
             "largest difference",
-            f"fused to original {small(r.fused_to_original)}; to float64: original {small(r.original_to_reference)}, "
-            f"fused {small(r.fused_to_reference)} (logits up to {r.scale:.2f})",
+            f"fused to original {small(r.fused_to_original)}{_to_float64(r)} (logits up to {r.scale:.2f})",
         ),
         ("written", output),
     ]
+    rows += [("not shared", f"{refusal.site}: {refusal.reason}") for refusal in fused.not_shared]
     for step in fused.steps:
-        if step.name != FREEZING:  # see below
+        if step.name not in ("share", FREEZING):  # see above, and below
             name = step.name.replace("_", " ")
             rows += [("not folded", f"{refusal.site} ({name}): {refusal.reason}") for refusal in step.result.refused]
     parts: list[RenderableType] = [ledger_table(fused.ledger)] if fused.ledger.parents else []
@@ -90,6 +90,12 @@ def _attention_rows(fused: Fused) -> list[tuple[str, str]]:
         why = "every gate varies more than was allowed" if freezing.statistics and not freezing.refused else found
         rows.append((f"nothing {word}", f"{why}; the network is as it was trained"))
     return rows if fused.change is None else [*rows, ("changed", _change(fused))]
+
+
+def _to_float64(r: Rounding) -> str:
+    if r.original_to_reference is None or r.fused_to_reference is None:
+        return "; the network does not run in float64"
+    return f"; to float64: original {small(r.original_to_reference)}, fused {small(r.fused_to_reference)}"
 
 
 def _change(fused: Fused) -> str:
@@ -174,22 +180,28 @@ def _half_storage(half: HalfStorage) -> str:
 
 
 def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:
-    """One row a batch."""
-    table = Table(title=title, title_justify="left")
-    for heading in ("batch", "max |Δ|", "mean |Δ|", "allowed", "max |logit|", "same top-1", ""):
+    """One row a probe."""
+    star = "* what rounding explains, more than the spread allows" if any(a.explained for a in agreements) else None
+    table = Table(title=title, title_justify="left", caption=star, caption_justify="left")
+    table.add_column("images", no_wrap=True)
+    for heading in ("batch", "worst |Δ|", "allowed", "spread", "same top-1", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for a in agreements:
-        verdict = "[green]pass[/]" if a.passed else "[red]FAIL[/]"
-        table.add_row(
-            str(a.batch),
-            small(a.max_difference),
-            small(a.mean_difference),
-            small(a.allowed),
-            f"{a.scale:.2f}",
-            f"{a.same_top1}/{a.batch}",
-            verdict,
-        )
+        table.add_row(a.images, str(a.batch), *_agreement_cells(a))
     return table
+
+
+def _agreement_cells(a: Agreement) -> tuple[str, ...]:
+    if a.skipped:
+        return ("", "", "", "", f"skipped: {a.skipped}")
+    tied = f" + {a.ties} tied" if a.ties else ""
+    return (
+        small(a.worst),
+        small(a.allowed) + ("*" if a.explained else ""),
+        small(a.spread),
+        "–" if a.same_top1 is None else f"{a.same_top1}/{a.batch}{tied}",
+        "[green]pass[/]" if a.passed else "[red]FAIL[/]",
+    )
 
 
 def inspection_report(inspection: Inspection) -> RenderableType:
@@ -209,6 +221,8 @@ def inspection_report(inspection: Inspection) -> RenderableType:
     ]
     if checkpoint.epoch is not None:
         rows.append(("epoch", str(checkpoint.epoch)))
+    if checkpoint.training.preprocessing is not None:
+        rows.append(("recorded preprocessing", str(checkpoint.training.preprocessing)))
     if checkpoint.accuracy is not None:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger
