@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kdna_deploy.fusion import stored_numbers
-from kdna_deploy.graph import CONVOLUTIONS, Graph, calls, prescales
+from kdna_deploy.gates import channel_attentions
+from kdna_deploy.graph import CONVOLUTIONS, Graph, calls
 from kdna_deploy.kernels import unmodulated
 from kdna_deploy.ledger import graph_storage
 from kdna_deploy.passes import FOLDING, Pass, PassResult
@@ -247,7 +248,7 @@ def test_channel_attention_is_frozen_into_a_child_of_any_kind() -> None:
         for transform in (share, materialise):
             graph = folded(module, 7)
             gates = torch.rand(3, 16, 1, 1, dtype=torch.float64)
-            names = [node.name for node in prescales(graph.module)]
+            names = [node.name for node in channel_attentions(graph.module)]
             frozen = freeze_channel_attention(graph.module, {n: g.flatten() for n, g in zip(names, gates, strict=True)})
             assert (frozen.changed, frozen.refused) == (3, ())
             transform(graph.module)
