@@ -31,6 +31,6 @@ class TorchSession:
         try:
             with torch.no_grad():
                 return self._module(torch.from_numpy(images)).numpy()
-        except RuntimeError as error:
-            cause = str(error).splitlines()[0]
+        except Exception as error:  # a network may raise anything
+            cause = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(f"The network cannot run on images of shape {images.shape}: {cause}.") from error
