@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
-from kdna_deploy.errors import ArchitectureError, InputError, UsageError
+from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.recognise import compare, recognise
 
@@ -71,12 +71,31 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     mismatch = compare(expected, checkpoint.shapes)
     if mismatch:
         raise ArchitectureError(f"'{checkpoint.path}' does not fit {name}: {mismatch}.")
+    _check_kinds(module, checkpoint)
     # Only the counters of BatchNorm, unused in evaluation, may be missing here.
     counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
     # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
     ghost = any(tensor.is_meta for tensor in module.state_dict().values())
     module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
     return module.eval().requires_grad_(False)
+
+
+def _check_kinds(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Whole numbers belong where the network has whole numbers; counters may be floating-point, as averages are."""
+    for key, tensor in module.state_dict().items():
+        given = checkpoint.state_dict.get(key)
+        if given is None or given.is_floating_point() == tensor.is_floating_point():
+            continue
+        if tensor.is_floating_point():
+            kind = str(given.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"'{checkpoint.path}' holds '{key}' in {kind}, which no trained weight has; save it in float32."
+            )
+        if not torch.equal(given, given.round()) and not key.endswith("num_batches_tracked"):
+            raise CheckpointError(
+                f"'{checkpoint.path}' holds fractions in '{key}', where the network has whole numbers; "
+                "save the buffers as they were trained."
+            )
 
 
 def _call_factory(reference: str) -> nn.Module:

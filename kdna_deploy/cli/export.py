@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from kdna_deploy.cli.check import check_export
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.deployment import (
     Attention,
     Calibration,
     CalibrationChoice,
     ChannelAttentionOption,
-    Color,
     ColorOption,
     Crop,
     ExportChildren,
@@ -64,11 +64,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from kdna_deploy.fused_source import FusedSource
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.onnx_export import OnnxOptions
     from kdna_deploy.tensorrt.engine_export import EngineExport
 
 
 def export(
+    context: typer.Context,
     model_file: Annotated[
         Path | None,
         typer.Argument(
@@ -132,7 +134,7 @@ def export(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    color: ColorOption = Color.rgb,
+    color: ColorOption = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim.")] = True,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
@@ -140,10 +142,19 @@ def export(
     tf32: Tf32 = True,
     compute_capability: Capabilities = None,
     layers: Layers = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Write nothing: say whether FILE is what this version makes of MODEL."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a deployable file, verified against the network as it was trained."""
     sink = Sink(json)
+    if check is not None:
+        check_export(context, check, model_file, source, model, calibration, sink)
+        return
     size = parse_size(input_size) if input_size is not None else None
     check_number(max_bloat, "--max-bloat", above=0)
     engine = EngineChoice(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability or ()), layers)
@@ -205,12 +216,12 @@ def export(
         )
         in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
         request = Request(source, arch, model, ema, size, in_graph, attention)
-        unreadable: list[Path] = []
+        unreadable: list[Unreadable] = []
         with sink.steps() as (step, count):
-            opened = open_fused_source(model_file, request, step, count)
+            opened = choice.prepared(open_fused_source(model_file, request, step, count))
         with _shown_losses(sink):
             done = _export(opened, written, options, choice, inputs, unreadable.append, sink)
-        sink.warn_unreadable(list(dict.fromkeys(unreadable)))
+        sink.warn_unreadable(unreadable)
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
     if built is None:
@@ -258,19 +269,20 @@ def _export(
     options: OnnxOptions,
     choice: PrecisionChoice,
     inputs: tuple[Path, ...],
-    on_unreadable: Callable[[Path], None],
+    on_unreadable: Callable[[Unreadable], None],
     sink: Sink,
 ) -> _Done:
     from rich.console import Group
 
     from kdna_deploy.reports import data, tables
+    from kdna_deploy.reports.input import input_data, input_facts
 
-    frozen = data.attention_data(opened.fused) if opened.fused else {}
+    also = {**input_data(opened.provenance), **(data.attention_data(opened.fused) if opened.fused else {})}
 
     def done(report: Callable[[], RenderableType], document: Callable[[], dict[str, Any]]) -> _Done:
-        """With what became of channel attention."""
+        """With what became of channel attention, and what the file takes and returns."""
         changes = tables.attention_changes(opened.fused)
-        return _Done(lambda: Group(*changes, report()), lambda: {**document(), **frozen})
+        return _Done(lambda: Group(*changes, report(), input_facts(opened.provenance)), lambda: {**document(), **also})
 
     with sink.steps() as (step, count):
         if choice.precision is Precision.int8:

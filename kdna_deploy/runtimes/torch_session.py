@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdna_deploy.errors import InputError
+from kdna_deploy.graph import Graph
+from kdna_deploy.runtimes.rounding import module_rounding
 from kdna_deploy.runtimes.session import Images
 
 
@@ -30,7 +32,13 @@ class TorchSession:
     def run(self, images: Images) -> Images:
         try:
             with torch.no_grad():
-                return self._module(torch.from_numpy(images)).numpy()
+                return self._module(torch.from_numpy(images).clone()).numpy()  # a network may edit its input
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
             raise InputError(f"The network cannot run on images of shape {images.shape}: {cause}.") from error
+
+    def rounding(self, images: Images, roundoff: float) -> Images:
+        """How far rounding to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+        module = self._module.module if isinstance(self._module, Graph) else self._module
+        assert isinstance(module, nn.Module)
+        return module_rounding(module, images, roundoff)
