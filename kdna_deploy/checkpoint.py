@@ -156,9 +156,9 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
 
 def _renamed(weights: dict[Any, Tensor], path: Path) -> dict[str, Tensor]:
     """Names without the prefixes of wrappers."""
-    odd = next((name for name in weights if not isinstance(name, str) or not is_plain(name)), None)
-    if odd is not None:
-        raise CheckpointError(f"'{path}' names a tensor {_shown(odd)}, which is no name; save model.state_dict().")
+    for name in weights:
+        if not isinstance(name, str) or not is_plain(name):
+            raise CheckpointError(f"'{path}' names a tensor {_shown(name)}, which is no name; save model.state_dict().")
     prefix = ""
     while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in weights)), None):
         prefix += more

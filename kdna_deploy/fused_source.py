@@ -158,7 +158,7 @@ def _fuse(
     """`recorded` is the preprocessing of an earlier artifact; without one, what the checkpoint records applies."""
     training = network.checkpoint.training
     chosen = choose_size(request.size, training)
-    shape = (network.in_channels, *chosen.size)
+    shape = network.image_shape(chosen.size)
     attention = AttentionOptions()
     if request.attention:
         attention = request.attention(shape, recorded or training.preprocessing)
