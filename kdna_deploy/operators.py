@@ -96,8 +96,8 @@ NAMES = _SIZE_NAMES | frozenset(
 _ARITHMETIC = "add sub mul truediv floordiv mod neg pos eq ne lt le gt ge and_ or_"
 SCALAR_OPERATORS = frozenset(
     {f"_operator.{name}" for name in _ARITHMETIC.split()}
-    | {f"torch.sym_{name}" for name in "max min not ite float int sum".split()}
-    | {f"math.{name}" for name in "ceil floor trunc".split()}
+    | {f"torch.sym_{name}" for name in ["max", "min", "not", "ite", "float", "int", "sum"]}
+    | {f"math.{name}" for name in ["ceil", "floor", "trunc"]}
 )
 
 _ATEN = re.compile(r"torch\.ops\.aten\.(?P<name>\w+)\.(?P<overload>\w+)")
