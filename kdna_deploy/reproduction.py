@@ -34,8 +34,8 @@ from kdna_deploy.held_out import EVERY_FIFTH, Split, split_images
 from kdna_deploy.image_data import ImageSource
 from kdna_deploy.image_record import images_sha256
 from kdna_deploy.int8_export import Int8Options, export_int8
-from kdna_deploy.onnx.external_data import model_name
 from kdna_deploy.onnx.difference import model_differences, weights_file
+from kdna_deploy.onnx.external_data import model_name
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
 from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.provenance import BYSTANDERS, KEY, Provenance, from_json

@@ -18,8 +18,8 @@ from onnx import numpy_helper
 
 from kdna_deploy.errors import ArtifactError, KdnaError, UsageError
 from kdna_deploy.image_record import images_sha256
-from kdna_deploy.provenance import KEY
 from kdna_deploy.onnx.external_data import external_files
+from kdna_deploy.provenance import KEY
 from kdna_deploy.reproduction import Ingredients, Reproduction, check_reproduction
 from tests import every_format
 from tests.conftest import REPOSITORY, Cli

@@ -95,7 +95,10 @@ WRONG_VALUES = [
     (["evaluate", "net.pt", "--data", ".", "--mean", "inf,0,0"], "--mean inf is not from 0 to 1"),
     (["evaluate", "net.pt", "--data", ".", "--mean", "0.5,0.5"], "--mean has 2 and --std 1 values for images in RGB"),
     (["evaluate", "net.pt", "--data", ".", "--mean", ""], "--mean '' is not a list of numbers"),
-    (["evaluate", "net.pt", "--data", ".", "--std", "1,1,1", "--color", "L"], "--mean has 1 and --std 3 values for images in L"),
+    (
+        ["evaluate", "net.pt", "--data", ".", "--std", "1,1,1", "--color", "L"],
+        "--mean has 1 and --std 3 values for images in L",
+    ),
     (["evaluate", "net.pt", "--data", ".", "--crop", ""], "'' is not an image size"),
     (["fuse", "net.pt", *FREEZE, ".", "--std", "0,0,0"], "--std 0 is not above 0, to 1"),
     (["export", "net.pt", *INT8, ".", "--crop", "99999"], "'99999' is not an image size"),
