@@ -97,7 +97,7 @@ WRONG_VALUES = [
     (["evaluate", "net.pt", "--data", ".", "--mean", ""], "--mean '' is not a list of numbers"),
     (
         ["evaluate", "net.pt", "--data", ".", "--std", "1,1,1", "--color", "L"],
-        "--mean has 1 and --std 3 values for images in L",
+        "--std 3 values for images in L",
     ),
     (["evaluate", "net.pt", "--data", ".", "--crop", ""], "'' is not an image size"),
     (["fuse", "net.pt", *FREEZE, ".", "--std", "0,0,0"], "--std 0 is not above 0, to 1"),
