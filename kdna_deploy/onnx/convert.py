@@ -3,6 +3,7 @@
 `torch.onnx` translates node by node; what it adds around the network is taken out again:
 
     ReduceMean over the last two axes  → GlobalAveragePool     (TensorRT refuses axes it cannot resolve)
+    zeros in the shape of no bias      → no bias
     shape arithmetic on constants      → one constant
 
 and for the target ``cpu`` the gates get the form of `cpu_layout`. No form suits every runtime: others would move a
@@ -53,6 +54,7 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, 
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
     _name_batch(model, batch)
     optimizer.fold_constants(model, input_size_limit=_SHAPE_SIZED, output_size_limit=_SHAPE_SIZED)
+    drop_misshapen_biases(model)
     name_nodes(model)
     pool_means(model)
     if target == "cpu":
@@ -78,6 +80,18 @@ def check_opset(opset: int) -> None:
     """
     if opset not in OPSETS:
         raise UsageError(f"--opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
+
+
+def drop_misshapen_biases(model: ir.Model) -> int:
+    """Take out the zeros that a `Conv3d` without bias gets in translation, in a shape of no bias; return how many."""
+    changed = 0
+    for node in model.graph:
+        bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
+        value = ir.convenience.get_const_tensor(bias) if bias is not None else None
+        if value is not None and len(value.shape) != 1 and not value.numpy().any():
+            node.replace_input_with(2, None)
+            changed += 1
+    return changed
 
 
 def pool_means(model: ir.Model) -> int:

@@ -33,6 +33,7 @@ from kdna_deploy.graph import (
 from kdna_deploy.passes.fold_static_attention import is_normal, modulated_parts
 from kdna_deploy.passes.result import PassResult, Refusal
 
+
 @dataclass(frozen=True)
 class _Affine:
     """BatchNorm in evaluation: y = scale · x + shift, both [c'] in float64."""
