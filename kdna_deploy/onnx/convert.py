@@ -27,10 +27,11 @@ import torch
 from onnx import helper
 from onnx_ir.passes import common
 from onnxscript import optimizer
+from torch import fx
 
 from kdna_deploy.capture import BATCH, export_program
 from kdna_deploy.errors import ExportError, UsageError
-from kdna_deploy.graph import Graph
+from kdna_deploy.graph import CONVOLUTIONS, Graph, calls, site
 from kdna_deploy.onnx.cpu_layout import fill_hidden_channels, widen_gates
 from kdna_deploy.onnx.node_names import name_nodes
 
@@ -120,6 +121,7 @@ def _is_global_mean(node: ir.Node) -> bool:
 
 
 def _translate(graph: Graph, opset: int) -> ir.Model:
+    _check_groups(graph)
     program = export_program(graph.module, graph.image_shape)
     try:
         with _quiet():
@@ -139,6 +141,15 @@ def _translate(graph: Graph, opset: int) -> ir.Model:
         ) from error
     assert exported is not None
     return exported.model
+
+
+def _check_groups(graph: Graph) -> None:
+    for node in calls(graph.module, CONVOLUTIONS):
+        if any(isinstance(argument, fx.Node) for argument in node.args[3:]):
+            raise ExportError(
+                f"The convolution '{site(node)}' has as many groups as there are images, a kernel for each, and ONNX takes "
+                "a fixed number; sum the outputs of the fixed kernels instead, weighted for each image."
+            )
 
 
 def _root_cause(error: BaseException) -> str:

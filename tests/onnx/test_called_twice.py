@@ -1,4 +1,4 @@
-"""A layer that is called twice, or whose kernel another scales, in int8: every call has a bias with scales of its own."""
+"""A layer that is called twice, or whose kernel another scales, in int8: every call has a bias of its own."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_it_computes_in_int8_what_its_nodes_say(axes: int, target: QuantisedFor,
     (spelled,) = onnxruntime.InferenceSession(str(written), literal, ["CPUExecutionProvider"]).run(
         None, {"input": images}
     )
-    # Integer kernels round a sum once where the spelled-out graph rounds its terms: a few codes of the last layer apart.
+    # Integer kernels round a sum once where the spelled-out graph rounds its terms: a few codes of the last layer.
     assert np.abs(got - spelled).max() <= 0.02 * np.abs(expected).max()
 
 
