@@ -147,8 +147,8 @@ def _check_groups(graph: Graph) -> None:
     for node in calls(graph.module, CONVOLUTIONS):
         if any(isinstance(argument, fx.Node) for argument in node.args[3:]):
             raise ExportError(
-                f"The convolution '{site(node)}' has as many groups as there are images, a kernel for each, and ONNX takes "
-                "a fixed number; sum the outputs of the fixed kernels instead, weighted for each image."
+                f"The convolution '{site(node)}' has as many groups as there are images, a kernel for each, and ONNX "
+                "takes a fixed number; sum the outputs of the fixed kernels instead, weighted for each image."
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from tests.odd.case import WIDTH, Case, Small, Written, with_middle, written
 
@@ -432,7 +432,7 @@ def _assign(x: Tensor) -> Tensor:
 
 def _pruned() -> nn.Module:
     conv = _conv()
-    torch.nn.utils.prune.l1_unstructured(conv, "weight", amount=0.3)
+    prune.l1_unstructured(conv, "weight", amount=0.3)
     return conv
 
 
