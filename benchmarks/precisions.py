@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from table import interval, write_table
 
-from kdna_deploy.benchmark.environment import environment
 from kdna_deploy.benchmark.latency import LatencySettings
 from kdna_deploy.benchmark.plan import BenchOptions
 from kdna_deploy.benchmark.result import Row
@@ -30,6 +29,7 @@ from kdna_deploy.image_data import Preprocessing
 from kdna_deploy.int8_export import Int8Options, export_int8
 from kdna_deploy.models import ARCHITECTURES
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.ort import OrtSession
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,7 +146,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for arch in options.arch or [name for name, entry in ARCHITECTURES.items() if entry.sharing]:
             rows += measure(arch, digits, options.epochs, Path(folder), LatencySettings(100, options.min_time))
-    vnni = "has" if {"avx_vnni", "avx512_vnni"} & set(environment().flags) else "has no"
+    vnni = "has no" if int8_kernels_here().entries else "has"
     write_table(
         options.out,
         "Precisions: float32, half precision as storage, int8",

@@ -1,94 +1,104 @@
 """What a ``.pt2`` may hold before `torch.export.load` is let near it.
 
-    members      those that `torch.export.save` writes for a network of tensors, in one folder, each once
+    members      those that `torch.export.save` writes for a network of tensors (`zip_members`)
     payloads     raw tensors: nothing pickled, no sample inputs
-    operators    ``torch.ops.namespace.name.overload``, and arithmetic on sizes
-    expressions  symbols, integers and arithmetic
+    program      `program_check`
 
 Anything else is refused, because loading or running it could run code: `torch.export.load` unpickles the layouts of
 earlier versions, sample inputs and custom objects, loads compiled libraries, takes an operator's name for any
 attribute of `torch`, and evaluates the expressions of sizes as Python.
+
+What was checked is written into a new archive, in memory, which is all that torch sees: a file that its reader and
+ours might understand differently is never understood by its reader.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.json_schema import Misfit
+from kdna_deploy.program_check import Forbidden, check_program, check_weights
+from kdna_deploy.zip_members import DamagedArchive, check_contents, open_members
+
+MAX_PROGRAM = 1 << 25  # bytes: torch needs a hundred times as much to read one
 
 _MODEL = "models/model.json"
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 _SAMPLES = "data/sample_inputs/model.pt"
-_INSPECTED = (_MODEL, *_CONFIGS, _SAMPLES)
+_WRITTEN_ANEW = (_MODEL, *_CONFIGS)
+_SHORT = ("archive_format", "archive_version", "byteorder", "version", ".data/version", ".data/serialization_id")
 _MEMBER = re.compile(
-    r"archive_format|archive_version|byteorder|(\.data/)?version|\.data/serialization_id|extra/[\w.]+"
-    r"|data/weights/weight_\d+|data/constants/tensor_\d+|" + "|".join(map(re.escape, _INSPECTED))
+    r"extra/[\w.]+|data/weights/weight_\d+|data/constants/tensor_\d+|"
+    + "|".join(map(re.escape, (*_SHORT, *_WRITTEN_ANEW, _SAMPLES)))
 )
-_OPERATOR = re.compile(
-    r"torch\.ops(\._?[A-Za-z]\w*){3}|torch\.sym_[a-z]+|math\.[a-z]+"
-    r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_)"
-)
-_EXPRESSION = re.compile(
-    r"(Symbol\('\w+'(, \w+=(True|False))*\)"
-    r"|(Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Eq|Ne|Lt|Le|Gt|Ge)(?=\()"
-    r"|-?\d+|[(), ])*"
-)
+_SHORT_TEXT = re.compile(rb"[\w.-]{0,64}\n?")
 
 
-def check_archive(path: Path, extra: str) -> None:
-    """Refuse what is not a ``.pt2`` of tensors and operators that carries the extra file `extra`.
+def checked_archive(stream: IO[bytes]) -> io.BytesIO:
+    """The archive of tensors and admitted operators in `stream`, made of what was checked alone.
+
+    Raises:
+        Forbidden: it holds what could run code.
+        Misfit, DamagedArchive: it is damaged.
+    """
+    archive, members = open_members(stream)
+    strange = next((name for name in members if not _MEMBER.fullmatch(name)), None)
+    if strange is not None:
+        raise Forbidden(f"'{strange}'")
+    for name in _WRITTEN_ANEW:
+        if name not in members:
+            raise Misfit("missing", (name,))
+        if members[name].file_size > MAX_PROGRAM:
+            raise Misfit("too long", (name,))
+    check_contents(archive, members)
+    if _SAMPLES in members and members[_SAMPLES].file_size:
+        raise Forbidden("pickled sample inputs")
+    for name in _SHORT:
+        if name in members and not _SHORT_TEXT.fullmatch(archive.read(members[name])):
+            raise Misfit("of another form", (name,))
+    stored = {name: member.file_size for name, member in members.items()}
+    anew = {_MODEL: check_program(archive.read(members[_MODEL]))}
+    for name in _CONFIGS:
+        anew[name] = check_weights(archive.read(members[name]), stored, f"{name.rpartition('/')[0]}/")
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as target:
+        for name, member in members.items():
+            content = json.dumps(anew[name]).encode() if name in anew else archive.read(member)
+            target.writestr(zipfile.ZipInfo(member.filename), content)
+    written.seek(0)
+    return written
+
+
+def open_archive(path: Path, extra: str) -> tuple[io.BytesIO, str]:
+    """`checked_archive` of a file of this package, and the extra file `extra` that it carries.
 
     Raises:
         ArtifactError: with the reason.
     """
+    damaged = f"'{path}' is no complete .pt2 archive"
     try:
-        members = _members(path)
-        ours = f"extra/{extra}" in members
-        culprit = _culprit(members) if ours else None
-    except Exception as error:  # damaged bytes lead zipfile and json anywhere
-        raise ArtifactError(f"'{path}' is no complete .pt2 archive; make it again with: kdna-deploy fuse.") from error
-    if not ours:
-        raise ArtifactError(f"'{path}' was not written by kdna-deploy; make one with: kdna-deploy fuse CKPT.")
-    if culprit:
-        raise ArtifactError(f"'{path}' holds {culprit}, which could run code, and is refused.")
+        with path.open("rb") as stream:
+            archive, members = open_members(stream)
+            carried = members.get(f"extra/{extra}")
+            if carried is not None and carried.file_size <= MAX_PROGRAM:
+                return checked_archive(stream), archive.read(carried).decode()
+    except Forbidden as forbidden:
+        raise ArtifactError(
+            f"'{path}' holds {_culprit(forbidden)}, which could run code, and is refused."
+        ) from forbidden
+    except (Misfit, DamagedArchive) as error:
+        raise ArtifactError(f"{damaged} ({error}); make it again with: kdna-deploy fuse.") from error
+    except Exception as error:  # damaged bytes lead zipfile anywhere
+        raise ArtifactError(f"{damaged}; make it again with: kdna-deploy fuse.") from error
+    raise ArtifactError(f"'{path}' was not written by kdna-deploy; make one with: kdna-deploy fuse CKPT.")
 
 
-def _members(path: Path) -> dict[str, bytes]:
-    """Member name (below the archive's one folder) → content, of those that are looked into."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        folder, _, _ = names[0].partition("/")
-        if len(set(names)) != len(names) or not all(name.startswith(f"{folder}/") for name in names):
-            raise zipfile.BadZipFile("not one folder of distinct members")
-        members = {name.removeprefix(f"{folder}/"): name for name in names}
-        return {name: archive.read(full) if name in _INSPECTED else b"" for name, full in members.items()}
-
-
-def _culprit(members: dict[str, bytes]) -> str | None:
-    """What there is in the archive that could run code, or None."""
-    strange = [name for name in members if not _MEMBER.fullmatch(name)]
-    if strange:
-        return f"'{strange[0]}'"
-    entries = [entry for config in _CONFIGS for entry in json.loads(members[config])["config"].values()]
-    if members[_SAMPLES] or any(entry["use_pickle"] for entry in entries):
-        return "pickled objects"
-    for key, text in _code(json.loads(members[_MODEL])):
-        if not (_EXPRESSION if key == "expr_str" else _OPERATOR).fullmatch(text):
-            return f"{text[:60]!r}"
-    return None
-
-
-def _code(value: Any) -> Iterator[tuple[str, str]]:
-    """What a serialised program has in the way of names of operators, and of expressions."""
-    if isinstance(value, dict):
-        operator_keys = {"as_operator"} | ({"target"} if "inputs" in value else set())
-        yield from ((key, str(text)) for key, text in value.items() if key in operator_keys | {"expr_str"})
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _code(item)
+def _culprit(forbidden: Forbidden) -> str:
+    where = ".".join(forbidden.where[-1:])
+    return f"{where} ({forbidden.reason})" if where else forbidden.reason

@@ -4,46 +4,35 @@ Containers: the published one (``state_dict`` beside ``arch``, optimizer and sch
 copies (``state_dict_ema``, ``model_ema``), bare state dicts, and ``.safetensors``. The prefixes that wrappers leave
 (``module.`` of DataParallel, ``_orig_mod.`` of `torch.compile`) are removed.
 
-A checkpoint is untrusted: only tensors and plain containers are ever unpickled. Does not apply to pickled modules
-and TorchScript archives; both are refused.
+A checkpoint is untrusted: only tensors and plain containers are ever unpickled (`pickled_file`), and only tensors of
+plain numbers become weights (`stored_tensors`). Does not apply to pickled modules and TorchScript archives; both are
+refused.
 """
 
 from __future__ import annotations
 
-import argparse
-import collections
 import hashlib
 import math
-import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kdna_deploy.errors import CheckpointError
+from kdna_deploy.json_schema import is_plain
 from kdna_deploy.models.architecture import Shapes
+from kdna_deploy.pickled_file import read_pickled
+from kdna_deploy.stored_tensors import clean_weights, is_plain_tensor
+from kdna_deploy.training_record import TrainingRecord, training_record
 
 _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.")
-_HALVES = (torch.float16, torch.bfloat16)
-
-# Plain data that training scripts put beside the weights; none of these can run code when unpickled.
-_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
-_HARMLESS: list[Any] = [
-    argparse.Namespace,
-    collections.defaultdict,
-    pathlib.PosixPath,
-    pathlib.PurePosixPath,
-    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
-    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),  # as numpy 2 does
-    np.dtype,
-    *{type(np.dtype(code)) for code in "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]},
-]
+_MAX_NAME = 200
+_MAX_EPOCH = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -59,6 +48,7 @@ class Checkpoint:
         accuracy: recorded best top-1 accuracy in percent, if any.
         ema: whether these are the averaged weights that were asked for.
         notes: what a user should know about the loading, a sentence each.
+        training: what the training script recorded of its images.
     """
 
     path: Path
@@ -69,6 +59,7 @@ class Checkpoint:
     accuracy: float | None = None
     ema: bool = False
     notes: tuple[str, ...] = ()
+    training: TrainingRecord = field(default_factory=TrainingRecord)
 
     @property
     def shapes(self) -> Shapes:
@@ -84,19 +75,22 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
     try:
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
+        content, notes = (_read_safetensors(path), []) if path.suffix == ".safetensors" else read_pickled(path)
     except OSError as error:
         raise CheckpointError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-    weights, notes = _weights(content, path, ema)
+    weights, said = _weights(content, path, ema)
+    notes += said
+    accuracy = _accuracy(content, notes)
     return Checkpoint(
         path=path,
         sha256=file_sha256(path),
         state_dict=weights,
-        arch=_entry(content, "arch", str),
-        epoch=_entry(content, "epoch", int),
-        accuracy=_accuracy(content),
+        arch=_arch(content, notes),
+        epoch=_epoch(content, notes),
+        accuracy=accuracy,
         ema=ema,
         notes=tuple(notes),
+        training=training_record(content),
     )
 
 
@@ -124,37 +118,6 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"'{path}' is not a complete safetensors file ({error}); copy it again.") from error
 
 
-def _unpickle(path: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # damaged bytes lead the unpickler anywhere: IndexError, struct.error, …
-        raise CheckpointError(_unpickling_message(path, str(error))) from error
-
-
-def _unpickling_message(path: Path, error: str) -> str:
-    for marker in ("Unsupported global: GLOBAL ", "unsupported GLOBAL ", "Unsupported class "):
-        if marker in error:
-            name = error.split(marker, 1)[1].split()[0].rstrip(",.")
-            return (
-                f"'{path}' asks to run code on loading ({name}), which is refused; "
-                "save it again with its state dict alone."
-            )
-    if "TorchScript" in error:
-        return f"'{path}' is a TorchScript archive; give the training checkpoint instead."
-    return _damage_message(path)
-
-
-def _damage_message(path: Path) -> str:
-    with path.open("rb") as stream:
-        head = stream.read(4)
-    if head[:2] == b"PK":
-        return f"'{path}' is damaged or cut short; copy or download it again."
-    return f"'{path}' is not a PyTorch checkpoint or is damaged; give the file that torch.save wrote in training."
-
-
 def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], list[str]]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"'{path}' holds a {type(content).__name__}, not a state dict; save model.state_dict().")
@@ -177,26 +140,59 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
         chosen = ""
     tensors = dict(found[chosen] if chosen else content)
     tensors.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
-    weights = {str(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
-    if not weights or (not chosen and len(weights) != len(tensors)):
+    others = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    if len(others) == len(tensors) or (others and not chosen):
         raise CheckpointError(f"'{path}' holds no state dict; save {{'state_dict': model.state_dict()}}.")
-    return _clean(weights, path, notes), notes
+    nested = next((name for name in others if isinstance(tensors[name], Mapping)), None)
+    if nested is not None:
+        raise CheckpointError(
+            f"'{path}' holds a dictionary ({_shown(nested)}) among its weights; save model.state_dict() itself."
+        )
+    if others:
+        notes.append(f"entries that are no tensors are left out: {', '.join(map(_shown, others[:3]))}")
+    weights = {name: tensors[name] for name in tensors if name not in set(others)}
+    return clean_weights(_renamed(weights, path), path, notes), notes
 
 
-def _clean(weights: dict[str, Tensor], path: Path, notes: list[str]) -> dict[str, Tensor]:
-    """Names without wrapper prefixes, float32 values, and no NaN among them."""
-    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), None):
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    # torch.compile of a part of the model leaves the prefix in the middle of a name.
-    weights = {name.replace("._orig_mod.", "."): value for name, value in weights.items()}
-    halves = {value.dtype for value in weights.values()} & set(_HALVES)
-    if halves:
-        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in halves))
-        notes.append(f"the weights are stored in {names}; all computing is done in float32")
-    for name, value in weights.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(f"'{path}' holds NaN or infinite values in {name}; training has diverged.")
-    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+def _renamed(weights: dict[Any, Tensor], path: Path) -> dict[str, Tensor]:
+    """Names without the prefixes of wrappers."""
+    for name in weights:
+        if not isinstance(name, str) or not is_plain(name):
+            raise CheckpointError(f"'{path}' names a tensor {_shown(name)}, which is no name; save model.state_dict().")
+    prefix = ""
+    while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in weights)), None):
+        prefix += more
+    found: dict[str, str] = {}
+    for name in weights:
+        # torch.compile of a part of the model leaves the prefix in the middle of a name.
+        short = name.removeprefix(prefix).replace("._orig_mod.", ".")
+        if short in found:
+            raise CheckpointError(
+                f"'{path}' holds both '{found[short]}' and '{name}', which are one weight; keep the one that is meant."
+            )
+        found[short] = name
+    return {short: weights[name] for short, name in found.items()}
+
+
+def _shown(name: Any) -> str:
+    text = repr(name) if isinstance(name, (str, int, float, bytes)) else f"of type {type(name).__name__}"
+    return text[:80]
+
+
+def _arch(content: Any, notes: list[str]) -> str | None:
+    value = _entry(content, "arch", str)
+    if value is None or (is_plain(value) and len(value) <= _MAX_NAME):
+        return value
+    notes.append("the recorded architecture is no name, and is left out")
+    return None
+
+
+def _epoch(content: Any, notes: list[str]) -> int | None:
+    value = _entry(content, "epoch", int)
+    if value is None or 0 <= value <= _MAX_EPOCH:
+        return value
+    notes.append("the recorded epoch is out of range, and is left out")
+    return None
 
 
 def _entry(content: Any, key: str, kind: type) -> Any:
@@ -204,11 +200,23 @@ def _entry(content: Any, key: str, kind: type) -> Any:
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
-def _accuracy(content: Any) -> float | None:
+def _accuracy(content: Any, notes: list[str]) -> float | None:
     for key in ("best_acc1", "best_acc", "acc1"):
-        value = content.get(key) if isinstance(content, Mapping) else None
-        if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1):
-            value = value.item()
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            return round(float(value), 4)
+        value = _number(content.get(key) if isinstance(content, Mapping) else None)
+        if value is None or math.isnan(value):
+            continue
+        if 0 <= value <= 100:
+            return round(value, 4)
+        notes.append(f"the recorded accuracy ({key}) is no percentage, and is left out")
     return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and is_plain_tensor(value) and value.numel() == 1):
+        value = value.item()
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

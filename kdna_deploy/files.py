@@ -1,4 +1,9 @@
-"""Writing an output all or nothing: a temporary folder beside it, renamed out of there when it is complete."""
+"""Writing an output all or nothing: a temporary folder beside it, renamed out of there when it is complete.
+
+What lies beside an output (weights, an engine's record) is renamed first and the output last. Killed in between, the
+earlier output is still complete: weights have a name of their own (`onnx.external_data`), and an engine's record tells
+that an engine is not the one that it describes. A folder left by a killed process stops nobody.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +16,57 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdna_deploy.errors import KdnaError, UsageError
+from kdna_deploy.onnx.external_data import PARTIAL, abandoned_weights, external_files
 
 # No space, a limit, a quota, a disk that takes no files.
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS}
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+_PREFIX_LENGTH = 40  # names of 255 bytes must be possible
 
 
 def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
     """Refuse an output that could not be written, before any work is done for it.
 
+    Files of weights that an ONNX file among `inputs` refers to, and images in a folder among them, are inputs as well.
+
     Raises:
-        UsageError: `path` is one of `inputs`, no regular file, or its folder does not exist.
+        UsageError: `path` is one of `inputs`, no regular file, or its folder does not exist or takes no files.
     """
-    for source in inputs:
-        if path.exists() and source.exists() and path.samefile(source):
-            raise UsageError(f"The output '{path}' is the input itself; choose another name with -o.")
+    if str(path) == "-":
+        raise UsageError("Outputs are files, and '-' is none; give a file name with -o.")
+    try:
+        _check_place(path)
+        for source in inputs:
+            _check_not(path, source)
+    except OSError as error:
+        raise UsageError(
+            f"The output '{path}' cannot be written: {error.strerror or error}; choose another name with -o."
+        ) from error
+
+
+def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder '{path.parent}' to write to; make it, or choose another with -o.")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()  # tells a name that is too long, or a link that leads nowhere but to itself
     if path.is_dir():
         raise UsageError(f"The output '{path}' is a folder; give a file name with -o.")
     if path.exists() and not path.is_file():
         raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with -o.")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with -o.")
+
+
+def _check_not(path: Path, source: Path) -> None:
+    if not path.exists() or not source.exists():
+        return
+    if path.samefile(source):
+        raise UsageError(f"The output '{path}' is the input itself; choose another name with -o.")
+    if any(weights.exists() and path.samefile(weights) for weights in external_files(source)):
+        raise UsageError(f"The output '{path}' holds the weights of '{source}'; choose another name with -o.")
+    inside = path.suffix.lower() in IMAGE_SUFFIXES and source.resolve() in path.resolve().parents
+    if inside and source.is_dir():
+        raise UsageError(f"The output '{path}' is an image of the input '{source}'; choose another name with -o.")
 
 
 @contextlib.contextmanager
@@ -41,38 +77,76 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
         KdnaError: the disk is full or not writable.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f"kdna-{purpose}-") as folder:
-            yield Path(folder)
+        folder = Path(tempfile.mkdtemp(prefix=f"kdna-{purpose}-"))
+    except OSError as error:  # without a name where no folder at all will do
+        raise _no_scratch(error, os.environ.get("TMPDIR", "the temporary folder")) from error
+    try:
+        yield folder
     except OSError as error:
-        if error.errno not in _FULL:
+        if not _concerns(error, folder):
             raise
-        raise KdnaError(
-            f"Temporary files could not be written to '{tempfile.gettempdir()}': {error.strerror or error}; "
-            "make room there, or set TMPDIR to another folder."
-        ) from error
+        raise _no_scratch(error, str(folder.parent)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_scratch(error: OSError, place: str) -> KdnaError:
+    return KdnaError(
+        f"Temporary files could not be written to '{place}': {error.strerror or error}; "
+        "make room there, or set TMPDIR to another folder."
+    )
 
 
 @contextlib.contextmanager
 def atomic_output(path: Path, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield a temporary path of the same name; rename it to `path` if the block succeeds, remove it if not.
 
-    What the block writes beside the temporary path (the weights of a large ONNX model) comes along.
+    What the block writes beside the temporary path (the weights of a large ONNX model) comes along, and replaces none
+    of `inputs` either. Weights that an earlier output of this name left are removed.
 
     Raises:
         UsageError: as `check_output`.
         KdnaError: the disk is full or not writable.
     """
     check_output(path, inputs)
-    folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    place, sources = path.absolute(), tuple(source.absolute() for source in inputs)  # wherever the block goes
     try:
-        folder.mkdir()
-        temporary = folder / path.name
-        yield temporary
-        for written in sorted(folder.iterdir(), key=lambda file: file == temporary):  # the file itself last
-            written.replace(path.with_name(written.name))
+        folder = Path(tempfile.mkdtemp(PARTIAL, f".{path.name[:_PREFIX_LENGTH]}.", place.parent))
     except OSError as error:
-        raise KdnaError(
-            f"'{path}' could not be written: {error.strerror or error}; make room there, or choose another place."
-        ) from error
+        raise _not_written(path, error) from error
+    try:
+        yield folder / path.name
+        _rename(folder, place, sources)
+    except OSError as error:
+        if not _concerns(error, folder):
+            raise
+        raise _not_written(path, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rename(folder: Path, path: Path, inputs: tuple[Path, ...]) -> None:
+    """Move what is in `folder` beside `path`, and what is to be `path` last."""
+    written = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
+    for file in written:
+        check_output(path.with_name(file.name), inputs)
+    for file in written:
+        file.replace(path.with_name(file.name))
+    for weights in abandoned_weights(path):
+        with contextlib.suppress(OSError):  # what is left over does no harm
+            if not any(source.exists() and weights.samefile(source) for source in inputs):
+                weights.unlink()
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    """Whether `error` is about writing to `folder`; reading something else may have failed in the meantime."""
+    named = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+    if named:
+        return any(folder in Path(name).parents or folder == Path(name) for name in named)
+    return error.errno in _FULL
+
+
+def _not_written(path: Path, error: OSError) -> KdnaError:
+    return KdnaError(
+        f"'{path}' could not be written: {error.strerror or error}; make room there, or choose another place."
+    )

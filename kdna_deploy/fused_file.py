@@ -2,22 +2,29 @@
 
 No Python class is needed to open it.
 
-Does not apply: a ``.pt2`` that could run code (`archive_check`); this package writes none.
+Does not apply: a ``.pt2`` that could run code (`archive_check`) or takes memory without bound (`dry_run`); this package
+writes none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from kdna_deploy.archive_check import check_archive
+from kdna_deploy.archive_check import checked_archive, open_archive
 from kdna_deploy.capture import export_program, program_graph
-from kdna_deploy.errors import ArtifactError
+from kdna_deploy.dry_run import Unbounded, check_run
+from kdna_deploy.errors import ArtifactError, CaptureError
 from kdna_deploy.files import atomic_output
 from kdna_deploy.graph import Graph
+from kdna_deploy.json_schema import Misfit
 from kdna_deploy.provenance import KEY, Provenance, from_json
 
 SUFFIX = ".fused.pt2"
@@ -34,16 +41,30 @@ class FusedFile:
 
 
 def save_fused(graph: Graph, provenance: Provenance, path: Path, inputs: tuple[Path, ...] = ()) -> None:
-    """Write a fused graph to `path`, all or nothing."""
+    """Write a fused graph to `path`, all or nothing.
+
+    Raises:
+        CaptureError: it holds what `load_fused` would not open.
+    """
     program = export_program(graph.module, graph.image_shape)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths and source lines of whoever made the file
+        node.meta.pop("from_node", None)  # addresses in memory, other ones in every run
     program.example_inputs = None  # blank images, which would be stored as they are
     # Through memory: on a full disk, torch's own file writer ends the whole process.
     archive = io.BytesIO()
     torch.export.save(program, archive, extra_files={_EXTRA: provenance.to_json()})
+    archive.seek(0)
+    try:
+        checked = checked_archive(archive)
+        check_run(graph)
+    except (Misfit, Unbounded) as error:
+        raise CaptureError(
+            f"The network holds what a .fused.pt2 may not ({error}), for its reader admits the tensor operators of "
+            "PyTorch alone; export it to ONNX straight from the checkpoint: kdna-deploy export CKPT."
+        ) from error
     with atomic_output(path, inputs) as temporary:
-        temporary.write_bytes(archive.getbuffer())
+        temporary.write_bytes(checked.getbuffer())
 
 
 def load_fused(path: Path) -> FusedFile:
@@ -54,11 +75,31 @@ def load_fused(path: Path) -> FusedFile:
     """
     if not path.is_file():
         raise ArtifactError(f"There is no file '{path}'.")
-    check_archive(path, _EXTRA)
-    extra = {_EXTRA: ""}
+    checked, made = open_archive(path, _EXTRA)
+    provenance = from_json(made, str(path))
     try:
-        program = torch.export.load(path, extra_files=extra)
+        with _quiet():
+            graph = program_graph(torch.export.load(checked), provenance.image_shape)
     except Exception as error:  # torch's deserialiser raises whatever it stumbles on
         raise ArtifactError(f"'{path}' cannot be opened by torch {torch.__version__}; fuse it again.") from error
-    provenance = from_json(extra[_EXTRA], str(path))
-    return FusedFile(path, program_graph(program, provenance.image_shape), provenance)
+    try:
+        check_run(graph)
+    except Unbounded as error:
+        raise ArtifactError(f"'{path}' {error} and is refused; fuse it again.") from error
+    except Exception as error:  # likewise
+        takes = "×".join(map(str, provenance.image_shape))
+        raise ArtifactError(f"'{path}' is damaged: it cannot run on the images of {takes} that it is for.") from error
+    return FusedFile(path, graph, provenance)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch, which writes pages about a file that it cannot read: what matters is in the error."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(disabled)

@@ -33,6 +33,10 @@ CONVOLUTIONS = frozenset(
 )
 # Everything that multiplies its input by a weight with the output channels first: (x, weight, bias, …).
 WEIGHTED = CONVOLUTIONS | {ATEN.linear.default}
+# Convolutions whose weight is [c, c'/g, *kernel]: input channels first.
+TRANSPOSED = frozenset({ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.input, ATEN.conv_transpose3d.input})
+# Linear layers written as products: either operand may be the weight.
+PRODUCTS = frozenset({ATEN.matmul.default, ATEN.mm.default, ATEN.bmm.default})
 BATCH_NORM = ATEN._native_batch_norm_legit_no_training.default
 # BatchNorm by the statistics of the batch.
 TRAINING_NORMS = frozenset(
@@ -144,40 +148,6 @@ def take_site(node: fx.Node, source: fx.Node) -> None:
     """Let `node` go by the name of the module that `source` comes from."""
     if "nn_module_stack" in source.meta:
         node.meta["nn_module_stack"] = source.meta["nn_module_stack"]
-
-
-def prescales(module: fx.GraphModule) -> list[fx.Node]:
-    """The dynamic channel attentions: products of a map [n, c, h, w] and a gate [n, c, 1, 1] before a convolution."""
-    return [
-        node
-        for node in calls(module, {ATEN.mul.Tensor})
-        if _gate_position(node) is not None and any(user.target in CONVOLUTIONS for user in node.users)
-    ]
-
-
-def gate_of(prescale: fx.Node) -> tuple[fx.Node, fx.Node]:
-    """The feature map and the gate of a pre-scale."""
-    position = _gate_position(prescale)
-    assert position is not None
-    gate, feature_map = prescale.args[position], prescale.args[1 - position]
-    assert isinstance(gate, fx.Node)
-    assert isinstance(feature_map, fx.Node)
-    return feature_map, gate
-
-
-def _gate_position(node: fx.Node) -> int | None:
-    """Which operand of a product is a gate with a value for each image and channel, or None."""
-    shapes = [tuple(a.meta["val"].shape) for a in node.args if isinstance(a, fx.Node) and "val" in a.meta]
-    if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes):
-        return None
-    gated = [shape[2:] == (1, 1) and not isinstance(shape[0], int) for shape in shapes]
-    if all(gated):
-        # Where the map itself is 1×1 both look like a gate: the gate is the one that was computed from the other.
-        first, second = node.args
-        assert isinstance(first, fx.Node)
-        assert isinstance(second, fx.Node)
-        return 0 if second in ancestors(first) else 1
-    return gated.index(True) if any(gated) else None
 
 
 def ancestors(node: fx.Node) -> list[fx.Node]:

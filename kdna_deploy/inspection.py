@@ -15,11 +15,14 @@ import torch
 from kdna_deploy.capture import capture
 from kdna_deploy.cost import Cost, count
 from kdna_deploy.forward import forward
-from kdna_deploy.graph import CONVOLUTIONS, calls, constant, prescales
+from kdna_deploy.gates import channel_attentions
+from kdna_deploy.graph import CONVOLUTIONS, calls, constant
+from kdna_deploy.input_size import InputSize, choose_size
 from kdna_deploy.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.network import Network
 from kdna_deploy.passes import Refusal
-from kdna_deploy.passes.fold_static_attention import fold_static_attention, modulated_parts
+from kdna_deploy.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.weight_expression import modulated_parts, name_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class AttentionStatistics:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything `inspect` shows. `refused` are kernels that depend on the input."""
+    """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from."""
 
     network: Network
     image_shape: tuple[int, int, int]
@@ -46,21 +49,23 @@ class Inspection:
     ledger: Ledger
     attention: tuple[AttentionStatistics, ...]
     refused: tuple[Refusal, ...]
+    size: InputSize
 
 
 def inspect_network(
-    network: Network, image_size: tuple[int, int], on_step: Callable[[str], None] = lambda _: None
+    network: Network, image_size: tuple[int, int] | None = None, on_step: Callable[[str], None] = lambda _: None
 ) -> Inspection:
-    """Inspect a trained network for images of `image_size` (h, w).
+    """Inspect a trained network for images of `image_size` (h, w), by default what its checkpoint records, or 224×224.
 
     Raises:
         CaptureError: the network cannot be traced.
     """
-    shape = network.image_shape(image_size)
+    size = choose_size(image_size, network.checkpoint.training)
+    shape = network.image_shape(size.size)
     on_step("capture")
     graph = capture(network.module, shape)
     on_step("find parents and children")
-    attentions = len(prescales(graph.module))
+    attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
     classes = forward(network.module, torch.zeros(1, *shape)).shape[-1]
@@ -73,6 +78,7 @@ def inspect_network(
         ledger=sharing_ledger(graph.module),
         attention=statistics,
         refused=folded.refused,
+        size=size,
     )
 
 
@@ -89,7 +95,7 @@ def _statistics(conv: torch.fx.Node) -> AttentionStatistics:
     m = constant(parts[1]).double().flatten(1)
     return AttentionStatistics(
         child=conv_label(conv),
-        parent=str(parts[0].target),
+        parent=name_of(parts[0]),
         filter_spread=float(m.mean(1).std(correction=0)),
         spatial_spread=float(m.mean(0).std(correction=0)),
         low=float(m.min()),

@@ -20,7 +20,7 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from kdna_deploy.benchmark.environment import environment
+from kdna_deploy.accuracy_check import find_shortfall
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation import Evaluation
 from kdna_deploy.files import atomic_output, check_output, scratch_folder
@@ -35,7 +35,8 @@ from kdna_deploy.onnx.quantize import Method, QuantisedFor, calibrate, quantisab
 from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx.shared_codes import Array, share_codes
 from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, check_bloat, export_fused, finish
-from kdna_deploy.runtimes.ort import EXACT_INT8, OrtSession
+from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.sensitivity import Guard, Sensitivity, Step, drop, within_limit
 
 
@@ -48,12 +49,14 @@ class Int8Options:
         method: of calibration.
         max_drop: percentage points that top-1, or, without labels, agreement may lose; None for no limit.
         share: whether children use their parent's codes where that is exact; for CPUs only.
+        keep_float: layers to leave in float32 whatever is lost, by the names of their nodes.
     """
 
     images: Split
     method: Method = "minmax"
     max_drop: float | None = None
     share: bool = True
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,20 +114,22 @@ def export_int8(
     with scratch_folder("int8") as folder:
         # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
         path = folder / "float.onnx"
+        sampled = replace(opened, sample=next(iter(int8.images.calibration()), None))
         float_export = export_fused(
-            opened, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
+            sampled, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
         )
         on_step(f"calibrate ({int8.method})")
         ranges = calibrate(path, int8.images.calibration(), int8.method, on_images)
         kernels = _kernels(path) if int8.share else {}
 
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
-            return _finished(quantise(path, ranges, keep_float, target), target, kernels)
+            return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
 
         guard = Guard(path, int8.images, folder, on_step, on_images)
         parents = opened.provenance.shared_kernels
         judged = within_limit(build, guard, quantisable(path, target), int8.max_drop, parents)
-        made = {"method": int8.method, "kept_float": list(judged.kept_float), **int8.images.record}
+        kept_float = list(dict.fromkeys((*int8.keep_float, *judged.kept_float)))
+        made = {"method": int8.method, "kept_float": kept_float, "share_codes": int8.share, **int8.images.record}
         checkpoint = opened.network.checkpoint.path
         provenance = opened.provenance.beside(output, checkpoint).with_options(precision="int8", int8=made)
         finish(judged.model, provenance, options)
@@ -141,22 +146,31 @@ def export_int8(
         evaluation=judged.evaluation,
         labelled=int8.images.labelled,
         drop=drop(judged.evaluation),
-        kept_float=judged.kept_float,
+        kept_float=tuple(kept_float),
         sensitivities=judged.sensitivities,
         storage=onnx_storage(judged.model, "int8 file"),
-        notes=(*float_export.notes, *_processor_notes(target)),
+        notes=(
+            *float_export.notes,
+            *int8.images.notes,
+            *_accuracy_notes(judged.evaluation, int8.images.labelled, provenance.recorded_top1),
+            *_processor_notes(target),
+        ),
     )
+
+
+def _accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | None) -> tuple[str, ...]:
+    """Whether the float32 file itself falls short of what the checkpoint records."""
+    if not labelled or evaluation.agreement is None:
+        return ()
+    right = round(evaluation.agreement.reference_top1 * evaluation.images)
+    shortfall = find_shortfall(right, evaluation.images, recorded)
+    return (f"float32: {shortfall.text}; kdna-deploy evaluate looks for the cause",) if shortfall else ()
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:
-    """An x86 processor without VNNI needs a session option for this file, and gains less speed from it."""
-    flags = set(environment().flags)
-    if target != "cpu" or "avx2" not in flags or flags & {"avx_vnni", "avx512_vnni"}:
-        return ()
-    return (
-        f"this processor has no VNNI: sessions need {'='.join(EXACT_INT8)} to be exact, and int8 gains less speed "
-        "than elsewhere (docs/precision.md)",
-    )
+    """Where this processor needs a session option for the file, or does not tell."""
+    note = int8_kernels_here().note
+    return (note,) if target == "cpu" and note else ()
 
 
 def _finished(model: onnx.ModelProto, target: QuantisedFor, kernels: Mapping[str, Array]) -> onnx.ModelProto:

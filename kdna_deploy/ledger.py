@@ -1,22 +1,22 @@
-"""The sharing ledger: which convolutions borrow which parent kernel, and what that saves.
+"""The sharing ledger: which layers borrow which parent kernel, and what that saves.
 
-    unique bytes       = Σ 4 · |W|                     every kernel once
-    materialised bytes = Σ 4 · |W| · consumers         every child with a kernel of its own
+    unique bytes       = Σ 4 · |W|          what the checkpoint's kernels hold, every number once
+    materialised bytes = Σ 4 · |W_l|        every convolution with a kernel of its own
 
-Read off a graph whose static attention is folded: a constant that is the base W of several convolution weights is a
-parent. Does not apply before `fold_static_attention`.
+Read off a graph whose static attention is folded: a kernel from which several weights are made is a parent. A child of
+several parents (a mixture) is listed with each. Linear layers are listed where they share; the bytes are those of
+convolutions. Does not apply before `fold_static_attention`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 from torch import Tensor, fx
 
-from kdna_deploy.graph import BATCH_NORM, CONVOLUTIONS, calls, constant, owns_weight, site
-from kdna_deploy.passes.fold_static_attention import modulated_parts, weight_base
-from kdna_deploy.weight_expression import leaves
+from kdna_deploy.graph import BATCH_NORM, CONVOLUTIONS, TRANSPOSED, constant, owns_weight, site
+from kdna_deploy.kernels import Kernel, Site, covered, kernels, shared_kernels, sites
+from kdna_deploy.weight_expression import leaves, shape_of
 
 _FLOAT32_BYTES = 4
 
@@ -28,8 +28,8 @@ class Parent:
     Attributes:
         name: of the constant, as in the state dict.
         shape: [c', c/g, k, k].
-        layer: the convolution that uses the kernel as it stands, if any.
-        children: the convolutions that modulate it.
+        layer: the layer that uses the kernel as it stands, if any.
+        children: the layers whose weights are made of it.
     """
 
     name: str
@@ -75,56 +75,43 @@ class Ledger:
 
 def sharing_ledger(module: fx.GraphModule) -> Ledger:
     """The ledger of a graph after `fold_static_attention` and before any later pass."""
-    layers = _by_kernel(module)
-    parents = [_parent(name, convs) for name, convs in layers.items() if len(convs) > 1]
+    layers = sites(module)
     storage = graph_storage(module, "checkpoint")
-    # A checkpoint holds α, not M: its kernels alone are counted.
-    kernels = sum(_FLOAT32_BYTES * _kernel(convs[0]).numel() for convs in layers.values())
-    return Ledger(tuple(parents), replace(storage, unique_bytes=kernels))
+    # What the kernels are made of in the checkpoint; it holds α, not M, which is left out.
+    numbers = sum(int(mask.sum()) for mask in covered(_convolutions(layers)).values())
+    parents = tuple(_parent(kernel) for kernel in shared_kernels(layers))
+    return Ledger(parents, replace(storage, unique_bytes=_FLOAT32_BYTES * numbers))
 
 
 def graph_storage(module: fx.GraphModule, stage: str) -> KernelStorage:
     """Count the kernels of a graph at any point between the passes."""
-    layers = _by_kernel(module)
-    kernels = {name: _kernel(convs[0]).numel() for name, convs in layers.items()}
-    parts = {
-        str(leaf.target): constant(leaf).numel()
-        for convs in layers.values()
-        for conv in convs
-        for leaf in leaves(cast(fx.Node, conv.args[1]))
-        if leaf.op == "get_attr"
-    }
+    found = kernels(_convolutions(sites(module)))
+    used = dict.fromkeys(site for kernel in found for site in kernel.sites)
+    leaf_nodes = [leaf for site in used for leaf in leaves(site.weight) if leaf.op == "get_attr"]
+    parts = {str(leaf.target): constant(leaf) for leaf in leaf_nodes}
     return KernelStorage(
         stage,
-        kernels=len(kernels),
-        convolutions=sum(map(len, layers.values())),
-        unique_bytes=_FLOAT32_BYTES * sum(parts.values()),
-        materialised_bytes=_FLOAT32_BYTES * sum(size * len(layers[name]) for name, size in kernels.items()),
+        kernels=len(found),
+        convolutions=len(used),
+        unique_bytes=sum(map(_bytes, parts.values())),
+        materialised_bytes=_FLOAT32_BYTES * sum(shape_of(site.weight).numel() for site in used),
     )
 
 
-def _by_kernel(module: fx.GraphModule) -> dict[str, list[fx.Node]]:
-    """Name of the base kernel → the convolutions that use it; dynamic kernels are left out."""
-    layers: dict[str, list[fx.Node]] = {}
-    for conv in calls(module, CONVOLUTIONS):
-        base = weight_base(conv)
-        if base is not None:
-            layers.setdefault(str(base.target), []).append(conv)
-    return layers
+def _convolutions(layers: list[Site]) -> list[Site]:
+    return [site for site in layers if site.layer.target in CONVOLUTIONS | TRANSPOSED]
 
 
-def _kernel(conv: fx.Node) -> Tensor:
-    base = weight_base(conv)
-    assert base is not None
-    return constant(base)
+def _bytes(value: Tensor) -> int:
+    return value.numel() * (_FLOAT32_BYTES if value.is_floating_point() else value.element_size())
 
 
-def _parent(name: str, convs: list[fx.Node]) -> Parent:
-    own = [conv for conv in convs if modulated_parts(cast(fx.Node, conv.args[1])) is None]
-    children = [conv for conv in convs if conv not in own]
+def _parent(kernel: Kernel) -> Parent:
+    own = [site.layer for site in kernel.as_it_stands()]
+    children = [site.layer for site in kernel.sites if site.layer not in own]
     # A kernel that several layers use unmodulated: the first is its layer, the others count as children.
-    labels = tuple(conv_label(conv) for conv in [*own[1:], *children])
-    return Parent(name, tuple(_kernel(convs[0]).shape), conv_label(own[0]) if own else None, labels)
+    labels = tuple(conv_label(layer) for layer in [*own[1:], *children])
+    return Parent(kernel.name, kernel.shape, conv_label(own[0]) if own else None, labels)
 
 
 def conv_label(conv: fx.Node) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 
 from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
-from kdna_deploy.errors import ArchitectureError, InputError, UsageError
+from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
 from kdna_deploy.input_channels import input_channels
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.recognise import compare, recognise
@@ -83,12 +83,31 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     mismatch = compare(expected, checkpoint.shapes)
     if mismatch:
         raise ArchitectureError(f"'{checkpoint.path}' does not fit {name}: {mismatch}.")
+    _check_kinds(module, checkpoint)
     # Only the counters of BatchNorm, unused in evaluation, may be missing here.
     counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
     # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
     ghost = any(tensor.is_meta for tensor in module.state_dict().values())
     module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
     return module.eval().requires_grad_(False)
+
+
+def _check_kinds(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Whole numbers belong where the network has whole numbers; counters may be floating-point, as averages are."""
+    for key, tensor in module.state_dict().items():
+        given = checkpoint.state_dict.get(key)
+        if given is None or given.is_floating_point() == tensor.is_floating_point():
+            continue
+        if tensor.is_floating_point():
+            kind = str(given.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"'{checkpoint.path}' holds '{key}' in {kind}, which no trained weight has; save it in float32."
+            )
+        if not torch.equal(given, given.round()) and not key.endswith("num_batches_tracked"):
+            raise CheckpointError(
+                f"'{checkpoint.path}' holds fractions in '{key}', where the network has whole numbers; "
+                "save the buffers as they were trained."
+            )
 
 
 def _call_factory(reference: str) -> nn.Module:
@@ -99,12 +118,26 @@ def _call_factory(reference: str) -> nn.Module:
         sys.path.insert(0, "")  # a user's model lies in the current folder more often than not
     try:
         factory = getattr(importlib.import_module(module_name), function)
-    except Exception as error:  # no such name, or the user's module fails while it is imported
-        raise InputError(f"--model {reference} cannot be imported: {error}.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # no such name, or the user's module fails, or exits, while it is imported
+        raise InputError(f"--model {reference} cannot be imported: {_told(error)}.") from error
     try:
         module = factory()
-    except Exception as error:  # the user's code may raise anything
-        raise InputError(f"{reference}() failed: {error}. It must build the network without arguments.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's code may raise anything, SystemExit too
+        raise InputError(
+            f"{reference}() failed: {_told(error)}. It must build the network without arguments."
+        ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{reference}() returned a {type(module).__name__}, not a torch.nn.Module.")
     return module
+
+
+def _told(error: BaseException) -> str:
+    """The first line of what it says; an exit says a number or nothing."""
+    said = str(error).strip().splitlines()
+    if isinstance(error, Exception) and said:
+        return said[0].rstrip(".")
+    return f"{type(error).__name__}{f' {said[0]}' if said else ''}"

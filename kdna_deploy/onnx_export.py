@@ -1,6 +1,9 @@
 """Graph → ONNX file, verified against the original network before it gets its name.
 
-    translate → simplify → metadata → onnx.checker → run on ONNX Runtime beside the original → rename
+    translate → spell for the target → simplify → metadata → onnx.checker → run beside the original → rename
+
+What spelling or simplifying makes of an odd graph may be wrong or invalid. Then the file is written without (see
+`fallback`), with a note; only where the plain translation fails too is that an error.
 
 Parity is measured at batch 1, 2 and 5 (at the fixed batch alone where one is fixed), against the module as it was
 trained, not against the fused graph. When it fails nothing is written.
@@ -8,6 +11,7 @@ trained, not against the fused graph. When it fails nothing is written.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,27 +20,27 @@ from typing import Literal
 
 import onnx
 import onnx_ir as ir
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdna_deploy.errors import ExportError, ParityError, UsageError
+from kdna_deploy.fallback import Attempt, first_that_works
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.fused_source import FusedSource
-from kdna_deploy.fusion import random_images
 from kdna_deploy.graph import Graph
 from kdna_deploy.ledger import KernelStorage, graph_storage
-from kdna_deploy.onnx.convert import DEFAULT_OPSET, Target, check_opset, to_onnx
+from kdna_deploy.onnx.convert import DEFAULT_OPSET, Target, check_opset, spell, translate
 from kdna_deploy.onnx.cost import file_bytes
 from kdna_deploy.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx.simplify import simplify
+from kdna_deploy.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.provenance import KEY, Provenance
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.session import Images, Session
 from kdna_deploy.runtimes.torch_session import TorchSession
-from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
+from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare, worst_of
 
-VERIFIED_BATCHES = (1, 2, 5)
 Weights = Literal["fp32", "fp16"]
 
 
@@ -121,11 +125,13 @@ def export_onnx(
     inputs: tuple[Path, ...] = (),
     on_step: Callable[[str], None] = lambda _: None,
     reference: str = "original network",
+    sample: Images | None = None,
 ) -> OnnxExport:
     """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
 
     `original` is what the file must agree with, and `reference` its name: the network as it was trained, or, where
-    channel attention was frozen or dropped and so the function changed, the frozen graph.
+    channel attention was frozen or dropped and so the function changed, the frozen graph. The file is verified on
+    generated images, and on those of `sample` [n, c, h, w].
 
     Raises:
         ParityError: ONNX Runtime computes something else than the module `original`. Nothing is written.
@@ -133,18 +139,37 @@ def export_onnx(
     """
     options = options or OnnxOptions()
     check_output(output, inputs)
-    try:
-        return _export(graph, original, provenance, output, options, inputs, on_step, reference)
-    except ParityError:
-        if not options.simplify:
-            raise
-    # onnxsim may be to blame; if it is not, this fails as well.
-    plain = replace(options, simplify=False)
-    result = _export(graph, original, provenance, output, plain, inputs, on_step, reference)
-    return replace(result, notes=("not simplified: what onnxsim made of it departs beyond the tolerance",))
+    on_step("translate to ONNX")
+    translated, _ = first_that_works((Attempt(options),), lambda asked: translate(graph, asked.opset, asked.batch))
+    original = in_evaluation(original)
+
+    def write(chosen: OnnxOptions) -> OnnxExport:
+        return _export(translated, graph, original, provenance, output, chosen, inputs, on_step, reference, sample)
+
+    result, notes = first_that_works(attempts(options), write)
+    return replace(result, notes=(*notes, *result.notes))
+
+
+def in_evaluation(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`original`, or a copy in evaluation mode of a module that is in training: it would compute something else."""
+    if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
+        return copy.deepcopy(original).eval()
+    return original
+
+
+def attempts(options: OnnxOptions) -> tuple[Attempt[OnnxOptions], ...]:
+    """Ways to write a file, from what was asked for to the plain translation."""
+    tries = [Attempt(options)]
+    if options.simplify:
+        tries.append(Attempt(replace(tries[-1].choice, simplify=False), without="not simplified"))
+    if options.target == "cpu":
+        plain = replace(tries[-1].choice, target="any")
+        tries.append(Attempt(plain, without="spelled for any runtime instead of ONNX Runtime on a CPU"))
+    return tuple(tries)
 
 
 def _export(
+    translated: ir.Model,
     graph: Graph,
     original: Callable[[Tensor], Tensor],
     provenance: Provenance,
@@ -153,9 +178,9 @@ def _export(
     inputs: tuple[Path, ...],
     on_step: Callable[[str], None],
     reference: str,
+    sample: Images | None,
 ) -> OnnxExport:
-    on_step("translate to ONNX")
-    model = ir.to_proto(to_onnx(graph, options.opset, options.batch, options.target))
+    model = ir.to_proto(spell(translated, options.target))
     notes = []
     if options.simplify:
         on_step("simplify")
@@ -169,7 +194,7 @@ def _export(
         save(model, temporary, options.external_data)
         check_bloat(temporary, provenance, options)
         on_step(f"verify against the {reference}")
-        agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options)
+        agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options, sample)
         on_step("read the sharing ledger")
         storage = _ledger(temporary, graph, model, provenance)
     return OnnxExport(
@@ -203,27 +228,25 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
 
 
 def verify_file(
-    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions
+    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions, sample: Images | None = None
 ) -> tuple[Agreement, ...]:
-    """Agreement of the file at `path` with `reference` on random images of `shape`, one a batch size.
+    """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
 
     Raises:
         ParityError: they do not agree.
     """
-    sizes = (options.batch,) if options.batch else VERIFIED_BATCHES
-    batches = [random_images(size, shape, seed=size).numpy() for size in sizes]
-    agreements = compare(OrtSession(path), reference, batches, options.allowed)
-    failed = [a for a in agreements if not a.passed]
-    if failed:
-        worst = max(failed, key=lambda a: a.max_difference / a.allowed if a.allowed else float("inf"))
+    probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
+    given = () if sample is None else (Probe(GIVEN, sample),)
+    agreements = compare(OrtSession(path), reference, (*probes, *given), options.allowed)
+    worst = worst_of(agreements)
+    if worst is not None:
         remedy = (
             "Half precision is too coarse for this network: leave it in float32."
             if options.allowed == HALF
             else "Fuse again with the --input-size to export for."
         )
         raise ParityError(
-            f"The ONNX file departs from the {reference.name} by {worst.max_difference:.2e} at batch {worst.batch}, "
-            f"more than the {worst.allowed:.2e} allowed; nothing was written. {remedy}"
+            f"The ONNX file departs from the {reference.name}: {worst.complaint}; nothing was written. {remedy}"
         )
     return agreements
 
@@ -265,7 +288,10 @@ def export_fused(
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint)
     original, reference = _reference(opened)
-    return export_onnx(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference)
+    return export_onnx(
+        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference),
+        sample=opened.sample,
+    )
 
 
 def reference_session(opened: FusedSource) -> TorchSession:
@@ -276,6 +302,6 @@ def reference_session(opened: FusedSource) -> TorchSession:
 def _reference(opened: FusedSource) -> tuple[Callable[[Tensor], Tensor], str]:
     choice = opened.provenance.options.get("channel_attention", "keep")
     if choice == "keep":
-        return opened.network.module, "original network"
+        return in_evaluation(opened.network.module), "original network"
     done = {"freeze": "frozen", "drop": "dropped"}[choice]
     return opened.graph, f"fused graph with channel attention {done}"

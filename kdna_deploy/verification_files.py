@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
-from kdna_deploy.errors import ArtifactError
+import numpy as np
+
+from kdna_deploy.bisect import Bisection, bisect
+from kdna_deploy.errors import ArtifactError, UsageError
+from kdna_deploy.files import atomic_output
 from kdna_deploy.fused_source import original_network
-from kdna_deploy.fusion import random_images
-from kdna_deploy.image_data import ImageSource
-from kdna_deploy.onnx_export import VERIFIED_BATCHES
+from kdna_deploy.image_data import ImageSource, Unreadable
+from kdna_deploy.input_size import DEFAULT_SIZE, InputSize
+from kdna_deploy.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
 from kdna_deploy.runtimes.torch_session import TorchSession
@@ -18,16 +23,23 @@ from kdna_deploy.tensorrt.engine_record import read_record
 from kdna_deploy.tensorrt.tolerances import engine_tolerance
 from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
 
-_DEFAULT_SHAPE = (3, 224, 224)
+_DEFAULT_SHAPE = (3, *DEFAULT_SIZE)
 
 
 @dataclass(frozen=True)
 class FileVerification:
-    """Agreement of two files, a row a batch."""
+    """Agreement of two files, a row a probe.
+
+    Attributes:
+        worst_image: [1, c, h, w], the one that uses most of what is allowed.
+        notes: what a user should know, a sentence each.
+    """
 
     candidate: str
     reference: str
     agreements: tuple[Agreement, ...]
+    worst_image: Images | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -45,12 +57,12 @@ def verify_files(
     arch: str | None = None,
     ema: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
-    on_unreadable: Callable[[Path], None] = lambda _: None,
+    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
 ) -> FileVerification:
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
     Without `rtol`, the tolerance is that of the precision that the files say they are in; `atol` is added.
-    Images come from `inputs` (a folder, ``.npy`` or ``.npz``), else they are random, at batch 1, 2 and 5.
+    Compared on probes of every kind (`probes`), and on the images of `inputs` (a folder, ``.npy`` or ``.npz``).
 
     Raises:
         InputError: a file cannot be loaded, or the two do not take the same images.
@@ -60,13 +72,50 @@ def verify_files(
     on_step("open the reference")
     reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
     shape = _image_shape(session, reference, size)
-    batches = (
-        _from_disk(inputs, shape, session.batch, on_unreadable) if inputs else _random_batches(shape, session.batch)
-    )
-    usual = max(_usual(path).rtol for path in (candidate, against) if path)
-    tolerance = Tolerance(usual if rtol is None else rtol, atol)
+    usual = max((_usual(path) for path in (candidate, against) if path), key=lambda tolerance: tolerance.roundoff)
+    tolerance = replace(usual, rtol=usual.rtol if rtol is None else rtol, atol=atol)
+    batch = session.batch or reference.batch
+    random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
+
+    def probes(on_unreadable: Callable[[Unreadable], None] = lambda _: None) -> Iterable[Probe]:
+        return chain(random, _from_disk(inputs, shape, batch, on_unreadable) if inputs else ())
+
     on_step("compare")
-    return FileVerification(session.name, reference.name, compare(session, reference, batches, tolerance))
+    fixed = size or session.image_shape or reference.image_shape
+    notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
+    agreements = compare(session, reference, probes(on_unreadable), tolerance)
+    return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
+
+
+def _worst_image(agreements: tuple[Agreement, ...], probes: Iterable[Probe]) -> Images:
+    """The image that uses most of what is allowed; probes come in the order of their agreements."""
+    row = max(range(len(agreements)), key=lambda i: agreements[i].used)
+    probe = next(islice(probes, row, None))
+    return probe.images[agreements[row].image : agreements[row].image + 1]
+
+
+def save_image(image: Images, path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Write `image` [1, c, h, w] as a ``.npy`` file, all or nothing."""
+    with atomic_output(path, inputs) as temporary, temporary.open("wb") as stream:
+        np.save(stream, image)
+
+
+def bisect_file(
+    candidate: Path,
+    against: Path | None = None,
+    factory: str | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Bisection:
+    """Where `candidate` first departs from its checkpoint, which `against` names where it lies elsewhere.
+
+    Raises:
+        UsageError: `against` is no checkpoint, or `candidate` no ``.onnx`` or ``.pt2``.
+        InputError: a file cannot be loaded.
+    """
+    if against is not None and against.suffix in (".onnx", ".pt2", ENGINE):
+        raise UsageError(f"Layers are compared with those of the trained network; '{against}' is no checkpoint.")
+    made = read_provenance(candidate)
+    return bisect(candidate, original_network(made, candidate, against, factory), made, on_step)
 
 
 def _usual(path: Path) -> Tolerance:
@@ -91,11 +140,7 @@ def _image_shape(session: Session, reference: Session, size: tuple[int, int] | N
 
 
 def _from_disk(
-    path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Path], None]
-) -> Iterator[Images]:
-    return ImageSource(path, shape, on_unreadable=on_unreadable).batches(batch)
-
-
-def _random_batches(shape: tuple[int, int, int], batch: int | None) -> list[Images]:
-    sizes = (batch,) if batch else VERIFIED_BATCHES
-    return [random_images(size, shape, seed=size).numpy() for size in sizes]
+    path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Unreadable], None]
+) -> Iterator[Probe]:
+    source = ImageSource(path, shape, on_unreadable=on_unreadable)
+    return (Probe(GIVEN, images) for images in source.batches(batch))

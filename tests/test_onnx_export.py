@@ -6,6 +6,7 @@ import copy
 import errno
 import functools
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +14,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from kdna_deploy.checkpoint import file_sha256
-from kdna_deploy.errors import InputError, KdnaError, ParityError, UsageError
+from kdna_deploy.errors import ExportError, InputError, KdnaError, ParityError, UsageError
 from kdna_deploy.fusion import fuse, random_images
 from kdna_deploy.graph import Graph
-from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_onnx
+from kdna_deploy.onnx import convert
+from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_fused, export_onnx
 from kdna_deploy.provenance import KEY, from_json
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
@@ -144,7 +147,8 @@ def test_external_weights_lie_beside_the_model_and_move_with_it(tmp_path: Path) 
     first = tmp_path / "first"
     first.mkdir()
     result = export_sample(first / "net.onnx", external_data=True, simplify=False)
-    assert sorted(contents(first)) == ["net.onnx", "net.onnx.data"]
+    model, weights = sorted(contents(first))
+    assert model == "net.onnx" and re.fullmatch(r"net\.onnx\.[0-9a-f]{16}\.data", weights)
     assert result.bytes == sum(map(len, contents(first).values()))
     assert result.path.stat().st_size < 100_000
     modes = {stat.S_IMODE(path.stat().st_mode) for path in first.iterdir()}
@@ -189,6 +193,83 @@ def test_departures_are_judged_by_the_largest_logit(tmp_path: Path) -> None:
     with pytest.raises(ParityError):
         export(tmp_path / "far.onnx", departing(0.00015))
     assert list(contents(tmp_path)) == ["close.onnx"]
+
+
+def gate_twice_as_large(model: ir.Model) -> int:
+    """A spelling that computes something else."""
+    sigmoid = next(node for node in model.graph if node.op_type == "Sigmoid")
+    twice = ir.node("Add", [sigmoid.outputs[0], sigmoid.outputs[0]], name="twice")
+    twice.outputs[0].name = "twice"
+    twice.outputs[0].shape, twice.outputs[0].type = sigmoid.outputs[0].shape, sigmoid.outputs[0].type
+    product = next(node for node in model.graph if node.op_type == "Mul")
+    product.replace_input_with(list(product.inputs).index(sigmoid.outputs[0]), twice.outputs[0])
+    model.graph.insert_before(product, twice)
+    return 1
+
+
+def one_name_for_two_values(model: ir.Model) -> int:
+    """A spelling that is no valid graph."""
+    for node in model.graph:
+        if node.op_type in ("Sigmoid", "Mul"):
+            node.outputs[0].name = "twice"
+    return 1
+
+
+def an_operator_that_no_runtime_has(model: ir.Model) -> int:
+    for node in model.graph:
+        if node.op_type == "Sigmoid":
+            node.op_type = "Sigmoyd"
+    return 1
+
+
+def an_index_that_is_not_there(model: ir.Model) -> int:
+    return len(model.graph.outputs[7].name or "")
+
+
+SPELLINGS = {
+    gate_twice_as_large: "the file departs beyond the tolerance",
+    one_name_for_two_values: "The ONNX model is invalid",
+    an_operator_that_no_runtime_has: "The ONNX model is invalid",
+    an_index_that_is_not_there: "IndexError: list index out of range",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_spelling_that_fails_is_given_up_with_a_note(
+    spelling: Callable[[ir.Model], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "widen_gates", spelling)
+    result = export(tmp_path / "net.onnx")
+    (note,) = result.notes
+    assert note.startswith("spelled for any runtime instead of ONNX Runtime on a CPU: ")
+    assert SPELLINGS[spelling] in note
+    assert all(agreement.passed for agreement in result.agreements)
+    assert "Resize" not in result.nodes
+    assert from_json(OrtSession(result.path).metadata()[KEY], "net").options["target"] == "any"
+    assert list(contents(tmp_path)) == ["net.onnx"]
+
+
+def test_the_precisions_made_from_the_file_profit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`export_fused` is what the int8 and half-precision exports begin with."""
+    monkeypatch.setattr(convert, "fill_hidden_channels", an_index_that_is_not_there)
+    result = export_fused(fused_sample(), tmp_path / "net.onnx", OnnxOptions(simplify=False, weights="fp16"))
+    assert "IndexError" in result.notes[0]
+    assert all(agreement.passed for agreement in result.agreements)
+
+
+def test_a_translation_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "pool_means", an_index_that_is_not_there)
+    with pytest.raises(ExportError, match=r"^The file cannot be made: IndexError: .*; please report this"):
+        export(tmp_path / "net.onnx")
+    assert contents(tmp_path) == {}
+
+
+def test_an_original_in_training_mode_is_run_in_evaluation(tmp_path: Path) -> None:
+    network = copy.deepcopy(small()[1]).train()
+    before = copy.deepcopy(network.state_dict())
+    export(tmp_path / "net.onnx", network)
+    assert network.training
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
 
 
 class Nan(nn.Module):

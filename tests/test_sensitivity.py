@@ -16,7 +16,8 @@ from kdna_deploy.held_out import Split, split_images
 from kdna_deploy.image_data import Preprocessing
 from kdna_deploy.onnx.quantize import calibrate, quantise
 from kdna_deploy.reports.int8 import sensitivity_table
-from kdna_deploy.sensitivity import Guard, Sensitivity, within_limit
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.sensitivity import Guard, Sensitivity, drop, within_limit
 from tests.conftest import SAMPLES
 from tests.onnx.quantised import Array, chain
 from tests.samples import RESNET, SIZE, export_sample, fused_sample
@@ -28,7 +29,7 @@ CLASSES, EDGE = 4, 6
 def split(count: int = 40) -> Split:
     random = np.random.default_rng(0)
     images = random.standard_normal((count, CLASSES, EDGE, EDGE)).astype(np.float32)
-    batches = [(images[i : i + 8], np.full(len(images[i : i + 8]), -1)) for i in range(0, count, 8)]
+    batches = [(images[i : i + 8], None) for i in range(0, count, 8)]
     return Split(lambda: [batch for batch, _ in batches], lambda: batches, False, {})
 
 
@@ -86,12 +87,85 @@ def test_the_fewest_of_the_most_sensitive_layers_are_kept(tmp_path: Path) -> Non
     assert judged.evaluation.agreement.same_top1 == 1.0
 
 
+def test_labels_judge_where_there_are_some_and_agreement_where_there_are_none(tmp_path: Path) -> None:
+    """Labels that both files miss: int8 loses nothing by them, however far it departs from float32."""
+    model = pooled(3)
+    onnx.save_model(model, tmp_path / "float.onnx")
+    build = Rounding(model, {"a": 5.0})
+    unlabelled = split()
+    answers = [
+        {int(answer) for path in (model, build(())) for answer in logits(path, images, tmp_path).argmax(1)[[n]]}
+        for images in unlabelled.calibration()
+        for n in range(len(images))
+    ]
+    assert any(len(given) == 2 for given in answers)
+    missed = np.asarray([next(label for label in range(CLASSES) if label not in given) for given in answers])
+    labelled = Split(
+        unlabelled.calibration,
+        lambda: [(images, missed[8 * n : 8 * n + 8]) for n, images in enumerate(unlabelled.calibration())],
+        True,
+        {},
+    )
+    for images, lost in ((labelled, False), (unlabelled, True)):
+        judge = Guard(tmp_path / "float.onnx", images, tmp_path, lambda _: None, lambda _: None)
+        kept = within_limit(Rounding(model, {"a": 5.0}), judge, ["a", "b", "c"], 0.0).kept_float
+        assert kept == (("a",) if lost else ())
+
+
+def logits(model: onnx.ModelProto, images: Array, folder: Path) -> Array:
+    onnx.save_model(model, folder / "some.onnx")
+    return OrtSession(folder / "some.onnx", threads=1).run(images)
+
+
 def test_without_a_limit_or_within_it_nothing_is_searched(tmp_path: Path) -> None:
     model = pooled(3)
     for harm, limit in (({"a": 5.0}, None), ({"a": 1e-7}, 0.0), ({"a": 5.0}, 100.0)):
         build = Rounding(model, harm)
         judged = within_limit(build, guard(model, tmp_path), ["a", "b", "c"], limit)
         assert (judged.kept_float, judged.sensitivities, build.built) == ((), (), [()])
+
+
+def mislabelled(model: onnx.ModelProto, folder: Path, wrong: int) -> tuple[Split, np.ndarray]:
+    """Labelled images: what the model says of each, but for the first `wrong`, whose label is the next class."""
+    onnx.save_model(model, folder / "labels.onnx")
+    images = np.concatenate([images for images, _ in split().held_out()])
+    labels = OrtSession(folder / "labels.onnx", threads=1).run(images).argmax(axis=1)
+    labels[:wrong] = (labels[:wrong] + 1) % CLASSES
+    calibration = np.zeros_like(images)  # judging by these would show
+    held = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, len(images), 8)]
+    return Split(lambda: [calibration], lambda: held, True, {}), labels
+
+
+def test_labels_judge_where_there_are_some_and_the_float_files_answers_where_there_are_none(tmp_path: Path) -> None:
+    """A fifth of the labels is wrong: by labels the float file itself has 80 % of top-1."""
+    model = pooled(3)
+    onnx.save_model(model, tmp_path / "float.onnx")
+    images, labels = mislabelled(model, tmp_path, wrong=8)
+    found = []
+    for one in (images, split()):
+        judge = Guard(tmp_path / "float.onnx", one, tmp_path, lambda _: None, lambda _: None)
+        evaluation = judge.evaluate(model)
+        assert evaluation.agreement is not None and evaluation.agreement.same_top1 == 1.0
+        assert (evaluation.images, drop(evaluation)) == (len(labels), 0.0)
+        found.append((evaluation.top1, evaluation.agreement.reference_top1))
+    assert found == [(0.8, 0.8), (1.0, 1.0)]
+
+
+def test_a_candidate_that_gains_by_the_labels_loses_nothing_however_little_it_agrees(tmp_path: Path) -> None:
+    """It answers the next class on every image, which the labels of eight say too."""
+    model = pooled(3)
+    other = pooled(3)
+    rolled = next(tensor for tensor in other.graph.initializer if tensor.name == "c.weight")
+    values = np.roll(onnx.numpy_helper.to_array(rolled), 1, axis=0)
+    rolled.CopyFrom(onnx.numpy_helper.from_array(values, rolled.name))
+    onnx.save_model(model, tmp_path / "float.onnx")
+    for wrong, lost in ((40, -100.0), (8, 60.0)):
+        images, _ = mislabelled(model, tmp_path, wrong)
+        judge = Guard(tmp_path / "float.onnx", images, tmp_path, lambda _: None, lambda _: None)
+        evaluation = judge.evaluate(other)
+        assert drop(evaluation) == pytest.approx(lost)
+        if wrong == 40:
+            assert within_limit(lambda _: other, judge, ["a", "b", "c"], 0.0).kept_float == ()
 
 
 def test_too_much_lost_with_all_layers_but_one_in_float32_is_refused_with_the_table(tmp_path: Path) -> None:

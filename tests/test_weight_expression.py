@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from kdna_deploy.capture import capture
 from kdna_deploy.graph import CONVOLUTIONS, calls, cast_floats
-from kdna_deploy.weight_expression import Modulation, analyse, evaluate, leaves
+from kdna_deploy.weight_expression import analyse, evaluate, leaves
 from tests.passes.equivalence import Lambda, trained
 
 # One rounding of float64 for each of a handful of operations on either side.
@@ -43,7 +43,6 @@ def weight_node(module: Lambda) -> fx.Node:
 def test_a_modulation_has_its_parent_its_kernel_and_one_column_per_filter() -> None:
     module = network(lambda m: m.kernel * (1 + m.filters[3]) * (1 + m.spatial[1]))
     found = analyse(weight_node(module))
-    assert isinstance(found, Modulation)
     filters, spatial = module.filters[3].double(), module.spatial[1].double()
     assert found.parent == "kernel"
     assert found.base.equal(module.kernel.double())
@@ -56,7 +55,6 @@ def test_a_modulation_has_its_parent_its_kernel_and_one_column_per_filter() -> N
 def test_a_row_of_a_bank_is_a_parent_named_after_its_index() -> None:
     module = network(lambda m: m.bank[2] * (1 + m.filters[0]))
     found = analyse(weight_node(module))
-    assert isinstance(found, Modulation)
     assert found.parent == "bank_2"
     assert found.base.equal(module.bank[2].double())
 
@@ -65,31 +63,62 @@ def test_a_row_of_a_bank_is_a_parent_named_after_its_index() -> None:
 def test_a_bare_view_of_a_kernel_is_the_parent_itself(row: Callable[[Lambda], Tensor]) -> None:
     module = network(row)
     found = analyse(weight_node(module))
-    assert isinstance(found, Modulation)
     assert found.parent.startswith("bank_1")
     assert found.modulation is None
     assert found.base.equal(module.bank[1].double())
 
 
-def test_attention_along_the_input_channels_is_a_plain_constant() -> None:
+def test_attention_along_the_input_channels_is_no_modulation() -> None:
     module = network(lambda m: m.kernel * (1 + m.channels))
-    found = analyse(weight_node(module))
-    assert isinstance(found, Tensor)
-    torch.testing.assert_close(found, module.kernel.double() * (1 + module.channels.double()), **EXACT)
+    node = weight_node(module)
+    found = analyse(node)
+    assert (found.node, found.modulation) == (node, None)
+    torch.testing.assert_close(found.base, module.kernel.double() * (1 + module.channels.double()), **EXACT)
 
 
-def test_a_kernel_that_is_only_nearly_modulated_is_a_plain_constant() -> None:
+def test_a_kernel_that_is_only_nearly_modulated_is_no_modulation() -> None:
     """An adapter of a millionth of the weight is no rounding, and must not be lost."""
     module = network(lambda m: m.kernel * (1 + m.filters[0]) + 1e-6 * m.bank[0])
-    found = analyse(weight_node(module))
-    assert isinstance(found, Tensor)
+    node = weight_node(module)
+    found = analyse(node)
+    assert (found.node, found.modulation) == (node, None)
     expected = module.kernel.double() * (1 + module.filters[0].double()) + 1e-6 * module.bank[0].double()
-    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0.0)
+    torch.testing.assert_close(found.base, expected, rtol=1e-14, atol=0.0)
 
 
-def test_a_modulation_that_is_infinite_for_a_kernel_of_ones_is_a_plain_constant() -> None:
-    module = network(lambda m: m.kernel / (m.kernel - 1))
-    assert isinstance(analyse(weight_node(module)), Tensor)
+def test_a_modulation_that_would_be_infinite_for_a_kernel_of_ones_is_none() -> None:
+    node = weight_node(network(lambda m: m.kernel / (m.kernel - 1)))
+    found = analyse(node)
+    assert (found.node, found.modulation) == (node, None)
+
+
+BASES: dict[str, tuple[Callable[[Lambda], Tensor], Callable[[Lambda], Tensor]]] = {
+    "flipped": (lambda m: m.kernel.flip(3) * (1 + m.filters[0]), lambda m: m.kernel.flip(3)),
+    "permuted": (lambda m: m.spatial[2] * m.kernel[[3, 0, 1, 5, 4, 2]], lambda m: m.kernel[[3, 0, 1, 5, 4, 2]]),
+    "its input channels permuted": (
+        lambda m: m.kernel[:, [3, 0, 1, 2]] * (1 + m.filters[1]) * (1 + m.spatial[0]),
+        lambda m: m.kernel[:, [3, 0, 1, 2]],
+    ),
+    "mixed": (
+        lambda m: (0.3 * m.bank[0] + 0.7 * m.bank[2]) * (1 + m.filters[4]),
+        lambda m: 0.3 * m.bank[0] + 0.7 * m.bank[2],
+    ),
+    "softened": (lambda m: torch.tanh(m.kernel) * (1 + m.filters[0]), lambda m: torch.tanh(m.kernel)),
+}
+
+
+@pytest.mark.parametrize(("kernel", "base"), BASES.values(), ids=BASES)
+def test_where_no_leaf_is_the_base_the_smallest_sub_expression_is(
+    kernel: Callable[[Lambda], Tensor], base: Callable[[Lambda], Tensor]
+) -> None:
+    module = network(kernel)
+    node = weight_node(module)
+    found = analyse(node)
+    assert found.node is not node
+    assert found.modulation is not None
+    assert found.modulation.shape == (6, 1, 3, 2)
+    torch.testing.assert_close(found.base, base(module.double()), rtol=1e-14, atol=0.0)
+    torch.testing.assert_close(found.base * found.modulation, evaluate(node), rtol=1e-14, atol=0.0)
 
 
 def test_a_kernel_of_zeros_is_shared_like_any_other() -> None:
@@ -97,7 +126,6 @@ def test_a_kernel_of_zeros_is_shared_like_any_other() -> None:
     with torch.no_grad():
         module.kernel.zero_()
     found = analyse(weight_node(module))
-    assert isinstance(found, Modulation)
     assert found.parent == "kernel"
 
 

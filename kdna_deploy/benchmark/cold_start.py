@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.runtimes.catalogue import Source
-from kdna_deploy.runtimes.ort import EXACT_INT8
+from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 
 PROCESSES = 3
 _LONGEST_SECONDS = 300
@@ -73,7 +73,7 @@ def _fresh(request: ColdRequest) -> ColdStart:
             "threads": request.threads,
             "shape": request.shape,
             "disabled_optimizers": request.disabled_optimizers,
-            "session_config": dict([EXACT_INT8]),
+            "session_config": int8_kernels_here().entries,
         }
     )
     command = [sys.executable, "-m", "kdna_deploy.benchmark.fresh_process", argument]

@@ -10,11 +10,12 @@ from typing import Any
 
 import psutil
 
+from kdna_deploy.processor import CPUINFO, first_processor, instruction_sets
 from kdna_deploy.provenance import package_versions
 
 _CGROUP = Path("/sys/fs/cgroup")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-_CPUINFO = Path("/proc/cpuinfo")
+_CPUINFO = CPUINFO
 # Instruction sets that inference kernels are written for, as the kernel names them.
 _KERNEL_FLAGS = (
     *("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni"),
@@ -56,7 +57,7 @@ class Environment:
 
 def environment() -> Environment:
     """This machine, now."""
-    info = _first_processor()
+    info = first_processor(_CPUINFO)
     return Environment(
         cpu=info.get("model name") or platform.processor() or platform.machine(),
         flags=_kernel_flags(info),
@@ -72,15 +73,8 @@ def environment() -> Environment:
     )
 
 
-def _first_processor() -> dict[str, str]:
-    """The first block of /proc/cpuinfo."""
-    block = (_read(_CPUINFO) or "").split("\n\n")[0]
-    pairs = (line.partition(":") for line in block.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
 def _kernel_flags(info: dict[str, str]) -> tuple[str, ...]:
-    present = set(info.get("flags", info.get("Features", "")).split())
+    present = instruction_sets(info) or frozenset()
     return tuple(flag for flag in _KERNEL_FLAGS if flag in present)
 
 

@@ -13,11 +13,13 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kdna_deploy.benchmark.cold_start import ColdStart
-from kdna_deploy.benchmark.statistics import Kept, Ratio, Summary
 from kdna_deploy.errors import UsageError
+
+if TYPE_CHECKING:  # a threshold is parsed before anything heavy is imported
+    from kdna_deploy.benchmark.cold_start import ColdStart
+    from kdna_deploy.benchmark.statistics import Kept, Ratio, Summary
 
 
 class Measured(Protocol):
@@ -72,7 +74,7 @@ METRICS: dict[str, Callable[[Measured], float | None]] = {
     "kept": lambda row: 100 * row.kept.value if row.kept else None,
 }
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
-_SYNTAX = re.compile(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*")
+_SYNTAX = re.compile(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*")
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,60 @@
-"""Entry point: the commands, and what becomes of an error.
+"""Entry point: the commands, and what becomes of errors (`failure`), signals (`signals`) and streams (`streams`).
 
 Commands import the library inside their functions, so that ``--help`` answers without torch or ONNX Runtime.
 """
 
 from __future__ import annotations
 
-import io
+import contextlib
+import errno
+import functools
 import logging
 import os
 import sys
+import traceback
 import warnings
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 import typer
 
 from kdna_deploy.cli.bench import bench
-from kdna_deploy.cli.console import INTERRUPTED, Sink
+from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.evaluate import evaluate
 from kdna_deploy.cli.export import export
+from kdna_deploy.cli.failure import failure_of, usage_failure
 from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
+from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
+from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
 from kdna_deploy.cli.verify import verify
-from kdna_deploy.errors import KdnaError
+
+
+class _Escaped(Exception):
+    """Carries past typer what it would treat in a way of its own: interruptions, exits, broken pipes."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def as_command(function: Callable[..., None]) -> Callable[..., None]:
+    """With stdout kept for the result, and every exception brought to `run`."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> None:
+        try:
+            with stdout_for_results():
+                function(*arguments, **options)
+        except Exception as error:
+            if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise _Escaped(error) from error
+            raise
+        except BaseException as error:
+            raise _Escaped(error) from error
+
+    return call
+
 
 app = typer.Typer(
     name="kdna-deploy",
@@ -32,7 +65,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (inspect, fuse, export, verify, evaluate, bench):
-    app.command()(command)
+    app.command()(as_command(command))
 
 
 def _print_version(requested: bool) -> None:
@@ -52,40 +85,58 @@ def root(
     pass
 
 
-def _accept_any_terminal() -> None:
-    """Where × or Δ cannot be encoded, a question mark is printed."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def main() -> None:
     """Run the command line; every error leaves one sentence and its exit code. ``KDNA_DEBUG=1`` shows tracebacks."""
+    open_standard_streams()
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):  # now, for at its end the interpreter would complain
+        with writing(stream):
+            pass
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line `arguments`; the exit code."""
     debug = os.environ.get("KDNA_DEBUG") == "1"
-    _accept_any_terminal()
-    if not debug:
-        warnings.filterwarnings("ignore")
-        logging.disable(logging.WARNING)
+    sink = Sink(as_json="--json" in arguments)
+    with ending_signals() as received, contextlib.nullcontext() if debug else _quiet():
+        try:
+            return _invoke(arguments, sink, received)
+        except BaseException as raised:
+            error = raised.error if isinstance(raised, _Escaped) else raised
+            if debug:
+                with writing(sys.stderr):
+                    traceback.print_exception(error)
+            failure = failure_of(error, received)
+            sink.end(failure)
+            return failure.code
+
+
+def _invoke(arguments: list[str], sink: Sink, received: Received) -> int:
     try:
-        app()
-    except KeyboardInterrupt:
-        Sink().fail("interrupted.")
-        sys.exit(INTERRUPTED)
-    except KdnaError as error:
-        if debug:
-            raise
-        Sink().fail(str(error))
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if debug:
-            raise
-        Sink().fail(f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}.")
-        sys.exit(KdnaError.exit_code)
-    except Exception as error:
-        if debug:
-            raise
-        Sink().fail(
-            f"Internal error ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
-            "please report it with the output of KDNA_DEBUG=1."
-        )
-        sys.exit(KdnaError.exit_code)
+        code = app(arguments, prog_name=app.info.name, standalone_mode=False) or 0
+    except _USAGE as error:
+        with writing(sys.stderr):
+            error.show()
+        sink.document_of(usage_failure(error.format_message(), error.exit_code))
+        return int(error.exit_code)
+    except SystemExit:  # typer's own, where the reader of a help page has gone
+        return 0
+    return received.exit_code if code == INTERRUPTED else int(code)
+
+
+# Typer's own copy of Click in later versions, Click's in earlier ones.
+_USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of libraries."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

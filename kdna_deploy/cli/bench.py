@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdna_deploy.cli import gpu_bench
-from kdna_deploy.cli.console import INTERRUPTED, Sink
+from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.gpu_bench import Rendering
-from kdna_deploy.cli.options import Arch, Json, Model, OptionalInputSize, newest, parse_size
+from kdna_deploy.cli.options import (
+    LARGEST_BATCH,
+    Arch,
+    Json,
+    Model,
+    OptionalInputSize,
+    check_number,
+    newest,
+    parse_size,
+)
+from kdna_deploy.cli.signals import INTERRUPTED
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.input_files import MODELS, Kind, check_input
+from kdna_deploy.reports.formats import check_format
 
 if TYPE_CHECKING:
     from kdna_deploy.benchmark.gpu.result import GpuResult
@@ -58,7 +70,8 @@ def bench(
     gpu: Annotated[bool, typer.Option("--gpu", help="Throughput and latency on an NVIDIA GPU.")] = False,
     cpu_threads: Annotated[int, typer.Option(min=1, help="Threads of an inference, each on a core of its own.")] = 1,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images in one inference; 1, with --gpu 128.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=LARGEST_BATCH, help="Images in one inference; 1, with --gpu 128.", show_default=False),
     ] = None,
     runtime: Annotated[
         list[RuntimeName] | None,
@@ -88,7 +101,7 @@ def bench(
     ] = None,
     min_time: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Seconds for each model with its baseline, at least; 3.", show_default=False),
+        typer.Option(help="Seconds for each model with its baseline, at least; 3.", show_default=False),
     ] = None,
     protocol: Annotated[
         Protocol, typer.Option(help="paper: batch 1, one thread, 1,000 runs, ratio of means.")
@@ -118,6 +131,7 @@ def bench(
 ) -> None:
     """Measure latency on the CPU, or throughput on a GPU, interleaved with the plain backbone."""
     sink = Sink(json)
+    check_number(min_time, "--min-time")
     if compare:
         if save or fail_if or suite or baseline or gpu:
             raise UsageError("--compare measures nothing: leave out --save, --fail-if, --suite, --baseline and --gpu.")
@@ -127,19 +141,21 @@ def bench(
         raise UsageError(f"--suite {suite.value} brings its own baselines; leave out --baseline.")
     runtimes = [name.value for name in runtime or ()]
     gpu_bench.check_device(ctx, gpu, runtimes)
-    size = parse_size(input_size) if input_size else None
+    size = parse_size(input_size) if input_size is not None else None
+    targets = save or []
+    for target in targets:
+        check_format(target)
+    from kdna_deploy.benchmark.thresholds import parse_threshold
+
+    thresholds = [parse_threshold(text) for text in fail_if or ()]
     if gpu:
         gpu_bench.check_baseline(baseline, {name.value for name in RuntimeName})
         gpu_bench.check_gpu(suite.value if suite else None)
     models = _models(sink, models, suite)
-    from kdna_deploy.benchmark.thresholds import parse_threshold
-    from kdna_deploy.reports.bench_data import check_format
-
-    thresholds = [parse_threshold(text) for text in fail_if or ()]
-    targets = save or []
-    inputs = (*models, *([Path(baseline)] if baseline else []))
+    for path in models:
+        check_input(path, MODELS, "bench")
+    inputs = (*models, *_baseline_file(baseline))
     for target in targets:
-        check_format(target)
         check_output(target, inputs)
     if gpu:
         on_gpu = gpu_bench.gpu_options(
@@ -148,7 +164,7 @@ def bench(
         )
         measured = gpu_bench.measure(sink, models, suite.value if suite else None, on_gpu)
         _write(sink, measured.notes, gpu_bench.rendering(measured), targets, inputs)
-        _finish(thresholds, measured)
+        _finish(sink, thresholds, measured)
         return
     options = _options(
         *(cpu_threads, batch_size or 1, runtimes, baseline, iterations, min_time),
@@ -156,7 +172,22 @@ def bench(
     )
     result = _measure(sink, models, suite, options)
     _write(sink, result.notes, _rendering(result), targets, inputs)
-    _finish(thresholds, result)
+    _finish(sink, thresholds, result)
+
+
+def _baseline_file(text: str | None) -> tuple[Path, ...]:
+    """The file that a baseline is, checked; none where it is a runtime.
+
+    Raises:
+        UsageError: it is empty.
+        InputError: it cannot be read.
+    """
+    if text is None or text in {name.value for name in RuntimeName}:
+        return ()
+    if not text.strip():
+        raise UsageError("--baseline is empty; name a model, a saved run or a runtime, or leave the option out.")
+    check_input(Path(text), (Kind.saved_run,) if text.endswith(".json") else MODELS, "--baseline")
+    return (Path(text),)
 
 
 def _models(sink: Sink, models: list[Path] | None, suite: Suite | None) -> list[Path]:
@@ -254,12 +285,8 @@ def _write(
         sink.say(f"saved {target}")
 
 
-def _finish(thresholds: list[Threshold], result: BenchResult | GpuResult) -> None:
-    """The exit code: that of an interruption, or of a crossed threshold.
-
-    Raises:
-        ThresholdError: a threshold is crossed.
-    """
+def _finish(sink: Sink, thresholds: list[Threshold], result: BenchResult | GpuResult) -> None:
+    """The exit code, after the result was printed: that of an interruption, or of a crossed threshold."""
     from kdna_deploy.benchmark.thresholds import crossings
 
     if result.partial:
@@ -271,16 +298,19 @@ def _finish(thresholds: list[Threshold], result: BenchResult | GpuResult) -> Non
             told = ", ".join(
                 f"{c.model} has no such figure" if c.value is None else f"{c.model} has {c.value:.4g}" for c in found
             )
-            raise ThresholdError(f"--fail-if '{threshold}': {told}.")
+            sink.fail(f"--fail-if '{threshold}': {told}.")
+            raise typer.Exit(ThresholdError.exit_code)
 
 
 def _compare(sink: Sink, files: list[Path]) -> None:
+    if len(files) != 2:
+        raise UsageError("--compare takes two saved runs: kdna-deploy bench --compare A.json B.json.")
+    for path in files:
+        check_input(path, (Kind.saved_run,), "--compare")
     from kdna_deploy.benchmark.comparison import compare_runs
     from kdna_deploy.benchmark.saved import read_run
     from kdna_deploy.reports import bench_data, bench_tables
 
-    if len(files) != 2:
-        raise UsageError("--compare takes two saved runs: kdna-deploy bench --compare A.json B.json.")
     first, second = (read_run(path) for path in files)
     comparison = compare_runs(first, second)
     if comparison.differences:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from kdna_deploy.cli.failure import Failure
+from kdna_deploy.cli.streams import discard, results, writing
+
+if TYPE_CHECKING:
+    from kdna_deploy.image_file import Unreadable
+
 # Tables are made for 100 columns; a pipe or a log file has no width of its own.
 _PLAIN_WIDTH = 100
-INTERRUPTED = 130  # exit code after Ctrl-C
 _NAMED = 5
+# What a file's name could do to a terminal, and what would make two lines of a sentence.
+_CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich's own ends the process."""
+        discard(self.file)
 
 
 class Sink:
@@ -25,37 +37,64 @@ class Sink:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
         self._expected: int | None = None
-        self._out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
-        self._err = Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+        self._stdout = results()
+        self._out = _Console(file=self._stdout, width=None if self._stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+        self._err = _Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
 
     def result(self, table: Callable[[], RenderableType], data: Callable[[], dict[str, Any]]) -> None:
-        """Print the result of the command."""
-        if self._as_json:
-            print(json.dumps(data(), indent=2))  # in ASCII: it must survive every terminal and pipe
-        else:
-            self._out.print(table())
+        """Print the result of the command.
+
+        Raises:
+            KdnaError: stdout cannot take it.
+        """
+        shown = data() if self._as_json else table()
+        with writing(self._stdout, result=True):
+            if isinstance(shown, dict):
+                self._print_document(shown)
+            else:
+                self._out.print(shown)
 
     def say(self, text: str) -> None:
         """A line on stderr."""
-        self._err.print(escape(text), soft_wrap=True)
+        self._line(_plain(text))
 
     def show(self, table: RenderableType) -> None:
         """A table that explains a failure, on stderr."""
-        self._err.print(table)
+        with writing(sys.stderr):
+            self._err.print(table)
 
     def warn(self, text: str) -> None:
-        self._err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+        self._line(f"[yellow]warning:[/] {_plain(text)}")
 
-    def warn_unreadable(self, paths: list[Path]) -> None:
-        """Count and name image files that were skipped, if any."""
-        if not paths:
+    def warn_unreadable(self, skipped: Iterable[Unreadable]) -> None:
+        """Count and name image files that were skipped, each once, with the reason, if any."""
+        files = list(dict.fromkeys(skipped))
+        if not files:
             return
-        names = ", ".join(path.name for path in paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")
-        what = "file is no readable image and was" if len(paths) == 1 else "files are no readable images and were"
-        self.warn(f"{len(paths)} {what} skipped: {names}")
+        names = "; ".join(f"{one.path.name}: {one.reason}" for one in files[:_NAMED])
+        what = "file is no readable image and was" if len(files) == 1 else "files are no readable images and were"
+        self.warn(f"{len(files)} {what} skipped ({names}{'; …' if len(files) > _NAMED else ''})")
 
     def fail(self, text: str) -> None:
-        self._err.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
+        self._line(f"[red]error:[/] {_plain(text)}")
+
+    def end(self, failure: Failure) -> None:
+        """Tell how a command ended that has printed no result: its sentence, and with ``--json`` a document as well."""
+        self.fail(failure.message)
+        self.document_of(failure)
+
+    def document_of(self, failure: Failure) -> None:
+        """The document of a failure, where documents are wanted."""
+        if self._as_json:
+            with writing(self._stdout):
+                self._print_document(failure.document())
+
+    def _print_document(self, data: dict[str, Any]) -> None:
+        print(json.dumps(data, indent=2), file=self._stdout)  # in ASCII: it must survive every terminal and pipe
+
+    def _line(self, markup: str) -> None:
+        with writing(sys.stderr):
+            self._err.print(markup, soft_wrap=True)
 
     @contextmanager
     def steps(self) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
@@ -74,7 +113,11 @@ class Sink:
             task = bar.add_task("start", total=None, counted="")
 
             def step(text: str) -> None:
-                bar.reset(task, description=f"{escape(text)} …", total=None, counted="")
+                nonlocal task
+                if bar.tasks[0].completed:
+                    self._expected = None  # that was for the images of the step before
+                bar.remove_task(task)  # for resetting it would keep its total
+                task = bar.add_task(f"{_plain(text)} …", total=None, counted="")
 
             def count(done: int) -> None:
                 bar.update(task, advance=done, total=self._expected)
@@ -94,9 +137,14 @@ class Sink:
             task = bar.add_task("start", total=None)
 
             def label(text: str) -> None:
-                bar.update(task, description=escape(text))
+                bar.update(task, description=_plain(text))
 
             def fraction(done: float) -> None:
                 bar.update(task, total=1.0, completed=done)
 
             yield label, fraction
+
+
+def _plain(text: str) -> str:
+    """As it is: without a meaning for rich or for a terminal, and on the line that it is part of."""
+    return escape(text.replace("\n", "\\n").translate(_CONTROL))

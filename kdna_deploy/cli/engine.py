@@ -30,6 +30,9 @@ Capabilities = Annotated[
         show_default=False,
     ),
 ]
+# As in `tensorrt/engine_record.py` and `tensorrt/engine_export.py`, which import torch.
+_RECORD, _LAYERS = ".json", ".layers.json"
+
 Layers = Annotated[bool, typer.Option("--layers", help="Write the engine's layers beside it, as JSON.")]
 
 
@@ -83,6 +86,13 @@ class EngineChoice:
         suffixes = sorted((entry.suffix for entry in LIBRARIES.values()), key=len, reverse=True)
         suffix = next((s for s in suffixes if engine.name.endswith(s)), engine.suffix)
         return engine.with_name(f"{engine.name.removesuffix(suffix)}.tensorrt.onnx")
+
+    def files(self, engine: Path | None) -> tuple[Path, ...]:
+        """What is written for an engine, its ONNX file aside; none without one."""
+        if engine is None:
+            return ()
+        beside = (_RECORD, _LAYERS) if self.layers else (_RECORD,)
+        return (engine, *(engine.with_name(engine.name + suffix) for suffix in beside))
 
     def require(self, batch: str) -> None:
         """Refuse what could not be built before any work is done for it; `batch` as the user wrote it.

@@ -10,15 +10,15 @@ import typer
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.deployment import (
     CalibrationChoice,
-    Color,
     ColorOption,
     Crop,
     Mean,
     Resize,
     Std,
-    preprocessing_of,
+    asked_preprocessing,
 )
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
+from kdna_deploy.cli.options import LARGEST_BATCH, Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
+from kdna_deploy.input_files import MODELS, check_folder, check_input
 
 
 def evaluate(
@@ -30,12 +30,12 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Another artifact, or the checkpoint, to agree with.", show_default=False)
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images in one inference.")] = 32,
     mean: Mean = None,
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    color: ColorOption = Color.rgb,
+    color: ColorOption = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
@@ -44,17 +44,28 @@ def evaluate(
 ) -> None:
     """Accuracy of an artifact on labelled images, and its agreement with another."""
     sink = Sink(json)
-    size = parse_size(input_size) if input_size else None
+    size = parse_size(input_size) if input_size is not None else None
+    words = CalibrationChoice(None, mean, std, resize, crop, color)
+    words.check()
     if model_file is None:
         model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
+    check_input(model_file, MODELS, "evaluate")
+    if against is not None:
+        check_input(against, MODELS, "--against")
+    check_folder(data, "--data")
     from kdna_deploy.evaluation_files import EvaluationRequest, evaluate_files
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.reports import evaluation as reports
 
-    preprocessing = preprocessing_of(CalibrationChoice(None, mean, std, resize, crop, color))
-    request = EvaluationRequest(model_file, data, against, batch_size, preprocessing, size, arch, model, ema)
-    unreadable: list[Path] = []
+    asked = asked_preprocessing(words)
+    request = EvaluationRequest(model_file, data, against, batch_size, asked, size, arch, model, ema)
+    unreadable: list[Unreadable] = []
     with sink.steps() as (step, count):
         done = evaluate_files(request, step, sink.expect_images, count, unreadable.append)
     sink.warn_unreadable(unreadable)
+    for note in done.notes:
+        sink.say(f"note: {note}")
+    if done.shortfall:
+        sink.warn(f"{done.shortfall.text}; likely cause: {done.cause}")
     sink.result(lambda: reports.evaluation_report(done), lambda: reports.evaluation_data(done))

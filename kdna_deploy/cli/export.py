@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from kdna_deploy.cli.check import check_export
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.deployment import (
     Attention,
     Calibration,
     CalibrationChoice,
     ChannelAttentionOption,
-    Color,
     ColorOption,
     Crop,
     ExportChildren,
@@ -38,6 +38,7 @@ from kdna_deploy.cli.options import (
     Model,
     OptionalInputSize,
     Output,
+    check_number,
     newest,
     parse_batch,
     parse_size,
@@ -57,16 +58,19 @@ from kdna_deploy.cli.precision import (
 )
 from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.files import check_output
+from kdna_deploy.input_files import Kind, check_input
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from kdna_deploy.fused_source import FusedSource
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.onnx_export import OnnxOptions
     from kdna_deploy.tensorrt.engine_export import EngineExport
 
 
 def export(
+    context: typer.Context,
     model_file: Annotated[
         Path | None,
         typer.Argument(
@@ -130,7 +134,7 @@ def export(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    color: ColorOption = Color.rgb,
+    color: ColorOption = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim.")] = True,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
@@ -138,26 +142,27 @@ def export(
     tf32: Tf32 = True,
     compute_capability: Capabilities = None,
     layers: Layers = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Write nothing: say whether FILE is what this version makes of MODEL."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a deployable file, verified against the network as it was trained."""
     sink = Sink(json)
-    size = parse_size(input_size) if input_size else None
+    if check is not None:
+        check_export(context, check, model_file, source, model, calibration, sink)
+        return
+    size = parse_size(input_size) if input_size is not None else None
+    check_number(max_bloat, "--max-bloat", above=0)
     engine = EngineChoice(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability or ()), layers)
     engine.check()
     fixed_batch = None if engine.library else parse_batch(batch)
     if model_file is None:
         model_file = newest("*.fused.pt2", "kdna-deploy fuse CKPT")
         sink.say(f"using {model_file}, the newest fused graph here")
-    from_onnx = model_file.suffix == ".onnx"
-    if from_onnx and (engine.library is None or precision is not Precision.fp32):
-        raise UsageError(
-            f"'{model_file}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
-            "checkpoint."
-        )
-    built = (output or engine.output(model_file, stem(model_file))) if engine.library else None
-    written = engine.graph_path(built) if built else output or Path(stem(model_file) + ".onnx")
-    check_output(built or written, (model_file,))
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
     choice = PrecisionChoice(
         precision,
@@ -172,6 +177,20 @@ def export(
         engine=engine.library is not None,
     )
     choice.check()
+    from_onnx = model_file.suffix == ".onnx"
+    check_input(model_file, (Kind.fused, Kind.checkpoint, Kind.onnx), "export")
+    if from_onnx and (engine.library is None or precision is not Precision.fp32):
+        raise UsageError(
+            f"'{model_file}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
+            "checkpoint."
+        )
+    if source is not None:
+        check_input(source, (Kind.checkpoint,), "--source")
+    inputs = (model_file, *([] if source is None else [source]), *choice.inputs)
+    built = (output or engine.output(model_file, stem(model_file))) if engine.library else None
+    written = engine.graph_path(built) if built else output or Path(stem(model_file) + ".onnx")
+    for file in (*([] if from_onnx else [written]), *engine.files(built)):
+        check_output(file, inputs)
     if engine.library:
         engine.require(batch)
     if from_onnx:
@@ -197,12 +216,12 @@ def export(
         )
         in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
         request = Request(source, arch, model, ema, size, in_graph, attention)
-        unreadable: list[Path] = []
+        unreadable: list[Unreadable] = []
         with sink.steps() as (step, count):
-            opened = open_fused_source(model_file, request, step, count)
+            opened = choice.prepared(open_fused_source(model_file, request, step, count))
         with _shown_losses(sink):
-            done = _export(opened, written, options, choice, (model_file,), unreadable.append, sink)
-        sink.warn_unreadable(list(dict.fromkeys(unreadable)))
+            done = _export(opened, written, options, choice, inputs, unreadable.append, sink)
+        sink.warn_unreadable(unreadable)
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
     if built is None:
@@ -250,19 +269,20 @@ def _export(
     options: OnnxOptions,
     choice: PrecisionChoice,
     inputs: tuple[Path, ...],
-    on_unreadable: Callable[[Path], None],
+    on_unreadable: Callable[[Unreadable], None],
     sink: Sink,
 ) -> _Done:
     from rich.console import Group
 
     from kdna_deploy.reports import data, tables
+    from kdna_deploy.reports.input import input_data, input_facts
 
-    frozen = data.attention_data(opened.fused) if opened.fused else {}
+    also = {**input_data(opened.provenance), **(data.attention_data(opened.fused) if opened.fused else {})}
 
     def done(report: Callable[[], RenderableType], document: Callable[[], dict[str, Any]]) -> _Done:
-        """With what became of channel attention."""
+        """With what became of channel attention, and what the file takes and returns."""
         changes = tables.attention_changes(opened.fused)
-        return _Done(lambda: Group(*changes, report()), lambda: {**document(), **frozen})
+        return _Done(lambda: Group(*changes, report(), input_facts(opened.provenance)), lambda: {**document(), **also})
 
     with sink.steps() as (step, count):
         if choice.precision is Precision.int8:

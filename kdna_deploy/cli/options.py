@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -10,22 +11,37 @@ import typer
 
 from kdna_deploy.errors import UsageError
 
+
+def _not_empty(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise UsageError(f"{parameter.opts[0]} is empty; name one, or leave the option out.")
+    return value
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Arch = Annotated[str | None, typer.Option("--arch", help="Architecture name; told from the checkpoint by default.")]
+Arch = Annotated[
+    str | None,
+    typer.Option("--arch", callback=_not_empty, help="Architecture name; told from the checkpoint by default."),
+]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="PKG.MODULE:FACTORY", help="Function that builds your own network. Its code runs."),
+    typer.Option(
+        "--model",
+        metavar="PKG.MODULE:FACTORY",
+        callback=_not_empty,
+        help="Function that builds your own network. Its code runs.",
+    ),
 ]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights that the checkpoint keeps.")]
-InputSize = Annotated[str, typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels.")]
 OptionalInputSize = Annotated[
-    str | None, typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels; 224, or as it was fused.")
+    str | None,
+    typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels; as it was fused or recorded, else 224."),
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output file; named after the input by default.")]
 
-DEFAULT_SIZE = "224"
 DYNAMIC = "dynamic"
-_LARGEST_SIZE = 4096
+LARGEST_SIZE = 4096
+LARGEST_BATCH = 65536
 _CHECKPOINT_SUFFIXES = (".fused.pt2", ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")
 
 
@@ -35,10 +51,10 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         UsageError: it is neither.
     """
-    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})(?:[x×]([0-9]{1,6}))?", text.strip())
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= min(size) <= max(size) <= _LARGEST_SIZE:
-        raise UsageError(f"'{text}' is not an image size up to {_LARGEST_SIZE}; write 224, or HxW such as 160x192.")
+    if not 1 <= min(size) <= max(size) <= LARGEST_SIZE:
+        raise UsageError(f"'{text}' is not an image size up to {LARGEST_SIZE}; write 224, or HxW such as 160x192.")
     return size
 
 
@@ -50,9 +66,21 @@ def parse_batch(text: str) -> int | None:
     """
     if text == DYNAMIC:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"'{text}' is not a batch size; write 'dynamic' or a number from 1.")
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= LARGEST_BATCH:
+        raise UsageError(f"'{text}' is not a batch size; write 'dynamic' or a number from 1 to {LARGEST_BATCH}.")
     return int(text)
+
+
+def check_number(value: float | None, option: str, above: float | None = None) -> None:
+    """Refuse what is no finite number from 0, or, with `above`, above that. None passes: the option was left out.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if value is None or (math.isfinite(value) and (value >= 0 if above is None else value > above)):
+        return
+    wanted = "from 0" if above is None else f"above {above:g}"
+    raise UsageError(f"{option} {value:g} is not a number {wanted}; give one, or leave the option out.")
 
 
 def stem(path: Path) -> str:

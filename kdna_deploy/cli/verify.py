@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
+from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, check_number, newest, parse_size
+from kdna_deploy.errors import UsageError
+from kdna_deploy.files import check_output
+from kdna_deploy.input_files import MODELS, check_images, check_input
 
 
 def verify(
@@ -22,13 +25,19 @@ def verify(
         typer.Option(help="What it must agree with; the checkpoint that it was made from.", show_default=False),
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="DIR|FILE", help="Images, .npy or .npz; random ones by default.")
+        Path | None, typer.Option(metavar="DIR|FILE", help="Images, .npy or .npz, beside generated ones.")
     ] = None,
     rtol: Annotated[
         float | None,
-        typer.Option(help="Allowed difference, as a share of the largest |logit|; 1e-4, for half precision 1e-2."),
+        typer.Option(help="Allowed difference, share of an output's spread over images; 1e-4, in half precision 1e-2."),
     ] = None,
     atol: Annotated[float, typer.Option(help="Allowed difference on top of that.")] = 0.0,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Find the first layer that departs, and the stage at fault.")
+    ] = False,
+    save_worst: Annotated[
+        Path | None, typer.Option("--save-worst", metavar="FILE.npy", help="Keep the image that departs most.")
+    ] = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
@@ -37,29 +46,63 @@ def verify(
 ) -> None:
     """Prove that an artifact computes what the trained network computes. Exit code 1 if it does not."""
     sink = Sink(json)
-    size = parse_size(input_size) if input_size else None
+    size = parse_size(input_size) if input_size is not None else None
+    check_number(rtol, "--rtol")
+    check_number(atol, "--atol")
+    if save_worst is not None:
+        check_array_output(save_worst)
     if model_file is None:
         model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
-    from kdna_deploy.reports import data, tables
-    from kdna_deploy.verification_files import verify_files
+    check_input(model_file, MODELS, "verify")
+    if against is not None:
+        check_input(against, MODELS, "--against")
+    if inputs is not None:
+        check_images(inputs, "--inputs")
+    from rich.console import Group
 
-    unreadable: list[Path] = []
+    from kdna_deploy.image_file import Unreadable
+    from kdna_deploy.reports import data, tables
+    from kdna_deploy.reports.bisection import bisection_data, bisection_report
+    from kdna_deploy.verification import worst_of
+    from kdna_deploy.verification_files import bisect_file, save_image, verify_files
+
+    unreadable: list[Unreadable] = []
     with sink.steps() as (step, _):
         result = verify_files(model_file, against, inputs, rtol, atol, size, model, arch, ema, step, unreadable.append)
+        found = bisect_file(model_file, against, model, step) if bisect else None
     sink.warn_unreadable(unreadable)
+    if save_worst is not None and result.worst_image is not None:
+        save_image(result.worst_image, save_worst, (model_file, *((inputs,) if inputs else ())))
+        sink.say(f"the image that departs most is in {save_worst}; compare on it with --inputs {save_worst}")
+    for note in result.notes:
+        sink.say(f"note: {note}")
     title = f"{result.candidate} against {result.reference}"
     sink.result(
-        lambda: tables.agreement_table(result.agreements, title),
-        lambda: data.verify_data(result.candidate, result.reference, result.agreements),
+        lambda: Group(tables.agreement_table(result.agreements, title), *([bisection_report(found)] if found else [])),
+        lambda: {
+            **data.verify_data(result.candidate, result.reference, result.agreements),
+            **({"bisection": bisection_data(found)} if found else {}),
+        },
     )
-    if not result.passed:
-        worst = max(result.agreements, key=lambda a: a.max_difference - a.allowed)
+    worst = worst_of(result.agreements)
+    if worst is not None:
         sink.fail(
-            f"{result.candidate} does not compute what {result.reference} computes: the logits differ by "
-            f"{worst.max_difference:.1e} where {worst.allowed:.1e} is allowed; {_remedy(model_file)}."
+            f"{result.candidate} does not compute what {result.reference} computes: {worst.complaint}; "
+            f"{_remedy(model_file)}."
         )
         raise typer.Exit(1)
+
+
+def check_array_output(path: Path) -> None:
+    """Refuse a file that no array could be read from again, before any work.
+
+    Raises:
+        UsageError: its suffix is not ``.npy``, or it cannot be written.
+    """
+    if path.suffix != ".npy":
+        raise UsageError(f"'{path}' must end in .npy, so that --inputs can read it.")
+    check_output(path)
 
 
 def _remedy(path: Path) -> str:

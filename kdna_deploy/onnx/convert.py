@@ -50,6 +50,15 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, 
         UsageError: an opset that cannot be written.
         ExportError: an operator that ONNX does not have.
     """
+    return spell(translate(graph, opset, batch), target)
+
+
+def translate(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) -> ir.Model:
+    """What `to_onnx` does for every target alike; `spell` completes it.
+
+    Raises:
+        UsageError, ExportError: as `to_onnx`.
+    """
     check_opset(opset)
     model = _translate(graph, opset)
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
@@ -58,6 +67,12 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, 
     drop_misshapen_biases(model)
     name_nodes(model)
     pool_means(model)
+    return model
+
+
+def spell(translated: ir.Model, target: Target) -> ir.Model:
+    """A copy of a translated model in the form that `target` does best with, complete."""
+    model = translated.clone()
     if target == "cpu":
         fill_hidden_channels(model)
         widen_gates(model)

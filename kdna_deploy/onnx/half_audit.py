@@ -25,6 +25,7 @@ from kdna_deploy.ledger import Parent
 from kdna_deploy.onnx.gates import prescales
 from kdna_deploy.onnx.half_storage import LARGEST_HALF, SMALLEST_NORMAL
 from kdna_deploy.onnx.node_names import site_of
+from kdna_deploy.onnx.weight_value import weight_value
 
 _HEADROOM = 4
 _LAYERS = {"Conv", "Gemm"}
@@ -69,11 +70,10 @@ class _Weights:
 def audit_half(model: onnx.ModelProto, largest: Mapping[str, float], parents: Iterable[Parent] = ()) -> HalfAudit:
     """Audit a float32 model whose activations are at most `largest` (name of the tensor → largest absolute value)."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    made_by = {output: node for node in model.graph.node for output in node.output}
     weights = [
         _measure(node, kernel)
         for node in model.graph.node
-        if node.op_type in _LAYERS and (kernel := _kernel(node.input[1], stored, made_by)) is not None
+        if node.op_type in _LAYERS and (kernel := weight_value(node.input[1], model)) is not None
     ]
     reasons = {w.node: f"a weight of {w.largest:.3g}" for w in weights if w.largest > LARGEST_HALF}
     for node in model.graph.node:
@@ -88,19 +88,6 @@ def audit_half(model: onnx.ModelProto, largest: Mapping[str, float], parents: It
         for node in gate if affected else []:
             reasons.setdefault(node.name, f"its gate has {reasons[affected[0]]}")
     return HalfAudit(_by_kernel(weights, parents), reasons)
-
-
-def _kernel(
-    name: str, stored: Mapping[str, onnx.TensorProto], made_by: Mapping[str, onnx.NodeProto]
-) -> NDArray[np.floating] | None:
-    """A layer's weight: stored, or, of a shared child, the product of a stored parent and its modulation."""
-    if name in stored:
-        return numpy_helper.to_array(stored[name])
-    product = made_by.get(name)
-    if product is None or product.op_type != "Mul" or not all(part in stored for part in product.input):
-        return None
-    kernel, modulation = (numpy_helper.to_array(stored[part]) for part in product.input)
-    return kernel * modulation
 
 
 def _largest(tensor: onnx.TensorProto) -> float:

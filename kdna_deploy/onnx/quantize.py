@@ -141,12 +141,18 @@ def _ranges(
             raise OSError(errno.ENOSPC, "a file was cut short") from error
         name = onnx.load(path, load_external_data=False).graph.input[0].name
         seen = _Seen()
-        stream = iter(batches)
-        while chunk := list(itertools.islice(stream, _CHUNK)):
+        for chunk in _chunks(batches):
             calibrator.collect_data(_Reader(name, map(seen.look, chunk)))
             on_images(sum(len(batch) for batch in chunk))
         seen.check()
         return calibrator.compute_data()
+
+
+def _chunks(batches: Iterable[Images]) -> Iterator[list[Images]]:
+    """Batches of one size each: the histogram calibrators stack the activations of a chunk."""
+    for _, equal in itertools.groupby(batches, len):
+        while chunk := list(itertools.islice(equal, _CHUNK)):
+            yield chunk
 
 
 class _Seen:

@@ -7,8 +7,8 @@ whatever the sign. Nothing is lost: the values are those that a quantisation of 
 rounding was a tie. Which kernels are multiples of each other is seen from their float32 values.
 
 Each child reads the codes through a `Reshape` to the shape that they have, which ONNX Runtime folds at session start:
-on CPUs without VNNI it rewrites the codes of a kernel (see `runtimes/ort.py`), and fails where two kernels read one
-tensor. The next child of the same parent continues from there, for equal nodes would be merged again.
+for CPUs without VNNI it is told to rewrite the codes of a kernel (`runtimes/int8_kernels.py`), and fails where two
+kernels read one tensor. The next child of the same parent continues from there, for equal nodes would be merged again.
 
 Does not apply to children with spatial attention or frozen channel attention (no single m_o), to a filter that is zero
 in one kernel alone, to a kernel whose scales the quantiser enlarged for the sake of a large bias (they are not |m_o| ·

@@ -20,6 +20,8 @@ from kdna_deploy.passes.share import share
 Pass = Callable[[fx.GraphModule], PassResult]
 Children = Literal["materialize", "share"]
 
+FREEZING = "freeze_channel_attention"
+
 # What every network goes through.
 FOLDING: tuple[Pass, ...] = (
     canonicalise,  # first, so that identities in between do not hide a layer from its BatchNorm
@@ -36,10 +38,10 @@ def finishing(children: Children, gates: Mapping[str, Tensor | None]) -> tuple[t
     """What follows, by choice. `gates` are the channel attentions to freeze (None: to drop)."""
     return (
         # after BatchNorm: a frozen gate takes the input-channel axis of a kernel, which M does not have
-        *((("freeze_channel_attention", partial(freeze_channel_attention, gates=gates)),) if gates else ()),
+        *(((FREEZING, partial(freeze_channel_attention, gates=gates)),) if gates else ()),
         # last: until here a parent is one tensor, whatever its children fold into M
         ("materialise", materialise) if children == "materialize" else ("share", share),
     )
 
 
-__all__ = ["FOLDING", "PIPELINE", "Children", "Pass", "PassResult", "Refusal", "finishing"]
+__all__ = ["FOLDING", "FREEZING", "PIPELINE", "Children", "Pass", "PassResult", "Refusal", "finishing"]

@@ -25,13 +25,15 @@ from kdna_deploy.graph import (
     add_constant,
     calls,
     constant,
+    constant_nodes,
     owns_weight,
     site,
     take_site,
     tidy,
 )
-from kdna_deploy.passes.fold_static_attention import is_normal, modulated_parts
 from kdna_deploy.passes.result import PassResult, Refusal
+from kdna_deploy.weight_expression import modulated_parts, name_of, shape_of
+
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ def fold_batchnorm(module: fx.GraphModule) -> PassResult:
     """Fold every BatchNorm that can be folded."""
     refused = [Refusal(site(node), "BatchNorm is in training mode") for node in calls(module, TRAINING_NORMS)]
     changed = 0
+    fixed = constant_nodes(module)
     for norm in calls(module, {BATCH_NORM}):
-        reason = _refusal(norm)
+        reason = _refusal(norm, fixed)
         if reason:
             refused.append(Refusal(site(norm), reason))
             continue
@@ -57,7 +60,7 @@ def fold_batchnorm(module: fx.GraphModule) -> PassResult:
     return PassResult(changed, tuple(refused))
 
 
-def _refusal(norm: fx.Node) -> str | None:
+def _refusal(norm: fx.Node, fixed: set[fx.Node]) -> str | None:
     """Why `norm` cannot be folded, or None."""
     layer = norm.args[0]
     if not isinstance(layer, fx.Node) or layer.target not in WEIGHTED:
@@ -65,7 +68,7 @@ def _refusal(norm: fx.Node) -> str | None:
     weight, bias = layer.args[1], layer.args[2] if len(layer.args) > 2 else None
     checks = (
         (len(layer.users) > 1, "the layer's output has another consumer"),
-        (not isinstance(weight, fx.Node) or not is_normal(weight), "the layer's weight is not constant"),
+        (weight not in fixed, "the layer's weight is not constant"),
         (_is_computed(*norm.args[1:5], bias), "BatchNorm statistics or the layer's bias are not constant"),
         (any(not _is_output(user) for user in norm.users), "the statistics of BatchNorm are used elsewhere"),
         (
@@ -119,9 +122,9 @@ def _scale_weight(layer: fx.Node, scale: Tensor) -> None:
     assert isinstance(weight, fx.Node)
     parts = modulated_parts(weight)
     base, modulation = parts if parts else (weight, None)
-    column = scale.reshape(-1, *[1] * (constant(base).dim() - 1))
+    column = scale.reshape(-1, *[1] * (len(shape_of(base)) - 1))
     new = column if modulation is None else constant(modulation) * column
-    name = str(modulation.target) if modulation is not None else f"{base.target}_modulation"
+    name = str(modulation.target) if modulation is not None else f"{name_of(base)}_modulation"
     held = add_constant(layer, name, new)
     with layer.graph.inserting_before(layer):
         layer.update_arg(1, layer.graph.call_function(ATEN.mul.Tensor, (base, held)))

@@ -1,4 +1,4 @@
-"""Materialise: every modulated weight becomes a constant of its own.
+"""Materialise: every weight expression becomes a constant of its own.
 
     W_l = W * M        one rounding to float32, of the float64 product
 
@@ -7,24 +7,35 @@ Any runtime takes the result; a parent with children is then stored once per chi
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor, fx
 
-from kdna_deploy.graph import WEIGHTED, add_constant, calls, tidy
-from kdna_deploy.passes.fold_static_attention import weight_base
+from kdna_deploy.graph import add_constant, tidy
+from kdna_deploy.kernels import Site, main_parts, sites
 from kdna_deploy.passes.result import PassResult
-from kdna_deploy.weight_expression import evaluate
+from kdna_deploy.weight_expression import evaluate, name_of
 
 
-def materialise(module: fx.GraphModule, keep: frozenset[fx.Node] = frozenset()) -> PassResult:
-    """Multiply out every weight that is a product with a kernel, but those of the layers to `keep`."""
+def materialise(module: fx.GraphModule, keep: Collection[Site] = ()) -> PassResult:
+    """Multiply out every constant weight, but those of the layers to `keep`."""
+    made: dict[fx.Node, fx.Node] = {}
     changed = 0
-    for layer in calls(module, WEIGHTED):
-        weight, base = layer.args[1], weight_base(layer)
-        if layer in keep or base is None or not isinstance(weight, fx.Node) or weight.op == "get_attr":
+    for layer in sites(module):
+        weight = layer.weight
+        if layer in keep or weight.op == "get_attr":
             continue
-        value = evaluate(weight)
-        assert isinstance(value, Tensor)
-        layer.update_arg(1, add_constant(layer, f"{base.target}_materialised", value))
+        if weight not in made:
+            value = evaluate(weight)
+            assert isinstance(value, Tensor)
+            made[weight] = add_constant(weight, materialised_name(weight), value)
+        layer.layer.update_arg(layer.position, made[weight])
         changed += 1
     tidy(module)
     return PassResult(changed)
+
+
+def materialised_name(weight: fx.Node) -> str:
+    """What a kernel of its own is called: after the kernel that it was made from."""
+    made_of = main_parts(weight)
+    return f"{name_of(made_of[0].node) if made_of else weight.name}_materialised"

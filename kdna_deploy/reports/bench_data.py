@@ -16,12 +16,9 @@ from kdna_deploy.benchmark.profile import Profile
 from kdna_deploy.benchmark.result import BenchResult, Floor, Row
 from kdna_deploy.benchmark.saved import SCHEMA_VERSION
 from kdna_deploy.benchmark.statistics import Kept, Ratio, Summary
-from kdna_deploy.errors import UsageError
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.cells import Cells, markdown
 from kdna_deploy.reports.data import document
-
-FORMATS = (".json", ".csv", ".md")
 
 
 def bench_data(result: BenchResult) -> dict[str, Any]:
@@ -119,16 +116,6 @@ def _compared(row: ComparedRow) -> dict[str, Any]:
         "change": asdict(row.change) if row.change else None,
         "verdict": row.verdict,
     }
-
-
-def check_format(path: Path) -> None:
-    """Refuse a name that tells no format.
-
-    Raises:
-        UsageError: it ends in none of `FORMATS`.
-    """
-    if path.suffix not in FORMATS:
-        raise UsageError(f"--save writes {', '.join(FORMATS)}; name a file that ends in one of them, not '{path}'.")
 
 
 def written(result: BenchResult, path: Path) -> str:

@@ -30,14 +30,14 @@ def fused_data(fused: Fused, output: str) -> dict[str, Any]:
             "channel_attentions": fused.channel_attentions,
             "parameters_trained": fused.parameters_before,
             "parameters_stored": fused.parameters_after,
-            "rounding": asdict(fused.rounding),
+            "rounding": {**asdict(fused.rounding), "agreements": agreements_data(fused.rounding.agreements)},
             **attention_data(fused),
         },
     )
 
 
 def attention_data(fused: Fused) -> dict[str, Any]:
-    """What became of channel attention; part of a document."""
+    """What became of the children and of channel attention; part of a document."""
     gates = [
         {
             "layer": row.site,
@@ -50,9 +50,12 @@ def attention_data(fused: Fused) -> dict[str, Any]:
     ]
     return {
         "children": fused.children,
-        "channel_attention": fused.freezing.choice,
+        "not_shared": [asdict(refusal) for refusal in fused.not_shared],
+        "channel_attention": fused.freezing.done,
+        "channel_attention_asked": fused.freezing.choice,
         "gates": gates,
-        "output_change": asdict(fused.change) if fused.change else None,
+        "gates_kept": [asdict(refusal) for refusal in fused.freezing.refused],
+        "output_change": {k: finite(v) for k, v in asdict(fused.change).items()} if fused.change else None,
         "equivalent": fused.change is None,
     }
 
@@ -80,9 +83,9 @@ def agreements_data(agreements: tuple[Agreement, ...]) -> list[dict[str, Any]]:
     return [{**{k: finite(v) for k, v in asdict(a).items()}, "passed": a.passed} for a in agreements]
 
 
-def finite(number: float) -> float | None:
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
-    return number if math.isfinite(number) else None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def verify_data(candidate: str, reference: str, agreements: tuple[Agreement, ...]) -> dict[str, Any]:
@@ -107,7 +110,10 @@ def inspection_data(inspection: Inspection) -> dict[str, Any]:
             "name": network.name,
             "architecture": to_record(network.architecture) if network.architecture else None,
             "image_shape": list(inspection.image_shape),
+            "size_assumed": inspection.size.assumed,
             "num_classes": inspection.num_classes,
+            "class_names": list(network.checkpoint.training.class_names),
+            "preprocessing": network.checkpoint.training.preprocessing_record(),
             "parameters": inspection.cost.parameters,
             "macs": inspection.cost.macs,
             "table_flops": inspection.cost.table_flops,
@@ -117,6 +123,6 @@ def inspection_data(inspection: Inspection) -> dict[str, Any]:
             "ledger": asdict(inspection.ledger),
             "attention": [asdict(row) for row in inspection.attention],
             "refused": [asdict(refusal) for refusal in inspection.refused],
-            "notes": list(network.checkpoint.notes),
+            "notes": [*network.checkpoint.notes, *inspection.size.notes],
         },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 
 from kdna_deploy.benchmark.gpu.result import GpuResult, GpuRow
@@ -46,16 +48,21 @@ def _machine(machine: GpuMachine, state: GpuState | None) -> str:
     said = [f"{machine.name}, compute capability {machine.compute_capability}"]
     said += [f"driver {machine.driver}"] if machine.driver else []
     said += [f"CUDA {machine.cuda}"] if machine.cuda else []
-    if state:
+    return ", ".join([*said, *_told(machine, state)] if state else said)
+
+
+def _told(machine: GpuMachine, state: GpuState) -> Iterator[str]:
+    """What the GPU tells of its state."""
+    if state.sm_mhz is not None:
         low, middle, high = state.sm_mhz
+        yield f"clock {middle} MHz ({low} to {high})"
+    if state.memory_mhz is not None:
+        yield f"memory {state.memory_mhz} MHz"
+    if state.power_w is not None:
         limit = f" of {machine.power_limit_w:.0f}" if machine.power_limit_w else ""
-        said += [
-            f"clock {middle} MHz ({low} to {high})",
-            f"memory {state.memory_mhz} MHz",
-            f"{state.power_w[0]:.0f} W{limit}, at most {state.power_w[1]:.0f}",
-            f"{state.temperature_c} °C",
-        ]
-    return ", ".join(said)
+        yield f"{state.power_w[0]:.0f} W{limit}, at most {state.power_w[1]:.0f}"
+    if state.temperature_c is not None:
+        yield f"{state.temperature_c} °C"
 
 
 def _protocol(result: GpuResult) -> str:

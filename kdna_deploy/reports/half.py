@@ -24,6 +24,7 @@ def half_report(result: HalfExport) -> RenderableType:
         ("written", f"{result.path} ({megabytes(result.bytes)}, {_ratio(result):.3f} of the float32 file)"),
         ("in float32", "nothing: all weights and activations fit" if not kept else f"{len(kept)} nodes"),
         *((name, reason) for name, reason in list(kept.items())[:_SHOWN]),
+        *(("note", note) for note in result.float_export.notes),
     ]
     return Group(
         facts("fp16", rows),

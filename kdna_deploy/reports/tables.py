@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from kdna_deploy.fusion import Fused
+from kdna_deploy.fusion import Fused, Rounding
 from kdna_deploy.inspection import Inspection
 from kdna_deploy.ledger import KernelStorage, Ledger
 from kdna_deploy.onnx.half_storage import HalfStorage
 from kdna_deploy.onnx_export import OnnxExport
+from kdna_deploy.passes import FREEZING
+from kdna_deploy.probes import GIVEN
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.verification import Agreement
 
+_DONE = {"freeze": "frozen", "drop": "dropped"}
 _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
 
 
@@ -53,7 +58,7 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
             f"{_CHILDREN[fused.children]}",
         ),
         ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
-        ("still dynamic", f"{fused.channel_attentions} channel attentions (pre-scales)"),
+        ("still dynamic", f"{fused.channel_attentions} channel attentions"),
         (
             "parameters",
             f"{fused.parameters_before:,} trained → {fused.parameters_after:,} stored "
@@ -61,20 +66,39 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
         ),
         (
             "largest difference",
-            f"fused to original {small(r.fused_to_original)}; to float64: original {small(r.original_to_reference)}, "
-            f"fused {small(r.fused_to_reference)} (logits up to {r.scale:.2f})",
+            f"fused to original {small(r.fused_to_original)}{_to_float64(r)} (logits up to {r.scale:.2f})",
         ),
         ("written", output),
     ]
-    refusals = [(step.name, refusal) for step in fused.steps for refusal in step.result.refused]
-    for name, refusal in refusals:
-        rows.append(("not folded", f"{refusal.site} ({name.replace('_', ' ')}): {refusal.reason}"))
+    rows += [("not shared", f"{refusal.site}: {refusal.reason}") for refusal in fused.not_shared]
+    for step in fused.steps:
+        if step.name not in ("share", FREEZING):  # see above, and below
+            name = step.name.replace("_", " ")
+            rows += [("not folded", f"{refusal.site} ({name}): {refusal.reason}") for refusal in step.result.refused]
     parts: list[RenderableType] = [ledger_table(fused.ledger)] if fused.ledger.parents else []
     if fused.freezing.statistics:
         parts.append(_gate_table(fused))
-    if fused.change is not None:
-        rows.append(("changed", _change(fused)))
-    return Group(*parts, facts("Fused", rows))
+    return Group(*parts, facts("Fused", [*rows, *_attention_rows(fused)]))
+
+
+def _attention_rows(fused: Fused) -> list[tuple[str, str]]:
+    """What freezing or dropping did, and why it did not where it was asked for."""
+    freezing = fused.freezing
+    if freezing.choice == "keep":
+        return []
+    word = _DONE[freezing.choice]
+    rows = [(f"not {word}", f"{refusal.site}: {refusal.reason}") for refusal in freezing.refused]
+    if not freezing.gates:
+        found = "no other gate was found" if freezing.refused else "no gate was found"
+        why = "every gate varies more than was allowed" if freezing.statistics and not freezing.refused else found
+        rows.append((f"nothing {word}", f"{why}; the network is as it was trained"))
+    return rows if fused.change is None else [*rows, ("changed", _change(fused))]
+
+
+def _to_float64(r: Rounding) -> str:
+    if r.original_to_reference is None or r.fused_to_reference is None:
+        return "; the network does not run in float64"
+    return f"; to float64: original {small(r.original_to_reference)}, fused {small(r.fused_to_reference)}"
 
 
 def _change(fused: Fused) -> str:
@@ -95,9 +119,8 @@ def _gate_table(fused: Fused) -> Table:
     table.add_column("layer", overflow="fold")
     for heading in ("mean", "deviation", "variance", "explained by mean", ""):
         table.add_column(heading, justify="right", no_wrap=True)
-    done = {"freeze": "frozen", "drop": "dropped"}
     for row in fused.freezing.statistics:
-        fate = done[fused.freezing.choice] if row.node in fused.freezing.gates else "kept"
+        fate = _DONE[fused.freezing.choice] if row.node in fused.freezing.gates else "kept"
         table.add_row(
             row.site,
             f"{float(row.mean.mean()):.3f}",
@@ -128,10 +151,10 @@ def storage_table(storage: tuple[KernelStorage, ...]) -> Table:
 
 def attention_changes(fused: Fused | None) -> list[RenderableType]:
     """What became of channel attention, and what that did; nothing where it was kept."""
-    if fused is None or not fused.freezing.statistics:
+    if fused is None or fused.freezing.choice == "keep":
         return []
-    changed = [facts("Channel attention", [("changed", _change(fused))])] if fused.change is not None else []
-    return [_gate_table(fused), *changed]
+    table = [_gate_table(fused)] if fused.freezing.statistics else []
+    return [*table, facts("Channel attention", _attention_rows(fused))]
 
 
 def onnx_report(result: OnnxExport) -> RenderableType:
@@ -160,22 +183,44 @@ def _half_storage(half: HalfStorage) -> str:
 
 
 def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:
-    """One row a batch."""
-    table = Table(title=title, title_justify="left")
-    for heading in ("batch", "max |Δ|", "mean |Δ|", "allowed", "max |logit|", "same top-1", ""):
+    """One row a probe; of the user's own images, however many, the one that uses most of what it is allowed."""
+    star = "* what rounding explains, more than the spread allows" if any(a.explained for a in agreements) else None
+    table = Table(title=title, title_justify="left", caption=star, caption_justify="left")
+    table.add_column("images", no_wrap=True)
+    for heading in ("batch", "worst |Δ|", "allowed", "spread", "same top-1", ""):
         table.add_column(heading, justify="right", no_wrap=True)
-    for a in agreements:
-        verdict = "[green]pass[/]" if a.passed else "[red]FAIL[/]"
-        table.add_row(
-            str(a.batch),
-            small(a.max_difference),
-            small(a.mean_difference),
-            small(a.allowed),
-            f"{a.scale:.2f}",
-            f"{a.same_top1}/{a.batch}",
-            verdict,
+    generated, given = ([a for a in agreements if (a.images == GIVEN) is own] for own in (False, True))
+    for a in generated:
+        table.add_row(a.images, str(a.batch), *_agreement_cells(a))
+    if given:
+        a = max(given, key=lambda each: (not each.passed, each.used))
+        same = [each.same_top1 for each in given if each.same_top1 is not None]
+        whole = replace(
+            a,
+            batch=sum(each.batch for each in given),
+            same_top1=sum(same) if same else None,
+            ties=sum(each.ties for each in given),
         )
+        cells = _agreement_cells(whole)
+        table.add_row(GIVEN, str(whole.batch), *cells[:-1], _verdict(a))
     return table
+
+
+def _verdict(a: Agreement) -> str:
+    return "[green]pass[/]" if a.passed else "[red]FAIL[/]"
+
+
+def _agreement_cells(a: Agreement) -> tuple[str, ...]:
+    if a.skipped:
+        return ("", "", "", "", f"skipped: {a.skipped}")
+    tied = f" + {a.ties} tied" if a.ties else ""
+    return (
+        small(a.worst),
+        small(a.allowed) + ("*" if a.explained else ""),
+        small(a.spread),
+        "–" if a.same_top1 is None else f"{a.same_top1}/{a.batch}{tied}",
+        _verdict(a),
+    )
 
 
 def inspection_report(inspection: Inspection) -> RenderableType:
@@ -191,10 +236,12 @@ def inspection_report(inspection: Inspection) -> RenderableType:
         ("classes", str(inspection.num_classes)),
         ("parameters", f"{cost.parameters:,}"),
         (f"MACs at {c}×{h}×{w}", f"{cost.macs:,} (as the paper counts FLOPs: {cost.table_flops:,})"),
-        ("channel attentions", f"{inspection.channel_attentions} dynamic pre-scales"),
+        ("channel attentions", f"{inspection.channel_attentions}, dynamic"),
     ]
     if checkpoint.epoch is not None:
         rows.append(("epoch", str(checkpoint.epoch)))
+    if checkpoint.training.preprocessing is not None:
+        rows.append(("recorded preprocessing", str(checkpoint.training.preprocessing)))
     if checkpoint.accuracy is not None:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
-from kdna_deploy.provenance import KEY
+from kdna_deploy.files import scratch_folder
+from kdna_deploy.provenance import KEY, from_json
+from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.session import Images
 
 try:
@@ -20,11 +21,6 @@ try:
 except ImportError as error:
     raise RuntimeFailure("ONNX Runtime is not installed; run: pip install onnxruntime.") from error
 
-
-# x86 CPUs without VNNI add two products of 8-bit codes in 16 bits, where they saturate: there the int8 file of the
-# MobileNetV2 sample had 7 dB of SQNR in place of 21. With this entry they use a slower kernel that does not saturate;
-# CPUs with VNNI, and float32 files, are not concerned.
-EXACT_INT8 = ("session.x64quantprecision", "1")
 
 # "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : ", in front of what has happened.
 _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
@@ -72,6 +68,7 @@ class OrtSession:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        self._path = path
         self.options: Mapping[str, str | int] = recorded
         self.name = name or path.name
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
@@ -91,6 +88,17 @@ class OrtSession:
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
 
+    def rounding(self, images: Images, roundoff: float) -> Images:
+        """How far rounding the weights to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+        from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
+
+        plain = self.run(images)
+        with scratch_folder("rounding") as folder:
+            moved = [folder / f"{seed}.onnx" for seed in range(MOVES)]
+            for seed, path in enumerate(moved):
+                perturbed_file(self._path, path, roundoff, seed)
+            return np.maximum.reduce([np.abs(OrtSession(path).run(images) - plain) for path in moved])
+
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
@@ -103,10 +111,12 @@ class OrtSession:
 def _configure(
     options: onnxruntime.SessionOptions, threads: int | None, cores: tuple[int, ...]
 ) -> dict[str, str | int]:
-    """Set threads, spinning and affinity; returns what was set."""
+    """Set threads, spinning, affinity and what int8 needs here; returns what was set."""
     options.inter_op_num_threads = 1
-    options.add_session_config_entry(*EXACT_INT8)
-    recorded: dict[str, str | int] = {"inter_op_num_threads": 1, EXACT_INT8[0]: EXACT_INT8[1]}
+    exact = int8_kernels_here().entries
+    for key, value in exact.items():
+        options.add_session_config_entry(key, value)
+    recorded: dict[str, str | int] = {"inter_op_num_threads": 1, **exact}
     if threads is None:
         return recorded
     options.intra_op_num_threads = threads
@@ -123,14 +133,20 @@ def _configure(
 
 
 def disabled_optimizers(path: Path) -> list[str]:
-    """What the file's metadata says about the session (see `Provenance.options`)."""
+    """What the file's metadata says about the session (see `Provenance.options`).
+
+    Raises:
+        ArtifactError: the metadata is damaged.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
         stored = {entry.key: entry.value for entry in model.metadata_props}
-        options = json.loads(stored.get(KEY, "{}")).get("options", {})
-        return list(options.get("session", {}).get("disabled_optimizers", []))
     except (DecodeError, ValueError, AttributeError):
         return []  # ONNX Runtime will say what is wrong with the file
+    if not stored.get(KEY):
+        return []
+    session = from_json(stored[KEY], str(path)).options.get("session", {})
+    return list(session.get("disabled_optimizers", []))
 
 
 def _by(shape: Iterable[object]) -> str:

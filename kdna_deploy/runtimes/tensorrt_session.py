@@ -26,6 +26,7 @@ from kdna_deploy.tensorrt.engine_record import check_engine, check_gpu, check_ve
 from kdna_deploy.tensorrt.gpu import first_gpu
 from kdna_deploy.tensorrt.library import OpenedLibrary, create_context, open_library
 from kdna_deploy.tensorrt.log import Messages, listening
+from kdna_deploy.tensorrt.start import started
 
 _KEPT = 4  # batch sizes whose lanes are kept
 
@@ -165,7 +166,7 @@ def _cause(error: RuntimeError, messages: Messages) -> str:
 def _deserialise(opened: OpenedLibrary, path: Path, rebuild: str) -> tuple[Any, Any]:
     """A runtime and its engine."""
     with listening(opened) as (logger, messages):
-        runtime = opened.trt.Runtime(logger)
+        runtime = started(opened, "Runtime", logger, messages)
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise RuntimeFailure(

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdna_deploy.forward import forward
+from kdna_deploy.graph import Graph
+from kdna_deploy.runtimes.rounding import module_rounding
 from kdna_deploy.runtimes.session import Images
 
 
@@ -29,3 +31,9 @@ class TorchSession:
 
     def run(self, images: Images) -> Images:
         return forward(self._module, torch.from_numpy(images)).numpy()
+
+    def rounding(self, images: Images, roundoff: float) -> Images:
+        """How far rounding to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+        module = self._module.module if isinstance(self._module, Graph) else self._module
+        assert isinstance(module, nn.Module)
+        return module_rounding(module, images, roundoff)

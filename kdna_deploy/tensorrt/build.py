@@ -13,15 +13,17 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from kdna_deploy.errors import ExportError, RuntimeFailure
+from kdna_deploy.errors import ExportError
 from kdna_deploy.tensorrt.batches import Batches, fit_batches
 from kdna_deploy.tensorrt.layers import EngineLayer, parse_layers
 from kdna_deploy.tensorrt.library import OpenedLibrary, network_flags, set_capabilities
-from kdna_deploy.tensorrt.log import Messages, Notice, listening
+from kdna_deploy.tensorrt.log import Notice, listening
 from kdna_deploy.tensorrt.onnx_input import OnnxInput
 from kdna_deploy.tensorrt.progress import Progress, watched
+from kdna_deploy.tensorrt.start import started
 from kdna_deploy.tensorrt.timing_cache import timing_cache
 
 _CONDITION = re.compile(r"^Assertion failed: .*?: |^.* && \"")
@@ -80,9 +82,9 @@ def build_engine(
         ExportError: the parser refuses the file, or the builder fails.
     """
     batches = fit_batches(options.batches, source.batch, str(source.path))
-    started = time.perf_counter()
+    begin = time.perf_counter()
     with listening(opened) as (logger, messages):
-        builder = _builder(opened, logger, messages)
+        builder = started(opened, "Builder", logger, messages)
         config = builder.create_builder_config()
         set_capabilities(opened, config, options.compute_capabilities)
         on_step(f"parse with {opened.library.title} {opened.version}")
@@ -97,18 +99,23 @@ def build_engine(
                 f"{opened.library.title} cannot build an engine from '{source.path}': {messages.cause()}; "
                 f"{_remedy(messages.cause(), options)}."
             )
-    kept = (
-        f"timings of kernels are kept in '{cache}'" if cache else "no kernel was timed: that is left to the first run"
-    )
     return BuiltEngine(
         plan=plan,
         batches=batches,
         network_layers=network.num_layers,
         layers=parse_layers(messages.details),
         warnings=messages.notices(),
-        seconds=time.perf_counter() - started,
-        notes=(kept,),
+        seconds=time.perf_counter() - begin,
+        notes=(_timings(opened, cache),),
     )
+
+
+def _timings(opened: OpenedLibrary, cache: Path | None) -> str:
+    if cache:
+        return f"timings of kernels are kept in '{cache}'"
+    if opened.library.ahead_of_time:
+        return "no kernel was timed: that is left to the first run"
+    return "the library keeps no timings of kernels here: the next build takes them again"
 
 
 def _remedy(cause: str, options: BuildOptions) -> str:
@@ -117,15 +124,6 @@ def _remedy(cause: str, options: BuildOptions) -> str:
     if options.compute_capabilities:
         return "leave the compute capability that is in the way out, or try another precision"
     return "export the ONNX file again with --target tensorrt"
-
-
-def _builder(opened: OpenedLibrary, logger: Any, messages: Messages) -> Any:
-    try:
-        return opened.trt.Builder(logger)
-    except TypeError as error:  # what its constructor returns where the library cannot be initialised is no builder
-        raise RuntimeFailure(
-            f"{opened.library.title} cannot start: {messages.cause()}; check the GPU's driver."
-        ) from error
 
 
 def _parse(source: OnnxInput, opened: OpenedLibrary, builder: Any, logger: Any) -> Any:

@@ -13,14 +13,28 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from kdna_deploy.checkpoint import file_sha256
 from kdna_deploy.errors import ArtifactError, KdnaError, RuntimeFailure
+from kdna_deploy.json_schema import (
+    Kind,
+    Misfit,
+    anything,
+    boolean,
+    integer,
+    list_of,
+    one_of,
+    optional,
+    record,
+    shown,
+    text,
+)
 from kdna_deploy.provenance import Provenance
-from kdna_deploy.provenance import from_json as provenance_from_json
+from kdna_deploy.provenance import parse as parse_provenance
 from kdna_deploy.tensorrt.batches import Batches
 from kdna_deploy.tensorrt.gpu import Gpu
 from kdna_deploy.tensorrt.library import DEFAULT_CAPABILITIES, LibraryName, library
@@ -107,7 +121,7 @@ def read_record(engine: Path) -> EngineRecord:
             f"'{engine}' has no record '{path.name}' beside it, so nothing tells which library and GPU it is for; "
             f"build it again: {again}"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, KdnaError) as error:
+    except (OSError, ValueError, RecursionError, KdnaError) as error:
         if isinstance(error, _LaterSchema):
             raise
         raise ArtifactError(f"The record '{path}' is damaged; build the engine again: {again}") from error
@@ -117,24 +131,47 @@ class _LaterSchema(ArtifactError):
     pass
 
 
-def _parse(data: dict[str, Any], path: Path) -> EngineRecord:
-    if data["schema_version"] > SCHEMA_VERSION:
-        raise _LaterSchema(
-            f"'{path}' was made by a later kdna-deploy (schema {data['schema_version']}); update this one."
-        )
-    provenance = data["provenance"]
-    record = EngineRecord(
+def _parse(data: Any, path: Path) -> EngineRecord:
+    version = record({"schema_version": integer(1)})(data)["schema_version"]
+    if version > SCHEMA_VERSION:
+        raise _LaterSchema(f"'{path}' was made by a later kdna-deploy (schema {version}); update this one.")
+    names = {entry.name for entry in fields(EngineRecord)}
+    if set(data) != names:
+        raise Misfit("of other fields")
+    fitting = record({name: _FIELDS.get(name, anything) for name in names})(data)
+    made = data["provenance"]
+    return EngineRecord(
         **{
-            **data,
-            "batches": Batches(**data["batches"]),
-            "image_shape": tuple(data["image_shape"]),
-            "compute_capabilities": tuple(data["compute_capabilities"]),
-            "warnings": tuple(Notice(**notice) for notice in data["warnings"]),
-            "provenance": provenance_from_json(json.dumps(provenance), str(path)) if provenance else None,
+            **fitting,
+            "batches": Batches(**fitting["batches"]),
+            "image_shape": tuple(fitting["image_shape"]),
+            "compute_capabilities": tuple(fitting["compute_capabilities"]),
+            "warnings": tuple(Notice(**notice) for notice in fitting["warnings"]),
+            "provenance": None if made is None else parse_provenance(made, str(path)),
         }
     )
-    library(record.library)
-    return record
+
+
+_LABEL = text(most=1000)
+_BATCH = integer(1, 1 << 20)
+# What every field of `EngineRecord` may hold in a file.
+_FIELDS: Mapping[str, Kind] = {
+    "library": one_of(*get_args(LibraryName)),
+    "library_version": _LABEL,
+    "engine_sha256": text(r"[0-9a-f]{64}"),
+    "onnx": _LABEL,
+    "onnx_sha256": text(r"[0-9a-f]{64}"),
+    "precision": one_of(*get_args(Precision)),
+    "tf32": boolean,
+    "batches": record({"smallest": _BATCH, "typical": _BATCH, "largest": _BATCH}),
+    "image_shape": list_of(integer(1, 1 << 16), most=3, least=3),
+    "compute_capabilities": list_of(text(r"\d{1,3}\.\d{1,3}"), most=20),
+    "gpu": optional(_LABEL),
+    "warnings": list_of(record({"text": shown, "count": integer(0)})),
+    "rebuild": text("kdna-deploy .*"),  # what a user is asked to type
+    "provenance": lambda value: value,  # see `kdna_deploy.provenance`
+    "schema_version": integer(1),
+}
 
 
 def check_engine(engine: Path, record: EngineRecord) -> None:

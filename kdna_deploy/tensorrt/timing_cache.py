@@ -35,7 +35,7 @@ def cache_path(folder: Path, library: str, version: str, gpu: str) -> Path:
 
 @contextlib.contextmanager
 def timing_cache(opened: OpenedLibrary, config: Any) -> Iterator[Path | None]:
-    """Build with the cache kept from earlier builds, and keep it; yields its file, None where timing does not apply."""
+    """Build with the cache kept from earlier builds, and keep it; yields its file, None where there is none."""
     if opened.gpu is None or opened.library.ahead_of_time:
         yield None
         return
@@ -45,10 +45,16 @@ def timing_cache(opened: OpenedLibrary, config: Any) -> Iterator[Path | None]:
         kept = path.read_bytes()
     # What cannot be read is timed again: a cache of another version or GPU is refused by the library itself.
     cache = config.create_timing_cache(kept) or config.create_timing_cache(b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        yield None  # the library keeps none: every build times anew
+        return
     yield path
+    made = config.get_timing_cache()
+    content = made.serialize() if made is not None else None
+    if content is None:
+        return
     with contextlib.suppress(OSError):  # the engine is built: that its timings are not kept costs time, no more
-        _replace(path, bytes(config.get_timing_cache().serialize()))
+        _replace(path, bytes(content))
 
 
 def _replace(path: Path, content: bytes) -> None:

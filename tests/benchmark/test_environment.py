@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -75,4 +76,8 @@ def test_what_the_system_does_not_tell_is_none(machine: Path) -> None:
 def test_this_machine_fits_into_json_as_it_is() -> None:
     record = environment().record
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert {"torch", "onnxruntime", "kdna-deploy"} <= record["versions"].keys()
+    assert {"torch", "onnxruntime", "kdna-deploy", "onnx-ir", "pillow", "safetensors"} <= record["versions"].keys()
+    # The libraries are recorded by what they were installed as, whatever they are imported as.
+    for imported, name in (("tensorrt_rtx", "tensorrt-rtx"), ("tensorrt", "tensorrt-c"), ("openvino", "openvino")):
+        if importlib.util.find_spec(imported) is not None:
+            assert any(recorded.startswith(name) for recorded in record["versions"])

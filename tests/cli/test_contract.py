@@ -125,14 +125,14 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones(cli: Cli, tmp_p
         (["export", "ckpt.pt", "--opset", "17"], "choose 18 to 23"),
         (["export", "ckpt.pt", "-o", "ckpt.pt"], "choose another name with -o"),
         (["export", "ckpt.pt", "-o", "nowhere/net.onnx"], "There is no folder 'nowhere' to write to"),
-        (["export", "net.onnx"], "give the fused graph or the checkpoint"),
+        (["export", "other.onnx"], "give the fused graph or the checkpoint"),
         (["fuse", "ckpt.pt", "-o", "ckpt.pt"], "choose another name with -o"),
         (["export", "--onnx"], "There is no *.fused.pt2 in this folder; make one with: kdna-deploy fuse CKPT"),
         (["verify"], "There is no *.onnx in this folder; make one with: kdna-deploy export --onnx"),
         (["evaluate", "--data", "."], "There is no *.onnx in this folder; make one with: kdna-deploy export --onnx"),
         (["bench"], "There is no *.onnx in this folder; make one with: kdna-deploy export --onnx"),
         (["bench", "net.onnx", "--save", "figures.txt"], "name a file that ends in one of them"),
-        (["bench", "net.onnx", "--save", "nowhere/figures.json"], "There is no folder 'nowhere' to write to"),
+        (["bench", "ckpt.pt", "--save", "nowhere/figures.json"], "There is no folder 'nowhere' to write to"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -140,6 +140,8 @@ def test_a_request_that_cannot_be_met_is_exit_code_2_and_names_the_remedy(
     cli: Cli, tmp_path: Path, arguments: list[str], remedy: str
 ) -> None:
     copy_sample(tmp_path / "ckpt.pt")
+    if "other.onnx" in arguments:
+        (tmp_path / "other.onnx").touch()
     assert remedy in refusal(cli, tmp_path, *arguments, code=2)
 
 

@@ -96,7 +96,7 @@ def test_three_children_of_one_parent_store_one_tensor_of_codes(tmp_path: Path) 
 
 @pytest.mark.parametrize("exact", ["0", "1"])
 def test_the_runtime_opens_shared_codes_whichever_kernel_its_cpu_prefers(tmp_path: Path, exact: str) -> None:
-    """With "1", on CPUs without VNNI, ONNX Runtime rewrites the codes of each kernel in place."""
+    """With "1", ONNX Runtime on x86 rewrites the codes of each kernel in place."""
     kernels = {"a": kernel(3), "b": scaled(kernel(3), np.linspace(-1, 2, WIDTH)), "c": scaled(kernel(3), [2.0] * WIDTH)}
     own = quantised(chain(kernels), tmp_path)
     shared = copy(own)

@@ -12,14 +12,10 @@ from torch import Tensor, nn
 from kdna_deploy.graph import CONVOLUTIONS, WEIGHTED, calls
 from kdna_deploy.passes.fold_constants import fold_constants
 from kdna_deploy.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.passes.materialise import materialise
 from tests.passes.equivalence import Lambda, operators, run, trained
 
 EXPRESSIONS: dict[str, tuple[Callable[[Lambda, Tensor], Tensor], list[str]]] = {
-    "a linear weight": (lambda m, x: F.linear(x.flatten(1), m.rows * (1 + m.bias.mean())), ["view", "linear"]),
-    "a low-rank linear weight": (
-        lambda m, x: F.linear(x.flatten(1), m.rows + m.down @ m.up, m.bias * 2),
-        ["view", "linear"],
-    ),
     "a convolution's bias": (lambda m, x: F.conv2d(x, m.kernel, m.bias * 2 - 1), ["conv2d"]),
     "a gate over channels": (lambda m, x: x * torch.sigmoid(m.channels).view(1, -1, 1, 1), ["mul"]),
     "a row picked by a counter": (lambda m, x: x + m.channels[torch.arange(4)].view(-1, 1, 1), ["add"]),
@@ -35,9 +31,6 @@ def test_an_expression_of_constants_becomes_one_constant(
 ) -> None:
     network = Lambda(
         function,
-        rows=torch.empty(5, 224),
-        down=torch.empty(5, 2),
-        up=torch.empty(2, 224),
         bias=torch.empty(5),
         kernel=torch.empty(5, 4, 3, 2),
         channels=torch.empty(4),
@@ -45,6 +38,22 @@ def test_an_expression_of_constants_becomes_one_constant(
     graph, (result,) = run(trained(network), fold_constants)
     assert result.changed >= 1
     assert [name for name in operators(graph.module) if name != "sym_size"] == left
+
+
+@pytest.mark.parametrize(
+    "weight", [lambda m: m.rows * (1 + m.bias.mean()), lambda m: m.rows + m.down @ m.up], ids=["scaled", "low-rank"]
+)
+def test_a_linear_weight_is_left_to_those_who_decide_on_sharing(weight: Callable[[Lambda], Tensor]) -> None:
+    network = Lambda(
+        lambda m, x: F.linear(x.flatten(1), weight(m), m.bias * 2),
+        rows=torch.empty(5, 224),
+        down=torch.empty(5, 2),
+        up=torch.empty(2, 224),
+        bias=torch.empty(5),
+    )
+    graph, (folded, _) = run(trained(network), fold_constants, materialise)
+    assert folded.changed == 1, "the bias"
+    assert [name for name in operators(graph.module) if name != "sym_size"] == ["view", "linear"]
 
 
 def test_a_shared_kernel_keeps_its_modulation() -> None:
@@ -58,7 +67,7 @@ def test_a_shared_kernel_keeps_its_modulation() -> None:
     assert operators(graph.module) == ["mul", "conv2d", "conv2d", "add"]
 
 
-def test_a_product_that_is_more_than_a_kernel_is_folded() -> None:
+def test_a_product_that_is_more_than_a_kernel_is_folded_where_it_is_more() -> None:
     network = Lambda(
         lambda m, x: F.conv2d(x, m.kernel * m.filters) + (m.kernel * m.filters).sum(),
         kernel=torch.empty(6, 4, 3, 2),

@@ -8,7 +8,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kdna_deploy.graph import ATEN, calls, prescales
+from kdna_deploy.gates import channel_attentions
+from kdna_deploy.graph import ATEN, calls
 from kdna_deploy.passes.freeze_channel_attention import freeze_channel_attention
 from kdna_deploy.passes.materialise import materialise
 from kdna_deploy.passes.share import share
@@ -28,7 +29,7 @@ def test_frozen_network_equals_the_network_with_constant_gates(
     gated = Gated(**options)
     gated.load_state_dict(module.state_dict())
     graph = folded(gated, size=17)
-    names = [node.name for node in prescales(graph.module)]
+    names = [node.name for node in channel_attentions(graph.module)]
     assert freeze_channel_attention(graph.module, dict(zip(names, constants, strict=True))).changed == 2
     (share if shared else materialise)(graph.module)
     images = torch.randn(2, 3, 17, 17, dtype=torch.float64)
@@ -38,7 +39,7 @@ def test_frozen_network_equals_the_network_with_constant_gates(
 
 def test_nothing_of_the_attention_is_left_in_a_frozen_network() -> None:
     graph = folded(Gated())
-    freeze_channel_attention(graph.module, {node.name: torch.rand(8) for node in prescales(graph.module)})
+    freeze_channel_attention(graph.module, {node.name: torch.rand(8) for node in channel_attentions(graph.module)})
     materialise(graph.module)
     assert not calls(graph.module, {ATEN.sigmoid.default, ATEN.mul.Tensor})
     assert len(calls(graph.module, {ATEN.adaptive_avg_pool2d.default})) == 1
@@ -52,16 +53,16 @@ def test_dropping_removes_the_gate_and_leaves_the_kernels_as_they_are() -> None:
     gated = Gated()
     gated.load_state_dict(module.state_dict())
     graph = folded(gated)
-    freeze_channel_attention(graph.module, {node.name: None for node in prescales(graph.module)})
+    freeze_channel_attention(graph.module, {node.name: None for node in channel_attentions(graph.module)})
     images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
     assert torch.allclose(graph(images), double_output(module, images), rtol=ROUNDING)
 
 
 def test_only_the_named_gates_are_frozen() -> None:
     graph = folded(Gated())
-    first, second = (node.name for node in prescales(graph.module))
+    first, second = (node.name for node in channel_attentions(graph.module))
     assert freeze_channel_attention(graph.module, {first: torch.ones(8)}).changed == 1
-    assert [node.name for node in prescales(graph.module)] == [second]
+    assert [node.name for node in channel_attentions(graph.module)] == [second]
 
 
 class _ReadTwice(Gated):
@@ -73,6 +74,6 @@ class _ReadTwice(Gated):
 
 def test_a_scaled_map_that_something_else_reads_is_refused_with_the_reason() -> None:
     graph = folded(_ReadTwice())
-    result = freeze_channel_attention(graph.module, {node.name: None for node in prescales(graph.module)})
+    result = freeze_channel_attention(graph.module, {a.name: torch.rand(8) for a in channel_attentions(graph.module)})
     assert result.changed == 0
     assert "something else than a convolution" in result.refused[0].reason

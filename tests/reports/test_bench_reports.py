@@ -24,7 +24,7 @@ from kdna_deploy.benchmark.saved import SCHEMA_VERSION, read_run
 from kdna_deploy.benchmark.statistics import Ratio, Summary
 from kdna_deploy.benchmark.suites import Entry, Suite
 from kdna_deploy.errors import UsageError
-from kdna_deploy.reports.bench_data import bench_data, check_format, comparison_data, written
+from kdna_deploy.reports.bench_data import bench_data, comparison_data, written
 from kdna_deploy.reports.bench_tables import (
     bench_cells,
     bench_facts,
@@ -34,6 +34,7 @@ from kdna_deploy.reports.bench_tables import (
     milliseconds,
 )
 from kdna_deploy.reports.cells import Cells, markdown, rich_table
+from kdna_deploy.reports.formats import check_format
 from tests.benchmark.test_saved import COLD, MACHINE, PAIR, SETTINGS, measured, result_of, save, unavailable
 
 WIDTH = 100

@@ -18,7 +18,7 @@ from kdna_deploy.benchmark.paper import TABLE1
 from kdna_deploy.benchmark.saved import incomparable, read_run
 from kdna_deploy.benchmark.statistics import Ratio
 from kdna_deploy.benchmark.thresholds import crossings, parse_threshold
-from kdna_deploy.reports.bench_data import FORMATS
+from kdna_deploy.reports.formats import FORMATS
 from kdna_deploy.reports.gpu_data import gpu_data, written
 from kdna_deploy.reports.gpu_tables import gpu_cells, gpu_facts, gpu_report
 from tests.benchmark.gpu.results import BASE, FULL, MISSING, NET, PLAIN, STATE, beside, gpu_result, gpu_row

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from kdna_deploy.tensorrt.library import OpenedLibrary
+from kdna_deploy.tensorrt.gpu import Gpu
+from kdna_deploy.tensorrt.library import LIBRARIES, OpenedLibrary
 from kdna_deploy.tensorrt.log import listening
 from kdna_deploy.tensorrt.timing_cache import cache_folder, cache_path, timing_cache
 
@@ -35,4 +38,39 @@ def test_building_ahead_of_time_keeps_no_timings(
     monkeypatch.setenv("KDNA_CACHE", str(tmp_path / "own"))
     with listening(rtx) as (logger, _), timing_cache(rtx, rtx.trt.Builder(logger).create_builder_config()) as path:
         assert path is None
+    assert list(tmp_path.iterdir()) == []
+
+
+class Config:
+    """A builder configuration that lacks a part of its timing cache."""
+
+    def __init__(self, created: object = b"", taken: bool = True, returned: object = None) -> None:
+        self._created, self._taken, self._returned = created, taken, returned
+
+    def create_timing_cache(self, _: bytes) -> object:
+        return self._created
+
+    def set_timing_cache(self, _: object, ignore_mismatch: bool) -> bool:
+        return self._taken
+
+    def get_timing_cache(self) -> object:
+        return self._returned
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (Config(created=None), False),
+        (Config(taken=False), False),
+        (Config(returned=None), True),
+        (Config(returned=SimpleNamespace(serialize=lambda: None)), True),
+    ],
+)
+def test_a_library_without_a_cache_costs_time_and_nothing_else(
+    rtx: OpenedLibrary, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: Config, named: bool
+) -> None:
+    monkeypatch.setenv("KDNA_CACHE", str(tmp_path / "own"))
+    timing = replace(rtx, library=LIBRARIES["tensorrt"], gpu=Gpu("A GPU", "8.9"))
+    with timing_cache(timing, config) as path:
+        assert (path is not None) == named
     assert list(tmp_path.iterdir()) == []

@@ -29,13 +29,13 @@ _DROP = 0.05  # likewise, how far the clock may fall from its median
 
 @dataclass(frozen=True)
 class Sample:
-    """At one moment; `reasons` is the driver's bit mask of what holds the clocks down."""
+    """At one moment, None what is not told; `reasons` is the driver's bit mask of what holds the clocks down."""
 
-    sm_mhz: int
-    memory_mhz: int
-    power_w: float
-    temperature_c: int
-    reasons: int
+    sm_mhz: int | None
+    memory_mhz: int | None
+    power_w: float | None
+    temperature_c: int | None
+    reasons: int | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class GpuMachine:
 
 @dataclass(frozen=True)
 class GpuState:
-    """What the samples say; `before` and `after` are the GPU at rest, None where it could not be asked.
+    """What the samples say, None what the GPU does not tell; `before` and `after` are the GPU at rest.
 
     Attributes:
         sm_mhz: lowest, median and highest while measuring.
@@ -67,10 +67,10 @@ class GpuState:
     """
 
     samples: int
-    sm_mhz: tuple[int, int, int]
-    memory_mhz: int
-    power_w: tuple[float, float]
-    temperature_c: int
+    sm_mhz: tuple[int, int, int] | None
+    memory_mhz: int | None
+    power_w: tuple[float, float] | None
+    temperature_c: int | None
     throttled: dict[str, float] = field(default_factory=dict)
     before: Sample | None = None
     after: Sample | None = None
@@ -78,7 +78,8 @@ class GpuState:
     @property
     def record(self) -> dict[str, Any]:
         """As it is stored, in types that JSON has."""
-        return {**asdict(self), "sm_mhz": list(self.sm_mhz), "power_w": list(self.power_w)}
+        ranges = {"sm_mhz": self.sm_mhz, "power_w": self.power_w}
+        return {**asdict(self), **{name: list(value) if value else None for name, value in ranges.items()}}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ class GpuState:
             for reason, share in self.throttled.items()
             if share >= _SEEN
         ]
-        low, middle, _ = self.sm_mhz
+        low, middle, _ = self.sm_mhz or (0, 0, 0)
         if not found and low < (1 - _DROP) * middle:
             found.append(f"the GPU's clock fell from {middle} to {low} MHz meanwhile: expect more spread")
         return tuple(found)
@@ -100,20 +101,22 @@ def interpret(during: Sequence[Sample], before: Sample | None = None, after: Sam
     Between two blocks sessions are opened, and the GPU idles at low clocks: such samples count only where there are no
     others.
     """
-    during = [sample for sample in during if not sample.reasons & _IDLE] or during
+    during = [sample for sample in during if not (sample.reasons or 0) & _IDLE] or during
     if not during:
         return None
-    clocks = [sample.sm_mhz for sample in during]
-    power = [sample.power_w for sample in during]
+    clocks = [sample.sm_mhz for sample in during if sample.sm_mhz is not None]
+    memory = [sample.memory_mhz for sample in during if sample.memory_mhz is not None]
+    power = [sample.power_w for sample in during if sample.power_w is not None]
     shares = {
-        text: sum(bool(sample.reasons & bit) for sample in during) / len(during) for bit, text in SLOWDOWNS.items()
+        text: sum(bool((sample.reasons or 0) & bit) for sample in during) / len(during)
+        for bit, text in SLOWDOWNS.items()
     }
     return GpuState(
         samples=len(during),
-        sm_mhz=(min(clocks), int(statistics.median(clocks)), max(clocks)),
-        memory_mhz=int(statistics.median(sample.memory_mhz for sample in during)),
-        power_w=(statistics.median(power), max(power)),
-        temperature_c=max(sample.temperature_c for sample in during),
+        sm_mhz=(min(clocks), int(statistics.median(clocks)), max(clocks)) if clocks else None,
+        memory_mhz=int(statistics.median(memory)) if memory else None,
+        power_w=(statistics.median(power), max(power)) if power else None,
+        temperature_c=max((s.temperature_c for s in during if s.temperature_c is not None), default=None),
         throttled={text: share for text, share in shares.items() if share},
         before=before,
         after=after,

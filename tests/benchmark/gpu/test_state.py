@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from kdna_deploy.benchmark.gpu.nvml import Monitor, state
-from kdna_deploy.benchmark.gpu.state import SLOWDOWNS, Sample, interpret
+from kdna_deploy.benchmark.gpu.nvml import Monitor, answers, state
+from kdna_deploy.benchmark.gpu.state import SLOWDOWNS, GpuMachine, Sample, interpret
+from kdna_deploy.reports.gpu_tables import _told
 from kdna_deploy.tensorrt.gpu import Gpu, first_gpu
 
 
@@ -58,6 +59,25 @@ def test_a_clock_that_falls_without_a_reason_is_warned_of() -> None:
     found = interpret([sample(2500)] * 5 + [sample(2000)])
     assert found is not None
     assert found.warnings == ("the GPU's clock fell from 2500 to 2000 MHz meanwhile: expect more spread",)
+
+
+def test_a_gpu_that_tells_a_part_is_taken_at_that() -> None:
+    """A Jetson knows no power, a laptop's driver names no reasons."""
+
+    def unknown() -> int:
+        raise RuntimeError("Not Supported")
+
+    told = answers({"sm_mhz": lambda: 900, "memory_mhz": unknown, "power_w": unknown, "temperature_c": lambda: 50})
+    assert told == {"sm_mhz": 900, "memory_mhz": None, "power_w": None, "temperature_c": 50}
+    found = interpret([Sample(**told, reasons=None), Sample(1000, None, None, 52, None)])
+    assert found is not None
+    assert (found.sm_mhz, found.memory_mhz, found.power_w, found.temperature_c) == ((900, 950, 1000), None, None, 52)
+    assert found.throttled == {}
+    assert json.loads(json.dumps(found.record))["power_w"] is None
+    silent = interpret([Sample(None, None, None, None, 0x04)])
+    assert silent is not None and silent.sm_mhz is None and len(silent.warnings) == 1
+    assert list(_told(GpuMachine("A GPU", "8.7"), silent)) == []
+    assert list(_told(GpuMachine("A GPU", "8.7"), found)) == ["clock 950 MHz (900 to 1000)", "52 °C"]
 
 
 def test_without_samples_nothing_is_said() -> None:

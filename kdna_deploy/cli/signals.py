@@ -1,0 +1,62 @@
+"""Being told to end: Ctrl-C, SIGTERM (of schedulers and ``timeout``) and SIGHUP (of a closed terminal) are alike.
+
+    signal → KeyboardInterrupt in the main thread → folders are removed, child processes ended → exit code 128 + signal
+
+The library knows KeyboardInterrupt alone; handlers are installed by the command line, for as long as it runs. What was
+ignored from the start (``nohup``) stays ignored. Does not apply to SIGKILL, which nobody can handle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+INTERRUPTED = 128 + signal.SIGINT  # exit code after Ctrl-C
+_ENDING = ("SIGTERM", "SIGHUP")  # not every platform has both
+
+
+class Ended(KeyboardInterrupt):
+    """Another signal than Ctrl-C's asks the process to end."""
+
+
+@dataclass
+class Received:
+    """The first signal that asked the process to end, if any."""
+
+    number: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return INTERRUPTED if self.number is None else 128 + self.number
+
+    @property
+    def sentence(self) -> str:
+        return "interrupted." if self.number is None else f"ended by {signal.Signals(self.number).name}."
+
+
+@contextlib.contextmanager
+def ending_signals() -> Iterator[Received]:
+    """Let the signals that end a process interrupt it as Ctrl-C does."""
+    received = Received()
+    if threading.current_thread() is not threading.main_thread():  # handlers can be set there alone
+        yield received
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if received.number is None:  # ``timeout`` sends it twice, and the second one must not stop the cleaning up
+            received.number = number
+            raise Ended
+
+    numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield received
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

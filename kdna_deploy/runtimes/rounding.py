@@ -1,0 +1,112 @@
+"""How far rounding alone moves the logits of a network: what no comparison may be stricter than.
+
+    float64    |f(x) − f(x) in float64|                             for float32, where the network can run in float64
+    moved      |f(x) − f(x) with every weight w → w · (1 + u · δ)|  δ uniform in ±1, u the format's unit roundoff
+
+The larger of the two, for every output. An ONNX file is moved in the same way, its floating-point constants being its
+weights; it has no run in float64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, fx, nn
+
+from kdna_deploy.capture import capture
+from kdna_deploy.errors import InputError
+from kdna_deploy.forward import forward
+from kdna_deploy.graph import cast_floats
+from kdna_deploy.module_copy import twin
+from kdna_deploy.onnx.save import save
+from kdna_deploy.runtimes.session import Images
+
+FLOAT32_ROUNDOFF = 2.0**-24
+# Below this 1 + u · δ is rounded to 1 more often than not.
+LEAST_MOVE = 2 * FLOAT32_ROUNDOFF
+# An output may be lucky once: rounding is seen several times.
+MOVES = 2
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class NoFloat64(Exception):
+    """The network cannot run in float64."""
+
+
+def module_rounding(module: nn.Module, images: Images, roundoff: float) -> Images:
+    """|Δ| [n, …] that rounding to a format with unit roundoff `roundoff` causes in the outputs for `images`."""
+    inputs = torch.from_numpy(images)
+    plain = forward(module, inputs).double()
+    moved = [forward(perturbed(module, max(roundoff, LEAST_MOVE), seed), inputs).double() for seed in range(MOVES)]
+    if roundoff <= FLOAT32_ROUNDOFF:
+        with contextlib.suppress(NoFloat64):
+            moved.append(in_float64(module, inputs))
+    return torch.stack([(plain - other).abs() for other in moved]).amax(0).numpy()
+
+
+def in_float64(module: nn.Module, images: Tensor) -> Tensor:
+    """Outputs of `module` for `images`, computed in float64.
+
+    Of its captured graph where its own code holds on to float32: kernels in plain attributes or numpy arrays,
+    assertions on the type.
+
+    Raises:
+        NoFloat64: neither works.
+    """
+    default, threads = torch.get_default_dtype(), torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)  # for constants that a user's forward creates
+    # PyTorch runs a float64 depthwise convolution channel by channel, with a thread barrier each: on a busy machine
+    # that was measured a thousand times slower than on one thread.
+    torch.set_num_threads(1)
+    try:
+        return forward(_widened(twin(module)), images.double()).double()
+    except InputError:
+        torch.set_default_dtype(default)
+        return _graph_in_float64(module, images)
+    finally:
+        torch.set_default_dtype(default)
+        torch.set_num_threads(threads)
+
+
+def _graph_in_float64(module: nn.Module, images: Tensor) -> Tensor:
+    try:
+        graph = capture(module, (images.shape[1], images.shape[2], images.shape[3])).module
+        return forward(_widened(graph), images.double()).double()
+    except InputError as error:
+        raise NoFloat64(str(error)) from error
+
+
+def _widened(module: nn.Module) -> nn.Module:
+    if isinstance(module, fx.GraphModule):
+        cast_floats(module, torch.float64)  # dtypes are written into its nodes, too
+    return module.double()
+
+
+def perturbed(module: M, roundoff: float, seed: int) -> M:
+    """A copy whose weights are moved by up to `roundoff` of themselves, the same way for the same `seed`."""
+    moved = twin(module)
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in {id(t): t for t in (*moved.parameters(), *moved.buffers()) if t.is_floating_point()}.values():
+        delta = 2 * torch.rand(tensor.shape, generator=generator) - 1
+        tensor.data = (tensor.data * (1 + roundoff * delta.to(tensor.dtype))).to(tensor.dtype)
+    return moved
+
+
+def perturbed_file(source: Path, target: Path, roundoff: float, seed: int) -> None:
+    """Write the ONNX file `source` to `target` with its floating-point constants moved by up to `roundoff`."""
+    model = onnx.load(source)
+    generator = np.random.default_rng(seed)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f":
+            delta = generator.uniform(-1, 1, values.shape)
+            moved = (values * (1 + max(roundoff, LEAST_MOVE) * delta)).astype(values.dtype)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
+    save(model, target)

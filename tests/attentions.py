@@ -1,0 +1,280 @@
+"""Small networks with one or two gates each, in the places and of the kinds that users' networks have them.
+
+A network maps [n, 3, 9, 9] to five logits. Each gate is asked for by `gate`, in the order of execution, so that
+`constants` can stand in its place. `frozen` says for each whether it can become a constant: True, or a part of the
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHANNELS = 8
+SHAPE = (3, 9, 9)
+Activation = Callable[[Tensor], Tensor]
+
+
+class Squeeze(nn.Module):
+    """β [n, outputs, 1, 1] of a map [n, 8, h, w]: average pool, two layers, an activation."""
+
+    def __init__(self, activation: Activation, outputs: int = CHANNELS, groups: int = 1, hidden: int = 6) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(CHANNELS, hidden, 1, groups=groups)
+        self.second = nn.Conv2d(hidden, outputs, 1, groups=groups if outputs % groups == 0 else 1)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.second(F.relu(self.first(3 * F.adaptive_avg_pool2d(x, 1)))))
+
+
+class Network(nn.Module):
+    """Layers for any of the bodies; `constants[i]` [c] or [1] is what gate number i becomes, None for itself."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem = nn.Conv2d(3, CHANNELS, 3, padding=1)
+        self.conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
+        self.other = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.grouped = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=2)
+        self.norm = nn.BatchNorm2d(CHANNELS)
+        self.squeezes = nn.ModuleList(Squeeze(kind.activation, kind.outputs, kind.groups) for _ in range(2))
+        self.spatial = nn.Conv2d(CHANNELS, 1, 3, padding=1)
+        self.wide = nn.Linear(CHANNELS, CHANNELS)
+        self.fc = nn.Linear(CHANNELS, 5)
+        self.constants: list[Tensor | None] = [None, None]
+        nn.init.normal_(self.norm.running_mean)
+        nn.init.uniform_(self.norm.running_var, 0.5, 2.0)
+        nn.init.normal_(self.norm.bias)
+
+    def gate(self, number: int, x: Tensor) -> Tensor:
+        held = self.constants[number]
+        return self.squeezes[number](x) if held is None else held.to(x.dtype).reshape(1, -1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kind.body(self, F.relu(self.stem(x)))
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(x).mean((2, 3)))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to use a gate."""
+
+    body: Callable[[Network, Tensor], Tensor]
+    frozen: tuple[bool | str, ...] = (True,)
+    activation: Activation = torch.sigmoid
+    outputs: int = CHANNELS
+    groups: int = 1
+
+    def network(self, seed: int = 0) -> Network:
+        torch.manual_seed(seed)
+        return Network(self).eval().requires_grad_(False)
+
+
+def _front(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(x * m.gate(0, x)))
+
+
+def _behind(m: Network, x: Tensor) -> Tensor:
+    y = m.norm(m.conv(x))
+    return m.head(y * m.gate(0, y) + x)
+
+
+def _behind_relu(m: Network, x: Tensor) -> Tensor:
+    y = F.relu(m.norm(m.conv(x)))
+    return m.head(y * m.gate(0, y) + x)
+
+
+def _linear_layers(m: Network, x: Tensor) -> Tensor:
+    """As many write it: a view, linear layers, `expand_as`."""
+    b, c, _, _ = x.size()
+    own = torch.sigmoid(m.wide(x.mean((2, 3)))).view(b, c, 1, 1)
+    gate = own if m.constants[0] is None else m.gate(0, x)
+    return m.head(m.conv(x * gate.expand_as(x)))
+
+
+def _pixel(m: Network, x: Tensor) -> Tensor:
+    """The map is one pixel, and comes second."""
+    x = 4 * F.adaptive_avg_pool2d(x, 1)
+    feature = m.conv(x)
+    return m.head(m.other(m.gate(0, x) * feature) + feature)
+
+
+def _pixel_of_the_gate(m: Network, x: Tensor) -> Tensor:
+    """The map is one pixel that is computed from what the gate is made of."""
+    g = m.conv(4 * F.adaptive_avg_pool2d(x, 1))
+    held = m.constants[0]
+    gate = torch.sigmoid(g) if held is None else held.to(x.dtype).reshape(1, -1, 1, 1)
+    return m.head(m.grouped(gate * m.other(g)))
+
+
+def _two_features(m: Network, x: Tensor) -> Tensor:
+    x = 4 * F.adaptive_avg_pool2d(x, 1)
+    return m.head(m.grouped(m.conv(x) * m.other(x)))
+
+
+def _pooled_feature(m: Network, x: Tensor) -> Tensor:
+    """What is bounded is the larger operand."""
+    return m.head(m.conv(torch.sigmoid(m.other(x)) * F.adaptive_avg_pool2d(m.grouped(x), 1)))
+
+
+def _pixel_in_relu6(m: Network, x: Tensor) -> Tensor:
+    """Both operands are bounded."""
+    feature = F.relu6(m.conv(4 * F.adaptive_avg_pool2d(x, 1)))
+    return m.head(m.other(feature * m.gate(0, feature)))
+
+
+def _pixel_with_two_gates(m: Network, x: Tensor) -> Tensor:
+    """Both operands are bounded, and neither is computed from the other."""
+    x = 4 * F.adaptive_avg_pool2d(x, 1)
+    return m.head(m.grouped(torch.sigmoid(m.conv(x)) * torch.sigmoid(m.other(x))))
+
+
+def _seen_twice(m: Network, x: Tensor) -> Tensor:
+    """Each image is seen as it is and flipped, in one batch of twice the size."""
+    x = torch.cat((x, x.flip(3)))
+    y = m.head(m.conv(x * m.gate(0, x)))
+    return y.reshape(2, -1, 5).mean(0)
+
+
+def _activation(m: Network, x: Tensor) -> Tensor:
+    x = m.conv(4 * F.adaptive_avg_pool2d(x, 1))
+    return m.head(m.other(x * torch.sigmoid(x)))
+
+
+def _positions(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(x * torch.sigmoid(m.spatial(x))))
+
+
+def _rows(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(x * torch.sigmoid(m.other(x)).mean(3, keepdim=True)))
+
+
+def _outer(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(m.gate(0, x) * torch.sigmoid(m.spatial(x))))
+
+
+def _shared(m: Network, x: Tensor) -> Tensor:
+    gate = m.gate(0, x)
+    return m.head(m.conv(x * gate) + m.other(F.relu(m.norm(x)) * (gate if m.constants[0] is None else m.gate(1, x))))
+
+
+def _shared_of_two_sizes(m: Network, x: Tensor) -> Tensor:
+    gate = m.gate(0, x)
+    small = F.max_pool2d(x, 2) * (gate if m.constants[0] is None else m.gate(1, x))
+    return m.head(m.conv(x * gate)) + m.head(m.other(small))
+
+
+def _used_elsewhere(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(x * m.gate(0, x))) + m.squeezes[0](x).flatten(1)[:, :5]
+
+
+def _used_elsewhere_itself(m: Network, x: Tensor) -> Tensor:
+    gate = m.squeezes[0](x)
+    scaled = x * (gate if m.constants[0] is None else m.gate(0, x))
+    return m.head(m.conv(scaled)) + gate.flatten(1)[:, :5]
+
+
+def _read_twice(m: Network, x: Tensor) -> Tensor:
+    scaled = x * m.gate(0, x)
+    return m.head(m.conv(scaled) + scaled + x)
+
+
+def _two_in_a_row(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(x * m.gate(0, x) * m.gate(1, x)))
+
+
+def _one_after_the_other(m: Network, x: Tensor) -> Tensor:
+    """Two gates of one sum of maps, each behind its own convolution: only together can they be folded."""
+    one, other = m.conv(x), m.grouped(x)
+    gates = [m.gate(0, one + other), m.gate(1, one + other)]
+    return m.head(one * gates[0] + other * gates[1] + x)
+
+
+def _twice_the_same_layer(m: Network, x: Tensor) -> Tensor:
+    """A convolution that is called again where nothing scales it."""
+    y = m.other(x)
+    return m.head(m.other(y * m.gate(0, y) + x))
+
+
+def _one_of_two(m: Network, x: Tensor) -> Tensor:
+    y = m.conv(x * m.gate(0, x))
+    scaled = y * m.gate(1, y)
+    return m.head(m.other(scaled) + scaled + y)
+
+
+def _pooled(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(F.avg_pool2d(F.relu(m.norm(x) * m.gate(0, x)), 2)))
+
+
+def _grouped(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.grouped(x * m.gate(0, x)))
+
+
+def _grouped_behind(m: Network, x: Tensor) -> Tensor:
+    y = m.grouped(x)
+    return m.head(y * m.gate(0, y) + x)
+
+
+def _softmax(x: Tensor) -> Tensor:
+    return x.softmax(1)
+
+
+def _composed_hard_sigmoid(x: Tensor) -> Tensor:
+    return F.relu6(x + 3) / 6
+
+
+KINDS = {
+    "in front": Kind(_front),
+    "behind": Kind(_behind),
+    "behind ReLU": Kind(_behind_relu),
+    "behind ReLU, negative": Kind(_behind_relu, ("no convolution makes the map",), torch.tanh),
+    "behind, negative": Kind(_behind, activation=torch.tanh),
+    "linear layers": Kind(_linear_layers),
+    "grouped layers": Kind(_front, groups=2),
+    "hard sigmoid": Kind(_front, activation=F.hardsigmoid),
+    "composed hard sigmoid": Kind(_behind, activation=_composed_hard_sigmoid),
+    "softmax": Kind(_front, activation=_softmax),
+    "around one": Kind(_front, activation=lambda x: 1 + x.tanh()),
+    "one number": Kind(_front, outputs=1),
+    "one number behind": Kind(_behind, outputs=1),
+    "one pixel": Kind(_pixel),
+    "one pixel of the gate": Kind(_pixel_of_the_gate),
+    "two features": Kind(_two_features, ("neither operand is bounded",)),
+    "pooled feature": Kind(_pooled_feature, ("what is scaled is bounded as a gate is",)),
+    "pixel in ReLU6": Kind(_pixel_in_relu6),
+    "pixel with two gates": Kind(_pixel_with_two_gates, ("both operands are bounded",)),
+    "seen twice": Kind(_seen_twice),
+    "activation": Kind(_activation, ()),
+    "positions": Kind(_positions, ("varies over positions",)),
+    "rows": Kind(_rows, ("varies over positions",)),
+    "outer": Kind(_outer, ("neither operand has the size",)),
+    "shared": Kind(_shared, (True, True)),
+    "shared, two sizes": Kind(_shared_of_two_sizes, (True, True)),
+    "used elsewhere": Kind(_used_elsewhere),
+    "used elsewhere itself": Kind(_used_elsewhere_itself),
+    "read twice": Kind(_read_twice, ("something else than a convolution reads",)),
+    "two in a row": Kind(_two_in_a_row, (True, True)),
+    "only together": Kind(_one_after_the_other, (True, True)),
+    "twice the same layer": Kind(_twice_the_same_layer),
+    "one of two": Kind(_one_of_two, (True, "something else than a convolution reads")),
+    "pooled": Kind(_pooled),
+    "grouped convolution": Kind(_grouped),
+    "grouped convolution behind": Kind(_grouped_behind),
+}
+
+
+def one_of_two() -> Network:
+    """A factory, as a user names one with --model."""
+    return KINDS["one of two"].network()
+
+
+def read_twice() -> Network:
+    return KINDS["read twice"].network()

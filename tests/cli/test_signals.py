@@ -1,0 +1,108 @@
+"""A process that is told to end: nothing left behind, one sentence, and the exit code of the signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kdna_deploy.cli.signals import Ended, ending_signals
+from tests.conftest import REPOSITORY
+from tests.samples import RESNET, sample_path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+SENTENCES = {signal.SIGINT: "interrupted.", signal.SIGTERM: "ended by SIGTERM.", signal.SIGHUP: "ended by SIGHUP."}
+
+
+def started(folder: Path, *arguments: str, module: str = "tests.cli.small_command") -> subprocess.Popen[str]:
+    (folder / "tmp").mkdir()
+    paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"},
+        # Where the tests run in the background, an ignored SIGINT would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def left(folder: Path) -> list[str]:
+    """What is in `folder`; runtimes may leave files of their own in the temporary one."""
+    return sorted(str(path.relative_to(folder)) for path in (*folder.iterdir(), *folder.glob("tmp/kdna-*")))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("number", SENTENCES)
+def test_every_signal_that_ends_a_process_is_treated_alike(tmp_path: Path, number: int, as_json: bool) -> None:
+    process = started(tmp_path, "small", "--wait", *["--json"] * as_json)
+    assert process.stderr is not None and process.stderr.readline() == "ready\n"
+    assert len(left(tmp_path)) == 3  # the folder in which the output is written, and the scratch folder
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert stderr == f"error: {SENTENCES[signal.Signals(number)]}\n"
+    assert left(tmp_path) == ["tmp"]
+    told = {"kind": "Interrupted", "code": 128 + number, "message": SENTENCES[signal.Signals(number)]}
+    assert (json.loads(stdout)["error"] if as_json else stdout) == (told if as_json else "")
+
+
+def test_a_signal_that_comes_twice_ends_the_process_once(tmp_path: Path) -> None:
+    """As ``timeout`` sends it, to the process and then to its group."""
+    process = started(tmp_path, "small", "--wait")
+    assert process.stderr is not None and process.stderr.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode in (143, 129) and stderr.startswith("error: ended by SIG") and stderr.count("\n") == 1
+    assert left(tmp_path) == ["tmp"]
+
+
+def test_what_was_ignored_from_the_start_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``nohup`` asks."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received.number is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_handlers_are_there_for_as_long_as_the_command_runs() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Ended), ending_signals() as received:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert (received.number, received.exit_code) == (signal.SIGTERM, 143)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_a_bench_that_is_told_to_end_ends_its_processes_too(tmp_path: Path) -> None:
+    shutil.copy(sample_path(RESNET), tmp_path / "net.pt")
+    options = ("--input-size", "64", "--runtime", "pytorch", "--baseline", "pytorch", "--iterations", "3")
+    process = started(tmp_path, "bench", "net.pt", *options, "--min-time", "0", "--json", module="kdna_deploy")
+    watched, children, end = psutil.Process(process.pid), [], time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < end and not children:
+        children = [child for child in watched.children() if "kdna_deploy.benchmark.fresh_process" in child.cmdline()]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 143, stderr
+    assert "Traceback" not in stderr
+    assert json.loads(stdout)["partial"] is True  # what was measured is kept
+    assert children and not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert left(tmp_path) == ["net.pt", "tmp"]
