@@ -24,7 +24,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from kdna_deploy.capture_errors import VALUES_DECIDE, fixes_batch, why
 from kdna_deploy.errors import CaptureError, KdnaError
 from kdna_deploy.forward import input_dtype, only_tensor, settings_kept
-from kdna_deploy.graph import ATEN, Graph, ancestors, site
+from kdna_deploy.graph import ATEN, TRAINING_NORMS, Graph, ancestors, site
 from kdna_deploy.module_copy import twin
 
 BATCH = "batch"
@@ -84,7 +84,7 @@ def program_graph(program: torch.export.ExportedProgram, image_shape: tuple[int,
 
 
 def _check_values(graph: torch.fx.Graph) -> None:
-    """Refuse numbers and sizes that are taken from the values of tensors: they are not known when an artifact is made."""
+    """Refuse numbers and sizes that are taken from the values of tensors: no artifact can know them beforehand."""
     for node in ancestors(graph.output_node()):
         value = node.meta.get("val")
         sizes = list(value.shape) if isinstance(value, torch.Tensor) else [value]
@@ -116,7 +116,10 @@ def _drop_writes(graph: torch.fx.Graph) -> None:
     Raises:
         CaptureError: the output depends on such a buffer, so that it changes from call to call.
     """
-    needed = {node.target for node in ancestors(graph.output_node()) if node.op == "get_attr"}
+    read = ancestors(graph.output_node())
+    # BatchNorm in training only passes its statistics on; `purity` refuses it by its name.
+    training = any(node.target in TRAINING_NORMS for node in read)
+    needed = {node.target for node in read if node.op == "get_attr" and not training}
     for node in [n for n in graph.nodes if n.target is ATEN.copy_.default]:
         written = node.args[0]
         if written.op == "get_attr" and written.target in needed:

@@ -47,17 +47,19 @@ def fixes_batch(error: BaseException) -> bool:
 
 def why(error: BaseException, module: nn.Module, example: Tensor) -> str:
     """One sentence: why `module` could not be traced on `example`, and what to change."""
-    shape = tuple(example.shape)
     if isinstance(error, RecursionError):
         return "The network's forward calls itself without end (maximum recursion depth exceeded)."
     if isinstance(error, SystemExit):
         return f"The network's forward calls sys.exit({error.code}); let it return its logits."
-    parts = _special(module)
-    if parts:
-        return parts
+    special = _special(module)
+    if special:
+        return special
     failure = _failure(module, example)
-    if failure is not None:
-        return _own_error(failure, shape) + _dimension(module)
+    return _own_error(failure, module, example) if failure is not None else _of_tracing(error, example)
+
+
+def _of_tracing(error: BaseException, example: Tensor) -> str:
+    """Why a network that runs cannot be traced."""
     text = f"{type(error).__name__} {error}"
     if _NUMPY.search(text):
         return (
@@ -66,13 +68,13 @@ def why(error: BaseException, module: nn.Module, example: Tensor) -> str:
         )
     if fixes_batch(error):
         return (
-            "The network's forward has a fixed batch size built in, as a loop over the images or a view with a number for "
-            f"the batch has ({_cause(error)}); write x.shape[0] or -1 there."
+            "The network's forward has a fixed batch size built in, as a loop over the images or a view with a number "
+            f"for the batch has ({_cause(error)}); write x.shape[0] or -1 there."
         )
     if _VALUES.search(text):
         return VALUES_DECIDE.format(_cause(error))
     return (
-        f"torch.export cannot trace the network for input {shape}: {first_sentence(error)}. "
+        f"torch.export cannot trace the network for input {tuple(example.shape)}: {first_sentence(error)}. "
         "Write that part of its forward with other operations, or as operations on tensors alone."
     )
 
@@ -100,14 +102,19 @@ def _failure(module: nn.Module, example: Tensor) -> BaseException | None:
     return None
 
 
-def _own_error(failure: BaseException, shape: tuple[int, ...]) -> str:
+def _own_error(failure: BaseException, module: nn.Module, example: Tensor) -> str:
+    """What a network says that does not run."""
+    shape = tuple(example.shape)
     if isinstance(failure, InputError):
         return str(failure)
     if isinstance(failure, TypeError) and "missing" in str(failure) and "argument" in str(failure):
-        return f"The network takes more than one input ({first_sentence(failure)}); wrap it so that it takes one image batch."
+        return (
+            f"The network takes more than one input ({first_sentence(failure)}); "
+            "wrap it so that it takes one image batch."
+        )
     said = first_sentence(failure)
     if isinstance(failure, (RuntimeError, ValueError, IndexError)) and _SHAPES.search(str(failure)):
-        return f"The network cannot run on images of shape {shape}: {said}; check --input-size."
+        return f"The network cannot run on images of shape {shape}: {said}; check --input-size.{_dimension(module)}"
     kind = "" if said == type(failure).__name__ else f"{type(failure).__name__}: "
     return f"The network's forward fails on images of shape {shape} ({kind}{said}); no artifact can be made of it."
 

@@ -1,8 +1,10 @@
 """One forward pass of a network as its author wrote it, from which nothing is left behind.
 
-The network gets images of its own, which it may edit, runs in evaluation mode and without gradients, and its logits are
-taken out of whatever they are wrapped in. Settings that its code changes (default dtype, gradients) are put back, and what
-it prints goes to stderr: results alone belong on stdout.
+The network gets images of its own, which it may edit, runs without gradients, and its logits are taken out of whatever
+they are wrapped in. Settings that its code changes (default dtype, gradients) are put back, and what it prints goes to
+stderr: results alone belong on stdout.
+
+Does not apply to what a forward changes on the network itself; `module_copy.twin` gives those who mind a copy to run.
 """
 
 from __future__ import annotations

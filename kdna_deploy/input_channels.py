@@ -33,7 +33,7 @@ def input_channels(module: nn.Module, size: tuple[int, int]) -> int:
 
 
 def _runs(module: nn.Module, shape: tuple[int, int, int], called: list[int]) -> bool:
-    """Whether the network runs on images of `shape`; `called` gets the input channels of its convolutions, as called."""
+    """Whether the network runs on images of `shape`; `called` gets its convolutions' input channels in that order."""
     module = twin(module).eval()
     for part in module.modules():
         if isinstance(part, _CONVOLUTIONS):

@@ -1,8 +1,8 @@
 """A copy of a network that can be traced, widened and run without moving the original.
 
 `copy.deepcopy` where it works. Otherwise module by module and attribute by attribute: a tensor that is computed from
-parameters (as old `weight_norm` keeps one) is copied by value, and what cannot be copied at all (a lock, a generator, an
-open file) is shared.
+parameters (as old `weight_norm` keeps one) is copied by value, and what cannot be copied at all (a lock, a generator,
+an open file) is shared.
 
 Does not apply to parameters and buffers: they are always copied, and those that modules share stay shared.
 """

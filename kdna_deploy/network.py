@@ -66,10 +66,15 @@ def load_network(path: Path, arch: str | None = None, factory: str | None = None
     return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """The network inside what training wraps around it; a checkpoint's names lose the same prefixes."""
-    while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, OptimizedModule)):
+def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:
+    """The network without what training wraps around it and its parts; a checkpoint's names lose the same prefixes."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel) if outermost else ()
+    while isinstance(module, (OptimizedModule, *wrappers)):
         module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
+    for name, part in list(module.named_children()):
+        inner = _unwrapped(part, outermost=False)
+        if inner is not part:
+            setattr(module, name, inner)
     return module
 
 

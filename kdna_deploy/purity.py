@@ -52,20 +52,20 @@ def check_function(graph: Graph, module: nn.Module) -> None:
 def _impure(node: fx.Node) -> str | None:
     if node.op != "call_function":
         return None
-    where = site(node)
+    where = "forward" if site(node) == node.name else f"'{site(node)}'"
     if isinstance(node.target, torch._ops.HigherOrderOperator):
         return f"The network holds the operator {node.target.name()}, which no pass and no runtime here knows."
     if node.target in TRAINING_NORMS:
         return (
-            f"BatchNorm is in training mode in '{where}', so that an image's output depends on the other images of its "
+            f"BatchNorm is in training mode in {where}, so that an image's output depends on the other images of its "
             "batch; leave it in evaluation mode, with the statistics of training."
         )
     if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()) or not _draws(node):
         return None
     if "dropout" in str(node.target):
-        return f"Dropout is active in '{where}', and its output random: give it training=self.training in forward."
+        return f"Dropout is active in {where}, and its output random: give it training=self.training."
     name = str(node.target).removeprefix("aten.").partition(".")[0]
-    return f"The network draws random numbers ({name} in '{where}'), so that no artifact can return what it returns."
+    return f"The network draws random numbers ({name} in {where}), so that no artifact can return what it returns."
 
 
 def _draws(node: fx.Node) -> bool:

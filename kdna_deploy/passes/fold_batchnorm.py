@@ -35,6 +35,7 @@ from kdna_deploy.passes.result import PassResult, Refusal
 from kdna_deploy.weight_expression import modulated_parts, name_of, shape_of
 
 
+
 @dataclass(frozen=True)
 class _Affine:
     """BatchNorm in evaluation: y = scale · x + shift, both [c'] in float64."""

@@ -90,7 +90,10 @@ def _goes_through(reference: str, case: Case, weights: Path) -> None:
 
 def _run(original: nn.Module, images: torch.Tensor) -> np.ndarray:
     """Output of `original`, out of whatever it is wrapped in."""
-    with torch.no_grad():
-        returned = original(images.clone())
+    try:
+        with torch.no_grad():
+            returned = original(images.clone())
+    finally:
+        torch.set_default_dtype(torch.float32)  # some networks change it
     (output,) = [leaf for leaf in torch.utils._pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
     return output.detach().double().numpy()

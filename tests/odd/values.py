@@ -1,4 +1,4 @@
-"""Where numbers come from: constants that are no buffers, constants made in forward, attributes that cannot be copied."""
+"""Where numbers come from: constants that are no buffers or are made in forward, attributes that cannot be copied."""
 
 from __future__ import annotations
 
