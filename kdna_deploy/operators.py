@@ -94,9 +94,29 @@ NAMES = _SIZE_NAMES | frozenset(
 
 # Arithmetic on sizes. No power: repeated, it would never end; nor would products of two that are not written out.
 SCALAR_OPERATORS = frozenset(
-    {f"_operator.{name}" for name in "add sub mul truediv floordiv mod neg pos eq ne lt le gt ge and_ or_".split()}
-    | {f"torch.sym_{name}" for name in "max min not ite float int sum".split()}
-    | {f"math.{name}" for name in "ceil floor trunc".split()}
+    {
+        f"_operator.{name}"
+        for name in [
+            "add",
+            "sub",
+            "mul",
+            "truediv",
+            "floordiv",
+            "mod",
+            "neg",
+            "pos",
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "gt",
+            "ge",
+            "and_",
+            "or_",
+        ]
+    }
+    | {f"torch.sym_{name}" for name in ["max", "min", "not", "ite", "float", "int", "sum"]}
+    | {f"math.{name}" for name in ["ceil", "floor", "trunc"]}
 )
 
 _ATEN = re.compile(r"torch\.ops\.aten\.(?P<name>\w+)\.(?P<overload>\w+)")
@@ -130,7 +150,9 @@ _QUIET: Mapping[str, tuple[str, Any]] = {
 _TENSORS = frozenset({"as_tensor", "as_none"})
 _INTEGERS = frozenset({"as_int", "as_sym_int", "as_none"})
 _LISTS = frozenset({"as_ints", "as_sym_ints", "as_none"})
-_NUMBERS = frozenset({"as_int", "as_sym_int", "as_float", "as_sym_float", "as_bool", "as_sym_bool", "as_complex", "as_none"})
+_NUMBERS = frozenset(
+    {"as_int", "as_sym_int", "as_float", "as_sym_float", "as_bool", "as_sym_bool", "as_complex", "as_none"}
+)
 # dtypes, layouts and memory formats are integers in a schema.
 _ENUMERATIONS = frozenset({"as_scalar_type", "as_memory_format", "as_layout"})
 _SCHEMA: Mapping[str, frozenset[str]] = {

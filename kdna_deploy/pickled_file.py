@@ -17,12 +17,12 @@ import io
 import pickletools
 import re
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
 from kdna_deploy.errors import CheckpointError
 from kdna_deploy.zip_members import DamagedArchive, check_contents, has_checksums, open_members
@@ -175,9 +175,7 @@ def _refusal(path: Path, error: str, zipped: bool) -> str:
 
 def _code_message(path: Path, name: str) -> str:
     shown = "".join(c for c in name if c.isprintable())[:100]
-    return (
-        f"'{path}' asks to run code on loading ({shown}), which is refused; save it again with its state dict alone."
-    )
+    return f"'{path}' asks to run code on loading ({shown}), which is refused; save it again with its state dict alone."
 
 
 def _no_checkpoint(path: Path) -> str:

@@ -72,6 +72,11 @@ class Provenance:
         source_path: where the checkpoint lay, relative to the artifact's folder; empty when not known.
         kernels: `KernelStorage` of the checkpoint, as a dictionary; empty where the network was not fused.
         parents: `Parent` of each shared kernel, as a dictionary.
+        preprocessing: `Preprocessing` of the images that it was made with, or that the checkpoint records, as a
+            dictionary; empty where it is not known.
+        recorded_top1: accuracy in percent that the checkpoint records.
+        num_classes: number of logits.
+        class_names: in the order of the logits; empty where they are not known.
     """
 
     source: str
@@ -88,6 +93,10 @@ class Provenance:
     source_path: str = ""
     kernels: dict[str, Any] = field(default_factory=dict)
     parents: list[dict[str, Any]] = field(default_factory=list)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    recorded_top1: float | None = None
+    num_classes: int | None = None
+    class_names: list[str] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -203,6 +212,7 @@ def parse(data: Any, where: str) -> Provenance:
 def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_attentions: int) -> Provenance:
     """Provenance of an artifact made from `network` for images of `image_shape` (c, h, w)."""
     cost = count(network.module, image_shape)
+    training = network.checkpoint.training
     return Provenance(
         source=network.checkpoint.path.name,
         source_sha256=network.checkpoint.sha256,
@@ -214,6 +224,10 @@ def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_a
         macs=cost.macs,
         channel_attentions=channel_attentions,
         versions=package_versions(),
+        preprocessing=training.preprocessing.to_record() if training.preprocessing else {},
+        recorded_top1=network.checkpoint.accuracy,
+        num_classes=network.architecture.num_classes if network.architecture else None,
+        class_names=list(training.class_names),
     )
 
 

@@ -36,6 +36,7 @@ from kdna_deploy.image_record import images_sha256
 from kdna_deploy.int8_export import Int8Options, export_int8
 from kdna_deploy.onnx.difference import model_differences, weights_file
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.provenance import BYSTANDERS, KEY, Provenance, from_json
 from kdna_deploy.recorded_options import RecordedOptions, recorded_options
 
@@ -168,14 +169,14 @@ def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> 
     attention = None
     if options.channel_attention != "keep" and not _frozen_there(made, given):
 
-        def attention(shape: tuple[int, int, int]) -> AttentionOptions:
+        def attention(shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
             source = _images(options, shape, given)
-            below = options.freeze_below
             return AttentionOptions(
                 options.channel_attention,
                 source.batches if source else None,
-                below,
+                options.freeze_below,
                 {k: v for k, v in made.options["calibration"].items() if k not in ("count", "freeze_below")},
+                from_record(made.preprocessing, str(given.model)) if source and source.path.is_dir() else None,
             )
 
     return Request(

@@ -61,12 +61,13 @@ def verify(
         check_images(inputs, "--inputs")
     from rich.console import Group
 
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.reports import data, tables
     from kdna_deploy.reports.bisection import bisection_data, bisection_report
     from kdna_deploy.verification import worst_of
     from kdna_deploy.verification_files import bisect_file, save_image, verify_files
 
-    unreadable: list[Path] = []
+    unreadable: list[Unreadable] = []
     with sink.steps() as (step, _):
         result = verify_files(model_file, against, inputs, rtol, atol, size, model, arch, ema, step, unreadable.append)
         found = bisect_file(model_file, against, model, step) if bisect else None
@@ -74,6 +75,8 @@ def verify(
     if save_worst is not None and result.worst_image is not None:
         save_image(result.worst_image, save_worst, (model_file, *((inputs,) if inputs else ())))
         sink.say(f"the image that departs most is in {save_worst}; compare on it with --inputs {save_worst}")
+    for note in result.notes:
+        sink.say(f"note: {note}")
     title = f"{result.candidate} against {result.reference}"
     sink.result(
         lambda: Group(tables.agreement_table(result.agreements, title), *([bisection_report(found)] if found else [])),

@@ -221,6 +221,8 @@ def inspection_report(inspection: Inspection) -> RenderableType:
     ]
     if checkpoint.epoch is not None:
         rows.append(("epoch", str(checkpoint.epoch)))
+    if checkpoint.training.preprocessing is not None:
+        rows.append(("recorded preprocessing", str(checkpoint.training.preprocessing)))
     if checkpoint.accuracy is not None:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger
