@@ -32,6 +32,7 @@ _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.")
 _MAX_NAME = 200
+_LONGEST_NAME = 1000  # of a weight: modules lie in modules
 _MAX_EPOCH = 1 << 31
 
 
@@ -156,9 +157,9 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
 
 def _renamed(weights: dict[Any, Tensor], path: Path) -> dict[str, Tensor]:
     """Names without the prefixes of wrappers."""
-    odd = next((name for name in weights if not isinstance(name, str) or not is_plain(name)), None)
-    if odd is not None:
-        raise CheckpointError(f"'{path}' names a tensor {_shown(odd)}, which is no name; save model.state_dict().")
+    odd = [name for name in weights if not (isinstance(name, str) and is_plain(name) and len(name) <= _LONGEST_NAME)]
+    if odd:
+        raise CheckpointError(f"'{path}' names a tensor {_shown(odd[0])}, which is no name; save model.state_dict().")
     prefix = ""
     while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in weights)), None):
         prefix += more

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from kdna_deploy.errors import CheckpointError
+from kdna_deploy.storage_claims import UnknownStorage, claimed_storages
 from kdna_deploy.zip_members import DamagedArchive, check_contents, has_checksums, open_members
 
 MAX_PICKLE = 1 << 26  # bytes of the names and shapes, beside the tensors
@@ -108,9 +109,14 @@ def _check_zip(stream: IO[bytes], path: Path) -> list[str]:
             notes.append("the checkpoint was written without checksums, so that damage in it would go unnoticed")
         damage = f"'{path}' is damaged or cut short; copy or download it again"
         with archive.open(members["data.pkl"]) as content:
-            _check_pickle(io.BytesIO(content.read(MAX_PICKLE + 2)), path, f"{damage}.")
+            pickled = io.BytesIO(content.read(MAX_PICKLE + 2))
+        _check_pickle(pickled, path, f"{damage}.")
+        pickled.seek(0)
+        sizes = {name.removeprefix("data/"): member.file_size for name, member in members.items()}
+        if not all(claimed.size <= sizes.get(claimed.key, -1) for claimed in claimed_storages(pickled)):
+            raise DamagedArchive("a tensor is larger than what is stored of it")
         return notes
-    except DamagedArchive as error:
+    except (DamagedArchive, UnknownStorage) as error:
         raise CheckpointError(f"'{path}' is damaged or cut short; copy or download it again ({error}).") from error
 
 
