@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Exactly this version: a looser pin may pull gigabytes of CUDA packages.
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-fast test-gpu lint format clean
+.PHONY: demo test test-fast test-gpu mutate lint format clean
 
 demo: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh sample_checkpoints/demo.sh
@@ -22,6 +22,10 @@ test-fast: $(STAMP)
 # On a machine with a GPU, and a PyTorch with CUDA in .venv; elsewhere each test says what it lacks.
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -n 0 -m gpu -rs
+
+# Faults planted one by one in a copy of the package: which does no test notice? About an hour.
+mutate: $(STAMP)
+	$(BIN)/python -m tests.mutate
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -157,9 +157,9 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
 
 def _renamed(weights: dict[Any, Tensor], path: Path) -> dict[str, Tensor]:
     """Names without the prefixes of wrappers."""
-    odd = [name for name in weights if not (isinstance(name, str) and is_plain(name) and len(name) <= _LONGEST_NAME)]
-    if odd:
-        raise CheckpointError(f"'{path}' names a tensor {_shown(odd[0])}, which is no name; save model.state_dict().")
+    for name in weights:
+        if not isinstance(name, str) or not is_plain(name) or len(name) > _LONGEST_NAME:
+            raise CheckpointError(f"'{path}' names a tensor {_shown(name)}, which is no name; save model.state_dict().")
     prefix = ""
     while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in weights)), None):
         prefix += more

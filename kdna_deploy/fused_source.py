@@ -19,6 +19,7 @@ from kdna_deploy.passes import Children
 from kdna_deploy.passes.materialise import materialise
 from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.provenance import Provenance, find_source, provenance_of
+from kdna_deploy.runtimes.session import Images
 
 _NOT_SHARED = "not shared: "
 
@@ -49,7 +50,10 @@ class Request:
 class FusedSource:
     """A fused graph, the network as it was trained, and where both come from.
 
-    `fused` is the report of the fusing where that was done on the way; `notes` say what was done and why.
+    Attributes:
+        fused: the report of the fusing, where that was done on the way.
+        notes: what was done and why, a sentence each.
+        sample: a few of the user's own images [n, c, h, w], where there are some: exports are verified on them too.
     """
 
     graph: Graph
@@ -57,6 +61,7 @@ class FusedSource:
     provenance: Provenance
     fused: Fused | None = None
     notes: tuple[str, ...] = ()
+    sample: Images | None = None
 
 
 def fuse_checkpoint(
@@ -158,7 +163,7 @@ def _fuse(
     """`recorded` is the preprocessing of an earlier artifact; without one, what the checkpoint records applies."""
     training = network.checkpoint.training
     chosen = choose_size(request.size, training)
-    shape = (network.in_channels, *chosen.size)
+    shape = network.image_shape(chosen.size)
     attention = AttentionOptions()
     if request.attention:
         attention = request.attention(shape, recorded or training.preprocessing)
@@ -183,7 +188,8 @@ def _fuse(
         num_classes=provenance.num_classes or _classes(fused.graph),
     )
     lost = tuple(f"{_NOT_SHARED}{refusal.site}: {refusal.reason}" for refusal in fused.not_shared)
-    return FusedSource(fused.graph, network, provenance, fused, (*chosen.notes, *lost))
+    sample = next(iter(attention.batches()), None) if attention.batches else None
+    return FusedSource(fused.graph, network, provenance, fused, (*chosen.notes, *lost), sample)
 
 
 def _classes(graph: Graph) -> int:

@@ -14,6 +14,7 @@ import torch
 
 from kdna_deploy.capture import capture
 from kdna_deploy.cost import Cost, count
+from kdna_deploy.forward import forward
 from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import CONVOLUTIONS, calls, constant
 from kdna_deploy.input_size import InputSize, choose_size
@@ -60,15 +61,14 @@ def inspect_network(
         CaptureError: the network cannot be traced.
     """
     size = choose_size(image_size, network.checkpoint.training)
-    shape = (network.in_channels, *size.size)
+    shape = network.image_shape(size.size)
     on_step("capture")
     graph = capture(network.module, shape)
     on_step("find parents and children")
     attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
-    with torch.no_grad():
-        classes = network.module(torch.zeros(1, *shape)).shape[-1]
+    classes = forward(network.module, torch.zeros(1, *shape)).shape[-1]
     return Inspection(
         network=network,
         image_shape=shape,

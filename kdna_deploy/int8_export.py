@@ -114,8 +114,9 @@ def export_int8(
     with scratch_folder("int8") as folder:
         # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
         path = folder / "float.onnx"
+        sampled = replace(opened, sample=next(iter(int8.images.calibration()), None))
         float_export = export_fused(
-            opened, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
+            sampled, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
         )
         on_step(f"calibrate ({int8.method})")
         ranges = calibrate(path, int8.images.calibration(), int8.method, on_images)

@@ -72,7 +72,7 @@ def open_model(
     chosen = choose_size(size, training)
     return ModelRecord(
         session=TorchSession(network.module, path.name),
-        image_shape=(network.in_channels, *chosen.size),
+        image_shape=network.image_shape(chosen.size),
         any_size=True,
         size_assumed=chosen.assumed,
         preprocessing=training.preprocessing,

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
 
 from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
 from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
+from kdna_deploy.input_channels import input_channels
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.recognise import compare, recognise
 
@@ -40,12 +42,10 @@ class Network:
     def name(self) -> str:
         return self.architecture.name if self.architecture else str(self.factory)
 
-    @property
-    def in_channels(self) -> int:
-        if self.architecture:
-            return self.architecture.backbone.in_channels
-        first = next((m for m in self.module.modules() if isinstance(m, nn.Conv2d)), None)
-        return first.in_channels if first else 3
+    def image_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Shape (c, h, w) of its images of `size` (h, w)."""
+        channels = self.architecture.backbone.in_channels if self.architecture else input_channels(self.module, size)
+        return (channels, *size)
 
 
 def load_network(path: Path, arch: str | None = None, factory: str | None = None, ema: bool = False) -> Network:
@@ -59,11 +59,18 @@ def load_network(path: Path, arch: str | None = None, factory: str | None = None
         raise UsageError("Give either --arch or --model, not both.")
     checkpoint = load_checkpoint(path, ema)
     if factory:
-        return Network(_load(_call_factory(factory), checkpoint, factory), checkpoint, factory=factory)
+        return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
     architecture = recognise(checkpoint.shapes, arch, checkpoint.arch)
     with torch.device("meta"):
         module = architecture.build()
     return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The network inside what training wraps around it; a checkpoint's names lose the same prefixes."""
+    while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, OptimizedModule)):
+        module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
+    return module
 
 
 def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:

@@ -93,28 +93,9 @@ NAMES = _SIZE_NAMES | frozenset(
 )
 
 # Arithmetic on sizes. No power: repeated, it would never end; nor would products of two that are not written out.
+_ARITHMETIC = "add sub mul truediv floordiv mod neg pos eq ne lt le gt ge and_ or_"
 SCALAR_OPERATORS = frozenset(
-    {
-        f"_operator.{name}"
-        for name in [
-            "add",
-            "sub",
-            "mul",
-            "truediv",
-            "floordiv",
-            "mod",
-            "neg",
-            "pos",
-            "eq",
-            "ne",
-            "lt",
-            "le",
-            "gt",
-            "ge",
-            "and_",
-            "or_",
-        ]
-    }
+    {f"_operator.{name}" for name in _ARITHMETIC.split()}
     | {f"torch.sym_{name}" for name in ["max", "min", "not", "ite", "float", "int", "sum"]}
     | {f"math.{name}" for name in ["ceil", "floor", "trunc"]}
 )

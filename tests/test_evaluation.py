@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from kdna_deploy.errors import InputError, ParityError
@@ -48,8 +50,9 @@ def test_top1_and_top5_of_known_logits() -> None:
     assert result.agreement is None
 
 
-def test_few_classes_have_no_top5() -> None:
-    assert evaluate(Table([[1, 0, 0]]), [(numbered(0), np.asarray([0]))]).top5 is None
+@pytest.mark.parametrize(("classes", "top5"), [(3, None), (5, None), (6, 1.0)])
+def test_up_to_five_classes_have_no_top5_for_it_would_always_be_whole(classes: int, top5: float | None) -> None:
+    assert evaluate(Table([[1.0] * classes]), [(numbered(0), np.asarray([4 % classes]))]).top5 == top5
 
 
 def test_the_worst_class_comes_first_with_what_it_was_taken_for() -> None:
@@ -193,6 +196,57 @@ def test_folders_without_any_readable_image_are_refused(tmp_path: Path) -> None:
     (tmp_path / "0" / "broken.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="None of the 1 files"):
         list(LabelledImages(tmp_path, (3, 8, 8), PLAIN).batches(2))
+
+
+@pytest.fixture
+def red_or_blue(tmp_path: Path) -> Path:
+    """A network whose first logit is the mean of the first channel, the second that of the last."""
+    weight = np.zeros((3, 2), np.float32)
+    weight[0, 0] = weight[2, 1] = 1.0
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "red-or-blue",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save_model(model, tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "top1"),
+    [
+        (PLAIN, 1.0),
+        (Preprocessing((0.0,) * 3, (1.0,) * 3, color="BGR"), 0.0),
+        (Preprocessing((0.9, 0.0, 0.0), (1.0,) * 3), 0.5),  # what is red is no longer
+        (Preprocessing((0.0,) * 3, (100.0, 1.0, 1.0)), 0.5),
+    ],
+)
+def test_images_are_prepared_as_was_asked(
+    red_or_blue: Path, tmp_path: Path, preprocessing: Preprocessing, top1: float
+) -> None:
+    for label, colour in enumerate([(200, 0, 30), (30, 0, 200)]):
+        (tmp_path / "data" / str(label)).mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(tmp_path / "data" / str(label) / "a.png")
+    done = evaluate_files(EvaluationRequest(red_or_blue, tmp_path / "data", preprocessing=preprocessing))
+    assert done.result.top1 == top1
+
+
+@pytest.mark.parametrize(("batch", "told"), [(2, [2, 2, 1]), (4, [4, 1]), (32, [5])])
+def test_as_many_images_as_were_asked_for_are_run_at_once(
+    red_or_blue: Path, tmp_path: Path, batch: int, told: list[int]
+) -> None:
+    folder = make_folders(tmp_path / "data", "0", images=5)
+    seen: list[int] = []
+    evaluate_files(EvaluationRequest(red_or_blue, folder, batch=batch, preprocessing=PLAIN), on_images=seen.append)
+    assert seen == told
 
 
 @pytest.mark.parametrize("batch", [None, 8])

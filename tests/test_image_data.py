@@ -99,6 +99,51 @@ def test_resizing_keeps_the_proportions(tmp_path: Path) -> None:
     assert np.abs(image - normalised(np.full((20, 40, 3), 200, np.uint8))).max() < 1e-6
 
 
+def resized(pixels: np.ndarray, width: int, height: int, crop: tuple[int, int]) -> np.ndarray:
+    """The pixels at another size, and of that the centre (h, w)."""
+    whole = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - crop[1]) // 2, (height - crop[0]) // 2
+    return np.asarray(whole.crop((left, top, left + crop[1], top + crop[0])))
+
+
+@pytest.mark.parametrize(("resize", "shorter"), [(24, 24), (16, 16), (40, 40)])
+def test_a_resize_that_is_asked_for_concerns_images_of_the_input_size_too(
+    tmp_path: Path, resize: int, shorter: int
+) -> None:
+    pixels = noise(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", (16, 16), Preprocessing(resize=resize))
+    assert np.abs(image - normalised(resized(pixels, shorter, shorter, (16, 16)))).max() < 1e-6
+
+
+def test_a_crop_that_is_asked_for_concerns_images_of_the_input_size_too(tmp_path: Path) -> None:
+    """8/7 of the crop's shorter side, 7, is 8: the whole image at half its size, cropped, and scaled to the input."""
+    pixels = noise(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", (16, 16), Preprocessing(crop=(7, 7)))
+    cropped = Image.fromarray(resized(pixels, 8, 8, (7, 7))).resize((16, 16), Image.Resampling.BILINEAR)
+    assert np.abs(image - normalised(np.asarray(cropped))).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("size", "image", "scaled"),
+    [
+        ((14, 14), (30, 60), (16, 32)),  # 8/7 of 14 is 16, for the image's shorter side
+        ((14, 21), (60, 120), (16, 32)),  # the shorter side of the input counts, not its width
+        ((21, 14), (120, 60), (32, 16)),
+        ((14, 28), (60, 60), (28, 28)),  # 16 would not cover the width
+        ((28, 14), (60, 60), (28, 28)),
+    ],
+)
+def test_by_default_the_shorter_side_becomes_8_sevenths_of_the_inputs_shorter_side(
+    tmp_path: Path, size: tuple[int, int], image: tuple[int, int], scaled: tuple[int, int]
+) -> None:
+    pixels = noise(*image)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png", size)
+    assert np.abs(found - normalised(resized(pixels, scaled[1], scaled[0], size))).max() < 1e-6
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"P6 6m 4 255\n", b"BM" + b"\xff" * 60])
 def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.png").write_bytes(content)

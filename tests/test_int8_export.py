@@ -7,14 +7,16 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnxruntime.quantization.calibrate import TensorsData
 
+from kdna_deploy import int8_export
 from kdna_deploy.benchmark.latency import LatencySettings
 from kdna_deploy.benchmark.plan import BenchOptions
 from kdna_deploy.benchmark.run import bench
@@ -25,6 +27,7 @@ from kdna_deploy.image_data import ImageSource, Preprocessing
 from kdna_deploy.image_record import images_sha256
 from kdna_deploy.int8_export import Int8Export, Int8Options, export_int8
 from kdna_deploy.onnx.ledger import optimised_model
+from kdna_deploy.onnx.quantize import Method, calibrate
 from kdna_deploy.onnx_export import OnnxOptions
 from kdna_deploy.provenance import KEY
 from kdna_deploy.runtimes.ort import OrtSession
@@ -50,8 +53,18 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Int8Export:
     ("name", "method"),
     [(RESNET, "minmax"), (MOBILENET, "minmax"), (RESNET, "percentile"), (RESNET, "entropy")],
 )
-def test_the_samples_keep_their_answers(tmp_path: Path, name: str, method: str) -> None:
+def test_the_samples_keep_their_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str
+) -> None:
+    methods: list[str] = []
+
+    def recorded(path: Path, batches: Iterable[Images], method: Method, told: Callable[[int], None]) -> TensorsData:
+        methods.append(method)
+        return calibrate(path, batches, method, told)
+
+    monkeypatch.setattr(int8_export, "calibrate", recorded)
     done = export_int8(fused_sample(name), tmp_path / "net.onnx", OnnxOptions(), options(method=method))
+    assert methods == [method]
     agreement = done.evaluation.agreement
     assert agreement is not None
     assert done.evaluation.images == 10  # every fifth of the fifty

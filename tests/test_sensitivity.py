@@ -17,7 +17,7 @@ from kdna_deploy.image_data import Preprocessing
 from kdna_deploy.onnx.quantize import calibrate, quantise
 from kdna_deploy.reports.int8 import sensitivity_table
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.sensitivity import Guard, Sensitivity, within_limit
+from kdna_deploy.sensitivity import Guard, Sensitivity, drop, within_limit
 from tests.conftest import SAMPLES
 from tests.onnx.quantised import Array, chain
 from tests.samples import RESNET, SIZE, export_sample, fused_sample
@@ -123,6 +123,49 @@ def test_without_a_limit_or_within_it_nothing_is_searched(tmp_path: Path) -> Non
         build = Rounding(model, harm)
         judged = within_limit(build, guard(model, tmp_path), ["a", "b", "c"], limit)
         assert (judged.kept_float, judged.sensitivities, build.built) == ((), (), [()])
+
+
+def mislabelled(model: onnx.ModelProto, folder: Path, wrong: int) -> tuple[Split, np.ndarray]:
+    """Labelled images: what the model says of each, but for the first `wrong`, whose label is the next class."""
+    onnx.save_model(model, folder / "labels.onnx")
+    images = np.concatenate([images for images, _ in split().held_out()])
+    labels = OrtSession(folder / "labels.onnx", threads=1).run(images).argmax(axis=1)
+    labels[:wrong] = (labels[:wrong] + 1) % CLASSES
+    calibration = np.zeros_like(images)  # judging by these would show
+    held = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, len(images), 8)]
+    return Split(lambda: [calibration], lambda: held, True, {}), labels
+
+
+def test_labels_judge_where_there_are_some_and_the_float_files_answers_where_there_are_none(tmp_path: Path) -> None:
+    """A fifth of the labels is wrong: by labels the float file itself has 80 % of top-1."""
+    model = pooled(3)
+    onnx.save_model(model, tmp_path / "float.onnx")
+    images, labels = mislabelled(model, tmp_path, wrong=8)
+    found = []
+    for one in (images, split()):
+        judge = Guard(tmp_path / "float.onnx", one, tmp_path, lambda _: None, lambda _: None)
+        evaluation = judge.evaluate(model)
+        assert evaluation.agreement is not None and evaluation.agreement.same_top1 == 1.0
+        assert (evaluation.images, drop(evaluation)) == (len(labels), 0.0)
+        found.append((evaluation.top1, evaluation.agreement.reference_top1))
+    assert found == [(0.8, 0.8), (1.0, 1.0)]
+
+
+def test_a_candidate_that_gains_by_the_labels_loses_nothing_however_little_it_agrees(tmp_path: Path) -> None:
+    """It answers the next class on every image, which the labels of eight say too."""
+    model = pooled(3)
+    other = pooled(3)
+    rolled = next(tensor for tensor in other.graph.initializer if tensor.name == "c.weight")
+    values = np.roll(onnx.numpy_helper.to_array(rolled), 1, axis=0)
+    rolled.CopyFrom(onnx.numpy_helper.from_array(values, rolled.name))
+    onnx.save_model(model, tmp_path / "float.onnx")
+    for wrong, lost in ((40, -100.0), (8, 60.0)):
+        images, _ = mislabelled(model, tmp_path, wrong)
+        judge = Guard(tmp_path / "float.onnx", images, tmp_path, lambda _: None, lambda _: None)
+        evaluation = judge.evaluate(other)
+        assert drop(evaluation) == pytest.approx(lost)
+        if wrong == 40:
+            assert within_limit(lambda _: other, judge, ["a", "b", "c"], 0.0).kept_float == ()
 
 
 def test_too_much_lost_with_all_layers_but_one_in_float32_is_refused_with_the_table(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.errors import ArtifactError, InputError
 from kdna_deploy.probes import GIVEN, NOISE, Probe
@@ -339,6 +341,50 @@ def test_verification_runs_on_every_image_of_a_folder(folder: Path, name: str, b
     assert [a.batch for a in result.agreements if a.images == GIVEN] == batches
     assert any(a.images == NOISE for a in result.agreements)
     assert result.passed
+
+
+def hinge(path: Path, at: float, offset: float = 0.0) -> Path:
+    """A network of the mean of max(image − at, 0) for each channel, and `offset` more."""
+    nodes = [
+        helper.make_node("Sub", ["images", "at"], ["moved"]),
+        helper.make_node("Relu", ["moved"], ["cut"]),
+        helper.make_node("GlobalAveragePool", ["cut"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Add", ["flat", "offset"], ["logits"]),
+    ]
+    stored = {"at": np.float32(at), "offset": np.asarray([0.0, 0.0, offset], np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "hinge",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 4, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in stored.items()],
+    )
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(("atol", "passes"), [(0.0, False), (0.01, False), (0.06, True)])
+def test_what_atol_allows_is_added_for_files(tmp_path: Path, atol: float, passes: bool) -> None:
+    one, other = hinge(tmp_path / "one.onnx", -9.0), hinge(tmp_path / "other.onnx", -9.0, offset=0.05)
+    # The third logit is the highest by far, so that the offset does not change the answer.
+    images = np.zeros((4, 3, 4, 4), np.float32)
+    images[:, 2] = np.arange(1, 5).reshape(-1, 1, 1)
+    np.save(tmp_path / "images.npy", images)
+    assert verify_files(one, other, tmp_path / "images.npy", rtol=1e-6, atol=atol).passed is passes
+
+
+def test_the_images_that_were_given_are_those_that_are_compared_on(tmp_path: Path) -> None:
+    """Below 20 both networks give nothing; random images never come so high."""
+    one, other = hinge(tmp_path / "one.onnx", 20.0), hinge(tmp_path / "other.onnx", 21.0)
+    images = np.zeros((3, 3, 4, 4), np.float32)
+    images[:, 1] = np.arange(1, 4).reshape(-1, 1, 1)
+    np.save(tmp_path / "low.npy", images)
+    np.save(tmp_path / "high.npy", images + 30 * (images > 0))
+    low, high = (verify_files(one, other, tmp_path / f"{name}.npy") for name in ("low", "high"))
+    assert [a.batch for a in low.agreements] == [a.batch for a in high.agreements] == [3]
+    assert (low.agreements[0].max_difference, high.agreements[0].max_difference) == (0.0, 1.0)
+    assert not high.passed
 
 
 def test_another_network_does_not_pass(folder: Path) -> None:

@@ -216,7 +216,7 @@ def given(
         return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made, notes)
     network = load_network(path, arch, factory)
     chosen = choose_size(size, network.checkpoint.training)
-    shape = (network.in_channels, *chosen.size)
+    shape = network.image_shape(chosen.size)
     cost = count(network.module, shape)
     record = to_record(network.architecture) if network.architecture else None
     checkpoint = network.checkpoint

@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from kdna_deploy.benchmark import affinity
 from kdna_deploy.benchmark.affinity import pinned
 from kdna_deploy.errors import UsageError
 from kdna_deploy.runtimes.catalogue import RUNTIMES, Source
@@ -87,3 +88,22 @@ def test_workers_of_a_runtime_stay_on_the_cores_that_are_measured(name: str, tmp
 def test_more_threads_than_cores_are_refused() -> None:
     with pytest.raises(UsageError, match="asks for more"), pinned(len(psutil.Process().cpu_affinity()) + 1):
         pass
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+def test_the_process_is_on_the_idlest_core_and_on_no_other(monkeypatch: pytest.MonkeyPatch, busy: int) -> None:
+    allowed = psutil.Process().cpu_affinity()
+    load = [90.0 if core == allowed[busy] else 10.0 for core in range(max(allowed) + 1)]
+    monkeypatch.setattr(affinity.psutil, "cpu_percent", lambda interval, percpu: load)
+    with pinned(1) as cores:
+        assert psutil.Process().cpu_affinity() == list(cores)
+        assert len(cores) == 1 and cores[0] != allowed[busy]
+    assert psutil.Process().cpu_affinity() == allowed
+
+
+def test_the_cores_are_told_in_order_and_given_back_after_an_error() -> None:
+    allowed = psutil.Process().cpu_affinity()
+    with pytest.raises(KeyboardInterrupt), pinned(2) as cores:
+        assert list(cores) == sorted(psutil.Process().cpu_affinity()) and len(cores) == 2
+        raise KeyboardInterrupt
+    assert psutil.Process().cpu_affinity() == allowed

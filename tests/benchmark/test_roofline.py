@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from kdna_deploy.benchmark import roofline
 from kdna_deploy.benchmark.roofline import Kernel, Peak, measure_peak
 from kdna_deploy.onnx.cost import count_onnx
-from kdna_deploy.runtimes.catalogue import RUNTIMES
+from kdna_deploy.runtimes.catalogue import RUNTIMES, Runtime, Source
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.session import Session
 
 MODELS = list(roofline._models())
 
@@ -37,6 +39,23 @@ def test_progress_is_told_for_every_kernel(monkeypatch: pytest.MonkeyPatch) -> N
     told: list[float] = []
     measured = measure_peak(1, (), told.append)
     assert told == [number / len(measured.tried) for number in range(len(measured.tried))]
+
+
+def test_every_kernel_runs_on_the_threads_and_cores_of_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[int, tuple[int, ...]]] = []
+
+    def recorded(entry: Runtime) -> Runtime:
+        def opening(source: Source, threads: int, cores: tuple[int, ...]) -> Session:
+            opened.append((threads, cores))
+            return entry.open(source, threads, cores)
+
+        return replace(entry, open=opening)
+
+    monkeypatch.setattr(roofline, "_SECONDS", 0.001)
+    monkeypatch.setattr(roofline, "RUNTIMES", {name: recorded(entry) for name, entry in RUNTIMES.items()})
+    cores = tuple(range(2))
+    tried = measure_peak(2, cores).tried
+    assert opened == [(2, cores)] * len(tried)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model[0].replace("×", "x").replace(" ", "-"))

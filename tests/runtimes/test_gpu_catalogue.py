@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import get_args
 
@@ -16,10 +17,11 @@ from kdna_deploy.fused_file import save_fused
 from kdna_deploy.fused_source import Request, open_fused_source
 from kdna_deploy.half_export import export_half
 from kdna_deploy.onnx_export import OnnxOptions
+from kdna_deploy.runtimes import ort_cuda_session, tensorrt_session, torch_cuda_session
 from kdna_deploy.runtimes.cuda import cause, failures, torch_cuda
 from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES, PRECISIONS, DeviceOptions, Precision, gpu_runtime
 from kdna_deploy.runtimes.ort_cuda_session import PROVIDER, OrtCudaSession, no_cuda_provider
-from kdna_deploy.runtimes.torch_cuda_session import arithmetic, program
+from kdna_deploy.runtimes.torch_cuda_session import Program, arithmetic, program
 from kdna_deploy.tensorrt.batches import Batches
 from kdna_deploy.tensorrt.build import BuildOptions
 from kdna_deploy.tensorrt.engine_export import EngineOptions, export_engine
@@ -133,6 +135,51 @@ def test_what_a_library_says_becomes_one_sentence_and_ours_pass() -> None:
         raise error
     with pytest.raises(InputError, match="as it is"), failures("ONNX Runtime", "net"):
         raise InputError("as it is")
+
+
+class Opened:
+    """A session of a class, by the names of its arguments."""
+
+    def __init__(self, session: type, received: list[dict[str, object]]) -> None:
+        self._signature = inspect.signature(session)
+        self._received = received
+
+    def __call__(self, *arguments: object, **named: object) -> None:
+        bound = self._signature.bind(*arguments, **named)
+        bound.apply_defaults()
+        self._received.append(dict(bound.arguments))
+
+
+@pytest.mark.parametrize("name", GPU_RUNTIMES)
+@pytest.mark.parametrize(("streams", "graphs"), [(1, True), (3, False)])
+def test_streams_graphs_and_batch_reach_the_session_of_every_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, streams: int, graphs: bool
+) -> None:
+    received: list[dict[str, object]] = []
+    programs: list[tuple[str, bool]] = []
+
+    def programmed(module: torch.nn.Module, precision: Precision, compiled: bool = False) -> Program:
+        programs.append((precision, compiled))
+        return program(module, precision, device="cpu")  # type: ignore[arg-type]
+
+    for module in (tensorrt_session, ort_cuda_session, torch_cuda_session):
+        for session in ("TensorRtSession", "OrtCudaSession", "TorchCudaSession"):
+            if hasattr(module, session):
+                monkeypatch.setattr(module, session, Opened(getattr(module, session), received))
+    monkeypatch.setattr(torch_cuda_session, "program", programmed)
+    path = tmp_path / "net.pt2"
+    if GPU_RUNTIMES[name].artifact == "fused":
+        save_fused(fused_sample(RESNET).graph, fused_sample(RESNET).provenance, path)
+    opening = GPU_RUNTIMES[name].prepare(path, DeviceOptions(7, "fp16", streams, graphs))
+    opening()
+    opening()
+    always = {"pytorch-cuda": False, "pytorch-cuda-graph": True}
+    assert [(one["streams"], one["cuda_graphs"]) for one in received] == [(streams, always.get(name, graphs))] * 2
+    assert [one.get("batch", 7) for one in received] == [7, 7]
+    if GPU_RUNTIMES[name].artifact == "fused":
+        assert programs == [("fp16", name == "torch-compile")]
+    if GPU_RUNTIMES[name].artifact == "onnx":
+        assert received[0]["precision"] == "fp16"
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,21 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from kdna_deploy.benchmark.gpu.nvml import Monitor
+from kdna_deploy.benchmark.gpu.state import GpuMachine, Sample
+from kdna_deploy.runtimes.gpu_catalogue import DeviceOptions, GpuRuntime, Opener
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Images
+from kdna_deploy.tensorrt.gpu import Gpu
 
 SHAPE = (3, 8, 8)
 
 
 class OnHost:
-    """What is measured of a session, its device being the host. `loaded` and `spans` record what was asked of it."""
+    """What is measured of a session, its device being the host.
+
+    `loaded`, `spans` and `copied` record what was asked of it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._session = OrtSession(path, threads=1)
@@ -24,6 +31,7 @@ class OnHost:
         self.batch, self.image_shape = self._session.batch, self._session.image_shape
         self.options = self._session.options
         self.spans: list[int] = []
+        self.copied: list[bool] = []
 
     def run(self, images: Images) -> Images:
         return self._session.run(images)
@@ -33,17 +41,50 @@ class OnHost:
 
     def time_on_device(self, inferences: int, host_copies: bool = False) -> float:
         self.spans.append(inferences)
+        self.copied.append(host_copies)
         begin = time.perf_counter_ns()
         for _ in range(inferences):
             self._session.run(self.loaded)
         return (time.perf_counter_ns() - begin) / 1e6 / inferences
 
 
-def write_network(path: Path, convolutions: int = 1) -> Path:
+class HostRuntime:
+    """An entry for the table of runtimes whose device is the host. `asked` and `opened` record what came of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[DeviceOptions] = []
+        self.opened: list[OnHost] = []
+        self.entry = GpuRuntime("the host", "onnx", "nothing", lambda: None, self._prepare)
+
+    def _prepare(self, path: Path, options: DeviceOptions) -> Opener:
+        self.asked.append(options)
+
+        def opening() -> OnHost:
+            self.opened.append(OnHost(path))
+            return self.opened[-1]
+
+        return opening
+
+
+class HostMonitor(Monitor):
+    """Samples whose clock counts them, in the place of a driver's."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.machine = GpuMachine(gpu.name, gpu.compute_capability)
+        self.note = None
+        self._handle = object()
+        self._taken = 0
+
+    def sample(self) -> Sample:
+        self._taken += 1
+        return Sample(self._taken, 10_000, 300.0, 60, 0)
+
+
+def write_network(path: Path, convolutions: int = 1, largest: float = 0.1) -> Path:
     """An ONNX file of images of `SHAPE` to two logits: the more convolutions, the slower."""
     random = np.random.default_rng(0)
     weight = (0.05 * random.standard_normal((16, 16, 3, 3))).astype(np.float32)
-    first = (0.1 * random.standard_normal((16, 3, 3, 3))).astype(np.float32)
+    first = (largest * random.standard_normal((16, 3, 3, 3))).astype(np.float32)
     last = random.standard_normal((16, 2)).astype(np.float32)
     nodes = [helper.make_node("Conv", ["images", "first"], ["x0"], pads=[1, 1, 1, 1])]
     nodes += [

@@ -1,0 +1,176 @@
+"""What a command hands to the library, recorded where it does so, and the options that the commands have.
+
+The command runs in this process up to the library's function that does the work, which is replaced by one that records
+its arguments, by the names of its own signature, and ends the command. Everything before that is the real command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from kdna_deploy.cli.app import app
+from kdna_deploy.cli.console import Sink
+from kdna_deploy.freezing import AttentionOptions
+from kdna_deploy.fused_source import FusedSource
+from kdna_deploy.graph import Graph
+from kdna_deploy.held_out import Split
+from kdna_deploy.network import Network
+from kdna_deploy.provenance import Provenance
+from kdna_deploy.tensorrt.gpu import Gpu
+from tests.samples import fused_sample
+
+SHAPE = (3, 16, 16)  # that channel attention is asked for
+
+# Module and function → what it returns; None ends the command there. A function is followed where it is used.
+_LIBRARY: dict[str, Callable[[], Any] | None] = {
+    "kdna_deploy.network.load_network": lambda: fused_sample().network,
+    "kdna_deploy.inspection.inspect_network": None,
+    "kdna_deploy.fused_source.fuse_checkpoint": fused_sample,
+    "kdna_deploy.fused_file.save_fused": None,
+    "kdna_deploy.fused_source.open_fused_source": fused_sample,
+    "kdna_deploy.onnx_export.export_fused": None,
+    "kdna_deploy.int8_export.export_int8": None,
+    "kdna_deploy.half_export.export_half": None,
+    # Whether the library and a GPU are there is asked before the engine is built.
+    "kdna_deploy.tensorrt.library.open_library": lambda: "the library",
+    "kdna_deploy.tensorrt.library.check_capabilities": dict,
+    "kdna_deploy.tensorrt.engine_export.export_engine": None,
+    "kdna_deploy.verification_files.verify_files": None,
+    "kdna_deploy.evaluation_files.evaluate_files": None,
+    "kdna_deploy.benchmark.run.bench": None,
+    "kdna_deploy.benchmark.run.bench_suite": None,
+    "kdna_deploy.benchmark.gpu.run.bench_gpu": None,
+    "kdna_deploy.benchmark.gpu.run.bench_gpu_table1": None,
+    "kdna_deploy.benchmark.comparison.compare_runs": None,
+}
+
+
+class _Handed(BaseException):
+    """The command has handed over; no handler of errors stops it."""
+
+
+Request = dict[str, Any]
+
+
+def options_of(command: str) -> Iterator[str]:
+    """The options of a command, each by its longest name."""
+    for parameter in commands()[command].params:
+        if parameter.param_type_name == "option":
+            yield max(parameter.opts, key=len)
+
+
+def commands() -> Mapping[str, Any]:
+    """Name → command, as typer makes them."""
+    return _command().commands
+
+
+@functools.cache
+def _command() -> Any:
+    return typer.main.get_command(app)
+
+
+def invoke(*arguments: str | Path) -> None:
+    """Run a command in this process; its errors come through."""
+    _command().main([str(argument) for argument in arguments], "kdna-deploy", standalone_mode=False)
+
+
+def handed(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Request:
+    """Run a command; what the library received: function and parameter → value, the fields of dataclasses apart."""
+    received: Request = {}
+    fused_sample()  # made before the library is out of reach
+    with monkeypatch.context() as patch, _recording(patch, received):
+        try:
+            invoke(*arguments)
+        except _Handed:
+            return received
+    raise AssertionError(f"{arguments} handed nothing over; it recorded {sorted(received)}")
+
+
+@contextmanager
+def _recording(patch: pytest.MonkeyPatch, received: Request) -> Iterator[None]:
+    for path, result in _LIBRARY.items():
+        module, name = path.rsplit(".", 1)
+        original = getattr(importlib.import_module(module), name)
+        patch.setattr(f"{module}.{name}", _recorder(original, name, result, received))
+    made = Sink.__init__
+
+    def init(sink: Sink, *arguments: Any, **named: Any) -> None:
+        made(sink, *arguments, **named)
+        received["Sink.as_json"] = received.get("Sink.as_json", False) or sink._as_json
+
+    patch.setattr(Sink, "__init__", init)
+    # `bench --gpu` looks for a GPU before it hands anything over.
+    patch.setattr("kdna_deploy.tensorrt.gpu.first_gpu", lambda: Gpu("none", "0.0"))
+    yield
+
+
+def _recorder(
+    original: Callable[..., Any], name: str, result: Callable[[], Any] | None, received: Request
+) -> Callable[..., Any]:
+    signature = inspect.signature(original)
+
+    def record(*arguments: Any, **named: Any) -> Any:
+        bound = signature.bind(*arguments, **named)
+        bound.apply_defaults()
+        received[name] = True
+        for parameter, value in bound.arguments.items():
+            received.update(_flat(f"{name}.{parameter}", value))
+        if result is None:
+            raise _Handed
+        return result()
+
+    return record
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Parts of a value under names of their own; what only reports progress is left out."""
+    if isinstance(value, Split):
+        yield f"{key}.calibration", np.concatenate(list(value.calibration()))
+        judging = list(value.held_out())
+        yield f"{key}.held_out", np.concatenate([images for images, _ in judging])
+        yield f"{key}.labels", np.concatenate([labels for _, labels in judging])
+        yield f"{key}.labelled", value.labelled
+        yield from _flat(f"{key}.record", value.record)
+    elif isinstance(value, AttentionOptions):
+        yield f"{key}.choice", value.choice
+        yield f"{key}.below", value.below
+        yield f"{key}.images", np.concatenate(list(value.batches())) if value.batches else None
+        yield from _flat(f"{key}.record", value.record)
+    elif key.endswith("request.attention") and callable(value):
+        yield from _flat(key, value(SHAPE))
+    elif key.endswith("half.images") and callable(value):
+        yield key, np.concatenate(list(value()))
+    elif callable(value) or isinstance(value, (FusedSource, Graph, Network, Provenance)):
+        return  # made from what came before, or told of progress
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _flat(f"{key}.{field.name}", getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _flat(f"{key}.{name}", part)
+    else:
+        yield key, value.value if isinstance(value, Enum) else value
+
+
+def changed(before: Request, after: Request) -> set[str]:
+    """Where two requests differ."""
+    names = before.keys() | after.keys()
+    return {name for name in names if not _equal(before.get(name), after.get(name))}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return type(one) is type(other) and bool(one == other)

@@ -1,0 +1,87 @@
+"""Sessions of ONNX Runtime on the CPU: as many threads as were asked for, on the cores that were named."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from kdna_deploy.errors import ArtifactError, InputError
+from kdna_deploy.runtimes.ort import OrtSession
+from tests.benchmark.gpu.on_host import SHAPE, write_network
+
+AFFINITIES = "session.intra_op_thread_affinities"
+IMAGES = np.random.default_rng(0).standard_normal((2, *SHAPE), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_network(tmp_path_factory.mktemp("ort") / "net.onnx")
+
+
+def set_in(session: OrtSession) -> tuple[int, str]:
+    """Threads and affinities that the runtime itself has been given."""
+    options = session._session.get_session_options()
+    try:
+        return options.intra_op_num_threads, options.get_session_config_entry(AFFINITIES)
+    except RuntimeError:  # there is no such entry
+        return options.intra_op_num_threads, ""
+
+
+def test_the_threads_are_those_that_were_asked_for_and_are_recorded(net: Path) -> None:
+    for threads in (1, 2, 3):
+        session = OrtSession(net, threads)
+        assert set_in(session)[0] == session.options["intra_op_num_threads"] == threads
+    assert "intra_op_num_threads" not in OrtSession(net).options
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
+def test_the_threads_beside_the_calling_one_are_on_the_cores_that_were_named(net: Path) -> None:
+    """ONNX Runtime counts processors from 1; the calling thread is the measurement's own."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        pytest.skip("one core alone")
+    first, second = allowed[:2]
+    for cores in ((first, second), (second, first)):
+        before = {thread.id for thread in psutil.Process().threads()}
+        session = OrtSession(net, 2, cores=cores)
+        assert session.options[AFFINITIES] == set_in(session)[1] == str(cores[1] + 1)
+        assert moved({thread.id for thread in psutil.Process().threads()} - before, cores[1])
+        del session
+
+
+def moved(threads: set[int], core: int, seconds: float = 10.0) -> bool:
+    """Whether one of the threads is on that core alone, where it takes itself once it runs."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if {core} in [os.sched_getaffinity(thread) for thread in threads]:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize(("threads", "cores"), [(1, (0,)), (2, ()), (2, (0,)), (None, (0, 1))])
+def test_threads_are_pinned_only_where_each_has_a_core(net: Path, threads: int | None, cores: tuple[int, ...]) -> None:
+    session = OrtSession(net, threads, cores=cores)
+    assert AFFINITIES not in session.options
+    assert set_in(session)[1] == ""
+
+
+def test_more_threads_have_an_entry_each(net: Path) -> None:
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    cores = (allowed[0], allowed[-1], allowed[0])
+    session = OrtSession(net, 3, cores=cores)
+    assert set_in(session)[1] == f"{allowed[-1] + 1};{allowed[0] + 1}"
+
+
+def test_a_file_that_is_none_and_images_that_do_not_fit_are_refused(net: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError):
+        OrtSession(tmp_path / "missing.onnx")
+    session = OrtSession(net)
+    assert (session.batch, session.image_shape) == (None, SHAPE)
+    with pytest.raises(InputError, match=r"takes images n×3×8×8 and cannot run on 2×3×8×9"):
+        session.run(np.zeros((2, 3, 8, 9), np.float32))
