@@ -126,8 +126,9 @@ def _complaints(outcome: Outcome, before: dict[str, object], after: dict[str, ob
     unknown = [line for line in err.splitlines() if line and not re.match(r"(error|Error|note|warning|using|Usage|Try|the image|saved|  )", line)]
     if unknown:
         yield f"stderr has '{unknown[0][:80]}'"
-    if any(ord(c) < 32 and c not in "\n\t" for c in outcome.stdout + err):
-        yield "control characters reach the terminal"
+    control = [c for c in outcome.stdout + err if ord(c) < 32 and c not in "\n\t"]
+    if control:
+        yield f"control characters reach the terminal: {control[0]!r}"
     if any(name.startswith("__pycache__") for name in after):  # of a factory's module, by Python itself
         after = {name: state for name, state in after.items() if not name.startswith("__pycache__")}
     new = {name for name in after if after[name] != before.get(name)}
