@@ -44,7 +44,7 @@ def batches(digits: Digits) -> Iterator[Images]:
 def export(name: str, choice: ChannelAttention, calibration: Digits, folder: Path) -> Path:
     """One sample with one choice for its channel attention, as an ONNX file."""
 
-    def attention(_: tuple[int, int, int]) -> AttentionOptions:
+    def attention(_: tuple[int, int, int], recorded: object) -> AttentionOptions:
         return AttentionOptions(choice, lambda: batches(calibration))
 
     path = folder / f"{name}, {choice}.onnx"

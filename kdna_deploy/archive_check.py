@@ -89,7 +89,9 @@ def open_archive(path: Path, extra: str) -> tuple[io.BytesIO, str]:
             if carried is not None and carried.file_size <= MAX_PROGRAM:
                 return checked_archive(stream), archive.read(carried).decode()
     except Forbidden as forbidden:
-        raise ArtifactError(f"'{path}' holds {_culprit(forbidden)}, which could run code, and is refused.") from forbidden
+        raise ArtifactError(
+            f"'{path}' holds {_culprit(forbidden)}, which could run code, and is refused."
+        ) from forbidden
     except (Misfit, DamagedArchive) as error:
         raise ArtifactError(f"{damaged} ({error}); make it again with: kdna-deploy fuse.") from error
     except Exception as error:  # damaged bytes lead zipfile anywhere

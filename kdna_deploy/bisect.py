@@ -29,6 +29,7 @@ from torch import fx
 from kdna_deploy.capture import capture
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import scratch_folder
+from kdna_deploy.forward import forward
 from kdna_deploy.fused_file import load_fused
 from kdna_deploy.graph import BATCH_NORM, WEIGHTED, Graph, cast_floats, site
 from kdna_deploy.network import Network
@@ -209,8 +210,7 @@ class _Making:
     def stages(self, to_file: bool, on_step: Callable[[str], None]) -> Iterator[_Stage]:
         """Every stage in order, made when it is asked for; those from the translation on with `to_file`."""
         options = self._made.options
-        with torch.no_grad():
-            trained = self._network.module(torch.from_numpy(self._images).clone()).numpy()
+        trained = forward(self._network.module, torch.from_numpy(self._images)).numpy()
         yield _Stage("capture", {_OUTPUT: trained, **self.of_graph(self._captured)}, _SINGLE)
         graph = self._wide.clone()
         children = "materialize" if options.get("children", "materialize") == "materialize" else "share"

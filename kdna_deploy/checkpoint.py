@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ from kdna_deploy.json_schema import is_plain
 from kdna_deploy.models.architecture import Shapes
 from kdna_deploy.pickled_file import read_pickled
 from kdna_deploy.stored_tensors import clean_weights, is_plain_tensor
+from kdna_deploy.training_record import TrainingRecord, training_record
 
 _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.")
 _MAX_NAME = 200
+_LONGEST_NAME = 1000  # of a weight: modules lie in modules
 _MAX_EPOCH = 1 << 31
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -46,6 +49,7 @@ class Checkpoint:
         accuracy: recorded best top-1 accuracy in percent, if any.
         ema: whether these are the averaged weights that were asked for.
         notes: what a user should know about the loading, a sentence each.
+        training: what the training script recorded of its images.
     """
 
     path: Path
@@ -56,6 +60,7 @@ class Checkpoint:
     accuracy: float | None = None
     ema: bool = False
     notes: tuple[str, ...] = ()
+    training: TrainingRecord = field(default_factory=TrainingRecord)
 
     @property
     def shapes(self) -> Shapes:
@@ -86,6 +91,7 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         accuracy=accuracy,
         ema=ema,
         notes=tuple(notes),
+        training=training_record(content),
     )
 
 
@@ -151,9 +157,9 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
 
 def _renamed(weights: dict[Any, Tensor], path: Path) -> dict[str, Tensor]:
     """Names without the prefixes of wrappers."""
-    odd = next((name for name in weights if not isinstance(name, str) or not is_plain(name)), None)
-    if odd is not None:
-        raise CheckpointError(f"'{path}' names a tensor {_shown(odd)}, which is no name; save model.state_dict().")
+    for name in weights:
+        if not isinstance(name, str) or not is_plain(name) or len(name) > _LONGEST_NAME:
+            raise CheckpointError(f"'{path}' names a tensor {_shown(name)}, which is no name; save model.state_dict().")
     prefix = ""
     while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in weights)), None):
         prefix += more

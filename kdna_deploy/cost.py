@@ -3,20 +3,27 @@
     MACs  = Σ conv: outputs · (c/g)·k·k  +  Σ linear: outputs · inputs
     wider = MACs + 2 · (BatchNorm outputs) + 1 · (average-pooled inputs)    (column "FLOPs" of Table 1)
 
-Counted on the operators that really run, by executing the network on shapes alone (meta tensors), so any module
-can be counted. Does not apply to fused networks for the wider count: their BatchNorms are gone.
+Counted on the operators that really run, by executing the network on shapes alone (fake tensors), or, where its code
+needs numbers, for real. Operators that fuse an attention or a recurrence are taken apart, so that theirs count as well.
+Does not apply to fused networks for the wider count: their BatchNorms are gone.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from kdna_deploy.errors import InputError
+from kdna_deploy.forward import forward, input_dtype
+from kdna_deploy.module_copy import twin
 
 _ATEN = torch.ops.aten
 _NORMS = {
@@ -73,13 +80,44 @@ class _Counter(TorchDispatchMode):
 
 
 def count(module: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
-    """Cost of one image of `input_shape` (c, h, w); `module` is not changed."""
-    ghost = copy.deepcopy(module).to("meta").eval()
-    counter = _Counter()
-    with torch.no_grad(), counter:
-        ghost(torch.empty(1, *input_shape, device="meta"))
+    """Cost of one image of `input_shape` (c, h, w); `module` is not changed.
+
+    Raises:
+        InputError: the network cannot run on such an image.
+    """
+    try:
+        counter = _executed(module, input_shape, FakeTensorMode(allow_non_fake_inputs=True))
+    except InputError:
+        counter = _executed(module, input_shape, contextlib.nullcontext())
     parameters = sum(_distinct(module))
     return Cost(parameters, counter.macs, counter.macs + counter.extra)
+
+
+def _executed(
+    module: nn.Module, input_shape: tuple[int, int, int], tensors: contextlib.AbstractContextManager[Any]
+) -> _Counter:
+    ghost = twin(module).eval()
+    device = next((p.device for p in ghost.parameters()), torch.device("cpu"))
+    counter = _Counter()
+    with tensors, _taken_apart():
+        image = torch.zeros(1, *input_shape, device=device, dtype=input_dtype(ghost))
+        with counter:
+            forward(ghost, image)
+    return counter
+
+
+@contextlib.contextmanager
+def _taken_apart() -> Iterator[None]:
+    """Run attention and recurrent layers as the products that they are made of."""
+    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(onednn)
 
 
 def _distinct(module: nn.Module) -> list[int]:

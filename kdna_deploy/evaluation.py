@@ -6,22 +6,22 @@
     cosine      of the two logit vectors of an image, averaged over the images
 
 Agreement needs no labels to be right, so it tells a change of the function even where the accuracy stays the same.
+Equal infinities (masked classes) differ by nothing, and take no part in SQNR and cosine otherwise.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.labelled_images import Labels
+from kdna_deploy.labelled_images import FILLER, Labels
+from kdna_deploy.logits import Logits, judged, judged_beside
 from kdna_deploy.runtimes.session import Images, Session
-
-Logits = NDArray[np.float64]
 
 _TOP = 5
 
@@ -79,24 +79,31 @@ class _Sums:
 
 def evaluate(
     session: Session,
-    batches: Iterable[tuple[Images, Labels]],
+    batches: Iterable[tuple[Images, Labels | None]],
     reference: Session | None = None,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Run `session`, and `reference` if there is one, over labelled `batches`.
+    """Run `session`, and `reference` if there is one, over `batches`.
 
-    Images with a negative label fill up a batch and do not count. `on_images` is told how many were done.
+    Where there are no labels (None) the answers of the reference stand in for them: top-1 is then the agreement. Images
+    labelled `FILLER` fill up a batch and do not count. `on_images` is told how many were done.
 
     Raises:
-        InputError: there are no images, or a session does not take them.
+        InputError: there are no images, a session does not take them, or answers with NaN.
+        ParityError: `session` answers with NaN, and the reference does not.
     """
     sums = _Sums()
     for images, labels in batches:
-        counted = labels >= 0
-        logits = session.run(images)[counted].astype(np.float64)
-        _add(sums, logits, labels[counted])
-        if reference is not None:
-            _add_reference(sums, logits, reference.run(images)[counted].astype(np.float64), labels[counted])
+        if reference is None:
+            expected, logits = None, judged(session.run(images), len(images), session.name)
+        else:
+            expected = judged(reference.run(images), len(images), reference.name)
+            logits = judged_beside(session.run(images), expected, session.name, reference.name)
+        truth = _stand_in(expected) if labels is None else labels
+        counted = truth != FILLER
+        _add(sums, logits[counted], truth[counted])
+        if expected is not None:
+            _add_reference(sums, logits[counted], expected[counted], truth[counted])
         on_images(int(counted.sum()))
     if not sums.images:
         raise InputError("There are no images to evaluate on.")
@@ -107,6 +114,12 @@ def evaluate(
         classes=_classes(sums.confusion),
         agreement=_agreement(sums) if reference is not None else None,
     )
+
+
+def _stand_in(expected: Logits | None) -> Labels:
+    if expected is None:
+        raise InputError("Images without labels can only be judged beside a reference.")
+    return expected.argmax(axis=1).astype(np.int64)
 
 
 def _add(sums: _Sums, logits: Logits, labels: Labels) -> None:
@@ -121,8 +134,10 @@ def _add(sums: _Sums, logits: Logits, labels: Labels) -> None:
 def _add_reference(sums: _Sums, logits: Logits, expected: Logits, labels: Labels) -> None:
     sums.same += int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
     sums.reference_right += int((expected.argmax(axis=1) == labels).sum())
+    difference = np.subtract(logits, expected, out=np.zeros_like(logits), where=logits != expected)
+    logits, expected = (np.where(np.isfinite(values), values, 0.0) for values in (logits, expected))
     sums.signal += float((expected**2).sum())
-    sums.noise += float(((logits - expected) ** 2).sum())
+    sums.noise += float((difference**2).sum())
     lengths = np.linalg.norm(logits, axis=1) * np.linalg.norm(expected, axis=1)
     sums.cosine += float(((logits * expected).sum(axis=1) / np.maximum(lengths, np.finfo(float).tiny)).sum())
 
@@ -130,10 +145,16 @@ def _add_reference(sums: _Sums, logits: Logits, expected: Logits, labels: Labels
 def _agreement(sums: _Sums) -> Agreement:
     return Agreement(
         same_top1=sums.same / sums.images,
-        sqnr=float(10 * np.log10(sums.signal / sums.noise)) if sums.noise else float("inf"),
+        sqnr=_decibels(sums.signal, sums.noise),
         cosine=sums.cosine / sums.images,
         reference_top1=sums.reference_right / sums.images,
     )
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if not noise:
+        return float("inf")
+    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else float("-inf")
 
 
 def _classes(confusion: Counter[tuple[int, int]]) -> tuple[ClassResult, ...]:

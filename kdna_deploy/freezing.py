@@ -8,7 +8,6 @@ its products multiplies by that constant (`ConstantGates`).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
@@ -19,9 +18,13 @@ from torch import Tensor, fx, nn
 
 from kdna_deploy.calibration import GateStatistics, measure_gates
 from kdna_deploy.errors import UsageError
+from kdna_deploy.forward import forward
 from kdna_deploy.gates import channel_attentions, scaled_maps
 from kdna_deploy.graph import Graph, cast_floats
+from kdna_deploy.logits import judged, judged_beside
+from kdna_deploy.module_copy import twin
 from kdna_deploy.passes.result import PassResult, Refusal
+from kdna_deploy.preprocessing import Preprocessing
 from kdna_deploy.runtimes.session import Images
 
 ChannelAttention = Literal["keep", "freeze", "drop"]
@@ -37,12 +40,14 @@ class AttentionOptions:
         batches: calibration images, a fresh pass over them on each call; needed to freeze.
         below: freeze only gates whose variance over images is below this.
         record: where the images come from and how they were prepared, for the artifact's provenance.
+        preprocessing: of image files; None where there are none.
     """
 
     choice: ChannelAttention = "keep"
     batches: Batches | None = None
     below: float | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -147,13 +152,13 @@ def measure_change(
     graph: Graph, original: nn.Module, batches: Iterable[Images], on_images: Callable[[int], None]
 ) -> OutputChange:
     """Compare the logits of the frozen `graph` and of the `original` module, in evaluation mode, over `batches`."""
-    original = copy.deepcopy(original).eval()  # as it was captured; a forward in training mode would change it
+    original = twin(original).eval()  # as it was captured; a forward in training mode would change it
     images, same, largest, total, scale, count = 0, 0, 0.0, 0.0, 0.0, 0
     for batch in batches:
         tensor = torch.from_numpy(batch)
-        with torch.no_grad():
-            expected = original(tensor).numpy()
+        expected = forward(original, tensor).numpy()
         got = graph(tensor).numpy()
+        judged_beside(got, judged(expected, len(batch), "the network"), "the changed network", "the network")
         with np.errstate(invalid="ignore"):  # equal infinities: their difference is not looked at
             difference = np.where(got == expected, 0.0, np.abs(got.astype(np.float64) - expected))
         largest = max(largest, float(difference.max()))

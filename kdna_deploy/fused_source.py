@@ -13,10 +13,15 @@ from kdna_deploy.freezing import AttentionOptions
 from kdna_deploy.fused_file import load_fused
 from kdna_deploy.fusion import Fused, FuseOptions, fuse
 from kdna_deploy.graph import Graph, cast_floats
+from kdna_deploy.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network import Network, load_network
 from kdna_deploy.passes import Children
 from kdna_deploy.passes.materialise import materialise
+from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.provenance import Provenance, find_source, provenance_of
+from kdna_deploy.runtimes.session import Images
+
+_NOT_SHARED = "not shared: "
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Request:
         arch, factory, ema: how to load a checkpoint.
         size: (h, w) of the images.
         children: materialised or shared.
-        attention: makes the options for channel attention, given the image shape (c, h, w).
+        attention: makes the options for channel attention, given the image shape (c, h, w) and the preprocessing that
+            is recorded, if any.
     """
 
     source: Path | None = None
@@ -37,14 +43,17 @@ class Request:
     ema: bool = False
     size: tuple[int, int] | None = None
     children: Children | None = None
-    attention: Callable[[tuple[int, int, int]], AttentionOptions] | None = None
+    attention: Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None = None
 
 
 @dataclass(frozen=True)
 class FusedSource:
     """A fused graph, the network as it was trained, and where both come from.
 
-    `fused` is the report of the fusing where that was done on the way; `notes` say what was done and why.
+    Attributes:
+        fused: the report of the fusing, where that was done on the way.
+        notes: what was done and why, a sentence each.
+        sample: a few of the user's own images [n, c, h, w], where there are some: exports are verified on them too.
     """
 
     graph: Graph
@@ -52,9 +61,7 @@ class FusedSource:
     provenance: Provenance
     fused: Fused | None = None
     notes: tuple[str, ...] = ()
-
-
-DEFAULT_SIZE = (224, 224)
+    sample: Images | None = None
 
 
 def fuse_checkpoint(
@@ -109,37 +116,84 @@ def open_fused_source(
         )
     if request.attention or (request.children == "share" and children == "materialize"):
         again = replace(request, size=shape[1:], children=request.children or children)
-        fused = _fuse(network, again, on_step, on_images)
-        return replace(fused, notes=(f"fused again from {network.checkpoint.path.name}", *fused.notes))
+        fused = _fuse(network, again, on_step, on_images, from_record(made.preprocessing, str(path)))
+        notes = (
+            f"fused again from {network.checkpoint.path.name}",
+            *_assumed_notes(made, path, request),
+            *(note for note in fused.notes if note.startswith(_NOT_SHARED)),
+        )
+        return replace(fused, provenance=_sized(fused.provenance, made, request), notes=notes)
+    notes = _assumed_notes(made, path, request)
     if shape != made.image_shape:
         resized = provenance_of(network, shape, made.channel_attentions)
-        made = replace(resized, options=made.options, kernels=made.kernels, parents=made.parents)
+        made = replace(
+            resized,
+            options=made.options,
+            kernels=made.kernels,
+            parents=made.parents,
+            preprocessing=made.preprocessing,
+            num_classes=made.num_classes,
+        )
+    made = _sized(made, made, request)
     if request.children == "materialize" and children == "share":
         materialise(graph.module)
         cast_floats(graph.module, torch.float32)
         made = made.with_options(children="materialize")
-    return FusedSource(graph, network, made)
+    return FusedSource(graph, network, made, notes=notes)
+
+
+def _assumed_notes(made: Provenance, path: Path, request: Request) -> tuple[str, ...]:
+    return () if request.size else made_for_assumed(path.name, made.image_shape, made.options)
+
+
+def _sized(provenance: Provenance, made: Provenance, request: Request) -> Provenance:
+    """With what `made` says of its size, unless the request names one."""
+    options = {name: value for name, value in provenance.options.items() if name != ASSUMED}
+    assumed = bool(made.options.get(ASSUMED)) and not request.size
+    return replace(provenance, options={**options, ASSUMED: True} if assumed else options)
 
 
 def _fuse(
-    network: Network, request: Request, on_step: Callable[[str], None], on_images: Callable[[int], None]
+    network: Network,
+    request: Request,
+    on_step: Callable[[str], None],
+    on_images: Callable[[int], None],
+    recorded: Preprocessing | None = None,
 ) -> FusedSource:
-    shape = (network.in_channels, *(request.size or DEFAULT_SIZE))
-    attention = request.attention(shape) if request.attention else AttentionOptions()
+    """`recorded` is the preprocessing of an earlier artifact; without one, what the checkpoint records applies."""
+    training = network.checkpoint.training
+    chosen = choose_size(request.size, training)
+    shape = network.image_shape(chosen.size)
+    attention = AttentionOptions()
+    if request.attention:
+        attention = request.attention(shape, recorded or training.preprocessing)
     options = FuseOptions(request.children or "materialize", attention)
     fused = fuse(network.module, shape, options, on_step, on_images)
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
         children=options.children, channel_attention=fused.freezing.done
     )
     if fused.change is not None:
-        used = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
-        provenance = provenance.with_options(calibration=used)
-    if fused.freezing.refused:
+        measured = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
+        provenance = provenance.with_options(calibration=measured)
+    if fused.freezing.gates and fused.freezing.refused:  # where all were, this is the file of a network that keeps them
         provenance = provenance.with_options(gates_kept=[asdict(refusal) for refusal in fused.freezing.refused])
-    parents = [asdict(parent) for parent in fused.ledger.parents]
-    provenance = replace(provenance, kernels=asdict(fused.ledger.storage), parents=parents)
-    lost = tuple(f"not shared: {refusal.site}: {refusal.reason}" for refusal in fused.not_shared)
-    return FusedSource(fused.graph, network, provenance, fused, lost)
+    if chosen.assumed:
+        provenance = provenance.with_options(**{ASSUMED: True})
+    used = attention.preprocessing or recorded
+    provenance = replace(
+        provenance,
+        kernels=asdict(fused.ledger.storage),
+        parents=[asdict(parent) for parent in fused.ledger.parents],
+        preprocessing=used.to_record() if used else provenance.preprocessing,
+        num_classes=provenance.num_classes or _classes(fused.graph),
+    )
+    lost = tuple(f"{_NOT_SHARED}{refusal.site}: {refusal.reason}" for refusal in fused.not_shared)
+    sample = next(iter(attention.batches()), None) if attention.batches else None
+    return FusedSource(fused.graph, network, provenance, fused, (*chosen.notes, *lost), sample)
+
+
+def _classes(graph: Graph) -> int:
+    return int(graph(torch.zeros(1, *graph.image_shape)).shape[-1])
 
 
 def original_network(provenance: Provenance, artifact: Path, source: Path | None, factory: str | None) -> Network:

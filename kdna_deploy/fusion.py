@@ -6,7 +6,6 @@ module, and both with the original in float64, so that a reader sees how much of
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,10 +26,12 @@ from kdna_deploy.freezing import (
 from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import Graph, cast_floats
 from kdna_deploy.ledger import Ledger, sharing_ledger
+from kdna_deploy.module_copy import twin
 from kdna_deploy.passes import FOLDING, FREEZING, Children, PassResult, Refusal, finishing
 from kdna_deploy.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.probes import few_probes
 from kdna_deploy.probes import random_images as random_images
+from kdna_deploy.purity import check_function
 from kdna_deploy.runtimes.rounding import NoFloat64, in_float64
 from kdna_deploy.runtimes.session import Images
 from kdna_deploy.runtimes.torch_session import TorchSession
@@ -137,6 +138,7 @@ def fuse(
     options = options or FuseOptions()
     on_step("capture")
     folded = capture(original, image_shape)
+    check_function(folded, original)
     cast_floats(folded.module, torch.float64)
     steps = []
     ledger = None
@@ -206,7 +208,7 @@ def _images_for(options: AttentionOptions, image_shape: tuple[int, int, int]) ->
 
 def measure_rounding(graph: Graph, module: nn.Module) -> Rounding:
     """Compare the fused `graph` and the original `module` with each other, and both with float64."""
-    module = copy.deepcopy(module).eval()  # as it was captured; a forward in training mode would move its statistics
+    module = twin(module).eval()  # as it was captured; a forward in training mode would move its statistics
     original, fused = TorchSession(module, "original network"), TorchSession(graph, "fused graph")
     agreements = compare(fused, original, few_probes(graph.image_shape), ROUNDING_ONLY)
     images = random_images(2, graph.image_shape).numpy()

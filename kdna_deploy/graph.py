@@ -38,6 +38,16 @@ TRANSPOSED = frozenset({ATEN.conv_transpose1d.default, ATEN.conv_transpose2d.inp
 # Linear layers written as products: either operand may be the weight.
 PRODUCTS = frozenset({ATEN.matmul.default, ATEN.mm.default, ATEN.bmm.default})
 BATCH_NORM = ATEN._native_batch_norm_legit_no_training.default
+# BatchNorm by the statistics of the batch.
+TRAINING_NORMS = frozenset(
+    {
+        ATEN._native_batch_norm_legit.default,
+        ATEN._native_batch_norm_legit.no_stats,
+        ATEN._native_batch_norm_legit_functional.default,
+        ATEN.native_batch_norm.default,
+        ATEN.batch_norm.default,
+    }
+)
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 

@@ -96,8 +96,9 @@ def export_half(
         raise UsageError("--precision fp16 casts kernels once; choose --children materialize or share.")
     with scratch_folder("half") as folder:
         path = folder / "float.onnx"
+        sample = next(iter(half.images()), None) if half.images else opened.sample
         float_export = export_fused(
-            opened, path, replace(options, max_bloat=None, external_data=False), on_step=on_step
+            replace(opened, sample=sample), path, replace(options, max_bloat=None, external_data=False), on_step=on_step
         )
         on_step("see how large activations get")
         shape = opened.graph.image_shape
@@ -118,7 +119,7 @@ def export_half(
             save(cast, temporary, options.external_data)
             check_bloat(temporary, opened.provenance, options)
             on_step(f"verify against the {reference.name}")
-            agreements = verify_file(temporary, shape, reference, replace(options, tolerance=HALF))
+            agreements = verify_file(temporary, shape, reference, replace(options, tolerance=HALF), sample)
     return HalfExport(output, file_bytes(output), float_export, audit, reference.name, agreements)
 
 

@@ -1,7 +1,5 @@
 """Images from disk: folders (class folders too), ``.npy`` and ``.npz`` files → normalised batches.
 
-    pixel/255 → (· − mean) / std        ImageNet's mean and standard deviation by default
-
 A folder's images get their shorter side resized and are cropped to the centre, as for ImageNet: to 8/7 of the input
 size (256 for 224), then to the input size. An image that already has the input size is taken as it is, unless a
 resize or crop is asked for. Array files hold images [n, c, h, w] that are already normalised.
@@ -12,40 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from kdna_deploy.array_file import count_arrays, read_arrays
 from kdna_deploy.errors import InputError
 from kdna_deploy.files import IMAGE_SUFFIXES
+from kdna_deploy.image_file import Unreadable, UnreadableImage, check_pixels, open_image
+from kdna_deploy.preprocessing import MEAN, STD, Color, Preprocessing
 from kdna_deploy.runtimes.session import Images
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-_SUFFIXES = IMAGE_SUFFIXES
-_DEEP_MODES = ("I", "F")
+__all__ = ["MEAN", "STD", "Color", "ImageSource", "Preprocessing", "Unreadable", "image_files", "read_image"]
+
 _BATCH = 8
-
-Color = Literal["RGB", "BGR", "L"]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image file becomes network input.
-
-    Attributes:
-        mean, std: for each channel, of pixels in 0..1.
-        resize: shorter side in pixels; None for 8/7 of the shorter side of the input.
-        crop: centre crop (h, w); None for the input size. Another crop is scaled to the input size.
-        color: channel order.
-    """
-
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
-    resize: int | None = None
-    crop: tuple[int, int] | None = None
-    color: Color = "RGB"
 
 
 @dataclass(frozen=True)
@@ -56,19 +34,19 @@ class ImageSource:
         path: the folder or file.
         image_shape: (c, h, w) that the network takes.
         preprocessing: for image files.
-        on_unreadable: told each file that is no readable image; it is skipped.
+        on_unreadable: told each file that is no readable image, with the reason; it is skipped.
     """
 
     path: Path
     image_shape: tuple[int, int, int]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    on_unreadable: Callable[[Path], None] = lambda _: None
+    on_unreadable: Callable[[Unreadable], None] = lambda _: None
 
     def __len__(self) -> int:
         """Number of images, unreadable ones included."""
         if self.path.is_dir():
             return len(self._files())
-        return sum(len(array) for array in _arrays(self.path, self.image_shape))
+        return count_arrays(self.path, self.image_shape)
 
     def batches(self, batch: int | None = None) -> Iterator[Images]:
         """Batches of float32 images [n, c, h, w]; with `batch`, of exactly that size, an incomplete last left out.
@@ -95,45 +73,52 @@ class ImageSource:
 
     def _images(self) -> Iterator[Images]:
         if not self.path.is_dir():
-            yield from (image for array in _arrays(self.path, self.image_shape) for image in array)
+            yield from (image for array in read_arrays(self.path, self.image_shape) for image in array)
             return
-        channels, *size = self.image_shape
-        if channels != len(self.preprocessing.mean):
-            raise InputError(
-                f"The network takes {channels} channels, but --mean has {len(self.preprocessing.mean)} values; "
-                "give one for each channel, or an .npz of arrays."
-            )
+        check_channels(self.image_shape, self.preprocessing)
         for path in self._files():
             try:
-                yield read_image(path, (size[0], size[1]), self.preprocessing)
-            except InputError:
-                self.on_unreadable(path)
+                yield read_image(path, self.image_shape[1:], self.preprocessing)
+            except UnreadableImage as error:
+                self.on_unreadable(Unreadable(path, error.reason))
+
+
+def check_channels(image_shape: tuple[int, int, int], preprocessing: Preprocessing) -> None:
+    """Refuse image files of other channels than the network takes.
+
+    Raises:
+        InputError: they are.
+    """
+    if image_shape[0] != preprocessing.channels:
+        raise InputError(
+            f"The network takes {image_shape[0]} channels, but --mean has {len(preprocessing.mean)} values and --color "
+            f"is {preprocessing.color}; give --color L for grey images, or an .npz of arrays."
+        )
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder and the folders in it, by their suffix, sorted. Pipes, devices and folders are none."""
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    """Image files in a folder and the folders in it, by their suffix, sorted; hidden ones left out.
+
+    Pipes, devices and folders are none; a broken link is told when it is read.
+    """
     return sorted(
-        path for path in named if path.is_file() or not path.exists()
-    )  # a broken link is told when it is read
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        if path.is_file() or not path.exists()
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def read_image(path: Path, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> Images:
     """One image file as a normalised float32 array [c, h, w], (h, w) being `size`.
 
     Raises:
-        InputError: it cannot be read.
+        UnreadableImage: it cannot be read.
     """
     preprocessing = preprocessing or Preprocessing()
-    try:
-        with Image.open(path) as opened:
-            deep = opened.mode.startswith(_DEEP_MODES)
-            image = opened.convert("L" if preprocessing.color == "L" else "RGB")
-    except Exception as error:  # damaged bytes lead Pillow's decoders anywhere
-        raise InputError(f"'{path}' is not an image that can be read; remove it or convert it to PNG.") from error
-    if deep:
-        raise InputError(f"'{path}' has more than 8 bits a channel, which Pillow would clip; convert it to 8 bits.")
-    pixels = np.asarray(_fitted(image, size, preprocessing), dtype=np.float32) / 255.0
+    image = open_image(path, "L" if preprocessing.color == "L" else "RGB")
+    pixels = np.asarray(_fitted(image, size, preprocessing, path), dtype=np.float32) / 255.0
     pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
     if preprocessing.color == "BGR":
         pixels = pixels[..., ::-1]
@@ -141,41 +126,16 @@ def read_image(path: Path, size: tuple[int, int], preprocessing: Preprocessing |
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
-    height, width = size
+def _fitted(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing, path: Path) -> Image.Image:
     untouched = preprocessing.resize is None and preprocessing.crop is None
-    if untouched and image.size == (width, height):
+    if untouched and image.size == size[::-1]:
         return image
     crop_height, crop_width = preprocessing.crop or size
     shorter = preprocessing.resize or round(min(crop_height, crop_width) * 8 / 7)
     scale = max(shorter / min(image.size), crop_width / image.width, crop_height / image.height)
-    resized = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+    width, height = round(image.width * scale), round(image.height * scale)
+    check_pixels(path, width, height, f"{image.width}×{image.height} pixels would have to be resized to")
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (resized.width - crop_width) // 2, (resized.height - crop_height) // 2
     cropped = resized.crop((left, top, left + crop_width, top + crop_height))
-    return cropped if cropped.size == (width, height) else cropped.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def _arrays(path: Path, image_shape: tuple[int, int, int]) -> Iterator[Images]:
-    if not path.is_file():
-        raise InputError(f"There is no file or folder '{path}'.")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        names = [None] if isinstance(loaded, np.ndarray) else loaded.files
-        for name in names:
-            array = loaded if name is None else loaded[name]
-            _check(array, path, image_shape)
-            yield array.astype(np.float32)
-    except InputError:
-        raise
-    except Exception as error:  # damaged bytes lead NumPy's readers anywhere
-        raise InputError(f"'{path}' is not a NumPy file of images; save it with numpy.savez.") from error
-
-
-def _check(array: Images, path: Path, image_shape: tuple[int, int, int]) -> None:
-    if array.shape[1:] != image_shape or array.dtype.kind != "f":
-        raise InputError(
-            f"'{path}' holds an array {array.dtype} {array.shape}; "
-            f"the network takes float32 images [n, {', '.join(map(str, image_shape))}]."
-        )
-    if not np.isfinite(array).all():
-        raise InputError(f"'{path}' holds NaN or infinite values; check how it was made.")
+    return cropped if cropped.size == size[::-1] else cropped.resize(size[::-1], Image.Resampling.BILINEAR)

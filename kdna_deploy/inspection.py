@@ -14,8 +14,10 @@ import torch
 
 from kdna_deploy.capture import capture
 from kdna_deploy.cost import Cost, count
+from kdna_deploy.forward import forward
 from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import CONVOLUTIONS, calls, constant
+from kdna_deploy.input_size import InputSize, choose_size
 from kdna_deploy.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.network import Network
 from kdna_deploy.passes import Refusal
@@ -37,7 +39,7 @@ class AttentionStatistics:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything `inspect` shows. `refused` are kernels that depend on the input."""
+    """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from."""
 
     network: Network
     image_shape: tuple[int, int, int]
@@ -47,25 +49,26 @@ class Inspection:
     ledger: Ledger
     attention: tuple[AttentionStatistics, ...]
     refused: tuple[Refusal, ...]
+    size: InputSize
 
 
 def inspect_network(
-    network: Network, image_size: tuple[int, int], on_step: Callable[[str], None] = lambda _: None
+    network: Network, image_size: tuple[int, int] | None = None, on_step: Callable[[str], None] = lambda _: None
 ) -> Inspection:
-    """Inspect a trained network for images of `image_size` (h, w).
+    """Inspect a trained network for images of `image_size` (h, w), by default what its checkpoint records, or 224×224.
 
     Raises:
         CaptureError: the network cannot be traced.
     """
-    shape = (network.in_channels, *image_size)
+    size = choose_size(image_size, network.checkpoint.training)
+    shape = network.image_shape(size.size)
     on_step("capture")
     graph = capture(network.module, shape)
     on_step("find parents and children")
     attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
-    with torch.no_grad():
-        classes = network.module(torch.zeros(1, *shape)).shape[-1]
+    classes = forward(network.module, torch.zeros(1, *shape)).shape[-1]
     return Inspection(
         network=network,
         image_shape=shape,
@@ -75,6 +78,7 @@ def inspect_network(
         ledger=sharing_ledger(graph.module),
         attention=statistics,
         refused=folded.refused,
+        size=size,
     )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
+from kdna_deploy.accuracy_check import find_shortfall
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation import Evaluation
 from kdna_deploy.files import atomic_output, check_output, scratch_folder
@@ -113,8 +114,9 @@ def export_int8(
     with scratch_folder("int8") as folder:
         # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
         path = folder / "float.onnx"
+        sampled = replace(opened, sample=next(iter(int8.images.calibration()), None))
         float_export = export_fused(
-            opened, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
+            sampled, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
         )
         on_step(f"calibrate ({int8.method})")
         ranges = calibrate(path, int8.images.calibration(), int8.method, on_images)
@@ -147,8 +149,22 @@ def export_int8(
         kept_float=tuple(kept_float),
         sensitivities=judged.sensitivities,
         storage=onnx_storage(judged.model, "int8 file"),
-        notes=(*float_export.notes, *_processor_notes(target)),
+        notes=(
+            *float_export.notes,
+            *int8.images.notes,
+            *_accuracy_notes(judged.evaluation, int8.images.labelled, provenance.recorded_top1),
+            *_processor_notes(target),
+        ),
     )
+
+
+def _accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | None) -> tuple[str, ...]:
+    """Whether the float32 file itself falls short of what the checkpoint records."""
+    if not labelled or evaluation.agreement is None:
+        return ()
+    right = round(evaluation.agreement.reference_top1 * evaluation.images)
+    shortfall = find_shortfall(right, evaluation.images, recorded)
+    return (f"float32: {shortfall.text}; kdna-deploy evaluate looks for the cause",) if shortfall else ()
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:

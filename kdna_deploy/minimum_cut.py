@@ -1,6 +1,6 @@
 """The cheapest way to store constants that others are computed from: a minimum vertex cut.
 
-    sources → … → sinks          choose vertices of least total cost, so that every way from a source to a sink meets one
+    sources → … → sinks        choose vertices of least total cost so that every way from a source to a sink meets one
 
 With the trained constants as sources, the weights of the layers as sinks and the room that a value takes as its cost,
 the cut is what to store. Everything behind it is computed. Where several cuts cost the same, the one nearest to the
@@ -35,8 +35,8 @@ def minimum_cut(
 
     for vertex, cost in costs.items():
         join((vertex, _IN), (vertex, _OUT), cost)
-    for a, b in edges:
-        join((a, _OUT), (b, _IN), infinite)
+    for source, user in edges:
+        join((source, _OUT), (user, _IN), infinite)
     for vertex in sources:
         join(_SOURCE, (vertex, _IN), infinite)
     for vertex in sinks:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parameter import is_lazy
 
 from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
 from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
+from kdna_deploy.input_channels import input_channels
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.recognise import compare, recognise
 
@@ -40,12 +43,10 @@ class Network:
     def name(self) -> str:
         return self.architecture.name if self.architecture else str(self.factory)
 
-    @property
-    def in_channels(self) -> int:
-        if self.architecture:
-            return self.architecture.backbone.in_channels
-        first = next((m for m in self.module.modules() if isinstance(m, nn.Conv2d)), None)
-        return first.in_channels if first else 3
+    def image_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Shape (c, h, w) of its images of `size` (h, w)."""
+        channels = self.architecture.backbone.in_channels if self.architecture else input_channels(self.module, size)
+        return (channels, *size)
 
 
 def load_network(path: Path, arch: str | None = None, factory: str | None = None, ema: bool = False) -> Network:
@@ -59,15 +60,31 @@ def load_network(path: Path, arch: str | None = None, factory: str | None = None
         raise UsageError("Give either --arch or --model, not both.")
     checkpoint = load_checkpoint(path, ema)
     if factory:
-        return Network(_load(_call_factory(factory), checkpoint, factory), checkpoint, factory=factory)
+        return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
     architecture = recognise(checkpoint.shapes, arch, checkpoint.arch)
     with torch.device("meta"):
         module = architecture.build()
     return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)
 
 
+def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:
+    """The network without what training wraps around it and its parts; a checkpoint's names lose the same prefixes."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel) if outermost else ()
+    while isinstance(module, (OptimizedModule, *wrappers)):
+        module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
+    for name, part in list(module.named_children()):
+        inner = _unwrapped(part, outermost=False)
+        if inner is not part:
+            setattr(module, name, inner)
+    return module
+
+
 def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
-    expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    # A lazy module takes the shapes that the checkpoint has.
+    expected = {
+        key: checkpoint.shapes.get(key, ()) if is_lazy(tensor) else tuple(tensor.shape)
+        for key, tensor in module.state_dict().items()
+    }
     mismatch = compare(expected, checkpoint.shapes)
     if mismatch:
         raise ArchitectureError(f"'{checkpoint.path}' does not fit {name}: {mismatch}.")
@@ -75,7 +92,7 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     # Only the counters of BatchNorm, unused in evaluation, may be missing here.
     counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
     # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
-    ghost = any(tensor.is_meta for tensor in module.state_dict().values())
+    ghost = any(not is_lazy(tensor) and tensor.is_meta for tensor in module.state_dict().values())
     module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
     return module.eval().requires_grad_(False)
 

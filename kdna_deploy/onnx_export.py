@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -34,10 +34,10 @@ from kdna_deploy.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.onnx.save import save
 from kdna_deploy.onnx.simplify import simplify
-from kdna_deploy.probes import Probe, standard_probes
+from kdna_deploy.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.provenance import KEY, Provenance
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.session import Images, Session
 from kdna_deploy.runtimes.torch_session import TorchSession
 from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare, worst_of
 
@@ -125,11 +125,13 @@ def export_onnx(
     inputs: tuple[Path, ...] = (),
     on_step: Callable[[str], None] = lambda _: None,
     reference: str = "original network",
+    sample: Images | None = None,
 ) -> OnnxExport:
     """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
 
     `original` is what the file must agree with, and `reference` its name: the network as it was trained, or, where
-    channel attention was frozen or dropped and so the function changed, the frozen graph.
+    channel attention was frozen or dropped and so the function changed, the frozen graph. The file is verified on
+    generated images, and on those of `sample` [n, c, h, w].
 
     Raises:
         ParityError: ONNX Runtime computes something else than the module `original`. Nothing is written.
@@ -142,7 +144,7 @@ def export_onnx(
     original = in_evaluation(original)
 
     def write(chosen: OnnxOptions) -> OnnxExport:
-        return _export(translated, graph, original, provenance, output, chosen, inputs, on_step, reference)
+        return _export(translated, graph, original, provenance, output, chosen, inputs, on_step, reference, sample)
 
     result, notes = first_that_works(attempts(options), write)
     return replace(result, notes=(*notes, *result.notes))
@@ -176,6 +178,7 @@ def _export(
     inputs: tuple[Path, ...],
     on_step: Callable[[str], None],
     reference: str,
+    sample: Images | None,
 ) -> OnnxExport:
     model = ir.to_proto(spell(translated, options.target))
     notes = []
@@ -191,7 +194,7 @@ def _export(
         save(model, temporary, options.external_data)
         check_bloat(temporary, provenance, options)
         on_step(f"verify against the {reference}")
-        agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options)
+        agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options, sample)
         on_step("read the sharing ledger")
         storage = _ledger(temporary, graph, model, provenance)
     return OnnxExport(
@@ -225,14 +228,15 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
 
 
 def verify_file(
-    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions, given: Iterable[Probe] = ()
+    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions, sample: Images | None = None
 ) -> tuple[Agreement, ...]:
-    """Agreement of the file at `path` with `reference` on probes of every kind and on the images `given`.
+    """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
 
     Raises:
         ParityError: they do not agree.
     """
     probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
+    given = () if sample is None else (Probe(GIVEN, sample),)
     agreements = compare(OrtSession(path), reference, (*probes, *given), options.allowed)
     worst = worst_of(agreements)
     if worst is not None:
@@ -284,7 +288,10 @@ def export_fused(
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint)
     original, reference = _reference(opened)
-    return export_onnx(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference)
+    return export_onnx(
+        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference),
+        sample=opened.sample,
+    )
 
 
 def reference_session(opened: FusedSource) -> TorchSession:

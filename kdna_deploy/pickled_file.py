@@ -12,25 +12,25 @@ Does not apply to tar archives (before PyTorch 0.1.10) and TorchScript archives;
 from __future__ import annotations
 
 import argparse
-import collections
 import io
 import pickletools
 import re
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
 from kdna_deploy.errors import CheckpointError
-from kdna_deploy.zip_members import DamagedArchive, check_contents, has_checksums, open_members
+from kdna_deploy.pickled_storages import stored_sizes
+from kdna_deploy.zip_members import DamagedArchive, check_contents, open_members
 
 MAX_PICKLE = 1 << 26  # bytes of the names and shapes, beside the tensors
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the one-stream format
-_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
 
 
 def _numpy_scalar(dtype: np.dtype[Any], content: bytes) -> Any:
@@ -44,6 +44,10 @@ def _harmless_path(*parts: str) -> str:
     return "/".join(map(str, parts))
 
 
+def _harmless_dict(*_: Any) -> dict[Any, Any]:
+    return {}
+
+
 # Plain data that training scripts put beside the weights, by the names that versions of Python and numpy give it.
 # Classes that exist on one platform alone are read as something that exists on all.
 _PATHS = [
@@ -53,7 +57,9 @@ _PATHS = [
 ]
 _HARMLESS: list[Any] = [
     argparse.Namespace,
-    collections.defaultdict,
+    (_harmless_dict, "collections.defaultdict"),  # torch fills plain dictionaries alone
+    dict,
+    list,
     *_PATHS,
     (_numpy_scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
     (_numpy_scalar, "numpy._core.multiarray.scalar"),  # as numpy 2 does
@@ -62,7 +68,7 @@ _HARMLESS: list[Any] = [
 ]
 _KNOWN = frozenset(
     {"argparse.Namespace", "collections.defaultdict", "collections.OrderedDict", "collections.Counter"}
-    | {"builtins.set", "builtins.complex", "builtins.dict", "builtins.list", "builtins.int", "builtins.float"}
+    | {"builtins.set", "builtins.complex", "builtins.dict", "builtins.list"}
     | {"_codecs.encode", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype"}
     | {name for _, name in _PATHS}
 )
@@ -102,13 +108,16 @@ def _check_zip(stream: IO[bytes], path: Path) -> list[str]:
         if "data.pkl" not in members:
             raise CheckpointError(f"'{path}' is a zip archive, but none that torch.save wrote; give its checkpoint.")
         notes = []
-        if has_checksums(members):
-            check_contents(archive, members)
-        else:
+        if not check_contents(archive, members):
             notes.append("the checkpoint was written without checksums, so that damage in it would go unnoticed")
         damage = f"'{path}' is damaged or cut short; copy or download it again"
         with archive.open(members["data.pkl"]) as content:
-            _check_pickle(io.BytesIO(content.read(MAX_PICKLE + 2)), path, f"{damage}.")
+            pickle = content.read(MAX_PICKLE + 2)
+        _check_pickle(io.BytesIO(pickle), path, f"{damage}.")
+        for key, size in stored_sizes(pickle).items():
+            member = members.get(f"data/{key}")
+            if member is None or member.file_size < size:
+                raise DamagedArchive(f"its member 'data/{key[:20]}' is not as large as its tensors")
         return notes
     except DamagedArchive as error:
         raise CheckpointError(f"'{path}' is damaged or cut short; copy or download it again ({error}).") from error
@@ -145,7 +154,7 @@ def _check_pickle(stream: IO[bytes], path: Path, damage: str) -> None:
                     f"'{path}' was saved with a pickle protocol that PyTorch does not read without running code; "
                     "save it again without pickle_protocol."
                 )
-            if operation.name in ("GLOBAL", "INST") and not _is_known(name := _class_name(argument)):
+            if operation.name in ("GLOBAL", "INST") and not _is_known(name := _class_name(str(argument))):
                 raise CheckpointError(_code_message(path, name))
     except CheckpointError:
         raise
@@ -175,9 +184,7 @@ def _refusal(path: Path, error: str, zipped: bool) -> str:
 
 def _code_message(path: Path, name: str) -> str:
     shown = "".join(c for c in name if c.isprintable())[:100]
-    return (
-        f"'{path}' asks to run code on loading ({shown}), which is refused; save it again with its state dict alone."
-    )
+    return f"'{path}' asks to run code on loading ({shown}), which is refused; save it again with its state dict alone."
 
 
 def _no_checkpoint(path: Path) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -216,7 +215,6 @@ def _nothing(kind: type) -> Any:
     return lambda _: kind()
 
 
-
 _NAME_TEXT = _forbidding(text(r"[A-Za-z_][A-Za-z0-9_]*", most=500))
 _ATTRIBUTE_TEXT = _forbidding(text(r"""[^"'\\{}]+""", most=500))
 _STACK = text(most=20_000)
@@ -255,26 +253,26 @@ _OUTPUTS = {
     "as_sym_bool": _NAMED_BOOL,
 }
 _ARGUMENT = union(
-        {
-            **_OUTPUTS,
-            "as_int": _INT,
-            "as_ints": list_of(_INT),
-            "as_float": _real,
-            "as_floats": list_of(_real),
-            "as_bool": boolean,
-            "as_bools": list_of(boolean),
-            "as_string": text(),
-            "as_sym_ints": list_of(_NAMED_INT),
-            "as_sym_floats": list_of(_NAMED_FLOAT),
-            "as_sym_bools": list_of(_NAMED_BOOL),
-            "as_scalar_type": _DTYPE,
-            "as_memory_format": one_of(1, 2, 3, 4),
-            "as_layout": _LAYOUT,
-            "as_device": _DEVICE,
-            "as_optional_tensors": list_of(_MAYBE_TENSOR),
-            "as_complex": record({"real": _real, "imag": _real}),
-        },
-        Forbidden,
+    {
+        **_OUTPUTS,
+        "as_int": _INT,
+        "as_ints": list_of(_INT),
+        "as_float": _real,
+        "as_floats": list_of(_real),
+        "as_bool": boolean,
+        "as_bools": list_of(boolean),
+        "as_string": text(),
+        "as_sym_ints": list_of(_NAMED_INT),
+        "as_sym_floats": list_of(_NAMED_FLOAT),
+        "as_sym_bools": list_of(_NAMED_BOOL),
+        "as_scalar_type": _DTYPE,
+        "as_memory_format": one_of(1, 2, 3, 4),
+        "as_layout": _LAYOUT,
+        "as_device": _DEVICE,
+        "as_optional_tensors": list_of(_MAYBE_TENSOR),
+        "as_complex": record({"real": _real, "imag": _real}),
+    },
+    Forbidden,
 )
 _NODE = record(
     {
@@ -302,13 +300,13 @@ _GRAPH = record(
     },
 )
 _INPUT_SPEC = union(
-        {
-            "user_input": record({"arg": _TENSOR_ARGUMENT}),
-            "parameter": record({"arg": _TENSOR, "parameter_name": _attribute}),
-            "buffer": record({"arg": _TENSOR, "buffer_name": _attribute, "persistent": boolean}),
-            "tensor_constant": record({"arg": _TENSOR, "tensor_constant_name": _attribute}),
-        },
-        Forbidden,
+    {
+        "user_input": record({"arg": _TENSOR_ARGUMENT}),
+        "parameter": record({"arg": _TENSOR, "parameter_name": _attribute}),
+        "buffer": record({"arg": _TENSOR, "buffer_name": _attribute, "persistent": boolean}),
+        "tensor_constant": record({"arg": _TENSOR, "tensor_constant_name": _attribute}),
+    },
+    Forbidden,
 )
 _OUTPUT_SPEC = union({"user_output": record({"arg": _TENSOR_ARGUMENT})}, Forbidden)
 _MODULE_CALL = record(

@@ -28,7 +28,7 @@ from kdna_deploy.json_schema import (
     record,
 )
 from kdna_deploy.json_schema import text as text_of
-from kdna_deploy.ledger import Parent
+from kdna_deploy.ledger import KernelStorage, Parent
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.record import check_record, from_record, to_record
 from kdna_deploy.network import Network
@@ -72,6 +72,11 @@ class Provenance:
         source_path: where the checkpoint lay, relative to the artifact's folder; empty when not known.
         kernels: `KernelStorage` of the checkpoint, as a dictionary; empty where the network was not fused.
         parents: `Parent` of each shared kernel, as a dictionary.
+        preprocessing: `Preprocessing` of the images that it was made with, or that the checkpoint records, as a
+            dictionary; empty where it is not known.
+        recorded_top1: accuracy in percent that the checkpoint records.
+        num_classes: number of logits.
+        class_names: in the order of the logits; empty where they are not known.
     """
 
     source: str
@@ -88,6 +93,10 @@ class Provenance:
     source_path: str = ""
     kernels: dict[str, Any] = field(default_factory=dict)
     parents: list[dict[str, Any]] = field(default_factory=list)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    recorded_top1: float | None = None
+    num_classes: int | None = None
+    class_names: list[str] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -126,7 +135,7 @@ _PARENT = record(
         "children": list_of(_LABEL, most=10_000),
     }
 )
-_STORAGE = record({"stage": _LABEL}, others=_COUNT)
+_STORAGE = record({entry.name: _LABEL if entry.name == "stage" else _COUNT for entry in fields(KernelStorage)})
 _OPTIONS = record(
     {},
     {
@@ -155,7 +164,7 @@ _FIELDS: Mapping[str, Kind] = {
     "options": _OPTIONS,
     "versions": mapping(text_of(most=100), text_of(most=100)),
     "source_path": text_of(),
-    "kernels": lambda value: value and _STORAGE(value),
+    "kernels": lambda value: {} if value == {} else _STORAGE(value),
     "parents": list_of(_PARENT),
     "schema_version": integer(1),
 }
@@ -203,6 +212,7 @@ def parse(data: Any, where: str) -> Provenance:
 def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_attentions: int) -> Provenance:
     """Provenance of an artifact made from `network` for images of `image_shape` (c, h, w)."""
     cost = count(network.module, image_shape)
+    training = network.checkpoint.training
     return Provenance(
         source=network.checkpoint.path.name,
         source_sha256=network.checkpoint.sha256,
@@ -214,6 +224,10 @@ def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_a
         macs=cost.macs,
         channel_attentions=channel_attentions,
         versions=package_versions(),
+        preprocessing=training.preprocessing.to_record() if training.preprocessing else {},
+        recorded_top1=network.checkpoint.accuracy,
+        num_classes=network.architecture.num_classes if network.architecture else None,
+        class_names=list(training.class_names),
     )
 
 
@@ -225,7 +239,7 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
     """
     nearby = [artifact.parent / provenance.source_path] if provenance.source_path else []
     candidates = [*nearby, artifact.parent / provenance.source, Path(provenance.source)]
-    found = [path for path in candidates if path.is_file()]
+    found = [path for path in candidates if _has_content(path)]
     for path in found:
         if file_sha256(path) == provenance.source_sha256:
             return path
@@ -234,6 +248,14 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
         f"'{provenance.source}', from which '{artifact}' was made, {state}; "
         "name the checkpoint with --source (export) or --against (verify)."
     )
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a file: what the artifact says may be no path, or one to something else."""
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
 
 
 def package_versions(names: tuple[str, ...] = _RECORDED) -> dict[str, str]:

@@ -35,7 +35,9 @@ from kdna_deploy.image_data import ImageSource
 from kdna_deploy.image_record import images_sha256
 from kdna_deploy.int8_export import Int8Options, export_int8
 from kdna_deploy.onnx.difference import model_differences, weights_file
+from kdna_deploy.onnx.external_data import model_name
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.provenance import BYSTANDERS, KEY, Provenance, from_json
 from kdna_deploy.recorded_options import RecordedOptions, recorded_options
 
@@ -103,7 +105,7 @@ def check_reproduction(
         if opened.provenance.source_sha256 != made.source_sha256:
             return Reproduction(path, given.model, __version__, (_OTHER_CHECKPOINT,))
         weights = weights_file(theirs, path)
-        again = folder / (weights.name.removesuffix(".data") if weights else path.name)
+        again = folder / (model_name(weights.name) if weights else path.name)
         _export(opened, again, options, made, weights is not None, given, on_step, on_images)
         on_step("compare")
         return Reproduction(path, given.model, __version__, tuple(_differences(path, theirs, made, again)))
@@ -168,14 +170,14 @@ def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> 
     attention = None
     if options.channel_attention != "keep" and not _frozen_there(made, given):
 
-        def attention(shape: tuple[int, int, int]) -> AttentionOptions:
+        def attention(shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
             source = _images(options, shape, given)
-            below = options.freeze_below
             return AttentionOptions(
                 options.channel_attention,
                 source.batches if source else None,
-                below,
+                options.freeze_below,
                 {k: v for k, v in made.options["calibration"].items() if k not in ("count", "freeze_below")},
+                from_record(made.preprocessing, str(given.model)) if source and source.path.is_dir() else None,
             )
 
     return Request(

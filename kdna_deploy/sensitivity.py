@@ -11,21 +11,18 @@ Assumes that a layer more in float32 never harms; where rounding errors happen t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from kdna_deploy.errors import AccuracyError
 from kdna_deploy.evaluation import Evaluation, evaluate
 from kdna_deploy.held_out import Split
-from kdna_deploy.labelled_images import Labels
 from kdna_deploy.ledger import Parent
 from kdna_deploy.onnx.node_names import site_of
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.session import Images
 
 Build = Callable[[Iterable[str]], onnx.ModelProto]
 Step = Callable[[str], None]
@@ -80,26 +77,19 @@ class Guard:
         self.on_step = on_step
 
     def evaluate(self, model: onnx.ModelProto) -> Evaluation:
-        batches = self._images.held_out()
-        batches = batches if self._images.labelled else self._with_labels(batches)
-        return evaluate(self._session(model), batches, self._reference, self._on_images)
+        return evaluate(self._session(model), self._images.held_out(), self._reference, self._on_images)
 
     def sqnr(self, model: onnx.ModelProto) -> float:
         """Of the logits, over the first held-out images."""
         batches, count = [], 0
-        for images, _ in self._images.held_out():
-            batches.append((images, np.zeros(len(images), np.int64)))
+        for images, labels in self._images.held_out():
+            batches.append((images, labels))
             count += len(images)
             if count >= _SEARCH_IMAGES:
                 break
         agreement = evaluate(self._session(model), batches, self._reference).agreement
         assert agreement is not None
         return agreement.sqnr
-
-    def _with_labels(self, batches: Iterable[tuple[Images, Labels]]) -> Iterator[tuple[Images, Labels]]:
-        """What the float32 file says, in place of labels: top-1 is then the agreement."""
-        for images, _ in batches:
-            yield images, self._reference.run(images).argmax(axis=1)
 
     def _session(self, model: onnx.ModelProto) -> OrtSession:
         path = self._folder / "candidate.onnx"

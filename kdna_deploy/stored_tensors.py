@@ -65,10 +65,9 @@ def _oddity(value: Tensor) -> str | None:
         return "sparse"
     if value.is_meta:
         return "without content (meta)"
-    if value.is_quantized:
-        return "quantised"
     if value.dtype not in FLOATS | WHOLE:
-        return f"of type {str(value.dtype).removeprefix('torch.')}"
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"quantised ({kind})" if value.is_quantized else f"of type {kind}"
     if value.device.type != "cpu" or type(value) not in (Tensor, torch.nn.Parameter):
         return "of a kind of its own"
     return None

@@ -13,7 +13,9 @@ from kdna_deploy.bisect import Bisection, bisect
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.files import atomic_output
 from kdna_deploy.fused_source import original_network
-from kdna_deploy.image_data import ImageSource
+from kdna_deploy.image_data import ImageSource, Unreadable
+from kdna_deploy.input_size import DEFAULT_SIZE, InputSize
+from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
@@ -22,17 +24,23 @@ from kdna_deploy.tensorrt.engine_record import read_record
 from kdna_deploy.tensorrt.tolerances import engine_tolerance
 from kdna_deploy.verification import FLOAT32, HALF, Agreement, Tolerance, compare
 
-_DEFAULT_SHAPE = (3, 224, 224)
+_DEFAULT_SHAPE = (3, *DEFAULT_SIZE)
 
 
 @dataclass(frozen=True)
 class FileVerification:
-    """Agreement of two files, a row a probe; `worst_image` [1, c, h, w] uses most of what is allowed."""
+    """Agreement of two files, a row a probe.
+
+    Attributes:
+        worst_image: [1, c, h, w], the one that uses most of what is allowed.
+        notes: what a user should know, a sentence each.
+    """
 
     candidate: str
     reference: str
     agreements: tuple[Agreement, ...]
     worst_image: Images | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -50,7 +58,7 @@ def verify_files(
     arch: str | None = None,
     ema: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
-    on_unreadable: Callable[[Path], None] = lambda _: None,
+    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
 ) -> FileVerification:
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
@@ -70,12 +78,15 @@ def verify_files(
     batch = session.batch or reference.batch
     random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
 
-    def probes(on_unreadable: Callable[[Path], None] = lambda _: None) -> Iterable[Probe]:
-        return chain(random, _from_disk(inputs, shape, batch, on_unreadable) if inputs else ())
+    def probes(on_unreadable: Callable[[Unreadable], None] = lambda _: None) -> Iterable[Probe]:
+        given = _from_disk(inputs, shape, batch, _preprocessing(candidate), on_unreadable) if inputs else ()
+        return chain(random, given)
 
     on_step("compare")
+    fixed = size or session.image_shape or reference.image_shape
+    notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
     agreements = compare(session, reference, probes(on_unreadable), tolerance)
-    return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()))
+    return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
 
 
 def _worst_image(agreements: tuple[Agreement, ...], probes: Iterable[Probe]) -> Images:
@@ -130,8 +141,21 @@ def _image_shape(session: Session, reference: Session, size: tuple[int, int] | N
     return (c, *(size or (h, w)))
 
 
+def _preprocessing(candidate: Path) -> Preprocessing:
+    """As the artifact records it, so that it is compared on what it was made for; else ImageNet's."""
+    try:
+        recorded = from_record(read_provenance(candidate).preprocessing, str(candidate))
+    except ArtifactError:
+        recorded = None
+    return recorded or Preprocessing()
+
+
 def _from_disk(
-    path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Path], None]
+    path: Path,
+    shape: tuple[int, int, int],
+    batch: int | None,
+    preprocessing: Preprocessing,
+    on_unreadable: Callable[[Unreadable], None],
 ) -> Iterator[Probe]:
-    source = ImageSource(path, shape, on_unreadable=on_unreadable)
+    source = ImageSource(path, shape, preprocessing, on_unreadable)
     return (Probe(GIVEN, images) for images in source.batches(batch))

@@ -36,15 +36,22 @@ class Recipe:
         return self.base_lr * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
 
-def container(network: nn.Module, arch: str, recipe: Recipe, acc1: float) -> dict[str, object]:
-    """`network` as the training code would save it after the last epoch, with top-1 accuracy `acc1` in percent."""
+def container(
+    network: nn.Module, arch: str, recipe: Recipe, acc1: float, args: dict[str, object] | None = None
+) -> dict[str, object]:
+    """`network` as the training code would save it after the last epoch, with top-1 accuracy `acc1` in percent.
+
+    `args` are the options of the training script, such as the size and the normalisation of its images.
+    """
     group = {
         "lr": recipe.learning_rate(recipe.epochs),
         "momentum": recipe.momentum,
         "weight_decay": recipe.weight_decay,
         "params": list(range(len(list(network.parameters())))),
     }
+    options = {"args": args} if args else {}
     return {
+        **options,
         "epoch": recipe.epochs,
         "arch": arch,
         "state_dict": {f"module.{key}": value.detach().contiguous() for key, value in network.state_dict().items()},

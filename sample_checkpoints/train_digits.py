@@ -161,7 +161,8 @@ def make_sample(name: str, recipe: Recipe, training: Digits, held_out: Digits, o
     hits, total = correct(network, held_out), len(held_out.labels)
     files = first_of_each_class(held_out)
     path = out / f"{name}.pth.tar"
-    write(container(network.to(sample.storage), sample.arch.name, recipe, 100 * hits / total), path)
+    args = {"img_size": SIZE, "mean": list(MEAN), "std": list(STD), "classes": [str(label) for label in range(CLASSES)]}
+    write(container(network.to(sample.storage), sample.arch.name, recipe, 100 * hits / total, args), path)
     network.float()
     print(f"{path.name}: {path.stat().st_size:,} bytes, {recipe.epochs} epochs in {seconds:.0f} s")
     print(f"  held-out top-1 {100 * hits / total:.2f} % ({hits}/{total}), of the images written as files ", end="")

@@ -111,7 +111,9 @@ def test_several_outputs_are_refused() -> None:
     module = trained(Lambda(lambda m, x: (m.conv(x), x.mean((2, 3))), conv=nn.Conv2d(4, 6, 3)))
     with pytest.raises(CaptureError) as error:
         capture(module, IMAGE)
-    assert one_sentence(error) == "The network returns 2 tensors; wrap it so that it returns the logits alone."
+    assert (
+        one_sentence(error) == "The network returns a tuple of 2 tensors; wrap it so that it returns the logits alone."
+    )
 
 
 class TwoInputs(nn.Module):
@@ -148,9 +150,16 @@ def test_control_flow_that_depends_on_the_data_is_refused(function: Callable[[La
     assert "data-dependent control flow" in one_sentence(error)
 
 
+def test_the_length_of_a_batch_is_followed() -> None:
+    module = trained(Lambda(lambda m, x: m.conv(x).view(len(x), -1), conv=nn.Conv2d(4, 6, 3)))
+    images = torch.randn(3, *IMAGE)
+    with torch.no_grad():
+        assert capture(module, IMAGE)(images).equal(module(images))
+
+
 def test_a_batch_size_that_is_built_in_is_refused() -> None:
     with pytest.raises(CaptureError) as error:
-        capture(trained(Lambda(lambda m, x: m.conv(x).view(len(x), -1), conv=nn.Conv2d(4, 6, 3))), IMAGE)
+        capture(trained(Lambda(lambda m, x: m.conv(x).view(2, -1), conv=nn.Conv2d(4, 6, 3))), IMAGE)
     assert "fixed batch size" in one_sentence(error)
 
 

@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from kdna_deploy.errors import InputError
+from kdna_deploy.errors import InputError, ParityError
 from kdna_deploy.evaluation import evaluate
 from kdna_deploy.evaluation_files import EvaluationRequest, evaluate_files
-from kdna_deploy.image_data import Preprocessing
-from kdna_deploy.labelled_images import LabelledImages
+from kdna_deploy.image_data import Preprocessing, Unreadable
+from kdna_deploy.labelled_images import FILLER, LabelledImages
 from kdna_deploy.runtimes.session import Images
 from tests.conftest import SAMPLES
 from tests.samples import RESNET, SIZE, export_sample, sample_path
@@ -66,7 +66,7 @@ def test_the_worst_class_comes_first_with_what_it_was_taken_for() -> None:
 
 def test_images_that_fill_up_a_batch_do_not_count() -> None:
     told: list[int] = []
-    result = evaluate(Table(LOGITS), [(numbered(0, 3, 3), np.asarray([0, -1, -1]))], on_images=told.append)
+    result = evaluate(Table(LOGITS), [(numbered(0, 3, 3), np.asarray([0, FILLER, FILLER]))], on_images=told.append)
     assert (result.images, result.top1, told) == (1, 1.0, [1])
 
 
@@ -87,8 +87,55 @@ def test_sqnr_and_cosine_of_known_differences() -> None:
     assert (result.agreement.same_top1, result.agreement.reference_top1, result.top1) == (0.0, 1.0, 0.0)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_answers_that_are_no_number_are_never_scored(value: float) -> None:
+    """As class 0 they would be right for image 0, and the same as each other."""
+    broken, whole = Table([LOGITS[0], [0, value, 0, 0, 0, 0, 0]]), Table(LOGITS)
+    for labels in (np.asarray([0, 0]), np.asarray([0, FILLER])):
+        with pytest.raises(InputError, match=r"table answers 1 of 2 images with (NaN|infinity); check --mean"):
+            evaluate(broken, [(numbered(0, 1), labels)])
+    with pytest.raises(InputError, match="table answers 1 of 2"):
+        evaluate(whole, [(numbered(0, 1), None)], broken)
+    with pytest.raises(ParityError, match="and table does not: it does not compute the same"):
+        evaluate(broken, [(numbered(0, 1), None)], whole)
+
+
+def test_a_masked_class_is_minus_infinity_in_both() -> None:
+    mask = -np.inf
+    reference, artifact = Table([[3, 4, mask]]), Table([[4, 3, mask]])
+    agreement = evaluate(artifact, [(numbered(0), np.asarray([0]))], reference).agreement
+    assert agreement is not None
+    assert agreement.sqnr == pytest.approx(10 * np.log10(25 / 2))
+    assert agreement.cosine == pytest.approx(24 / 25)
+    departs = evaluate(Table([[3, 4, 0]]), [(numbered(0), np.asarray([1]))], reference).agreement
+    assert departs is not None
+    assert departs.sqnr == -np.inf
+
+
+@pytest.mark.parametrize("rows", [[1.0, 2.0], [[[1.0]], [[2.0]]]])
+def test_what_is_no_row_of_logits_is_refused(rows: list[float]) -> None:
+    with pytest.raises(InputError, match="one row of logits for each"):
+        evaluate(Table(rows), [(numbered(0, 1), np.asarray([0, 0]))])  # type: ignore[arg-type]
+
+
+def test_networks_of_different_classes_are_not_compared() -> None:
+    with pytest.raises(InputError, match="they are not the same network"):
+        evaluate(Table([[1, 2, 3]]), [(numbered(0), np.asarray([0]))], Table([[1, 2]]))
+
+
+def test_without_labels_the_answers_of_the_reference_stand_in() -> None:
+    """Two of three answers are the same, whatever is right; one of these images is class 0 and the filler of nobody."""
+    artifact = Table([[9, 0], [9, 0], [0, 9]])
+    reference = Table([[9, 0], [0, 9], [0, 9]])
+    result = evaluate(artifact, [(numbered(0, 1, 2), None)], reference)
+    assert (result.images, result.top1) == (3, pytest.approx(2 / 3))
+    assert result.agreement is not None and result.agreement.reference_top1 == 1.0
+    with pytest.raises(InputError, match="beside a reference"):
+        evaluate(artifact, [(numbered(0), None)])
+
+
 def test_no_images_are_refused() -> None:
-    for batches in ([], [(numbered(0), np.asarray([-1]))]):
+    for batches in ([], [(numbered(0), np.asarray([FILLER]))]):
         with pytest.raises(InputError, match="no images to evaluate on"):
             evaluate(Table(LOGITS), batches)
 
@@ -127,17 +174,17 @@ def test_a_fixed_batch_is_filled_up(tmp_path: Path) -> None:
     images = LabelledImages(make_folders(tmp_path, "0", "1", images=3), (3, 8, 8), PLAIN)
     batches = list(images.batches(4, fixed=True))
     assert [len(batch) for batch, _ in batches] == [4, 4]
-    assert batches[1][1].tolist() == [1, 1, -1, -1]
+    assert batches[1][1].tolist() == [1, 1, FILLER, FILLER]
     assert [len(batch) for batch, _ in images.batches(4)] == [4, 2]
 
 
 def test_unreadable_images_are_told_and_skipped(tmp_path: Path) -> None:
     make_folders(tmp_path, "0", "1")
     (tmp_path / "0" / "broken.png").write_bytes(b"no image")
-    told: list[Path] = []
+    told: list[Unreadable] = []
     images = LabelledImages(tmp_path, (3, 8, 8), PLAIN, told.append)
     assert [labels.tolist() for _, labels in images.batches(8)] == [[0, 1]]
-    assert [path.name for path in told] == ["broken.png"]
+    assert [(one.path.name, bool(one.reason)) for one in told] == [("broken.png", True)]
 
 
 def test_folders_without_any_readable_image_are_refused(tmp_path: Path) -> None:

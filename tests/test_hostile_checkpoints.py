@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-import warnings
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from kdna_deploy.errors import CheckpointError, InputError
 from kdna_deploy.network import load_network
 from tests.hostile import checked_message, members, refusal, write_members
 
-warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, about kinds of tensors in decline
 
 WEIGHTS = {
     "conv.weight": torch.arange(36.0).reshape(4, 1, 3, 3) / 36,
@@ -50,12 +49,14 @@ def with_weight(value: Any, name: str = "conv.weight") -> dict[str, Any]:
 # ---------------------------------------------------------------- kinds of tensors
 
 W = WEIGHTS["conv.weight"]
+OTHER_TYPES = (
+    *(torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool),
+    *(torch.complex32, torch.complex64, torch.complex128, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
+)
 KINDS: dict[str, Callable[[], Tensor]] = {
     **{
-        f"{dtype}".removeprefix("torch."): lambda dtype=dtype: torch.ones(4, 1, 3, 3).to(dtype)
-        for dtype in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool)
-        + (torch.complex32, torch.complex64, torch.complex128, torch.uint16, torch.uint32, torch.uint64)
-        + (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+        f"{dtype}".removeprefix("torch."): lambda dtype=dtype: torch.ones(4, 1, 3, 3).to(dtype) for dtype in OTHER_TYPES
     },
     "quantised": lambda: torch.quantize_per_tensor(W, 0.1, 0, torch.qint8),
     "quantised by channel": lambda: torch.quantize_per_channel(W, torch.ones(4), torch.zeros(4), 0, torch.qint8),
@@ -235,12 +236,11 @@ RECORDED: dict[str, Any] = {
     "complex": {"best_acc1": 3 + 4j},
     "a flag": {"best_acc1": True},
     "a list": {"best_acc1": [74]},
-    "a sparse tensor": {"best_acc1": torch.tensor([74.0]).to_sparse()},
+    "a sparse tensor": {"best_acc1": torch.ones(1).to_sparse()},
     "a meta tensor": {"best_acc1": torch.ones(1, device="meta")},
     "a complex tensor": {"best_acc1": torch.ones(1, dtype=torch.complex64)},
-    "a quantised tensor": {"best_acc1": torch.quantize_per_tensor(torch.ones(1), 0.1, 0, torch.qint8)},
     "several": {"best_acc1": torch.ones(3)},
-    "a huge epoch": {"epoch": 10**5000},
+    "a huge epoch": {"epoch": 10**500},
     "a negative epoch": {"epoch": -1},
     "half an epoch": {"epoch": 1.5},
     "a long name": {"arch": "a" * 100_000},
@@ -345,8 +345,8 @@ def test_a_bomb_is_not_unpacked(path: Path) -> None:
 
 def pickled(path: Path, call: bytes) -> Path:
     """A checkpoint that holds, beside its weights, what a pickle makes of `call`."""
-    torch.save({"state_dict": WEIGHTS, "args": 3}, path)
-    return changed_pickle(path, b"K\x03", call)
+    torch.save({"state_dict": WEIGHTS, "args": 77}, path)
+    return changed_pickle(path, b"K\x4d", call)
 
 
 def called(module: str, name: str, *arguments: bytes) -> bytes:
@@ -376,7 +376,7 @@ def test_paths_of_any_platform_and_python_are_read_as_text(path: Path, module: s
     [
         *(OrderedDict(a=1), Counter("ab"), defaultdict(list, a=[1]), {1, 2}, 3 + 4j, b"bytes", torch.Size([1, 2])),
         *(torch.float32, torch.device("cpu"), np.float64(3), np.int32(3), np.bool_(True), [1, "a", None, (1.5, True)]),
-        *(Path("data"), torch.ones(2, 2).to_sparse(), torch.Generator().get_state(), 10**1000),
+        *(Path("data"), torch.ones(2, 2).to_sparse(), torch.Generator().get_state(), 10**500),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -389,7 +389,13 @@ CALLS = (
     *(("os", "system"), ("posix", "system"), ("nt", "system"), ("subprocess", "Popen"), ("builtins", "eval")),
     *(("builtins", "exec"), ("builtins", "open"), ("builtins", "getattr"), ("builtins", "__import__")),
     *(("__builtin__", "eval"), ("__builtin__", "execfile"), ("copy_reg", "_reconstructor"), ("builtins", "bytearray")),
-    *(("importlib", "import_module"), ("runpy", "run_path"), ("code", "interact"), ("pdb", "run"), ("shutil", "rmtree")),
+    *(
+        ("importlib", "import_module"),
+        ("runpy", "run_path"),
+        ("code", "interact"),
+        ("pdb", "run"),
+        ("shutil", "rmtree"),
+    ),
     *(("torch", "load"), ("torch.hub", "load"), ("torch.jit", "load"), ("torch.ops", "load_library")),
     *(("torch.storage", "_load_from_bytes"), ("torch.serialization", "load"), ("torch.nn.modules.linear", "Linear")),
     *(("numpy", "load"), ("numpy._core.multiarray", "fromfile"), ("numpy.core.multiarray", "_reconstruct")),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.image_data import ImageSource, Preprocessing, read_image
+from kdna_deploy.image_data import ImageSource, Preprocessing, Unreadable, read_image
 from tests.conftest import SAMPLES
 
 SHAPE = (3, 8, 8)
@@ -155,10 +155,10 @@ def test_unreadable_images_of_a_folder_are_skipped_and_reported(tmp_path: Path) 
     whole = next(DIGIT.glob("*.png")).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "whole.png").write_bytes(whole)
-    skipped: list[Path] = []
+    skipped: list[Unreadable] = []
     (batch,) = ImageSource(tmp_path, (3, 64, 64), on_unreadable=skipped.append).batches()
     assert len(batch) == 1
-    assert [path.name for path in skipped] == ["cut.png"]
+    assert [(one.path.name, "truncated" in one.reason) for one in skipped] == [("cut.png", True)]
 
 
 def test_an_image_of_16_bits_is_refused_rather_than_clipped(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_pipes_and_folders_with_the_name_of_an_image_are_none_and_a_broken_link_
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to("nowhere")
-    unreadable: list[Path] = []
+    unreadable: list[Unreadable] = []
     source = ImageSource(tmp_path, SHAPE, on_unreadable=unreadable.append)
     assert [len(batch) for batch in source.batches()] == [1]
-    assert unreadable == [tmp_path / "link.png"]
+    assert [one.path for one in unreadable] == [tmp_path / "link.png"]

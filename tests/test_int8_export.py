@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -22,7 +23,7 @@ from kdna_deploy.benchmark.run import bench
 from kdna_deploy.errors import ExportError, InputError, KdnaError, UsageError
 from kdna_deploy.fused_source import Request, open_fused_source
 from kdna_deploy.held_out import split_images
-from kdna_deploy.image_data import Preprocessing
+from kdna_deploy.image_data import ImageSource, Preprocessing
 from kdna_deploy.image_record import images_sha256
 from kdna_deploy.int8_export import Int8Export, Int8Options, export_int8
 from kdna_deploy.onnx.ledger import optimised_model
@@ -112,6 +113,26 @@ def test_labels_of_held_out_images_are_used(quantised: Int8Export) -> None:
     assert (quantised.evaluation.images, quantised.evaluation.top1) == (50, 1.0)
 
 
+def test_labels_of_calibration_images_that_are_kept_to_judge_by_are_used(tmp_path: Path) -> None:
+    """Class 3's images lie in the folder of class 8 and the other way round: both files miss two of ten."""
+    for folder in sorted(DIGITS.iterdir()):
+        name = {"3": "8", "8": "3"}.get(folder.name, folder.name)
+        shutil.copytree(folder, tmp_path / "digits" / name)
+    done = export_int8(fused_sample(), tmp_path / "net.onnx", OnnxOptions(), options(tmp_path / "digits"))
+    agreement = done.evaluation.agreement
+    assert agreement is not None
+    assert (done.labelled, done.evaluation.images, done.drop) == (True, 10, 0.0)
+    assert (done.evaluation.top1, agreement.reference_top1, agreement.same_top1) == (0.8, 0.8, 1.0)
+
+
+def test_folders_that_cannot_be_the_classes_are_noted(tmp_path: Path) -> None:
+    for folder in ("monday", "tuesday"):
+        shutil.copytree(DIGITS, tmp_path / "days" / folder)
+    done = export_int8(fused_sample(), tmp_path / "net.onnx", OnnxOptions(), options(tmp_path / "days"))
+    assert not done.labelled
+    assert any("holds 2 class folders, and the network has 10 classes" in note for note in done.notes)
+
+
 def test_no_image_both_calibrates_and_judges() -> None:
     images = split_images(DIGITS, None, SHAPE, Preprocessing(), 10)
     calibrating = np.concatenate(list(images.calibration()))
@@ -183,12 +204,13 @@ def test_the_mobilenet_sample_stores_the_codes_of_ten_children_once(tmp_path: Pa
 
 
 def test_batches_of_a_size_that_leaves_nothing_to_judge_by_are_refused(tmp_path: Path) -> None:
-    """Every fifth of fifty images makes ten, and no batch of sixteen."""
-    images = split_images(DIGITS, None, SHAPE, Preprocessing(), 10, batch=16)
+    """Every fifth of fifty images makes ten, and no batch of sixteen; those without labels are not filled up."""
+    np.save(tmp_path / "images.npy", np.concatenate(list(ImageSource(DIGITS, SHAPE).batches())))
+    images = split_images(tmp_path / "images.npy", None, SHAPE, Preprocessing(), 10, batch=16)
     assert [len(batch) for batch in images.calibration()] == [16, 16]
     with pytest.raises(InputError, match="too few images that can be read for batches of 16"):
         export_int8(fused_sample(), tmp_path / "net.onnx", OnnxOptions(batch=16), Int8Options(images))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
 
 
 def test_bloat_is_that_of_the_int8_file(tmp_path: Path) -> None:

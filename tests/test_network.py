@@ -95,7 +95,7 @@ def test_a_network_from_the_table_computes_what_the_trained_one_does(tmp_path: P
     trained = small(name).build().eval()
     network = load_network(saved(tmp_path, trained.state_dict(), arch=name))
     assert network.architecture == small(name)
-    assert (network.name, network.in_channels, network.factory) == (name, 3, None)
+    assert (network.name, network.image_shape((32, 32)), network.factory) == (name, (3, 32, 32), None)
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(network.module(x), trained(x), rtol=0, atol=0)
@@ -128,7 +128,8 @@ def test_missing_counters_of_batchnorm_are_tolerated(own_models: Path) -> None:
 def test_a_factory_in_the_current_folder_gets_the_checkpoints_weights(own_models: Path, factory: str) -> None:
     trained = convnet().eval()
     network = load_network(saved(own_models, trained.state_dict()), factory=factory)
-    assert (network.name, network.factory, network.architecture, network.in_channels) == (factory, factory, None, 1)
+    assert (network.name, network.factory, network.architecture) == (factory, factory, None)
+    assert network.image_shape((9, 8)) == (1, 9, 8)
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(network.module(x), trained(x), rtol=0, atol=0)

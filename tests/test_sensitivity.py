@@ -29,7 +29,7 @@ CLASSES, EDGE = 4, 6
 def split(count: int = 40) -> Split:
     random = np.random.default_rng(0)
     images = random.standard_normal((count, CLASSES, EDGE, EDGE)).astype(np.float32)
-    batches = [(images[i : i + 8], np.full(len(images[i : i + 8]), -1)) for i in range(0, count, 8)]
+    batches = [(images[i : i + 8], None) for i in range(0, count, 8)]
     return Split(lambda: [batch for batch, _ in batches], lambda: batches, False, {})
 
 
@@ -85,6 +85,36 @@ def test_the_fewest_of_the_most_sensitive_layers_are_kept(tmp_path: Path) -> Non
     assert [len(kept) for kept in build.built] == [0, *[7] * 8, 1, 2, 4, 3]
     assert judged.evaluation.agreement is not None
     assert judged.evaluation.agreement.same_top1 == 1.0
+
+
+def test_labels_judge_where_there_are_some_and_agreement_where_there_are_none(tmp_path: Path) -> None:
+    """Labels that both files miss: int8 loses nothing by them, however far it departs from float32."""
+    model = pooled(3)
+    onnx.save_model(model, tmp_path / "float.onnx")
+    build = Rounding(model, {"a": 5.0})
+    unlabelled = split()
+    answers = [
+        {int(answer) for path in (model, build(())) for answer in logits(path, images, tmp_path).argmax(1)[[n]]}
+        for images in unlabelled.calibration()
+        for n in range(len(images))
+    ]
+    assert any(len(given) == 2 for given in answers)
+    missed = np.asarray([next(label for label in range(CLASSES) if label not in given) for given in answers])
+    labelled = Split(
+        unlabelled.calibration,
+        lambda: [(images, missed[8 * n : 8 * n + 8]) for n, images in enumerate(unlabelled.calibration())],
+        True,
+        {},
+    )
+    for images, lost in ((labelled, False), (unlabelled, True)):
+        judge = Guard(tmp_path / "float.onnx", images, tmp_path, lambda _: None, lambda _: None)
+        kept = within_limit(Rounding(model, {"a": 5.0}), judge, ["a", "b", "c"], 0.0).kept_float
+        assert kept == (("a",) if lost else ())
+
+
+def logits(model: onnx.ModelProto, images: Array, folder: Path) -> Array:
+    onnx.save_model(model, folder / "some.onnx")
+    return OrtSession(folder / "some.onnx", threads=1).run(images)
 
 
 def test_without_a_limit_or_within_it_nothing_is_searched(tmp_path: Path) -> None:

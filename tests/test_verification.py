@@ -366,8 +366,9 @@ def hinge(path: Path, at: float, offset: float = 0.0) -> Path:
 
 @pytest.mark.parametrize(("atol", "passes"), [(0.0, False), (0.01, False), (0.06, True)])
 def test_what_atol_allows_is_added_for_files(tmp_path: Path, atol: float, passes: bool) -> None:
-    one, other = hinge(tmp_path / "one.onnx", -9.0), hinge(tmp_path / "other.onnx", -9.0, offset=0.05)
     # The third logit is the highest by far, so that the offset does not change the answer.
+    one = hinge(tmp_path / "one.onnx", -9.0, offset=100.0)
+    other = hinge(tmp_path / "other.onnx", -9.0, offset=100.05)
     assert verify_files(one, other, None, rtol=1e-6, atol=atol).passed is passes
 
 

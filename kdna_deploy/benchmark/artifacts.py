@@ -22,8 +22,9 @@ from torch import nn
 from kdna_deploy.cost import Cost, count
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.fused_file import SUFFIX, load_fused, save_fused
-from kdna_deploy.fused_source import DEFAULT_SIZE, FusedSource, Request, open_fused_source
+from kdna_deploy.fused_source import FusedSource, Request, open_fused_source
 from kdna_deploy.fusion import Fused, fuse
+from kdna_deploy.input_size import ASSUMED, DEFAULT_SIZE, choose_size, made_for_assumed
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.record import to_record
 from kdna_deploy.network import load_network
@@ -58,6 +59,7 @@ class Subject:
         kind: of the file that the user named.
         batch: the only batch size it takes, or None.
         provenance: None where it is unknown.
+        notes: what a user should know of its input size, a sentence each.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Subject:
     artifacts: Artifacts
     batch: int | None = None
     provenance: Provenance | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def precision(self) -> str:
@@ -209,17 +212,20 @@ def given(
     if path.suffix == ".pt2":
         made = load_fused(path).provenance
         artifacts = Given(Source(path, factory=factory), "fused", made, made.image_shape, folder)
-        return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made)
+        notes = made_for_assumed(path.name, made.image_shape, made.options)
+        return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made, notes)
     network = load_network(path, arch, factory)
-    shape = (network.in_channels, *(size or DEFAULT_SIZE))
+    chosen = choose_size(size, network.checkpoint.training)
+    shape = network.image_shape(chosen.size)
     cost = count(network.module, shape)
     record = to_record(network.architecture) if network.architecture else None
     checkpoint = network.checkpoint
     made = Provenance(
         path.name, checkpoint.sha256, record, factory, checkpoint.ema, shape, cost.parameters, cost.macs, 0
-    )
+    ).with_options(**({ASSUMED: True} if chosen.assumed else {}))
     artifacts = Given(Source(path, arch, factory), "checkpoint", made, shape, folder)
-    return Subject(path.name, cost.parameters, cost.macs, shape, "checkpoint", artifacts, None, made)
+    notes = tuple(f"{path.name}: {note}" for note in chosen.notes)
+    return Subject(path.name, cost.parameters, cost.macs, shape, "checkpoint", artifacts, None, made, notes)
 
 
 def _given_onnx(path: Path, folder: Path, factory: str | None) -> Subject:
@@ -229,7 +235,8 @@ def _given_onnx(path: Path, folder: Path, factory: str | None) -> Subject:
     shape = session.image_shape or (made.image_shape if made else (3, *DEFAULT_SIZE))
     artifacts = Given(Source(path, factory=factory), "onnx", made, shape, folder)
     parameters = made.parameters if made else cost.stored
-    return Subject(path.name, parameters, cost.macs, shape, "onnx", artifacts, session.batch, made)
+    notes = made_for_assumed(path.name, shape, made.options) if made else ()
+    return Subject(path.name, parameters, cost.macs, shape, "onnx", artifacts, session.batch, made, notes)
 
 
 def untrained(architecture: Architecture, shape: Shape, options: OnnxOptions, folder: Path, name: str) -> Subject:

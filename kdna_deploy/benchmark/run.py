@@ -101,7 +101,11 @@ def measure(
         cores=cores,
         options=options,
         environment=machine,
-        notes=(*notes_on(rows, floors, cores, options, found.peak, not found.complete), *found.troubles),
+        notes=(
+            *dict.fromkeys(note for group in groups for c in group.candidates for note in c.subject.notes),
+            *notes_on(rows, floors, cores, options, found.peak, not found.complete),
+            *found.troubles,
+        ),
         partial=not found.complete,
     )
 

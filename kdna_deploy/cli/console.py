@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from kdna_deploy.cli.failure import Failure
 from kdna_deploy.cli.streams import discard, results, writing
+
+if TYPE_CHECKING:
+    from kdna_deploy.image_file import Unreadable
 
 # Tables are made for 100 columns; a pipe or a log file has no width of its own.
 _PLAIN_WIDTH = 100
@@ -24,6 +27,10 @@ _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160
 
 
 class _Console(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Names of classes, layers and files stand in tables as well."""
+        return super().render_str(text.translate(_CONTROL), **options)
+
     def on_broken_pipe(self) -> None:
         """Rich's own ends the process."""
         discard(self.file)
@@ -64,13 +71,14 @@ class Sink:
     def warn(self, text: str) -> None:
         self._line(f"[yellow]warning:[/] {_plain(text)}")
 
-    def warn_unreadable(self, paths: list[Path]) -> None:
-        """Count and name image files that were skipped, if any."""
-        if not paths:
+    def warn_unreadable(self, skipped: Iterable[Unreadable]) -> None:
+        """Count and name image files that were skipped, each once, with the reason, if any."""
+        files = list(dict.fromkeys(skipped))
+        if not files:
             return
-        names = ", ".join(path.name for path in paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")
-        what = "file is no readable image and was" if len(paths) == 1 else "files are no readable images and were"
-        self.warn(f"{len(paths)} {what} skipped: {names}")
+        names = "; ".join(f"{one.path.name}: {one.reason}" for one in files[:_NAMED])
+        what = "file is no readable image and was" if len(files) == 1 else "files are no readable images and were"
+        self.warn(f"{len(files)} {what} skipped ({names}{'; …' if len(files) > _NAMED else ''})")
 
     def fail(self, text: str) -> None:
         self._line(f"[red]error:[/] {_plain(text)}")

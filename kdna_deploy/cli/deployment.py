@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdna_deploy.freezing import AttentionOptions
-    from kdna_deploy.image_data import Preprocessing
+    from kdna_deploy.image_file import Unreadable
+    from kdna_deploy.preprocessing import AskedPreprocessing, Preprocessing
 
 
 class Children(str, Enum):
@@ -77,7 +78,7 @@ Mean = Annotated[str | None, typer.Option(help="Per channel, of pixels in 0..1, 
 Std = Annotated[str | None, typer.Option(help="Likewise.")]
 Resize = Annotated[int | None, typer.Option(min=1, max=LARGEST_SIZE, help="Shorter side in pixels; 8/7 of the input.")]
 Crop = Annotated[str | None, typer.Option(metavar="N|HxW", help="Centre crop; the input size.")]
-ColorOption = Annotated[Color, typer.Option("--color", help="Channels of the image files.")]
+ColorOption = Annotated[Color | None, typer.Option("--color", help="Channels of the image files; RGB.")]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class CalibrationChoice:
     std: str | None
     resize: int | None
     crop: str | None
-    color: Color
+    color: Color | None
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
@@ -98,11 +99,7 @@ class CalibrationChoice:
             UsageError: a mean, deviation or size that is none.
             InputError: there are no images where they should be.
         """
-        channels = 1 if self.color is Color.grey else 3
-        _check_channels(_numbers(self.mean, "--mean"), "--mean", channels, self.color, 0.0)
-        _check_channels(_numbers(self.std, "--std"), "--std", channels, self.color, math.ulp(0.0))
-        if self.crop is not None:
-            parse_size(self.crop)
+        asked_preprocessing(self)
         if self.path is not None:
             check_images(self.path, "--calibration")
 
@@ -120,7 +117,7 @@ def attention_request(
     below: float | None,
     calibration: CalibrationChoice,
     other_use: bool = False,
-) -> Iterator[Callable[[tuple[int, int, int]], AttentionOptions] | None]:
+) -> Iterator[Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None]:
     """What `Request.attention` takes; None where channel attention is kept. Warns of unreadable images at the end.
 
     With `other_use`, calibration images are of use whatever becomes of channel attention.
@@ -141,55 +138,65 @@ def attention_request(
             )
         yield None
         return
-    unreadable: dict[Path, None] = {}
+    unreadable: list[Unreadable] = []
 
-    def make(image_shape: tuple[int, int, int]) -> AttentionOptions:
+    asked = asked_preprocessing(calibration)
+
+    def make(image_shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
         from kdna_deploy.freezing import AttentionOptions
         from kdna_deploy.image_data import ImageSource
         from kdna_deploy.image_record import image_record
 
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
-        preprocessing = preprocessing_of(calibration)
-        source = ImageSource(calibration.path, image_shape, preprocessing, lambda path: unreadable.setdefault(path))
+        preprocessing = asked.over(recorded)
+        source = ImageSource(calibration.path, image_shape, preprocessing, unreadable.append)
         sink.expect_images(len(source))
         record = image_record(calibration.path, preprocessing)
-        return AttentionOptions(choice.value, source.batches, below, record)
+        if not calibration.path.is_dir():
+            return AttentionOptions(choice.value, source.batches, below, record)
+        if note := asked.note(recorded, "the checkpoint or artifact"):
+            sink.say(f"note: {note}")
+        return AttentionOptions(choice.value, source.batches, below, record, preprocessing)
 
     yield make
-    sink.warn_unreadable(list(unreadable))
+    sink.warn_unreadable(unreadable)
 
 
-def preprocessing_of(words: CalibrationChoice) -> Preprocessing:
-    """How image files become network input; `words` have been checked."""
-    from kdna_deploy.image_data import MEAN, STD, Preprocessing
+def asked_preprocessing(words: CalibrationChoice) -> AskedPreprocessing:
+    """What the command line says of how image files become network input.
 
-    grey = words.color is Color.grey
-    return Preprocessing(
-        mean=_numbers(words.mean, "--mean") or ((sum(MEAN) / 3,) if grey else MEAN),
-        std=_numbers(words.std, "--std") or ((sum(STD) / 3,) if grey else STD),
+    Raises:
+        UsageError: a mean, deviation or size that is none.
+    """
+    from kdna_deploy.preprocessing import AskedPreprocessing
+
+    mean, std = _numbers(words.mean, "--mean"), _numbers(words.std, "--std")
+    _check_pixels(mean, "--mean", least=0.0)
+    _check_pixels(std, "--std", least=math.ulp(0.0))
+    asked = AskedPreprocessing(
+        mean=mean,
+        std=std,
         resize=words.resize,
         crop=parse_size(words.crop) if words.crop is not None else None,
-        color=words.color.value,
+        color=words.color.value if words.color else None,
     )
+    asked.check()
+    return asked
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...]:
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
-        return ()
+        return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{option} '{text}' is not a list of numbers such as 0.485,0.456,0.406.") from None
 
 
-def _check_channels(values: tuple[float, ...], option: str, channels: int, color: Color, least: float) -> None:
-    """Values of pixels in 0..1, one for each channel of the image files."""
-    if values and len(values) != channels:
-        raise UsageError(
-            f"{option} has {len(values)} values, and {color.value} images have {channels} channels; give one for each."
-        )
-    outside = next((value for value in values if not least <= value <= 1), None)
+def _check_pixels(values: tuple[float, ...] | None, option: str, least: float) -> None:
+    """Values of pixels in 0..1."""
+    outside = next((value for value in values or () if not least <= value <= 1), None)
     if outside is not None:
         remedy = "divide it by 255" if math.isfinite(outside) and outside > 1 else "check how the network was trained"
         wanted = "from 0 to 1" if least == 0 else "above 0, to 1"

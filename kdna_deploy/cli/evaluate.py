@@ -10,13 +10,12 @@ import typer
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.deployment import (
     CalibrationChoice,
-    Color,
     ColorOption,
     Crop,
     Mean,
     Resize,
     Std,
-    preprocessing_of,
+    asked_preprocessing,
 )
 from kdna_deploy.cli.options import LARGEST_BATCH, Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
 from kdna_deploy.input_files import MODELS, check_folder, check_input
@@ -36,7 +35,7 @@ def evaluate(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    color: ColorOption = Color.rgb,
+    color: ColorOption = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
@@ -56,12 +55,17 @@ def evaluate(
         check_input(against, MODELS, "--against")
     check_folder(data, "--data")
     from kdna_deploy.evaluation_files import EvaluationRequest, evaluate_files
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.reports import evaluation as reports
 
-    preprocessing = preprocessing_of(words)
-    request = EvaluationRequest(model_file, data, against, batch_size, preprocessing, size, arch, model, ema)
-    unreadable: list[Path] = []
+    asked = asked_preprocessing(words)
+    request = EvaluationRequest(model_file, data, against, batch_size, asked, size, arch, model, ema)
+    unreadable: list[Unreadable] = []
     with sink.steps() as (step, count):
         done = evaluate_files(request, step, sink.expect_images, count, unreadable.append)
     sink.warn_unreadable(unreadable)
+    for note in done.notes:
+        sink.say(f"note: {note}")
+    if done.shortfall:
+        sink.warn(f"{done.shortfall.text}; likely cause: {done.cause}")
     sink.result(lambda: reports.evaluation_report(done), lambda: reports.evaluation_data(done))

@@ -17,7 +17,6 @@ from kdna_deploy.cli.deployment import (
     Calibration,
     CalibrationChoice,
     ChannelAttentionOption,
-    Color,
     ColorOption,
     Crop,
     ExportChildren,
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from kdna_deploy.fused_source import FusedSource
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.onnx_export import OnnxOptions
     from kdna_deploy.tensorrt.engine_export import EngineExport
 
@@ -134,7 +134,7 @@ def export(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    color: ColorOption = Color.rgb,
+    color: ColorOption = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim.")] = True,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
@@ -216,12 +216,12 @@ def export(
         )
         in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
         request = Request(source, arch, model, ema, size, in_graph, attention)
-        unreadable: list[Path] = []
+        unreadable: list[Unreadable] = []
         with sink.steps() as (step, count):
-            opened = open_fused_source(model_file, request, step, count)
+            opened = choice.prepared(open_fused_source(model_file, request, step, count))
         with _shown_losses(sink):
             done = _export(opened, written, options, choice, inputs, unreadable.append, sink)
-        sink.warn_unreadable(list(dict.fromkeys(unreadable)))
+        sink.warn_unreadable(unreadable)
     for note in (*opened.network.checkpoint.notes, *opened.notes):
         sink.say(f"note: {note}")
     if built is None:
@@ -269,19 +269,20 @@ def _export(
     options: OnnxOptions,
     choice: PrecisionChoice,
     inputs: tuple[Path, ...],
-    on_unreadable: Callable[[Path], None],
+    on_unreadable: Callable[[Unreadable], None],
     sink: Sink,
 ) -> _Done:
     from rich.console import Group
 
     from kdna_deploy.reports import data, tables
+    from kdna_deploy.reports.input import input_data, input_facts
 
-    frozen = data.attention_data(opened.fused) if opened.fused else {}
+    also = {**input_data(opened.provenance), **(data.attention_data(opened.fused) if opened.fused else {})}
 
     def done(report: Callable[[], RenderableType], document: Callable[[], dict[str, Any]]) -> _Done:
-        """With what became of channel attention."""
+        """With what became of channel attention, and what the file takes and returns."""
         changes = tables.attention_changes(opened.fused)
-        return _Done(lambda: Group(*changes, report()), lambda: {**document(), **frozen})
+        return _Done(lambda: Group(*changes, report(), input_facts(opened.provenance)), lambda: {**document(), **also})
 
     with sink.steps() as (step, count):
         if choice.precision is Precision.int8:

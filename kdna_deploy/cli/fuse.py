@@ -14,7 +14,6 @@ from kdna_deploy.cli.deployment import (
     CalibrationChoice,
     ChannelAttentionOption,
     Children,
-    Color,
     ColorOption,
     Crop,
     FreezeBelow,
@@ -24,7 +23,7 @@ from kdna_deploy.cli.deployment import (
     YesDrop,
     attention_request,
 )
-from kdna_deploy.cli.options import DEFAULT_SIZE, Arch, Ema, InputSize, Json, Model, Output, parse_size, stem
+from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, Output, parse_size, stem
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
 
@@ -37,7 +36,7 @@ def fuse(
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: InputSize = DEFAULT_SIZE,
+    input_size: OptionalInputSize = None,
     children: Annotated[
         Children, typer.Option(help="Give each child a kernel of its own, or store the parent once.")
     ] = Children.materialize,
@@ -49,12 +48,12 @@ def fuse(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    color: ColorOption = Color.rgb,
+    color: ColorOption = None,
     json: Json = False,
 ) -> None:
     """Fold static attention and BatchNorm, materialise or share the children, write a .fused.pt2."""
     sink = Sink(json)
-    size = parse_size(input_size)
+    size = parse_size(input_size) if input_size is not None else None
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
     target = output or Path(stem(ckpt) + SUFFIX)
     inputs = (ckpt, *images.inputs)
@@ -62,9 +61,12 @@ def fuse(
         images.check()
         check_input(ckpt, (Kind.checkpoint,), "fuse")
         check_output(target, inputs)
+        from rich.console import Group
+
         from kdna_deploy.fused_file import save_fused
         from kdna_deploy.fused_source import Request, fuse_checkpoint
         from kdna_deploy.reports import data, tables
+        from kdna_deploy.reports.input import input_data, input_facts
 
         request = Request(None, arch, model, ema, size, children.value, attention)
         with sink.steps() as (step, count):
@@ -73,7 +75,10 @@ def fuse(
             save_fused(done.graph, done.provenance.beside(target, ckpt), target, inputs)
     fused = done.fused
     assert fused is not None
-    for note in done.network.checkpoint.notes:
+    for note in (*done.network.checkpoint.notes, *done.notes):
         sink.say(f"note: {note}")
     written = f"{target} ({target.stat().st_size / 1e6:.2f} MB)"
-    sink.result(lambda: tables.fused_report(fused, written), lambda: data.fused_data(fused, str(target)))
+    sink.result(
+        lambda: Group(tables.fused_report(fused, written), input_facts(done.provenance)),
+        lambda: {**data.fused_data(fused, str(target)), **input_data(done.provenance)},
+    )

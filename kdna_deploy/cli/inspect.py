@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import DEFAULT_SIZE, Arch, Ema, InputSize, Json, Model, parse_size
+from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, parse_size
 from kdna_deploy.input_files import Kind, check_input
 
 
@@ -17,12 +17,12 @@ def inspect(
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: InputSize = DEFAULT_SIZE,
+    input_size: OptionalInputSize = None,
     json: Json = False,
 ) -> None:
     """Show what a checkpoint holds: layout, parents and children, parameters, MACs, attention."""
     sink = Sink(json)
-    size = parse_size(input_size)
+    size = parse_size(input_size) if input_size is not None else None
     check_input(ckpt, (Kind.checkpoint,), "inspect")
     from kdna_deploy.inspection import inspect_network
     from kdna_deploy.network import load_network
@@ -32,6 +32,6 @@ def inspect(
         step("load")
         network = load_network(ckpt, arch, model, ema)
         inspection = inspect_network(network, size, step)
-    for note in network.checkpoint.notes:
+    for note in (*network.checkpoint.notes, *inspection.size.notes):
         sink.say(f"note: {note}")
     sink.result(lambda: tables.inspection_report(inspection), lambda: data.inspection_data(inspection))

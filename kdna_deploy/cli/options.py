@@ -33,13 +33,12 @@ Model = Annotated[
     ),
 ]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights that the checkpoint keeps.")]
-InputSize = Annotated[str, typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels.")]
 OptionalInputSize = Annotated[
-    str | None, typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels; 224, or as it was fused.")
+    str | None,
+    typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels; as it was fused or recorded, else 224."),
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output file; named after the input by default.")]
 
-DEFAULT_SIZE = "224"
 DYNAMIC = "dynamic"
 LARGEST_SIZE = 4096
 LARGEST_BATCH = 65536

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdna_deploy.cli.deployment import CalibrationChoice, ExportChildren, Target, preprocessing_of
+from kdna_deploy.cli.deployment import CalibrationChoice, ExportChildren, Target, asked_preprocessing
 from kdna_deploy.cli.options import check_number
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import check_images
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from kdna_deploy.fused_source import FusedSource
     from kdna_deploy.half_export import HalfOptions
+    from kdna_deploy.image_file import Unreadable
     from kdna_deploy.int8_export import Int8Options
+    from kdna_deploy.preprocessing import Preprocessing
 
-    Named = Callable[[Path], None]
+    Named = Callable[[Unreadable], None]
 
 
 class Precision(str, Enum):
@@ -161,6 +163,34 @@ class PrecisionChoice:
             ),
         ]
 
+    def prepared(self, opened: FusedSource) -> FusedSource:
+        """`opened` with the preprocessing that its images will have, and a note where that is, or is not, as recorded.
+
+        Raises:
+            UsageError: a mean, deviation or size that is none.
+            ArtifactError: the record is damaged.
+        """
+        from kdna_deploy.preprocessing import from_record
+
+        files = [path for path in (self.calibration.path, self.held_out) if path is not None and path.is_dir()]
+        if not self.uses_images or not files:
+            return opened
+        asked, made = asked_preprocessing(self.calibration), opened.provenance
+        recorded = from_record(made.preprocessing, made.source)
+        note = asked.note(recorded, "the checkpoint or artifact")
+        return replace(
+            opened,
+            provenance=replace(made, preprocessing=asked.over(recorded).to_record()),
+            notes=(*opened.notes, *([note] if note else [])),
+        )
+
+    def _preprocessing(self, opened: FusedSource) -> Preprocessing:
+        from kdna_deploy.preprocessing import from_record
+
+        return asked_preprocessing(self.calibration).over(
+            from_record(opened.provenance.preprocessing, opened.provenance.source)
+        )
+
     def int8_options(self, opened: FusedSource, batch: int | None, on_unreadable: Named) -> Int8Options:
         """What `export_int8` takes."""
         import torch
@@ -171,8 +201,11 @@ class PrecisionChoice:
         assert self.calibration.path is not None
         shape = opened.graph.image_shape
         outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
-        preprocessing = preprocessing_of(self.calibration)
-        images = split_images(self.calibration.path, self.held_out, shape, preprocessing, outputs, batch, on_unreadable)
+        preprocessing = self._preprocessing(opened)
+        images = split_images(
+            *(self.calibration.path, self.held_out, shape, preprocessing, outputs, batch, on_unreadable),
+            class_names=tuple(opened.provenance.class_names),
+        )
         share = self.children is not ExportChildren.materialize
         return Int8Options(images, self.method.value, self.max_drop, share)
 
@@ -185,6 +218,6 @@ class PrecisionChoice:
         path = self.calibration.path
         if path is None:
             return HalfOptions(None, self.half_io, {"images": "random"})
-        preprocessing = preprocessing_of(self.calibration)
+        preprocessing = self._preprocessing(opened)
         source = ImageSource(path, opened.graph.image_shape, preprocessing, on_unreadable)
         return HalfOptions(lambda: source.batches(batch), self.half_io, image_record(path, preprocessing))

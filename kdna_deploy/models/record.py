@@ -29,7 +29,7 @@ def to_record(architecture: Architecture) -> dict[str, Any]:
 _WIDTH = integer(1, 1 << 16)
 _RECORD = record(
     {
-        "name": text(most=100),
+        "name": text(r".+", most=100),
         "widths": list_of(_WIDTH, most=100),
         "in_channels": _WIDTH,
         "num_classes": integer(1, 1 << 24),

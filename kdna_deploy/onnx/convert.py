@@ -3,6 +3,7 @@
 `torch.onnx` translates node by node; what it adds around the network is taken out again:
 
     ReduceMean over the last two axes  → GlobalAveragePool     (TensorRT refuses axes it cannot resolve)
+    zeros in the shape of no bias      → no bias
     shape arithmetic on constants      → one constant
 
 and for the target ``cpu`` the gates get the form of `cpu_layout`. No form suits every runtime: others would move a
@@ -26,10 +27,11 @@ import torch
 from onnx import helper
 from onnx_ir.passes import common
 from onnxscript import optimizer
+from torch import fx
 
 from kdna_deploy.capture import BATCH, export_program
 from kdna_deploy.errors import ExportError, UsageError
-from kdna_deploy.graph import Graph
+from kdna_deploy.graph import CONVOLUTIONS, Graph, calls, site
 from kdna_deploy.onnx.cpu_layout import fill_hidden_channels, widen_gates
 from kdna_deploy.onnx.node_names import name_nodes
 
@@ -62,6 +64,7 @@ def translate(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
     _name_batch(model, batch)
     optimizer.fold_constants(model, input_size_limit=_SHAPE_SIZED, output_size_limit=_SHAPE_SIZED)
+    drop_misshapen_biases(model)
     name_nodes(model)
     pool_means(model)
     return model
@@ -95,6 +98,18 @@ def check_opset(opset: int) -> None:
         raise UsageError(f"--opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
 
 
+def drop_misshapen_biases(model: ir.Model) -> int:
+    """Take out the zeros that a `Conv3d` without bias gets in translation, in a shape of no bias; return how many."""
+    changed = 0
+    for node in model.graph:
+        bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
+        value = ir.convenience.get_const_tensor(bias) if bias is not None else None
+        if value is not None and len(value.shape) != 1 and not value.numpy().any():
+            node.replace_input_with(2, None)
+            changed += 1
+    return changed
+
+
 def pool_means(model: ir.Model) -> int:
     """Turn means over the last two axes of an image into `GlobalAveragePool`; return how many."""
     changed = 0
@@ -121,6 +136,7 @@ def _is_global_mean(node: ir.Node) -> bool:
 
 
 def _translate(graph: Graph, opset: int) -> ir.Model:
+    _check_groups(graph)
     program = export_program(graph.module, graph.image_shape)
     try:
         with _quiet():
@@ -140,6 +156,15 @@ def _translate(graph: Graph, opset: int) -> ir.Model:
         ) from error
     assert exported is not None
     return exported.model
+
+
+def _check_groups(graph: Graph) -> None:
+    for node in calls(graph.module, CONVOLUTIONS):
+        if any(isinstance(argument, fx.Node) for argument in node.args[3:]):
+            raise ExportError(
+                f"The convolution '{site(node)}' has as many groups as there are images, a kernel for each, and ONNX "
+                "takes a fixed number; sum the outputs of the fixed kernels instead, weighted for each image."
+            )
 
 
 def _root_cause(error: BaseException) -> str:

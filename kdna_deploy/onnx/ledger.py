@@ -4,7 +4,7 @@
     materialised bytes = Σ bytes of every convolution's weight
 
 A weight is an initialiser, or what nodes make of initialisers alone; the largest of them is its kernel, or its kernels
-where several of one shape are mixed. Read off the file, or off the graph that ONNX Runtime makes of it at session start.
+where several of one shape are mixed. Read off the file, or off the graph that ONNX Runtime makes of it at its start.
 
 Does not apply: weights that depend on the network's input.
 """

@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,6 +183,7 @@ def quantise(
 ) -> onnx.ModelProto:
     """The model at `path` with QDQ nodes; the nodes named in `keep_float`, and gates, stay in float32."""
     model = onnx.load(path)
+    _separate_constants(model.graph)
     scheme = _SCHEMES[target]
     with _quiet():
         quantizer = QDQQuantizer(
@@ -203,6 +204,34 @@ def quantise(
     if target == "tensorrt":
         place_for_tensorrt(quantised.graph)
     return quantised
+
+
+def _separate_constants(graph: onnx.GraphProto) -> None:
+    """Give every layer a kernel and a bias of its own: the scales of a bias are those of one input.
+
+    A layer that is called twice has one of each in a float file. What is equal after all, `share_codes` finds.
+    """
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    taken: set[str] = set()
+    for node in graph.node:
+        if node.op_type not in ("Conv", "Gemm"):
+            continue
+        for position, name in enumerate(node.input):
+            if name in stored and name in taken:
+                own = onnx.TensorProto()
+                own.CopyFrom(stored[name])
+                own.name = _fresh(name, stored)
+                graph.initializer.append(own)
+                stored[own.name] = own
+                node.input[position] = own.name
+            taken.add(node.input[position])
+
+
+def _fresh(name: str, stored: Mapping[str, object]) -> str:
+    number = 2
+    while f"{name}_{number}" in stored:
+        number += 1
+    return f"{name}_{number}"
 
 
 def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:

@@ -30,7 +30,7 @@ Array = NDArray[np.floating]
 # Of a filter's largest weight: float32 rounding of m ⊙ W, once in each kernel.
 _EXACT = 4 * float(np.finfo(np.float32).eps)
 
-_SAME_SHAPE = "same_shape"  # zeros, which `Reshape` takes for the sizes that there are
+_SAME_SHAPE = "same_shape"  # zeros, which `Reshape` takes for the sizes that there are; one for each axis of a kernel
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,20 @@ def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> int:
         codes = kernel.dequantize.input[0]
         model.graph.initializer.remove(stored[codes])
         own = parent.dequantize.input[0]
-        copies.append(helper.make_node("Reshape", [last.get(own, own), _SAME_SHAPE], [codes]))
+        zeros = _same_shape(kernel.values.ndim)
+        copies.append(helper.make_node("Reshape", [last.get(own, own), zeros.name], [codes]))
+        if zeros.name not in stored:
+            stored[zeros.name] = zeros
+            model.graph.initializer.append(zeros)
         last[own] = codes
         _move_signs(kernel, np.sign(factors), stored)
     for copy in reversed(copies):
         model.graph.node.insert(0, copy)
-    if copies:
-        model.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.int64), _SAME_SHAPE))
     return len(copies)
+
+
+def _same_shape(axes: int) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.zeros(axes, np.int64), f"{_SAME_SHAPE}_{axes}d")
 
 
 def _quantised(

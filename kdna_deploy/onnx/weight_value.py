@@ -35,4 +35,5 @@ def weight_value(name: str, model: onnx.ModelProto) -> NDArray[Any] | None:
     result = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
     part = helper.make_graph(nodes, "weight", [], [result], held)
     evaluator = ReferenceEvaluator(helper.make_model(part, opset_imports=model.opset_import))
-    return np.asarray(evaluator.run(None, {})[0])
+    (value,) = evaluator.run(None, {})
+    return np.asarray(value)

@@ -20,6 +20,7 @@ from torch import Tensor, fx
 from kdna_deploy.graph import (
     ATEN,
     BATCH_NORM,
+    TRAINING_NORMS,
     WEIGHTED,
     add_constant,
     calls,
@@ -33,16 +34,6 @@ from kdna_deploy.graph import (
 from kdna_deploy.passes.result import PassResult, Refusal
 from kdna_deploy.weight_expression import modulated_parts, name_of, shape_of
 
-_TRAINING = frozenset(
-    {
-        ATEN._native_batch_norm_legit.default,
-        ATEN._native_batch_norm_legit.no_stats,
-        ATEN._native_batch_norm_legit_functional.default,
-        ATEN.native_batch_norm.default,
-        ATEN.batch_norm.default,
-    }
-)
-
 
 @dataclass(frozen=True)
 class _Affine:
@@ -54,7 +45,7 @@ class _Affine:
 
 def fold_batchnorm(module: fx.GraphModule) -> PassResult:
     """Fold every BatchNorm that can be folded."""
-    refused = [Refusal(site(node), "BatchNorm is in training mode") for node in calls(module, _TRAINING)]
+    refused = [Refusal(site(node), "BatchNorm is in training mode") for node in calls(module, TRAINING_NORMS)]
     changed = 0
     fixed = constant_nodes(module)
     for norm in calls(module, {BATCH_NORM}):

@@ -22,9 +22,8 @@ from torch import Tensor, fx
 
 from kdna_deploy.gates import Attention, channel_attentions
 from kdna_deploy.graph import ATEN, CONVOLUTIONS, add_constant, constant, constant_nodes, tidy
-from kdna_deploy.passes.fold_static_attention import modulated_parts
 from kdna_deploy.passes.result import PassResult, Refusal
-from kdna_deploy.weight_expression import evaluate
+from kdna_deploy.weight_expression import evaluate, modulated_parts
 
 # f(x ⊙ B) = f(x) ⊙ B for every B [1, c, 1, 1], and for every B ≥ 0.
 _LINEAR = frozenset({ATEN.avg_pool2d.default, ATEN.adaptive_avg_pool2d.default})

@@ -110,7 +110,10 @@ def inspection_data(inspection: Inspection) -> dict[str, Any]:
             "name": network.name,
             "architecture": to_record(network.architecture) if network.architecture else None,
             "image_shape": list(inspection.image_shape),
+            "size_assumed": inspection.size.assumed,
             "num_classes": inspection.num_classes,
+            "class_names": list(network.checkpoint.training.class_names),
+            "preprocessing": network.checkpoint.training.preprocessing_record(),
             "parameters": inspection.cost.parameters,
             "macs": inspection.cost.macs,
             "table_flops": inspection.cost.table_flops,
@@ -120,6 +123,6 @@ def inspection_data(inspection: Inspection) -> dict[str, Any]:
             "ledger": asdict(inspection.ledger),
             "attention": [asdict(row) for row in inspection.attention],
             "refused": [asdict(refusal) for refusal in inspection.refused],
-            "notes": list(network.checkpoint.notes),
+            "notes": [*network.checkpoint.notes, *inspection.size.notes],
         },
     )

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from kdna_deploy.evaluation_files import FileEvaluation
 from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.data import document, finite
+from kdna_deploy.reports.input import shape_text
 from kdna_deploy.reports.tables import facts
 
 _WORST = 10
@@ -21,9 +22,14 @@ def evaluation_report(done: FileEvaluation) -> RenderableType:
     result = done.result
     rows = [
         ("model", done.model),
-        ("images", f"{result.images} in {len(done.class_names)} classes of {done.data}"),
+        ("input", f"{shape_text(done.image_shape, done.size_assumed)}; {done.preprocessing}"),
+        ("images", f"{result.images} in {len(done.class_names)} of {done.num_classes} classes, {done.data}"),
         ("top-1", f"{result.top1:.2%}"),
     ]
+    if done.recorded_top1 is not None:
+        rows.append(("recorded top-1", f"{done.recorded_top1:.2f} %"))
+    if done.shortfall is not None:
+        rows += [("falls short", done.shortfall.text), ("likely cause", str(done.cause))]
     if result.top5 is not None:
         rows.append(("top-5", f"{result.top5:.2%}"))
     agreement = result.agreement
@@ -67,6 +73,14 @@ def evaluation_data(done: FileEvaluation) -> dict[str, Any]:
             "model": done.model,
             "reference": done.reference,
             "data": done.data,
+            "image_shape": list(done.image_shape),
+            "size_assumed": done.size_assumed,
+            "preprocessing": done.preprocessing.to_record(),
+            "num_classes": done.num_classes,
+            "recorded_top1": done.recorded_top1,
+            "falls_short": done.shortfall is not None,
+            "likely_cause": done.cause,
+            "notes": list(done.notes),
             "images": result.images,
             "top1": result.top1,
             "top5": result.top5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -12,6 +14,7 @@ from kdna_deploy.ledger import KernelStorage, Ledger
 from kdna_deploy.onnx.half_storage import HalfStorage
 from kdna_deploy.onnx_export import OnnxExport
 from kdna_deploy.passes import FREEZING
+from kdna_deploy.probes import GIVEN
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.verification import Agreement
 
@@ -180,15 +183,31 @@ def _half_storage(half: HalfStorage) -> str:
 
 
 def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:
-    """One row a probe."""
+    """One row a probe; of the user's own images, however many, the one that uses most of what it is allowed."""
     star = "* what rounding explains, more than the spread allows" if any(a.explained for a in agreements) else None
     table = Table(title=title, title_justify="left", caption=star, caption_justify="left")
     table.add_column("images", no_wrap=True)
     for heading in ("batch", "worst |Δ|", "allowed", "spread", "same top-1", ""):
         table.add_column(heading, justify="right", no_wrap=True)
-    for a in agreements:
+    generated, given = ([a for a in agreements if (a.images == GIVEN) is own] for own in (False, True))
+    for a in generated:
         table.add_row(a.images, str(a.batch), *_agreement_cells(a))
+    if given:
+        a = max(given, key=lambda each: (not each.passed, each.used))
+        same = [each.same_top1 for each in given if each.same_top1 is not None]
+        whole = replace(
+            a,
+            batch=sum(each.batch for each in given),
+            same_top1=sum(same) if same else None,
+            ties=sum(each.ties for each in given),
+        )
+        cells = _agreement_cells(whole)
+        table.add_row(GIVEN, str(whole.batch), *cells[:-1], _verdict(a))
     return table
+
+
+def _verdict(a: Agreement) -> str:
+    return "[green]pass[/]" if a.passed else "[red]FAIL[/]"
 
 
 def _agreement_cells(a: Agreement) -> tuple[str, ...]:
@@ -200,7 +219,7 @@ def _agreement_cells(a: Agreement) -> tuple[str, ...]:
         small(a.allowed) + ("*" if a.explained else ""),
         small(a.spread),
         "–" if a.same_top1 is None else f"{a.same_top1}/{a.batch}{tied}",
-        "[green]pass[/]" if a.passed else "[red]FAIL[/]",
+        _verdict(a),
     )
 
 
@@ -221,6 +240,8 @@ def inspection_report(inspection: Inspection) -> RenderableType:
     ]
     if checkpoint.epoch is not None:
         rows.append(("epoch", str(checkpoint.epoch)))
+    if checkpoint.training.preprocessing is not None:
+        rows.append(("recorded preprocessing", str(checkpoint.training.preprocessing)))
     if checkpoint.accuracy is not None:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger

@@ -10,7 +10,6 @@ weights; it has no run in float64.
 from __future__ import annotations
 
 import contextlib
-import copy
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +18,11 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
+from kdna_deploy.capture import capture
+from kdna_deploy.errors import InputError
+from kdna_deploy.forward import forward
 from kdna_deploy.graph import cast_floats
+from kdna_deploy.module_copy import twin
 from kdna_deploy.onnx.save import save
 from kdna_deploy.runtimes.session import Images
 
@@ -40,47 +43,55 @@ class NoFloat64(Exception):
 def module_rounding(module: nn.Module, images: Images, roundoff: float) -> Images:
     """|Δ| [n, …] that rounding to a format with unit roundoff `roundoff` causes in the outputs for `images`."""
     inputs = torch.from_numpy(images)
-    with torch.no_grad():
-        plain = module(inputs.clone()).double()
-        moved = [perturbed(module, max(roundoff, LEAST_MOVE), seed)(inputs.clone()).double() for seed in range(MOVES)]
-        if roundoff <= FLOAT32_ROUNDOFF:
-            with contextlib.suppress(NoFloat64):
-                moved.append(in_float64(module, inputs))
+    plain = forward(module, inputs).double()
+    moved = [forward(perturbed(module, max(roundoff, LEAST_MOVE), seed), inputs).double() for seed in range(MOVES)]
+    if roundoff <= FLOAT32_ROUNDOFF:
+        with contextlib.suppress(NoFloat64):
+            moved.append(in_float64(module, inputs))
     return torch.stack([(plain - other).abs() for other in moved]).amax(0).numpy()
 
 
 def in_float64(module: nn.Module, images: Tensor) -> Tensor:
     """Outputs of `module` for `images`, computed in float64.
 
+    Of its captured graph where its own code holds on to float32: kernels in plain attributes or numpy arrays,
+    assertions on the type.
+
     Raises:
-        NoFloat64: its forward does not allow it.
+        NoFloat64: neither works.
     """
-    wide = _widened(module)
     default, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64)  # for constants that a user's forward creates
     # PyTorch runs a float64 depthwise convolution channel by channel, with a thread barrier each: on a busy machine
     # that was measured a thousand times slower than on one thread.
     torch.set_num_threads(1)
     try:
-        with torch.no_grad():
-            return wide(images.double()).double()
-    except RuntimeError as error:
-        raise NoFloat64(str(error)) from error
+        return forward(_widened(twin(module)), images.double()).double()
+    except InputError:
+        torch.set_default_dtype(default)
+        return _graph_in_float64(module, images)
     finally:
         torch.set_default_dtype(default)
         torch.set_num_threads(threads)
 
 
+def _graph_in_float64(module: nn.Module, images: Tensor) -> Tensor:
+    try:
+        graph = capture(module, (images.shape[1], images.shape[2], images.shape[3])).module
+        return forward(_widened(graph), images.double()).double()
+    except InputError as error:
+        raise NoFloat64(str(error)) from error
+
+
 def _widened(module: nn.Module) -> nn.Module:
-    wide = copy.deepcopy(module)
-    if isinstance(wide, fx.GraphModule):
-        cast_floats(wide, torch.float64)  # dtypes are written into its nodes, too
-    return wide.double()
+    if isinstance(module, fx.GraphModule):
+        cast_floats(module, torch.float64)  # dtypes are written into its nodes, too
+    return module.double()
 
 
 def perturbed(module: M, roundoff: float, seed: int) -> M:
     """A copy whose weights are moved by up to `roundoff` of themselves, the same way for the same `seed`."""
-    moved = copy.deepcopy(module)
+    moved = twin(module)
     generator = torch.Generator().manual_seed(seed)
     for tensor in {id(t): t for t in (*moved.parameters(), *moved.buffers()) if t.is_floating_point()}.values():
         delta = 2 * torch.rand(tensor.shape, generator=generator) - 1
@@ -89,12 +100,16 @@ def perturbed(module: M, roundoff: float, seed: int) -> M:
 
 
 def perturbed_file(source: Path, target: Path, roundoff: float, seed: int) -> None:
-    """Write the ONNX file `source` to `target` with its floating-point constants moved by up to `roundoff`."""
+    """Write the ONNX file `source` to `target` with its floating-point constants moved by up to `roundoff`.
+
+    The factors of `Resize` stay: they are a size, which another factor would make another.
+    """
     model = onnx.load(source)
     generator = np.random.default_rng(seed)
+    sizes = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" and tensor.name not in sizes:
             delta = generator.uniform(-1, 1, values.shape)
             moved = (values * (1 + max(roundoff, LEAST_MOVE) * delta)).astype(values.dtype)
             tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))

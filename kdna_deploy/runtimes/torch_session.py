@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from kdna_deploy.errors import InputError
+from kdna_deploy.forward import forward
 from kdna_deploy.graph import Graph
 from kdna_deploy.runtimes.rounding import module_rounding
 from kdna_deploy.runtimes.session import Images
@@ -30,12 +30,7 @@ class TorchSession:
         self.options: Mapping[str, str | int] = {"num_threads": torch.get_num_threads()}
 
     def run(self, images: Images) -> Images:
-        try:
-            with torch.no_grad():
-                return self._module(torch.from_numpy(images).clone()).numpy()  # a network may edit its input
-        except RuntimeError as error:
-            cause = str(error).splitlines()[0]
-            raise InputError(f"The network cannot run on images of shape {images.shape}: {cause}.") from error
+        return forward(self._module, torch.from_numpy(images)).numpy()
 
     def rounding(self, images: Images, roundoff: float) -> Images:
         """How far rounding to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""

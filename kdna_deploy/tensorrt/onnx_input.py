@@ -1,5 +1,7 @@
 """The ONNX file that an engine is built from: read, and its one image input, precision and provenance told.
 
+Engines are run with float32 images and logits, so a file that takes or returns another type (``--half-io``) is refused.
+
 An engine's precision is the graph's: int8 where it quantises, fp16 where a convolution has float16 kernels, fp32
 otherwise, also where kernels are stored in half precision and cast back.
 """
@@ -64,9 +66,21 @@ def read_onnx(path: Path) -> OnnxInput:
     batch, c, h, w = (dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
     if not (c and h and w):
         raise ArtifactError(f"'{path}' leaves the size of its images open; export it again with --input-size.")
+    _check_types(model, inputs[0], path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     made = from_json(metadata[KEY], str(path)) if KEY in metadata else None
     return OnnxInput(path, file_sha256(path), model, inputs[0].name, batch or None, (c, h, w), _precision(model), made)
+
+
+def _check_types(model: onnx.ModelProto, images: onnx.ValueInfoProto, path: Path) -> None:
+    for value, does in ((images, "takes"), *((output, "returns") for output in model.graph.output)):
+        kind = value.type.tensor_type.elem_type
+        if kind != onnx.TensorProto.FLOAT:
+            name = onnx.helper.tensor_dtype_to_string(kind).removeprefix("TensorProto.").lower()
+            raise ArtifactError(
+                f"'{path}' {does} {name} ({value.name}), and engines take and return float32; export it again without "
+                "--half-io."
+            )
 
 
 def _precision(model: onnx.ModelProto) -> Precision:

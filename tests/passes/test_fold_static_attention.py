@@ -1,4 +1,4 @@
-"""Every spelling of a child's kernel becomes W * M; what is no modulation of a leaf stays; dynamic kernels are refused."""
+"""Every spelling of a child's kernel becomes W * M, or a smaller expression times M; dynamic kernels are refused."""
 
 from __future__ import annotations
 

@@ -53,6 +53,18 @@ def test_an_open_image_size_is_refused_with_the_option_that_fixes_it(tmp_path: P
         read_onnx(write_by_hand(tmp_path / "net.onnx", shape=("n", 8, "h", "w")))
 
 
+@pytest.mark.parametrize(("place", "does"), [("input", "takes"), ("output", "returns")])
+def test_a_file_of_half_precision_images_or_logits_is_refused(
+    small: Path, tmp_path: Path, place: str, does: str
+) -> None:
+    """No session could open its engine."""
+    model = onnx.load(small)
+    getattr(model.graph, place)[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ArtifactError, match=rf"net\.onnx' {does} float16 .* export it again without --half-io"):
+        read_onnx(tmp_path / "net.onnx")
+
+
 def test_what_takes_no_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not map one image batch"):
         read_onnx(write_by_hand(tmp_path / "net.onnx", shape=("n", 8)))

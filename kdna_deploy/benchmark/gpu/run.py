@@ -74,7 +74,8 @@ def measure(groups: Sequence[GpuGroup], options: GpuOptions, gpu: Gpu, reports: 
     rows, floors = rows_of(measured, options.batch)
     partial = not all(one.throughputs.complete or one.failure for one in measured)
     seen = state(samples, before, monitor.sample())
-    extra = (*missing_runtimes(options), *([monitor.note] if monitor.note else []))
+    sizes = dict.fromkeys(note for group in groups for c in group.candidates for note in c.network.notes)
+    extra = (*sizes, *missing_runtimes(options), *([monitor.note] if monitor.note else []))
     return GpuResult(
         rows=rows,
         floors=floors,

@@ -1,0 +1,92 @@
+"""One forward pass of a network as its author wrote it, from which nothing is left behind.
+
+The network gets images of its own, which it may edit, runs without gradients, and its logits are taken out of whatever
+they are wrapped in. Settings that its code changes (default dtype, gradients) are put back, and what it prints goes to
+stderr: results alone belong on stdout.
+
+Does not apply to what a forward changes on the network itself; `module_copy.twin` gives those who mind a copy to run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from kdna_deploy.errors import CaptureError, InputError, KdnaError
+from kdna_deploy.words import first_sentence
+
+
+def forward(module: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+    """Logits of `module` for `images`, which stay as they are.
+
+    Raises:
+        InputError: it fails on them, or returns something else than one tensor.
+    """
+    try:
+        with torch.no_grad(), settings_kept():
+            return only_tensor(module(images.clone())).detach()
+    except KdnaError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise InputError(
+            f"The network cannot run on images of shape {tuple(images.shape)}: {first_sentence(error)}."
+        ) from error
+
+
+def input_dtype(module: nn.Module) -> torch.dtype:
+    """Type of the images that `module` takes: that of its first floating-point weight."""
+    return next((t.dtype for t in module.state_dict().values() if t.is_floating_point()), torch.float32)
+
+
+@contextlib.contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put back what a network's code may set for the whole process."""
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    # TorchDynamo, which `torch.compile` puts around a module, would trace what is only to be run.
+    try:
+        with contextlib.redirect_stdout(sys.stderr), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+
+
+def only_tensor(returned: Any) -> Tensor:
+    """The one tensor in what a network returned.
+
+    Raises:
+        CaptureError: there is none, or several; the message names what there is.
+    """
+    leaves = [leaf for leaf in pytree.tree_leaves(returned) if leaf is not None]
+    if len(leaves) != 1 or not isinstance(leaves[0], Tensor):
+        raise CaptureError(f"The network returns {_described(returned)}; wrap it so that it returns the logits alone.")
+    tensor = leaves[0]
+    if tensor.dim() == 0:
+        raise CaptureError(
+            "The network returns a tensor without axes, one number for all images; "
+            "wrap it so that it returns the logits [n, classes]."
+        )
+    if tensor.is_complex():
+        raise CaptureError("The network returns complex numbers; return real ones, such as their absolute values.")
+    return tensor
+
+
+def _described(returned: Any) -> str:
+    if returned is None:
+        return "None"
+    if isinstance(returned, Mapping):
+        names = [repr(str(name)) for name in returned]
+        return "a dictionary with " + (" and ".join(names) if len(names) < 4 else f"{len(names)} entries")
+    if isinstance(returned, (tuple, list)):
+        kind = "list" if isinstance(returned, list) else "tuple"
+        tensors = all(isinstance(item, Tensor) for item in returned)
+        return f"a {kind} of {len(returned)} {'tensors' if tensors else 'items'}"
+    if isinstance(returned, (int, float, torch.SymInt, torch.SymFloat)):
+        return "a number, not a tensor"
+    return f"an object of type {type(returned).__name__}"

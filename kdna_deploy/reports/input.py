@@ -1,0 +1,49 @@
+"""What an artifact takes and returns, for every report: image size, preprocessing, classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from kdna_deploy.input_size import ASSUMED
+from kdna_deploy.preprocessing import from_record
+from kdna_deploy.provenance import Provenance
+from kdna_deploy.reports.tables import facts
+
+_NAMED = 5
+
+
+def input_facts(made: Provenance) -> Table:
+    """Size, preprocessing and classes."""
+    prepared = from_record(made.preprocessing, made.source)
+    rows = [
+        ("images", shape_text(made.image_shape, bool(made.options.get(ASSUMED)))),
+        ("preprocessing", str(prepared) if prepared else "not recorded"),
+    ]
+    if made.num_classes is not None:
+        rows.append(("classes", classes_text(made.num_classes, made.class_names)))
+    if made.recorded_top1 is not None:
+        rows.append(("recorded top-1", f"{made.recorded_top1:.2f} %"))
+    return facts("Input and classes", rows)
+
+
+def shape_text(shape: tuple[int, int, int], assumed: bool) -> str:
+    return "×".join(map(str, shape)) + (" (the size was assumed)" if assumed else "")
+
+
+def classes_text(count: int, names: list[str] | tuple[str, ...]) -> str:
+    more = ", …" if len(names) > _NAMED else ""
+    return f"{count}" + (f": {', '.join(names[:_NAMED])}{more}" if names else "")
+
+
+def input_data(made: Provenance) -> dict[str, Any]:
+    """The same; part of a document."""
+    return {
+        "image_shape": list(made.image_shape),
+        "size_assumed": bool(made.options.get(ASSUMED)),
+        "preprocessing": made.preprocessing or None,
+        "num_classes": made.num_classes,
+        "class_names": list(made.class_names),
+        "recorded_top1": made.recorded_top1,
+    }
