@@ -477,6 +477,17 @@ def test_imagenets_mean_and_deviation_are_taken_where_none_is_given(monkeypatch:
     assert np.array_equal(request["fuse_checkpoint.request.attention.images"], expected)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--std 0,1,1", "--std 0 is not above 0"), ("--std 1,1", "--std"), ("--mean 1,1", "--mean"), ("--std x", "--std 'x'")],
+)
+def test_a_mean_or_deviation_that_is_none_is_refused_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, option: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        handed(monkeypatch, *_FREEZE.split(), *option.split())
+
+
 @pytest.mark.parametrize("command", ["fuse", "export"])
 def test_dropping_needs_to_be_confirmed(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     drop = (command, "ckpt.pt", "--channel-attention", "drop")
