@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parameter import is_lazy
 
 from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
 from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
@@ -81,7 +82,11 @@ def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:
 
 
 def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
-    expected = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    # A lazy module takes the shapes that the checkpoint has.
+    expected = {
+        key: checkpoint.shapes.get(key, ()) if is_lazy(tensor) else tuple(tensor.shape)
+        for key, tensor in module.state_dict().items()
+    }
     mismatch = compare(expected, checkpoint.shapes)
     if mismatch:
         raise ArchitectureError(f"'{checkpoint.path}' does not fit {name}: {mismatch}.")
@@ -89,7 +94,7 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     # Only the counters of BatchNorm, unused in evaluation, may be missing here.
     counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
     # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
-    ghost = any(tensor.is_meta for tensor in module.state_dict().values())
+    ghost = any(not is_lazy(tensor) and tensor.is_meta for tensor in module.state_dict().values())
     module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
     return module.eval().requires_grad_(False)
 

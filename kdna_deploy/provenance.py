@@ -152,8 +152,9 @@ _OPTIONS = record(
 )
 # What every field of `Provenance` may hold in a file.
 _FIELDS: Mapping[str, Kind] = {
-    "source": text_of(r"[^/\\]+", most=1000),
-    "source_sha256": text_of(r"[0-9a-f]{64}"),
+    # Both are empty for a network that was never trained: the plain backbone beside a measured one.
+    "source": text_of(r"[^/\\]*", most=1000),
+    "source_sha256": text_of(r"([0-9a-f]{64})?"),
     "architecture": optional(check_record),
     "factory": optional(text_of(r"[^\s:]+:[^\s:]+", most=1000)),
     "ema": boolean,

@@ -186,7 +186,7 @@ def opened(name: str, folder: Path, choice: str = "freeze") -> FusedSource:
     torch.save(KINDS[name].network().state_dict(), checkpoint)
     attention = AttentionOptions(choice, lambda: [images(12).numpy()], record={"images": "mine"})  # type: ignore[arg-type]
     factory = f"tests.attentions:{name.replace(' ', '_')}"
-    return fuse_checkpoint(checkpoint, Request(factory=factory, size=SHAPE[1:], attention=lambda _: attention))
+    return fuse_checkpoint(checkpoint, Request(factory=factory, size=SHAPE[1:], attention=lambda *_: attention))
 
 
 def text(report: RenderableType) -> str:

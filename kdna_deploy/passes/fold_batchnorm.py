@@ -35,7 +35,6 @@ from kdna_deploy.passes.result import PassResult, Refusal
 from kdna_deploy.weight_expression import modulated_parts, name_of, shape_of
 
 
-
 @dataclass(frozen=True)
 class _Affine:
     """BatchNorm in evaluation: y = scale · x + shift, both [c'] in float64."""

@@ -7,7 +7,6 @@ a request is tested where the library is.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
 from kdna_deploy.errors import UsageError
@@ -479,6 +477,17 @@ def test_imagenets_mean_and_deviation_are_taken_where_none_is_given(monkeypatch:
     assert np.array_equal(request["fuse_checkpoint.request.attention.images"], expected)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--std 0,1,1", "--std 0 is not above 0"), ("--std 1,1", "--std"), ("--mean 1,1", "--mean"), ("--std x", "--std 'x'")],
+)
+def test_a_mean_or_deviation_that_is_none_is_refused_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, option: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        handed(monkeypatch, *_FREEZE.split(), *option.split())
+
+
 @pytest.mark.parametrize("command", ["fuse", "export"])
 def test_dropping_needs_to_be_confirmed(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     drop = (command, "ckpt.pt", "--channel-attention", "drop")
@@ -506,23 +515,11 @@ def test_every_save_is_written(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize(("limits", "crossed"), [(("1.3",), False), (("1.1",), True), (("1.3", "1.1"), True)])
 def test_every_limit_is_held_against_the_result(
-<<<<<<< HEAD
-    limits: tuple[str, ...], crossed: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ("bench", "net.onnx", *(part for limit in limits for part in ("--fail-if", f"ratio>{limit}")))
-    if not crossed:
-        invoke(*arguments)
-        return
-    with contextlib.suppress(typer.Exit):  # raised, or as typer returns it
-        invoke(*arguments)
-    assert "ratio>1.1': net.onnx has 1.2." in capsys.readouterr().err
-=======
     capsys: pytest.CaptureFixture[str], limits: tuple[str, ...], crossed: bool
 ) -> None:
     arguments = ("bench", "net.onnx", *(part for limit in limits for part in ("--fail-if", f"ratio>{limit}")))
     assert invoke(*arguments) == int(crossed)
     assert ("--fail-if 'ratio>1.1': net.onnx has 1.2." in capsys.readouterr().err) is crossed
->>>>>>> w-options
 
 
 @pytest.mark.usefixtures("measured")

@@ -22,12 +22,14 @@ class Case:
         shape: (c, h, w) of its images.
         refusal: a part of the sentence that refuses it; empty where it goes through.
         code: the exit code with which it is refused.
+        rounds: whether it rounds to half precision itself; what it computes in float64 is what is right then.
     """
 
     build: Callable[[], nn.Module]
     shape: tuple[int, int, int] = (3, 10, 12)
     refusal: str = ""
     code: int = 3
+    rounds: bool = False
 
 
 class Small(nn.Module):
@@ -97,6 +99,6 @@ def train(module: nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for layer in module.modules():
             for name, low, high in (("running_mean", -0.5, 0.5), ("running_var", 0.5, 2.0)):
-                value = getattr(layer, name, None)
+                value = layer._buffers.get(name)
                 if isinstance(value, Tensor):
                     value.copy_(torch.empty(value.shape).uniform_(low, high, generator=generator))

@@ -201,7 +201,7 @@ TABLE = {
     "boolean_index": whole(lambda m, x: m.end(m.begin(x))[x[:, 0, 0, 0] > 0], refusal="depends on the values"),
     "numpy_in_forward": written(_numpy_inside, refusal="numpy"),
     "asserts_type": whole(_asserts_type),
-    "autocast_cpu": Case(whole(_autocast("cpu")).build, refusal="departs", code=1),
+    "autocast_cpu": Case(whole(_autocast("cpu")).build, rounds=True),
     "autocast_cuda": whole(_autocast("cuda")),
     "inference_mode": whole(_inference_mode),
     "enable_grad": whole(_with_gradients),
@@ -246,7 +246,7 @@ TABLE = {
     "compiled_whole": Case(lambda: torch.compile(Small())),
     "data_parallel": Case(lambda: nn.DataParallel(Small())),
     "traced_by_fx": Case(lambda: torch.fx.symbolic_trace(Small())),
-    "lazy": Case(Lazy, refusal="lazy"),
+    "lazy": Case(Lazy),
     "conditional_operator": written(
         lambda m, x: torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x * 3, (x,)), refusal="cond"
     ),

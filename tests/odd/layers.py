@@ -172,6 +172,20 @@ class TwoNorms(nn.Module):
         return self.b(self.two(self.a(y) + self.b(y)))
 
 
+class Deep(nn.Module):
+    """Thirty residual layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 1) for _ in range(30))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in range(30))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = x + F.relu(norm(layer(x)))
+        return x
+
+
 class Tokens(nn.Module):
     """A map as tokens, through a layer of [n, t, c]."""
 
@@ -406,11 +420,7 @@ TABLE = {
     "double_weights": Case(lambda: Small().double()),
     "half_weights": Case(lambda: Small().half()),
     "brain_weights": Case(lambda: Small().bfloat16()),
-    "deep": with_middle(
-        lambda: nn.Sequential(
-            *(layer for _ in range(40) for layer in (nn.Conv2d(WIDTH, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()))
-        )
-    ),
+    "deep": with_middle(Deep),
     "conv1d_inside": written(
         lambda m, x: m.mix(x.flatten(2)).view_as(x),
         mix=lambda: nn.Sequential(nn.Conv1d(WIDTH, WIDTH, 3, padding=1), nn.BatchNorm1d(WIDTH)),

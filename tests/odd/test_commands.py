@@ -26,11 +26,13 @@ def _weights(reference: str, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reference", ["tests.odd.flow:prints", "tests.odd.interfaces:head_first_one_channel"])
-def test_export_writes_a_verified_file_and_one_document(reference: str, cli: Cli, tmp_path: Path) -> None:
+def test_export_prints_one_document_whatever_the_network_prints(reference: str, cli: Cli, tmp_path: Path) -> None:
     weights = _weights(reference, tmp_path)
     done = cli("export", weights, "--model", reference, "--input-size", "10x12", "--json", PYTHONPATH=str(REPOSITORY))
     assert done.returncode == 0, done.stderr
-    assert [agreement["batch"] for agreement in json.loads(done.stdout)["agreements"]] == [1, 2, 5]
+    agreements = json.loads(done.stdout)["agreements"]
+    assert [agreement["batch"] for agreement in agreements[:3]] == [1, 2, 5]
+    assert all(agreement["passed"] for agreement in agreements)
 
 
 @pytest.mark.slow
