@@ -38,6 +38,10 @@ class Ended:
     temporary: frozenset[str]
 
 
+def _as_it_is() -> None:
+    pass
+
+
 def command(name: str) -> list[str]:
     """A command that writes ``out…`` into the current folder, with its inputs from the samples."""
     read = {"fuse": CHECKPOINT, "export": FUSED, "external": FUSED}[name]
@@ -49,7 +53,7 @@ def command(name: str) -> list[str]:
     return words[name]
 
 
-def run(folder: Path, arguments: list[str], around: Callable[[], Any] = lambda: None, meddle: Any = None) -> Ended:
+def run(folder: Path, arguments: list[str], around: Callable[[], Any] = _as_it_is, meddle: Any = None) -> Ended:
     """Run a command line in a process of its own, in `folder`, after `around` there; `meddle(process)` goes on here."""
     process = start(folder, arguments, around)
     if meddle is not None:
@@ -57,7 +61,7 @@ def run(folder: Path, arguments: list[str], around: Callable[[], Any] = lambda: 
     return ended(folder, process)
 
 
-def start(folder: Path, arguments: list[str], around: Callable[[], Any] = lambda: None) -> Any:
+def start(folder: Path, arguments: list[str], around: Callable[[], Any] = _as_it_is) -> Any:
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.hostile_inputs.warm"])
     _temporary(folder).mkdir(parents=True, exist_ok=True)
