@@ -32,6 +32,7 @@ _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.")
 _MAX_NAME = 200
+_LONGEST_NAME = 1000  # of a weight: modules lie in modules
 _MAX_EPOCH = 1 << 31
 
 
@@ -157,7 +158,7 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
 def _renamed(weights: dict[Any, Tensor], path: Path) -> dict[str, Tensor]:
     """Names without the prefixes of wrappers."""
     for name in weights:
-        if not isinstance(name, str) or not is_plain(name):
+        if not isinstance(name, str) or not is_plain(name) or len(name) > _LONGEST_NAME:
             raise CheckpointError(f"'{path}' names a tensor {_shown(name)}, which is no name; save model.state_dict().")
     prefix = ""
     while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in weights)), None):

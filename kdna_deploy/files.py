@@ -48,7 +48,7 @@ def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder '{path.parent}' to write to; make it, or choose another with -o.")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        path.lstat()  # tells a name that is too long, or a link that leads nowhere but to itself
+        path.stat()  # tells a name that is too long, or a link that leads nowhere but to itself
     if path.is_dir():
         raise UsageError(f"The output '{path}' is a folder; give a file name with -o.")
     if path.exists() and not path.is_file():

@@ -175,7 +175,7 @@ def _fuse(
     if fused.change is not None:
         measured = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
         provenance = provenance.with_options(calibration=measured)
-    if fused.freezing.refused:
+    if fused.freezing.gates and fused.freezing.refused:  # where all were, this is the file of a network that keeps them
         provenance = provenance.with_options(gates_kept=[asdict(refusal) for refusal in fused.freezing.refused])
     if chosen.assumed:
         provenance = provenance.with_options(**{ASSUMED: True})

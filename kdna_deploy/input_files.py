@@ -41,6 +41,7 @@ class Kind(Enum):
 
 MODELS = (Kind.onnx, Kind.fused, Kind.engine, Kind.checkpoint)
 _SUFFIXES = {".onnx": Kind.onnx, ".pt2": Kind.fused, ".engine": Kind.engine}  # anything else is read as a checkpoint
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of each protocol that torch.save has written
 _IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
@@ -138,7 +139,7 @@ def _kind(path: Path) -> Kind | None:
         return Kind.images
     if head.startswith(b"PK"):
         return _archive_kind(path)
-    if head.startswith(b"\x80"):  # a pickle
+    if head.startswith(_PICKLES):
         return Kind.checkpoint
     if head.lstrip()[:1] == b"{" and path.suffix == ".json":
         return Kind.saved_run

@@ -46,7 +46,7 @@ affine_grid_generator im2col col2im pixel_shuffle pixel_unshuffle channel_shuffl
 _ELEMENTWISE = """
 abs absolute acos acosh add addcdiv addcmul angle arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan
 atan2 atanh bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max
-clamp_min clip conj conj_physical _conj _conj_physical copysign cos cosh deg2rad digamma div divide eq equal erf erfc
+clamp_min clip conj conj_physical _conj _conj_physical copysign cos cosh deg2rad digamma div divide eq erf erfc
 erfinv exp exp2 expm1 float_power floor floor_divide fmax fmin fmod frac ge greater greater_equal gt heaviside hypot i0
 isfinite isinf isnan isneginf isposinf ldexp le lerp less less_equal lgamma log log10 log1p log2 logaddexp logaddexp2
 logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne neg
@@ -93,12 +93,13 @@ NAMES = _SIZE_NAMES | frozenset(
 )
 
 # Arithmetic on sizes. No power: repeated, it would never end; nor would products of two that are not written out.
-_ARITHMETIC = "add sub mul truediv floordiv mod neg pos eq ne lt le gt ge and_ or_"
-SCALAR_OPERATORS = frozenset(
-    {f"_operator.{name}" for name in _ARITHMETIC.split()}
-    | {f"torch.sym_{name}" for name in ["max", "min", "not", "ite", "float", "int", "sum"]}
-    | {f"math.{name}" for name in ["ceil", "floor", "trunc"]}
-)
+_ARITHMETIC = """
+_operator.add _operator.sub _operator.mul _operator.truediv _operator.floordiv _operator.mod _operator.neg _operator.pos
+_operator.eq _operator.ne _operator.lt _operator.le _operator.gt _operator.ge _operator.and_ _operator.or_
+torch.sym_max torch.sym_min torch.sym_not torch.sym_ite torch.sym_float torch.sym_int torch.sym_sum
+math.ceil math.floor math.trunc
+"""
+SCALAR_OPERATORS = frozenset(_ARITHMETIC.split())
 
 _ATEN = re.compile(r"torch\.ops\.aten\.(?P<name>\w+)\.(?P<overload>\w+)")
 

@@ -28,7 +28,7 @@ from kdna_deploy.json_schema import (
     record,
 )
 from kdna_deploy.json_schema import text as text_of
-from kdna_deploy.ledger import Parent
+from kdna_deploy.ledger import KernelStorage, Parent
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.record import check_record, from_record, to_record
 from kdna_deploy.network import Network
@@ -135,7 +135,7 @@ _PARENT = record(
         "children": list_of(_LABEL, most=10_000),
     }
 )
-_STORAGE = record({"stage": _LABEL}, others=_COUNT)
+_STORAGE = record({entry.name: _LABEL if entry.name == "stage" else _COUNT for entry in fields(KernelStorage)})
 _OPTIONS = record(
     {},
     {
@@ -152,8 +152,9 @@ _OPTIONS = record(
 )
 # What every field of `Provenance` may hold in a file.
 _FIELDS: Mapping[str, Kind] = {
-    "source": text_of(r"[^/\\]+", most=1000),
-    "source_sha256": text_of(r"[0-9a-f]{64}"),
+    # Both are empty for a network that was never trained: the plain backbone beside a measured one.
+    "source": text_of(r"[^/\\]*", most=1000),
+    "source_sha256": text_of(r"([0-9a-f]{64})?"),
     "architecture": optional(check_record),
     "factory": optional(text_of(r"[^\s:]+:[^\s:]+", most=1000)),
     "ema": boolean,
@@ -164,7 +165,7 @@ _FIELDS: Mapping[str, Kind] = {
     "options": _OPTIONS,
     "versions": mapping(text_of(most=100), text_of(most=100)),
     "source_path": text_of(),
-    "kernels": lambda value: value and _STORAGE(value),
+    "kernels": lambda value: {} if value == {} else _STORAGE(value),
     "parents": list_of(_PARENT),
     "schema_version": integer(1),
 }
@@ -239,7 +240,7 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
     """
     nearby = [artifact.parent / provenance.source_path] if provenance.source_path else []
     candidates = [*nearby, artifact.parent / provenance.source, Path(provenance.source)]
-    found = [path for path in candidates if path.is_file()]
+    found = [path for path in candidates if _has_content(path)]
     for path in found:
         if file_sha256(path) == provenance.source_sha256:
             return path
@@ -248,6 +249,14 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
         f"'{provenance.source}', from which '{artifact}' was made, {state}; "
         "name the checkpoint with --source (export) or --against (verify)."
     )
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a file: what the artifact says may be no path, or one to something else."""
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
 
 
 def package_versions(names: tuple[str, ...] = _RECORDED) -> dict[str, str]:

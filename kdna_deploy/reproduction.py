@@ -35,6 +35,7 @@ from kdna_deploy.image_data import ImageSource
 from kdna_deploy.image_record import images_sha256
 from kdna_deploy.int8_export import Int8Options, export_int8
 from kdna_deploy.onnx.difference import model_differences, weights_file
+from kdna_deploy.onnx.external_data import model_name
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
 from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.provenance import BYSTANDERS, KEY, Provenance, from_json
@@ -104,7 +105,7 @@ def check_reproduction(
         if opened.provenance.source_sha256 != made.source_sha256:
             return Reproduction(path, given.model, __version__, (_OTHER_CHECKPOINT,))
         weights = weights_file(theirs, path)
-        again = folder / (weights.name.removesuffix(".data") if weights else path.name)
+        again = folder / (model_name(weights.name) if weights else path.name)
         _export(opened, again, options, made, weights is not None, given, on_step, on_images)
         on_step("compare")
         return Reproduction(path, given.model, __version__, tuple(_differences(path, theirs, made, again)))

@@ -15,6 +15,7 @@ from kdna_deploy.files import atomic_output
 from kdna_deploy.fused_source import original_network
 from kdna_deploy.image_data import ImageSource, Unreadable
 from kdna_deploy.input_size import DEFAULT_SIZE, InputSize
+from kdna_deploy.preprocessing import Preprocessing, from_record
 from kdna_deploy.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
 from kdna_deploy.runtimes.session import Images, Session
@@ -78,7 +79,8 @@ def verify_files(
     random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
 
     def probes(on_unreadable: Callable[[Unreadable], None] = lambda _: None) -> Iterable[Probe]:
-        return chain(random, _from_disk(inputs, shape, batch, on_unreadable) if inputs else ())
+        given = _from_disk(inputs, shape, batch, _preprocessing(candidate), on_unreadable) if inputs else ()
+        return chain(random, given)
 
     on_step("compare")
     fixed = size or session.image_shape or reference.image_shape
@@ -139,8 +141,21 @@ def _image_shape(session: Session, reference: Session, size: tuple[int, int] | N
     return (c, *(size or (h, w)))
 
 
+def _preprocessing(candidate: Path) -> Preprocessing:
+    """As the artifact records it, so that it is compared on what it was made for; else ImageNet's."""
+    try:
+        recorded = from_record(read_provenance(candidate).preprocessing, str(candidate))
+    except ArtifactError:
+        recorded = None
+    return recorded or Preprocessing()
+
+
 def _from_disk(
-    path: Path, shape: tuple[int, int, int], batch: int | None, on_unreadable: Callable[[Unreadable], None]
+    path: Path,
+    shape: tuple[int, int, int],
+    batch: int | None,
+    preprocessing: Preprocessing,
+    on_unreadable: Callable[[Unreadable], None],
 ) -> Iterator[Probe]:
-    source = ImageSource(path, shape, on_unreadable=on_unreadable)
+    source = ImageSource(path, shape, preprocessing, on_unreadable)
     return (Probe(GIVEN, images) for images in source.batches(batch))

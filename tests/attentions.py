@@ -191,6 +191,13 @@ def _two_in_a_row(m: Network, x: Tensor) -> Tensor:
     return m.head(m.conv(x * m.gate(0, x) * m.gate(1, x)))
 
 
+def _gate_of_a_gate(m: Network, x: Tensor) -> Tensor:
+    """What one gate has scaled is another gate, and a map of its own as well."""
+    pooled = 4 * F.adaptive_avg_pool2d(x, 1)
+    small = pooled * m.gate(0, pooled)
+    return m.head(m.conv(x * (small if m.constants[1] is None else m.gate(1, x))) + m.other(small))
+
+
 def _one_after_the_other(m: Network, x: Tensor) -> Tensor:
     """Two gates of one sum of maps, each behind its own convolution: only together can they be folded."""
     one, other = m.conv(x), m.grouped(x)
@@ -262,6 +269,7 @@ KINDS = {
     "used elsewhere itself": Kind(_used_elsewhere_itself),
     "read twice": Kind(_read_twice, ("something else than a convolution reads",)),
     "two in a row": Kind(_two_in_a_row, (True, True)),
+    "gate of a gate": Kind(_gate_of_a_gate, (True, True)),
     "only together": Kind(_one_after_the_other, (True, True)),
     "twice the same layer": Kind(_twice_the_same_layer),
     "one of two": Kind(_one_of_two, (True, "something else than a convolution reads")),

@@ -51,7 +51,7 @@ def make(folder: Path, output: Path) -> None:
     export_fused(plain, output / "external.onnx", OnnxOptions(external_data=True))
     export_fused(shared, output / "shared.onnx", OnnxOptions())
     export_fused(shared, output / "on the fly.onnx", OnnxOptions(on_the_fly=True))
-    frozen = fused(attention=lambda _: AttentionOptions("freeze", source.batches, 1e9, record))
+    frozen = fused(attention=lambda *_: AttentionOptions("freeze", source.batches, 1e9, record))
     export_fused(frozen, output / "frozen.onnx", OnnxOptions())
     gpus = OnnxOptions(target="tensorrt")
     export_half(plain, output / "half.onnx", gpus, HalfOptions(source.batches, True, record))

@@ -2,6 +2,7 @@
 
     make mutate                                        150 faults, seed 1, over the whole package
     python -m tests.mutate --faults 40 --seed 7 --only kdna_deploy/benchmark
+    python -m tests.mutate --summary build/faults.jsonl
     python -m tests.mutate --again build/faults.jsonl  what survived an earlier run, on the tree as it is now
 
 Faults are drawn at random, as many of each kind (`faults.py`), at most one a line. A process that has imported PyTorch
@@ -143,6 +144,9 @@ class Suite:
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.summary:
+        print(_summary(_read(arguments.summary)))
+        return
     heavy_imports()
     with tempfile.TemporaryDirectory(prefix="kdna-mutate-") as folder:
         copy = Path(folder) / "copy"
@@ -297,17 +301,18 @@ def _drawn(arguments: argparse.Namespace) -> list[Fault]:
 
 def _earlier(path: Path, faults: list[Fault]) -> list[Outcome]:
     """What a run of the same faults that was interrupted has found."""
-    if not path.is_file():
-        return []
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [Outcome(**{**record, "fault": Fault(**record["fault"])}) for record in records]
+    found = _read(path) if path.is_file() else []
     return found if {one.fault for one in found} <= set(faults) else []
+
+
+def _read(path: Path) -> list[Outcome]:
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Outcome(**{**record, "fault": Fault(**record["fault"])}) for record in records]
 
 
 def _again(path: Path) -> list[Fault]:
     """What survived a run and can still be planted."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    faults = [Fault(**record["fault"]) for record in records if record["outcome"] != "noticed"]
+    faults = [one.fault for one in _read(path) if one.outcome != "noticed"]
     found = [
         fault
         for fault in faults
@@ -355,6 +360,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=60, help="seconds of a processor for a test file (60)")
     parser.add_argument("--slow", action="store_true", help="tests marked slow as well")
     parser.add_argument("--again", type=Path, help="results of an earlier run: try its survivors again")
+    parser.add_argument("--summary", type=Path, help="results to show, running nothing")
     parser.add_argument(
         "--output", type=Path, default=Path("build/faults.jsonl"), help="results, a line a fault; taken up again"
     )

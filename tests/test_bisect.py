@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,30 +70,28 @@ def wrong_epsilon(patch: pytest.MonkeyPatch) -> None:
 
 def swapped_children(patch: pytest.MonkeyPatch) -> None:
     """The second child gets the modulation of the first."""
-    right, kept = fold_static_attention._modulated, []
+    right = fold_static_attention.analyse
+    kept: list[Any] = []
 
-    def modulated(conv: Any, found: Any, *rest: Any) -> Any:
+    def analyse(weight: Any) -> Any:
+        found = right(weight)
+        if found.modulation is None:
+            return found
         kept.append(found.modulation)
-        if len(kept) == 2:
-            found = type(found)(**{**vars(found), "modulation": kept[0]})
-        return right(conv, found, *rest)
+        return found if len(kept) % 2 else replace(found, modulation=kept[-2])
 
-    def fresh(*arguments: Any) -> Any:  # each run of the pass begins anew
-        if len(kept) == 2:
-            kept.clear()
-        return modulated(*arguments)
-
-    patch.setattr(fold_static_attention, "_modulated", fresh)
+    patch.setattr(fold_static_attention, "analyse", analyse)
 
 
 def transposed_attention(patch: pytest.MonkeyPatch) -> None:
-    right = fold_static_attention._modulated
+    right = fold_static_attention.analyse
 
-    def modulated(conv: Any, found: Any, *rest: Any) -> Any:
-        turned = found.modulation.transpose(-1, -2).contiguous()
-        return right(conv, type(found)(**{**vars(found), "modulation": turned}), *rest)
+    def analyse(weight: Any) -> Any:
+        found = right(weight)
+        m = found.modulation
+        return found if m is None else replace(found, modulation=m.transpose(-1, -2).contiguous())
 
-    patch.setattr(fold_static_attention, "_modulated", modulated)
+    patch.setattr(fold_static_attention, "analyse", analyse)
 
 
 def dropping_simplifier(patch: pytest.MonkeyPatch) -> None:

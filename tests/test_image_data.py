@@ -274,7 +274,7 @@ def test_pipes_and_folders_with_the_name_of_an_image_are_none_and_a_broken_link_
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to("nowhere")
-    unreadable: list[Path] = []
+    unreadable: list[Unreadable] = []
     source = ImageSource(tmp_path, SHAPE, on_unreadable=unreadable.append)
     assert [len(batch) for batch in source.batches()] == [1]
-    assert unreadable == [tmp_path / "link.png"]
+    assert [one.path for one in unreadable] == [tmp_path / "link.png"]

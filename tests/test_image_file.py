@@ -64,6 +64,17 @@ def test_a_rotation_that_a_camera_recorded_is_carried_out(tmp_path: Path, kind: 
     assert np.array_equal(pixels(tmp_path / "a.png")[:, :, 0], TURNED[orientation](CORNERS))
 
 
+def test_a_rotated_photograph_is_turned_before_it_is_cropped(tmp_path: Path) -> None:
+    """A JPEG that lies on its side: its left half, red, is the upper half of the picture."""
+    stored = np.zeros((64, 128, 3), np.uint8)
+    stored[:, :64, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(stored), "JPEG", exif=exif, quality=95))
+    read = read_image(tmp_path / "a.jpg", (128, 64), PLAIN)
+    assert read[0, :60].min() > 0.95 and read[0, 68:].max() < 0.05
+
+
 def test_damaged_exif_does_not_keep_an_image_from_being_read(tmp_path: Path) -> None:
     for number, exif in enumerate([b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\xff" * 50]):
         path = tmp_path / f"{number}.png"

@@ -39,6 +39,8 @@ def test_what_is_said_comes_before_what_is_recorded_and_that_before_imagenet() -
     assert nothing.over(HALF) == HALF
     said = AskedPreprocessing(std=(1.0,), crop=(8, 8), color="RGB").over(HALF)
     assert said == Preprocessing(HALF.mean, (1.0,), 72, (8, 8), "RGB")
+    both = AskedPreprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)).over(HALF)
+    assert (both.mean, both.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def test_grey_images_have_the_average_of_imagenet_whatever_is_recorded_of_colours() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,14 @@ def test_the_metadata_says_how_a_session_is_opened(tmp_path: Path) -> None:
     assert disabled_optimizers(path) == ["ConstantFolding"]
     assert read_provenance(path) == MADE
     assert disabled_optimizers(write_onnx(tmp_path / "b.onnx", None)) == []
+
+
+def test_a_network_that_was_never_trained_has_no_checkpoint_and_is_opened_all_the_same(tmp_path: Path) -> None:
+    """The plain backbone that `bench` measures beside a network."""
+    made = replace(MADE, source="", source_sha256="")
+    path = write_onnx(tmp_path / "plain.onnx", made.to_json())
+    assert disabled_optimizers(path) == ["ConstantFolding"]
+    assert read_provenance(path) == made
 
 
 @pytest.mark.parametrize(

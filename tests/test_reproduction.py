@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from kdna_deploy.errors import ArtifactError, KdnaError, UsageError
 from kdna_deploy.image_record import images_sha256
+from kdna_deploy.onnx.external_data import external_files
 from kdna_deploy.provenance import KEY
 from kdna_deploy.reproduction import Ingredients, Reproduction, check_reproduction
 from tests import every_format
@@ -38,6 +39,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "made").mkdir()
     every_format.make(folder, folder / "made")
     return folder
+
+
+def weights_of(made: Path, name: str) -> Path:
+    (weights,) = external_files(made / "made" / name)
+    return weights
 
 
 def check(made: Path, path: Path, **others: Path) -> Reproduction:
@@ -71,14 +77,15 @@ def test_a_file_is_what_this_version_makes_of_its_checkpoint(
     path = folder / ("renamed.onnx" if name == "float32.onnx" else name)
     shutil.copy(made / "made" / name, path)
     if name == "external.onnx":
-        shutil.copy(made / "made" / f"{name}.data", folder)
+        shutil.copy(weights_of(made, name), folder)
     given = {}
     if name in CALIBRATED:
         given["calibration"] = folder / "others.npy"
         shutil.copy(made / IMAGES, given["calibration"])
     found = check(made, path, **given)
     assert found.identical, found.differences
-    assert {entry.name for entry in folder.iterdir()} <= {path.name, f"{name}.data", "others.npy"}
+    beside = {entry.name for entry in folder.iterdir()} - {path.name, "others.npy"}
+    assert beside == ({weights_of(made, name).name} if name == "external.onnx" else set())
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -150,9 +157,9 @@ def test_what_is_not_equal_is_named(
 
 
 def test_a_weight_beside_the_model_is_compared(made: Path, tmp_path: Path) -> None:
-    for name in ("external.onnx", "external.onnx.data"):
-        shutil.copy(made / "made" / name, tmp_path)
-    weights = tmp_path / "external.onnx.data"
+    for file in (made / "made" / "external.onnx", weights_of(made, "external.onnx")):
+        shutil.copy(file, tmp_path)
+    weights = tmp_path / weights_of(made, "external.onnx").name
     values = np.fromfile(weights, np.float32)
     values[11] += 1.0
     values.tofile(weights)

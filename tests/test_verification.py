@@ -344,7 +344,7 @@ def test_verification_runs_on_every_image_of_a_folder(folder: Path, name: str, b
 
 
 def hinge(path: Path, at: float, offset: float = 0.0) -> Path:
-    """A network of the mean of max(image − at, 0) for each channel, and `offset` more."""
+    """A network of the mean of max(image − at, 0) for each channel; the last has 500 and `offset` more."""
     nodes = [
         helper.make_node("Sub", ["images", "at"], ["moved"]),
         helper.make_node("Relu", ["moved"], ["cut"]),
@@ -352,7 +352,7 @@ def hinge(path: Path, at: float, offset: float = 0.0) -> Path:
         helper.make_node("Flatten", ["mean"], ["flat"]),
         helper.make_node("Add", ["flat", "offset"], ["logits"]),
     ]
-    stored = {"at": np.float32(at), "offset": np.asarray([0.0, 0.0, offset], np.float32)}
+    stored = {"at": np.float32(at), "offset": np.asarray([0.0, 0.0, 500.0 + offset], np.float32)}
     graph = helper.make_graph(
         nodes,
         "hinge",
@@ -366,25 +366,24 @@ def hinge(path: Path, at: float, offset: float = 0.0) -> Path:
 
 @pytest.mark.parametrize(("atol", "passes"), [(0.0, False), (0.01, False), (0.06, True)])
 def test_what_atol_allows_is_added_for_files(tmp_path: Path, atol: float, passes: bool) -> None:
-    one, other = hinge(tmp_path / "one.onnx", -9.0), hinge(tmp_path / "other.onnx", -9.0, offset=0.05)
     # The third logit is the highest by far, so that the offset does not change the answer.
-    images = np.zeros((4, 3, 4, 4), np.float32)
-    images[:, 2] = np.arange(1, 5).reshape(-1, 1, 1)
-    np.save(tmp_path / "images.npy", images)
-    assert verify_files(one, other, tmp_path / "images.npy", rtol=1e-6, atol=atol).passed is passes
+    one = hinge(tmp_path / "one.onnx", -9.0, offset=100.0)
+    other = hinge(tmp_path / "other.onnx", -9.0, offset=100.05)
+    assert verify_files(one, other, None, rtol=1e-6, atol=atol).passed is passes
 
 
 def test_the_images_that_were_given_are_those_that_are_compared_on(tmp_path: Path) -> None:
-    """Below 20 both networks give nothing; random images never come so high."""
-    one, other = hinge(tmp_path / "one.onnx", 20.0), hinge(tmp_path / "other.onnx", 21.0)
+    """Below 1000 both networks give the same; no image that is made for the purpose comes so high."""
+    one, other = hinge(tmp_path / "one.onnx", 1000.0), hinge(tmp_path / "other.onnx", 1001.0)
     images = np.zeros((3, 3, 4, 4), np.float32)
     images[:, 1] = np.arange(1, 4).reshape(-1, 1, 1)
     np.save(tmp_path / "low.npy", images)
-    np.save(tmp_path / "high.npy", images + 30 * (images > 0))
-    low, high = (verify_files(one, other, tmp_path / f"{name}.npy") for name in ("low", "high"))
-    assert [a.batch for a in low.agreements] == [a.batch for a in high.agreements] == [3]
-    assert (low.agreements[0].max_difference, high.agreements[0].max_difference) == (0.0, 1.0)
-    assert not high.passed
+    np.save(tmp_path / "high.npy", images + 1010 * (images > 0))
+    for name, difference in (("low", 0.0), ("high", 1.0)):
+        result = verify_files(one, other, tmp_path / f"{name}.npy")
+        assert [(a.batch, a.max_difference) for a in result.agreements if a.images == GIVEN] == [(3, difference)]
+        assert {a.max_difference for a in result.agreements if a.images != GIVEN} == {0.0}
+        assert result.passed is (difference == 0.0)
 
 
 def test_another_network_does_not_pass(folder: Path) -> None:

@@ -15,10 +15,14 @@ import numpy as np
 
 from kdna_deploy.benchmark.statistics import Samples
 from kdna_deploy.errors import ArtifactError, UsageError
+from kdna_deploy.json_schema import anything, mapping, text
+from kdna_deploy.json_schema import record as object_of
 
 SCHEMA_VERSION = 2
 # What must be equal for latencies to be comparable.
 _MACHINE = ("cpu", "flags", "cores", "governor", "cgroup_cpus", "gpu", "gpu_driver", "gpu_power_limit_w")
+_ENVIRONMENT = object_of({}, {"versions": mapping(text(), text())}, anything)
+_CHOICES = object_of({}, {}, anything)
 _OPTIONS = ("threads", "batch", "protocol", "device", "streams", "cuda_graphs", "host_copies")
 
 
@@ -88,7 +92,7 @@ def read_run(path: Path) -> SavedRun:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         kind, version = data["kind"], data["schema_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         kind = version = None
     if kind != "bench":
         raise ArtifactError(f"'{path}' is not a run that kdna-deploy bench --save wrote.")
@@ -106,7 +110,7 @@ def _run(path: Path, data: dict[str, Any]) -> SavedRun:
     floors = tuple(_optional(floor["value"]) for floor in data["noise_floors"])
     peak = float(data["peak"]["best"]["gflops"]) if data["peak"] else None
     rows = tuple(_row(record) for record in data["rows"])
-    return SavedRun(path, rows, dict(data["options"].items()), dict(data["environment"].items()), floors, peak)
+    return SavedRun(path, rows, _CHOICES(data["options"]), _ENVIRONMENT(data["environment"]), floors, peak)
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], names: tuple[str, ...]) -> list[str]:

@@ -50,7 +50,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
             if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise _Escaped(error) from error
             raise
-        except BaseException as error:
+        except (KeyboardInterrupt, SystemExit) as error:
             raise _Escaped(error) from error
 
     return call

@@ -8,6 +8,7 @@ import typer
 
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.errors import UsageError
+from kdna_deploy.input_files import Kind, check_images, check_input
 
 # What FILE cannot hold; everything else is in its provenance.
 _TAKEN = {"model_file", "check", "source", "model", "calibration", "json"}
@@ -34,6 +35,12 @@ def check_export(
         raise UsageError(
             f"Name the checkpoint that '{file}' should be made from: kdna-deploy export CKPT --check {file}."
         )
+    check_input(file, (Kind.onnx,), "--check")
+    check_input(model_file, (Kind.fused, Kind.checkpoint), "export")
+    if source is not None:
+        check_input(source, (Kind.checkpoint,), "--source")
+    if calibration is not None:
+        check_images(calibration, "--calibration")
     from kdna_deploy.reports.data import document
     from kdna_deploy.reproduction import Ingredients, check_reproduction
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from kdna_deploy.cli.failure import Failure
 from kdna_deploy.cli.streams import discard, results, writing
@@ -26,6 +27,10 @@ _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160
 
 
 class _Console(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Names of classes, layers and files stand in tables as well."""
+        return super().render_str(text.translate(_CONTROL), **options)
+
     def on_broken_pipe(self) -> None:
         """Rich's own ends the process."""
         discard(self.file)

@@ -47,7 +47,7 @@ def ending_signals() -> Iterator[Received]:
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        if received.number is None:  # ``timeout`` sends it twice, and the second one must not stop the cleaning up
+        if received.number is None:  # ``timeout`` sends it twice; the second one must not stop the cleaning up
             received.number = number
             raise Ended
 

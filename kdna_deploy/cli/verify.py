@@ -49,8 +49,6 @@ def verify(
     size = parse_size(input_size) if input_size is not None else None
     check_number(rtol, "--rtol")
     check_number(atol, "--atol")
-    if save_worst is not None:
-        check_array_output(save_worst)
     if model_file is None:
         model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
@@ -59,6 +57,9 @@ def verify(
         check_input(against, MODELS, "--against")
     if inputs is not None:
         check_images(inputs, "--inputs")
+    read = tuple(path for path in (model_file, against, inputs) if path is not None)
+    if save_worst is not None:
+        check_array_output(save_worst, read)
     from rich.console import Group
 
     from kdna_deploy.image_file import Unreadable
@@ -73,7 +74,7 @@ def verify(
         found = bisect_file(model_file, against, model, step) if bisect else None
     sink.warn_unreadable(unreadable)
     if save_worst is not None and result.worst_image is not None:
-        save_image(result.worst_image, save_worst, (model_file, *((inputs,) if inputs else ())))
+        save_image(result.worst_image, save_worst, read)
         sink.say(f"the image that departs most is in {save_worst}; compare on it with --inputs {save_worst}")
     for note in result.notes:
         sink.say(f"note: {note}")
@@ -94,7 +95,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def check_array_output(path: Path) -> None:
+def check_array_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
     """Refuse a file that no array could be read from again, before any work.
 
     Raises:
@@ -102,7 +103,7 @@ def check_array_output(path: Path) -> None:
     """
     if path.suffix != ".npy":
         raise UsageError(f"'{path}' must end in .npy, so that --inputs can read it.")
-    check_output(path)
+    check_output(path, inputs)
 
 
 def _remedy(path: Path) -> str:

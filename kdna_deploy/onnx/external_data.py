@@ -27,6 +27,11 @@ def weights_name(model: str, digest: str) -> str:
     return f"{model}.{digest[:_DIGITS]}.data"
 
 
+def model_name(weights: str) -> str:
+    """Name of the model that `weights_name` named a file of weights after; those of earlier versions had no digest."""
+    return re.sub(rf"(\.[0-9a-f]{{{_DIGITS}}})?\.data$", "", weights)
+
+
 def external_files(model: Path) -> tuple[Path, ...]:
     """The files that hold weights of the ONNX file `model`; none for a file of another name, or one that is not there.
 

@@ -100,12 +100,16 @@ def perturbed(module: M, roundoff: float, seed: int) -> M:
 
 
 def perturbed_file(source: Path, target: Path, roundoff: float, seed: int) -> None:
-    """Write the ONNX file `source` to `target` with its floating-point constants moved by up to `roundoff`."""
+    """Write the ONNX file `source` to `target` with its floating-point constants moved by up to `roundoff`.
+
+    The factors of `Resize` stay: they are a size, which another factor would make another.
+    """
     model = onnx.load(source)
     generator = np.random.default_rng(seed)
+    sizes = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" and tensor.name not in sizes:
             delta = generator.uniform(-1, 1, values.shape)
             moved = (values * (1 + max(roundoff, LEAST_MOVE) * delta)).astype(values.dtype)
             tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))

@@ -140,6 +140,15 @@ def test_a_row_comes_back_with_its_ratio(tmp_path: Path) -> None:
     assert net.ratio.low == pytest.approx(1.18 / 1.015)
 
 
+def test_a_ratio_to_an_earlier_run_comes_back_as_one_that_is_not_paired(tmp_path: Path) -> None:
+    """Two ratios of that kind must not be compared as if the drift between the runs were not in them."""
+    ratio = Ratio(1.2, 1.18, 1.22, paired=False)
+    result = result_of(measured("net.onnx"), measured("other.onnx", baseline="net.onnx in then.json", ratio=ratio))
+    _, row = read_run(save(result, tmp_path)).rows
+    assert row.ratio is not None
+    assert (row.ratio.baseline, row.ratio.paired) == ("net.onnx in then.json", False)
+
+
 def test_what_was_not_measured_comes_back_without_samples(tmp_path: Path) -> None:
     few = Floor("plain", Ratio(1.0, None, None), None)
     result = result_of(measured("plain"), unavailable("net.onnx", baseline="plain"), floors=(few,), peak=None)

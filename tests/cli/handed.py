@@ -6,6 +6,7 @@ its arguments, by the names of its own signature, and ends the command. Everythi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -29,9 +30,11 @@ from kdna_deploy.held_out import Split
 from kdna_deploy.network import Network
 from kdna_deploy.provenance import Provenance
 from kdna_deploy.tensorrt.gpu import Gpu
+from kdna_deploy.verification_files import FileVerification
 from tests.samples import fused_sample
 
 SHAPE = (3, 16, 16)  # that channel attention is asked for
+WORST = np.ones((1, *SHAPE), np.float32)  # the image that departs most
 
 # Module and function → what it returns; None ends the command there. A function is followed where it is used.
 _LIBRARY: dict[str, Callable[[], Any] | None] = {
@@ -47,7 +50,10 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.tensorrt.library.open_library": lambda: "the library",
     "kdna_deploy.tensorrt.library.check_capabilities": dict,
     "kdna_deploy.tensorrt.engine_export.export_engine": None,
-    "kdna_deploy.verification_files.verify_files": None,
+    "kdna_deploy.verification_files.verify_files": lambda: FileVerification("net", "ckpt", (), WORST),
+    "kdna_deploy.verification_files.bisect_file": None,
+    "kdna_deploy.verification_files.save_image": None,
+    "kdna_deploy.reproduction.check_reproduction": None,
     "kdna_deploy.evaluation_files.evaluate_files": None,
     "kdna_deploy.benchmark.run.bench": None,
     "kdna_deploy.benchmark.run.bench_suite": None,
@@ -81,21 +87,25 @@ def _command() -> Any:
     return typer.main.get_command(app)
 
 
-def invoke(*arguments: str | Path) -> None:
-    """Run a command in this process; its errors come through."""
-    _command().main([str(argument) for argument in arguments], "kdna-deploy", standalone_mode=False)
+def invoke(*arguments: str | Path) -> int:
+    """Run a command in this process; its exit code. Its errors come through."""
+    try:
+        return _command().main([str(argument) for argument in arguments], "kdna-deploy", standalone_mode=False) or 0
+    except Exception as raised:
+        inner = getattr(raised, "error", None)  # what the commands carry past typer
+        if isinstance(inner, BaseException):
+            raise inner from None
+        raise
 
 
 def handed(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Request:
     """Run a command; what the library received: function and parameter → value, the fields of dataclasses apart."""
     received: Request = {}
     fused_sample()  # made before the library is out of reach
-    with monkeypatch.context() as patch, _recording(patch, received):
-        try:
-            invoke(*arguments)
-        except _Handed:
-            return received
-    raise AssertionError(f"{arguments} handed nothing over; it recorded {sorted(received)}")
+    with monkeypatch.context() as patch, _recording(patch, received), contextlib.suppress(_Handed):
+        invoke(*arguments)
+    assert len(received) > 1, f"{arguments} handed nothing over"
+    return received
 
 
 @contextmanager

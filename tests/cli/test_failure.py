@@ -161,7 +161,7 @@ def test_a_factory_that_ends_the_process_is_refused(
         (1, "factory", "raise Odd('no')", 3, "odd_1:build() failed: Odd no."),
         (2, "factory", "raise ValueError('two\\nlines')", 3, "odd_2:build() failed: two. It must build"),
         (3, "factory", "raise KeyboardInterrupt", 130, "interrupted."),
-        (4, "forward", "sys.exit()", 3, "The network's code ended the process (SystemExit); it must return"),
+        (4, "forward", "sys.exit()", 3, "The network's forward calls sys.exit("),
         (5, "forward", "raise Odd('no')", 3, "The network's code ended the process (Odd: no); it must return"),
         (6, "forward", "raise KeyboardInterrupt", 130, "interrupted."),
     ],
@@ -184,7 +184,7 @@ def test_debugging_adds_the_traceback_and_changes_nothing_else(
     assert run(["inspect", "net.pt", "--model", model, "--input-size", "8", "--json"]) == 3
     told = capsys.readouterr()
     assert "Traceback" in told.err and "in forward" in told.err
-    assert told.err.endswith("; it must return what the network computes.\n")
+    assert "\nerror: The network's forward calls sys.exit(0)" in told.err
     assert json.loads(told.out)["error"]["code"] == 3
 
 

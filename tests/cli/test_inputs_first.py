@@ -54,7 +54,10 @@ WRONG_NAMES = [
     (["bench", "net.pt", "--baseline", "gone.onnx"], "There is no file 'gone.onnx'."),
     (["bench", "net.pt", "--baseline", "gone.json"], "There is no file 'gone.json'."),
     (["bench", "--compare", "gone.json", "gone.json"], "There is no file 'gone.json'."),
+    (["export", "net.pt", "--check", "gone.onnx"], "There is no file 'gone.onnx'."),
+    (["export", "gone.pt", "--check", "net.onnx"], "There is no file 'gone.pt'."),
     # Of another kind.
+    (["export", "net.pt", "--check", "net.pt2"], "'net.pt2' is a fused graph, and --check takes an ONNX file."),
     (["inspect", "net.pt2"], "'net.pt2' is a fused graph, and inspect takes a checkpoint."),
     (["fuse", "net.onnx"], "'net.onnx' is an ONNX file, and fuse takes a checkpoint."),
     (["fuse", "a.png"], "'a.png' is an image, and fuse takes a checkpoint."),
@@ -90,9 +93,12 @@ WRONG_VALUES = [
     (["evaluate", "net.pt", "--data", ".", "--std", "58.4,57.1,57.4"], "divide it by 255"),
     (["evaluate", "net.pt", "--data", ".", "--mean", "nan,0,0"], "--mean nan is not from 0 to 1"),
     (["evaluate", "net.pt", "--data", ".", "--mean", "inf,0,0"], "--mean inf is not from 0 to 1"),
-    (["evaluate", "net.pt", "--data", ".", "--mean", "0.5"], "--mean has 1 values, and RGB images have 3 channels"),
+    (["evaluate", "net.pt", "--data", ".", "--mean", "0.5,0.5"], "--mean has 2 and --std 1 values for images in RGB"),
     (["evaluate", "net.pt", "--data", ".", "--mean", ""], "--mean '' is not a list of numbers"),
-    (["evaluate", "net.pt", "--data", ".", "--std", "1,1,1", "--color", "L"], "and L images have 1 channels"),
+    (
+        ["evaluate", "net.pt", "--data", ".", "--std", "1,1,1", "--color", "L"],
+        "--std 3 values for images in L",
+    ),
     (["evaluate", "net.pt", "--data", ".", "--crop", ""], "'' is not an image size"),
     (["fuse", "net.pt", *FREEZE, ".", "--std", "0,0,0"], "--std 0 is not above 0, to 1"),
     (["export", "net.pt", *INT8, ".", "--crop", "99999"], "'99999' is not an image size"),
@@ -119,6 +125,8 @@ WRONG_VALUES = [
     (["export", "net.pt", *INT8, "folder", "-o", "folder/b.png"], "is an image of the input 'folder'"),
     (["export", "net.pt", *INT8, ".", "--held-out", "a.npy", "-o", "a.npy"], "The output 'a.npy' is the input itself"),
     (["bench", "net.pt", "--baseline", "run.json", "--save", "run.json"], "The output 'run.json' is the input itself"),
+    (["verify", "net.pt", "--inputs", "a.npy", "--save-worst", "a.npy"], "The output 'a.npy' is the input itself"),
+    (["verify", "net.pt", "--save-worst", "a.png"], "must end in .npy"),
     (["bench", "net.pt", "--save", "gone/run.json"], "There is no folder 'gone' to write to"),
 ]
 

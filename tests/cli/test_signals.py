@@ -83,9 +83,16 @@ def test_what_was_ignored_from_the_start_stays_ignored(monkeypatch: pytest.Monke
 
 def test_handlers_are_there_for_as_long_as_the_command_runs() -> None:
     before = signal.getsignal(signal.SIGTERM)
+    cleaned = False
     with pytest.raises(Ended), ending_signals() as received:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)  # a second one must not stop the cleaning up
+            time.sleep(0.01)
+            cleaned = True
+    assert cleaned
     assert (received.number, received.exit_code) == (signal.SIGTERM, 143)
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -33,6 +33,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         ("<&- >&- 2>&-", ""),
         (f"{MANY} | head -1", "said\n"),
         (f"--json {MANY} | head -1", "said\n"),
+        ("--json | true", "said\n"),
         ("2>/dev/full", ""),
         ("2> >(true)", ""),
     ],

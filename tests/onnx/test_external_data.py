@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from kdna_deploy.onnx.external_data import abandoned_weights, external_files, weights_name
+from kdna_deploy.onnx.external_data import abandoned_weights, external_files, model_name, weights_name
 from kdna_deploy.onnx.save import save
 
 
@@ -80,6 +80,12 @@ def test_a_model_is_written_whatever_lies_in_the_current_folder(
     assert numpy_helper.to_array(shift).max() == 2.0
     other = next(file for file in external_files(first / "net.onnx"))
     assert other.name != weights.name  # never beside the wrong weights
+
+
+@pytest.mark.parametrize("model", ["net.onnx", "net.0123456789abcdef.onnx", "net.data", "a b.onnx"])
+def test_the_model_is_told_from_the_name_of_its_weights(model: str) -> None:
+    assert model_name(weights_name(model, "0123456789abcdef" * 4)) == model
+    assert model_name(f"{model}.data") == model  # of earlier versions
 
 
 def test_only_weights_of_ours_that_no_model_refers_to_are_abandoned(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.benchmark.gpu.nvml import Monitor
-from kdna_deploy.benchmark.gpu.state import GpuMachine, Sample
+from kdna_deploy.benchmark.gpu.state import GpuMachine
 from kdna_deploy.runtimes.gpu_catalogue import DeviceOptions, GpuRuntime, Opener
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Images
@@ -72,12 +73,14 @@ class HostMonitor(Monitor):
     def __init__(self, gpu: Gpu) -> None:
         self.machine = GpuMachine(gpu.name, gpu.compute_capability)
         self.note = None
-        self._handle = object()
-        self._taken = 0
-
-    def sample(self) -> Sample:
-        self._taken += 1
-        return Sample(self._taken, 10_000, 300.0, 60, 0)
+        count = itertools.count(1)
+        self._questions = {
+            "sm_mhz": lambda: next(count),
+            "memory_mhz": lambda: 10_000,
+            "power_w": lambda: 300.0,
+            "temperature_c": lambda: 60,
+            "reasons": lambda: 0,
+        }
 
 
 def write_network(path: Path, convolutions: int = 1, largest: float = 0.1) -> Path:

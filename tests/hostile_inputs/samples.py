@@ -1,0 +1,105 @@
+"""The sound files that hostile ones are made from, made once a process: a small network as each kind of artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.planted_network import FACTORY, SHAPE, write_checkpoint
+
+SIZE = str(SHAPE[1])
+CHECKPOINT, SAFE, FUSED, ONNX = "good.pt", "good.safetensors", "good.fused.pt2", "good.onnx"
+IMAGES, CLASSES, RUN = "good-images", "good-classes", "good.json"
+MODEL = ("--model", FACTORY)
+_FOLDER = tempfile.TemporaryDirectory(prefix="kdna-hostile-")
+
+
+def sample(name: str, folder: Path) -> None:
+    """Put the sample of that name into `folder`; nothing where there is none."""
+    if name in _MAKERS:
+        source = sound(name)
+        if source.is_dir():
+            shutil.copytree(source, folder / name)
+        else:
+            shutil.copyfile(source, folder / name)
+
+
+@functools.cache
+def sound(name: str) -> Path:
+    """The sample of that name; never write to it."""
+    path = Path(_FOLDER.name) / name
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        _MAKERS[name](path)
+    assert path.exists(), name
+    return path
+
+
+@functools.cache
+def content(name: str) -> bytes:
+    return sound(name).read_bytes()
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (12, 12)) -> Image.Image:
+    generator = np.random.default_rng(seed)
+    return Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def _checkpoint(path: Path) -> None:
+    write_checkpoint(path)
+
+
+def _safetensors(path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    state = torch.load(sound(CHECKPOINT), weights_only=True)["state_dict"]
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+
+
+def _fused(path: Path) -> None:
+    _run("fuse", str(sound(CHECKPOINT)), "--input-size", SIZE, *MODEL, "-o", str(path))
+
+
+def _onnx(path: Path) -> None:
+    _run("export", str(sound(FUSED)), *MODEL, "-o", str(path))
+
+
+def _images(path: Path) -> None:
+    path.mkdir()
+    for seed in range(3):
+        picture(seed).save(path / f"{seed}.png")
+
+
+def _classes(path: Path) -> None:
+    for label in range(5):
+        (path / str(label)).mkdir(parents=True)
+        picture(label).save(path / str(label) / "a.png")
+
+
+def _saved_run(path: Path) -> None:
+    model = str(sound(ONNX))
+    _run("bench", model, "--baseline", model, "--iterations", "6", "--min-time", "0", "--no-cold-start", "--save", str(path))
+
+
+def _run(*arguments: str) -> None:
+    from kdna_deploy.cli import app
+
+    assert app.run(list(arguments)) == 0, arguments
+
+
+_MAKERS = {
+    CHECKPOINT: _checkpoint,
+    SAFE: _safetensors,
+    FUSED: _fused,
+    ONNX: _onnx,
+    IMAGES: _images,
+    CLASSES: _classes,
+    RUN: _saved_run,
+}
