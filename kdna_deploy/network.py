@@ -23,6 +23,8 @@ from kdna_deploy.input_channels import input_channels
 from kdna_deploy.models.architecture import Architecture
 from kdna_deploy.models.recognise import compare, recognise
 
+_LONGEST = 300  # characters of what a user's code says
+
 
 @dataclass(frozen=True)
 class Network:
@@ -143,7 +145,10 @@ def _call_factory(reference: str) -> nn.Module:
 
 def _told(error: BaseException) -> str:
     """The first line of what it says; an exit says a number or nothing."""
-    said = str(error).strip().splitlines()
+    try:
+        said = str(error).strip().splitlines()
+    except Exception:  # of a class that the network's code brings along
+        said = []
     if isinstance(error, Exception) and said:
-        return said[0].rstrip(".")
-    return f"{type(error).__name__}{f' {said[0]}' if said else ''}"
+        return said[0][:_LONGEST].rstrip(".")
+    return f"{type(error).__name__}{f' {said[0][:_LONGEST]}' if said else ''}"

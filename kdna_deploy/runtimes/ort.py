@@ -47,7 +47,7 @@ class OrtSession:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors alone: they come back as exceptions
+        options.log_severity_level = 4  # nothing: errors come back as exceptions
         recorded = _configure(options, threads, cores)
         if optimised_to is not None:
             options.optimized_model_filepath = str(optimised_to)
@@ -56,7 +56,11 @@ class OrtSession:
             options.profile_file_prefix = str(profile_to)
         try:
             self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers(path)
+                path,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=disabled_optimizers(path),
+                enable_fallback=0,  # to the same provider, with a banner on stdout
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             if optimised_to is not None and optimised_to.exists():

@@ -65,7 +65,7 @@ def _changed(member: str, value: Any) -> Make:
 _TARGETS = [
     *(f"torch.ops.aten.{name}" for name in ("from_file.default", "copy_.default", "add_.Tensor", "add.out", "set_.source_Tensor")),
     *(f"torch.ops.aten.{name}" for name in ("resize_.default", "zero_.default", "_print.default", "rand.default", "randn_like.default")),
-    *(f"torch.ops.aten.{name}" for name in ("empty.memory_format", "empty_like.default", "as_strided.default", "nonzero.default")),
+    *(f"torch.ops.aten.{name}" for name in ("empty.memory_format", "as_strided.default", "nonzero.default")),
     *(f"torch.ops.aten.{name}" for name in ("bernoulli_.float", "dropout.default", "item.default", "_assert_async.msg")),
     *(f"torch.ops.aten.{name}" for name in ("save.default", "relu_.default", "convolution.out", "detach_.default", "no_such.default")),
     *(f"torch.ops.aten.{name}" for name in ("relu", "relu.default.default", "relu.__class__", "__class__", "")),
