@@ -15,7 +15,7 @@ import re
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.forward import forward
@@ -85,7 +85,7 @@ def _special(module: nn.Module) -> str | None:
         where = f"'{name}'" if name else "The network"
         if isinstance(part, torch.jit.ScriptModule):
             return f"{where} is TorchScript, which cannot be traced again; build it without torch.jit."
-        if any(isinstance(p, UninitializedTensorMixin) for p in (*part._parameters.values(), *part._buffers.values())):
+        if any(is_lazy(value) for value in (*part._parameters.values(), *part._buffers.values())):
             return (
                 f"{where} is a lazy module without weights ({type(part).__name__}); "
                 "name its number of input channels, or call the network once in the factory."

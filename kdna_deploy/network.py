@@ -10,6 +10,7 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -73,7 +74,7 @@ def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:
     """The network without what training wraps around it and its parts; a checkpoint's names lose the same prefixes."""
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel) if outermost else ()
     while isinstance(module, (OptimizedModule, *wrappers)):
-        module = module._orig_mod if isinstance(module, OptimizedModule) else module.module
+        module = cast(nn.Module, module._orig_mod if isinstance(module, OptimizedModule) else module.module)
     for name, part in list(module.named_children()):
         inner = _unwrapped(part, outermost=False)
         if inner is not part:

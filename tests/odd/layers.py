@@ -173,12 +173,12 @@ class TwoNorms(nn.Module):
 
 
 class Deep(nn.Module):
-    """Thirty residual layers."""
+    """Twelve residual layers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 1) for _ in range(30))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in range(30))
+        self.layers = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 1) for _ in range(12))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in range(12))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer, norm in zip(self.layers, self.norms, strict=True):
