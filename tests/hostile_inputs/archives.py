@@ -128,14 +128,14 @@ def _first_expression(value: Any) -> str:
 
 
 def _programs() -> Iterator[Case]:
-    for name, value in misfits(_json(_PROGRAM), every=23):
+    for name, value in misfits(_json(_PROGRAM), every=61):
         yield Case("fused graph, malformed program", name, _VERIFY, _changed(_PROGRAM, value), _ANY)
     yield from _no_json("fused graph, malformed program", _PROGRAM)
 
 
 def _weights() -> Iterator[Case]:
     family = "fused graph, weights"
-    for name, value in misfits(_json(_WEIGHTS), every=11):
+    for name, value in misfits(_json(_WEIGHTS), every=41):
         yield Case(family, name, _VERIFY, _changed(_WEIGHTS, value), _ANY)
     yield from _no_json(family, _WEIGHTS)
     parts = members(sound(FUSED))
@@ -151,7 +151,7 @@ def _weights() -> Iterator[Case]:
 
 
 def _provenance() -> Iterator[Case]:
-    for name, value in misfits(_json(_PROVENANCE), every=2):
+    for name, value in misfits(_json(_PROVENANCE), every=5):
         yield Case("fused graph, malformed provenance", name, _VERIFY, _changed(_PROVENANCE, value), _ANY)
     yield from _no_json("fused graph, malformed provenance", _PROVENANCE)
 

@@ -66,7 +66,7 @@ def _with_metadata(text: str) -> Make:
 def _metadata() -> Iterator[Case]:
     family = "ONNX file, malformed metadata"
     # Against the checkpoint that the metadata names; and as read beside the weights.
-    for number, (name, value) in enumerate(misfits(_provenance(), every=3)):
+    for number, (name, value) in enumerate(misfits(_provenance(), every=7)):
         arguments = _VERIFY if number % 2 else ("verify", NAME, *MODEL)
         yield Case(family, f"{name} ({len(arguments)})", arguments, _with_metadata(json.dumps(value)), _ANY)
     for text in ("null", "3", "[]", "{}", '"x"', "[" * 100_000, "NaN", "{", '{"a": 1e999}', "\x1b[2J", '{"a":' * 5000):
@@ -272,7 +272,7 @@ def _engines() -> Iterator[Case]:
         return make
 
     codes = frozenset({INPUT, RUNTIME, USAGE})
-    for name, value in misfits(_RECORD, every=2):
+    for name, value in misfits(_RECORD, every=4):
         yield Case(family, name, arguments, with_record(json.dumps(value).encode()), codes)
     for text in (b"", b"null", b"3", b"[]", b"{}", b'"x"', b"[" * 100_000, b"NaN", b"{", b"\xff\xfe", b'{"a": 1e999}', b"\x1b[2J"):
         yield Case(family, f"it is {text[:8]!r}", arguments, with_record(text), codes)

@@ -200,7 +200,7 @@ def _saved_runs() -> Iterator[Case]:
     family = "saved runs"
     compare, baseline = ("bench", "--compare", RUN, "case.json"), ("bench", ONNX, "--baseline", "case.json")
     answered = frozenset({OK, USAGE, INPUT})
-    for name, value in misfits(json.loads(content(RUN)), every=9):
+    for name, value in misfits(json.loads(content(RUN)), every=17):
         yield Case(family, name, compare, written("case.json", json.dumps(value).encode()), answered)
     for name, data in flips(RUN, 30):
         yield Case(family, name, compare, written("case.json", data), answered)
