@@ -47,7 +47,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
             with stdout_for_results():
                 function(*arguments, **options)
         except Exception as error:
-            if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            if isinstance(error, (EOFError, typer.Exit)) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise _Escaped(error) from error
             raise
         except (KeyboardInterrupt, SystemExit) as error:
@@ -104,6 +104,8 @@ def run(arguments: list[str]) -> int:
             return _invoke(arguments, sink, received)
         except BaseException as raised:
             error = raised.error if isinstance(raised, _Escaped) else raised
+            if isinstance(error, typer.Exit):  # the command has said why
+                return received.exit_code if error.exit_code == INTERRUPTED else error.exit_code
             if debug:
                 with writing(sys.stderr):
                     traceback.print_exception(error)
@@ -122,7 +124,9 @@ def _invoke(arguments: list[str], sink: Sink, received: Received) -> int:
         return int(error.exit_code)
     except SystemExit:  # typer's own, where the reader of a help page has gone
         return 0
-    return received.exit_code if code == INTERRUPTED else int(code)
+    if code == INTERRUPTED:  # what typer makes of Ctrl-C while it reads the command line, without a word
+        raise KeyboardInterrupt
+    return int(code)
 
 
 # Typer's own copy of Click in later versions, Click's in earlier ones.

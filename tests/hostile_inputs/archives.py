@@ -63,18 +63,58 @@ def _changed(member: str, value: Any) -> Make:
 
 
 _TARGETS = [
-    *(f"torch.ops.aten.{name}" for name in ("from_file.default", "copy_.default", "add_.Tensor", "add.out", "set_.source_Tensor")),
-    *(f"torch.ops.aten.{name}" for name in ("resize_.default", "zero_.default", "_print.default", "rand.default", "randn_like.default")),
+    *(
+        f"torch.ops.aten.{name}"
+        for name in ("from_file.default", "copy_.default", "add_.Tensor", "add.out", "set_.source_Tensor")
+    ),
+    *(
+        f"torch.ops.aten.{name}"
+        for name in ("resize_.default", "zero_.default", "_print.default", "rand.default", "randn_like.default")
+    ),
     *(f"torch.ops.aten.{name}" for name in ("empty.memory_format", "as_strided.default", "nonzero.default")),
-    *(f"torch.ops.aten.{name}" for name in ("bernoulli_.float", "dropout.default", "item.default", "_assert_async.msg")),
-    *(f"torch.ops.aten.{name}" for name in ("save.default", "relu_.default", "convolution.out", "detach_.default", "no_such.default")),
+    *(
+        f"torch.ops.aten.{name}"
+        for name in ("bernoulli_.float", "dropout.default", "item.default", "_assert_async.msg")
+    ),
+    *(
+        f"torch.ops.aten.{name}"
+        for name in ("save.default", "relu_.default", "convolution.out", "detach_.default", "no_such.default")
+    ),
     *(f"torch.ops.aten.{name}" for name in ("relu", "relu.default.default", "relu.__class__", "__class__", "")),
-    *("torch.ops.prims.device_put.default", "torch.ops.quantized.linear_prepack.default", "torch.ops.c10d.allreduce_.default"),
+    *(
+        "torch.ops.prims.device_put.default",
+        "torch.ops.quantized.linear_prepack.default",
+        "torch.ops.c10d.allreduce_.default",
+    ),
     *("torch.ops.profiler._record_function_enter.default", "torch.ops.inductor._alloc_from_pool.default"),
-    *("torch.ops.load_library", "torch.ops.higher_order.cond", "torch.ops.higher_order.wrap", "torch.ops.torchvision.read_file.default"),
-    *("torch.ops.image.write_file.default", "torch.ops.debugprims.load_tensor.default", "torch.ops.rngprims.philox_rand.default"),
-    *("torch.load", "torch.hub.load", "torch.save", "torch.os.system", "torch.utils.cpp_extension.load", "torch.classes.load_library"),
-    *("os.system", "builtins.eval", "eval", "_operator.attrgetter", "operator.setitem", "_operator.pow", "math.factorial"),
+    *(
+        "torch.ops.load_library",
+        "torch.ops.higher_order.cond",
+        "torch.ops.higher_order.wrap",
+        "torch.ops.torchvision.read_file.default",
+    ),
+    *(
+        "torch.ops.image.write_file.default",
+        "torch.ops.debugprims.load_tensor.default",
+        "torch.ops.rngprims.philox_rand.default",
+    ),
+    *(
+        "torch.load",
+        "torch.hub.load",
+        "torch.save",
+        "torch.os.system",
+        "torch.utils.cpp_extension.load",
+        "torch.classes.load_library",
+    ),
+    *(
+        "os.system",
+        "builtins.eval",
+        "eval",
+        "_operator.attrgetter",
+        "operator.setitem",
+        "_operator.pow",
+        "math.factorial",
+    ),
     *("subprocess.Popen", "torch.ops.aten.relu.default; import os", "torch.ops.aten.relu.default\n", "\x1b[2J"),
 ]
 
@@ -83,6 +123,7 @@ def _operators() -> Iterator[Case]:
     program = _json(_PROGRAM)
     nodes = program["graph_module"]["graph"]["nodes"]
     for position in (0, len(nodes) // 2):
+
         def made(position: int = position) -> Iterator[tuple[str, Make]]:
             for target in _TARGETS:
                 changed = copy.deepcopy(program)
@@ -93,9 +134,14 @@ def _operators() -> Iterator[Case]:
 
 
 _EXPRESSIONS = [
-    "Pow(9, Pow(9, 9))", "Pow(Integer(9), Pow(Integer(9), Integer(9)))", "9**9**9", "__import__('os').mkdir('ran')", "exec('1')",
-    "open('ran','w')", "Symbol('s0').func", "(lambda: 1)()", "[x for x in ()]", "s0.__class__", "Integer(10)**Integer(10**9)", "factorial(10**8)",
-    "Mul(" * 3000 + "1" + ")" * 3000, "(" * 100_000, "9" * 100_000, "", " ", "\0", "1e999", "nan", "oo", "zoo", "I", "s0 s1", "True",
+    "Pow(9, Pow(9, 9))", "Pow(Integer(9), Pow(Integer(9), Integer(9)))", "9**9**9",
+    "__import__('os').mkdir('ran')", "exec('1')",
+    "open('ran','w')", "Symbol('s0').func", "(lambda: 1)()", "[x for x in ()]",
+    "s0.__class__", "Integer(10)**Integer(10**9)", "factorial(10**8)",
+    "Mul(" * 3000 + "1" + ")" * 3000, "(" * 100_000,
+    "9" * 100_000, "", " ", "\0", "1e999", "nan", "oo", "zoo", "I", "s0 s1",
+
+    "True",
     "FloorDiv(1, 0)", "Mod(1, 0)", "Pow(0, -1)", "Max()", "Symbol('\x1b[2J')",
 ]  # fmt: skip
 
@@ -143,7 +189,11 @@ def _weights() -> Iterator[Case]:
 
     def made() -> Iterator[tuple[str, Make]]:
         for name in stored:
-            for label, data in {"a number less": parts[name][:-4], "a byte more": parts[name] + b"\0", "nothing": b""}.items():
+            for label, data in {
+                "a number less": parts[name][:-4],
+                "a byte more": parts[name] + b"\0",
+                "nothing": b"",
+            }.items():
                 yield f"{name} has {label}", lambda f, n=name, d=data: zipped(f / NAME, {**parts, n: d})
             yield f"{name} is missing", lambda f, n=name: zipped(f / NAME, {k: v for k, v in parts.items() if k != n})
 
@@ -157,7 +207,20 @@ def _provenance() -> Iterator[Case]:
 
 
 def _no_json(family: str, member: str) -> Iterator[Case]:
-    texts = [b"", b"null", b"3", b"[]", b"{}", b'"x"', b"[" * 100_000, b"NaN", b"{", b"\xff\xfe", b'{"a": 1e999}', b'{"a":' * 5000]
+    texts = [
+        b"",
+        b"null",
+        b"3",
+        b"[]",
+        b"{}",
+        b'"x"',
+        b"[" * 100_000,
+        b"NaN",
+        b"{",
+        b"\xff\xfe",
+        b'{"a": 1e999}',
+        b'{"a":' * 5000,
+    ]
     yield from _refused(family, ((f"{member} is {text[:8]!r}", _changed(member, text)) for text in texts))
 
 
@@ -172,8 +235,10 @@ def _archives() -> Iterator[Case]:
 
     def made() -> Iterator[tuple[str, Make]]:
         more = [
-            "data/aotinductor/model/run.so", "data/constants/opaque_0", "data/weights/../../ran", "/ran", "models/other.json", "data.pkl",
-            "code/__torch__.py", "data/constants/custom_obj_0", "extra/../../ran", "data/weights/weight_99.py", "\x1b[2J", "a\\b", ".data/x",
+            "data/aotinductor/model/run.so", "data/constants/opaque_0", "data/weights/../../ran", "/ran",
+            "models/other.json", "data.pkl",
+            "code/__torch__.py", "data/constants/custom_obj_0", "extra/../../ran", "data/weights/weight_99.py",
+            "\x1b[2J", "a\\b", ".data/x",
         ]  # fmt: skip
         for name in more:
             yield f"with a member {name!r}", lambda f, n=name: zipped(f / NAME, {**parts, n: b"\0" * 8})
@@ -184,8 +249,9 @@ def _archives() -> Iterator[Case]:
         yield "compressed", lambda f: zipped(f / NAME, parts, compression=zipfile.ZIP_DEFLATED)
         bomb = {**parts, "extra/bomb": bytes(64 << 20)}
         yield "a bomb", lambda f: zipped(f / NAME, bomb, compression=zipfile.ZIP_DEFLATED)
-        yield "a bomb for a program", lambda f: zipped(
-            f / NAME, {**parts, _PROGRAM: b" " * (64 << 20)}, compression=zipfile.ZIP_DEFLATED
+        yield (
+            "a bomb for a program",
+            lambda f: zipped(f / NAME, {**parts, _PROGRAM: b" " * (64 << 20)}, compression=zipfile.ZIP_DEFLATED),
         )
         yield "a program of 40 MB", lambda f: zipped(f / NAME, {**parts, _PROGRAM: b" " * (40 << 20)})
         yield "no member", lambda f: zipped(f / NAME, {})

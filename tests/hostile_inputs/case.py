@@ -31,8 +31,9 @@ MEMORY = 400 << 20  # bytes that a case may take, above what the process has alr
 _ADDRESSES = 4 << 30  # bytes of address space that it may reserve
 _LONGEST = 1500  # characters of a sentence, what the user wrote left out
 # What PyTorch and ONNX Runtime keep among temporary files, for later runs.
-_LIBRARIES = ("torchinductor_", ".ses")
+LIBRARIES = ("torchinductor_", ".ses")
 _TRACE = re.compile(r"Traceback|File \"|Internal error|Segmentation|terminate called")
+_KNOWN_LINE = re.compile(r"(error|Error|note|warning|using|Usage|Try|the image|saved|  )")
 _SENTENCE = re.compile(r"^(error: |Error: )", re.MULTILINE)
 
 
@@ -90,9 +91,14 @@ def run(case: Case, place: Path) -> Outcome:
         before = _contents(folder)
         streams = [io.StringIO(), io.StringIO()]
         start, memory = time.perf_counter(), _Memory()
-        with _standing_in(folder, temporary), _native_stderr(place / "native") as native, _bounded():
-            with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-                code = app.run(list(case.arguments))
+        with (
+            _standing_in(folder, temporary),
+            _native_stderr(place / "native") as native,
+            _bounded(),
+            contextlib.redirect_stdout(streams[0]),
+            contextlib.redirect_stderr(streams[1]),
+        ):
+            code = app.run(list(case.arguments))
         seconds = time.perf_counter() - start
         out, err = (stream.getvalue() for stream in streams)
         outcome = Outcome(case, code, out, err + native.read_text(errors="replace"), seconds, memory.grown())
@@ -102,50 +108,65 @@ def run(case: Case, place: Path) -> Outcome:
         _remove(place)
 
 
-def _complaints(outcome: Outcome, before: dict[str, object], after: dict[str, object], temporary: dict[str, object]
-) -> Iterator[str]:
-    case, err = outcome.case, outcome.stderr
-    if outcome.code not in case.codes:
-        yield f"exit code {outcome.code} instead of {' or '.join(map(str, sorted(case.codes)))}"
+State = dict[str, object]
+
+
+def _complaints(outcome: Outcome, before: State, after: State, temporary: State) -> Iterator[str]:
+    if outcome.code not in outcome.case.codes:
+        yield f"exit code {outcome.code} instead of {' or '.join(map(str, sorted(outcome.case.codes)))}"
+    yield from _of_what_is_said(outcome)
+    yield from _of_folders(outcome, before, after, temporary)
+    if outcome.memory > MEMORY:
+        yield f"took {outcome.memory >> 20} MB"
+
+
+def _of_what_is_said(outcome: Outcome) -> Iterator[str]:
+    err = outcome.stderr
     trace = _TRACE.search(outcome.stdout + err)
     if trace:
         yield f"'{trace[0]}' is shown"
-    sentences = len(_SENTENCE.findall(err))
-    if sentences != (outcome.code != OK):
-        yield f"{sentences} sentences"
-    if outcome.code != OK and not trace:
-        told = err[_SENTENCE.search(err).end() :] if sentences else ""  # type: ignore[union-attr]
-        if told.strip().count("\n"):
-            yield "the sentence does not end the output"
-        for word in case.arguments:
-            told = told.replace(word, "") if len(word) > 1 else told
-        if len(told) > _LONGEST:
-            yield f"a sentence of {len(told)} characters"
-    if "too little memory" in err:
-        yield "memory ran out"
-    unknown = [line for line in err.splitlines() if line and not re.match(r"(error|Error|note|warning|using|Usage|Try|the image|saved|  )", line)]
+    elif outcome.code != OK:
+        yield from _of_sentence(outcome)
+    elif _SENTENCE.search(err):
+        yield "an error is told, and the exit code is 0"
+    unknown = [line for line in err.splitlines() if line and not _KNOWN_LINE.match(line)]
     if unknown:
         yield f"stderr has '{unknown[0][:80]}'"
     control = [c for c in outcome.stdout + err if ord(c) < 32 and c not in "\n\t"]
     if control:
         yield f"control characters reach the terminal: {control[0]!r}"
-    if any(name.startswith("__pycache__") for name in after):  # of a factory's module, by Python itself
-        after = {name: state for name, state in after.items() if not name.startswith("__pycache__")}
-    new = {name for name in after if after[name] != before.get(name)}
-    gone = set(before) - set(after)
-    if new - (case.written if outcome.code == OK else frozenset()):
-        yield f"wrote {sorted(new)}"
-    if gone:
+
+
+def _of_sentence(outcome: Outcome) -> Iterator[str]:
+    found = list(_SENTENCE.finditer(outcome.stderr))
+    if len(found) != 1:
+        yield f"{len(found)} sentences"
+        return
+    told = outcome.stderr[found[0].end() :]
+    if told.strip().count("\n"):
+        yield "the sentence does not end the output"
+    if "too little memory" in told:
+        yield "memory ran out"
+    for word in outcome.case.arguments:
+        told = told.replace(word, "") if len(word) > 1 else told
+    if len(told) > _LONGEST:
+        yield f"a sentence of {len(told)} characters"
+
+
+def _of_folders(outcome: Outcome, before: State, after: State, temporary: State) -> Iterator[str]:
+    compiled = {name for name in after if name.startswith("__pycache__")}  # a factory's module, by Python itself
+    written = {name for name in after if after[name] != before.get(name)} - compiled
+    if written - (outcome.case.written if outcome.code == OK else frozenset()):
+        yield f"wrote {sorted(written)}"
+    if gone := set(before) - set(after):
         yield f"removed {sorted(gone)}"
-    if left := sorted(name for name in temporary if not name.startswith(_LIBRARIES)):
+    if left := sorted(name for name in temporary if not name.startswith(LIBRARIES)):
         yield f"left {left} among temporary files"
-    if outcome.memory > MEMORY:
-        yield f"took {outcome.memory >> 20} MB"
 
 
-def _contents(folder: Path) -> dict[str, object]:
+def _contents(folder: Path) -> State:
     """Everything below `folder`, by name: its kind, size and time of change; folders by kind alone."""
-    found: dict[str, object] = {}
+    found: State = {}
     for path in sorted(folder.rglob("*")):
         state = path.lstat()
         kind = stat.S_IFMT(state.st_mode)

@@ -268,7 +268,14 @@ class _Call:
 
 def _named(module: str, function: str, argument: str = "ran") -> bytes:
     """A pickle that calls ``module.function(argument)``, whether or not there is one here."""
-    return b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"X" + struct.pack("<I", len(argument)) + argument.encode() + b"\x85R."
+    return (
+        b"\x80\x02c"
+        + f"{module}\n{function}\n".encode()
+        + b"X"
+        + struct.pack("<I", len(argument))
+        + argument.encode()
+        + b"\x85R."
+    )
 
 
 _CALLS = [
@@ -318,6 +325,7 @@ _CALLS = [
 def _code() -> Iterator[Case]:
     reader = _Readers("checkpoint, pickled code")
     for module, function in _CALLS:
+
         def make(folder: Path, pickled: bytes = _named(module, function)) -> None:
             zipped(folder / NAME, {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"})
 
@@ -353,7 +361,9 @@ def _archives() -> Iterator[Case]:
     whole = content(CHECKPOINT)
     forms: dict[str, Make] = {
         "compressed": lambda f: zipped(f / NAME, _parts(), compression=zipfile.ZIP_DEFLATED),
-        "a bomb": lambda f: zipped(f / NAME, {**_parts(), "data/99": bytes(64 << 20)}, compression=zipfile.ZIP_DEFLATED),
+        "a bomb": lambda f: zipped(
+            f / NAME, {**_parts(), "data/99": bytes(64 << 20)}, compression=zipfile.ZIP_DEFLATED
+        ),
         "a member twice": _twice,
         "an absolute member": lambda f: zipped(f / NAME, _parts(), folder="/tmp"),
         "a member above": lambda f: zipped(f / NAME, _parts(), folder=".."),
@@ -362,7 +372,9 @@ def _archives() -> Iterator[Case]:
         "another archive inside": lambda f: zipped(f / NAME, {"inner.pt": whole}),
         "gzip": written(NAME, gzip.compress(whole)),
         "tar": _tar,
-        "TorchScript": lambda f: zipped(f / NAME, {**_parts(), "constants.pkl": b"\x80\x02).", "code/__torch__.py": b""}),
+        "TorchScript": lambda f: zipped(
+            f / NAME, {**_parts(), "constants.pkl": b"\x80\x02).", "code/__torch__.py": b""}
+        ),
         "TorchScript, compiled": lambda f: torch.jit.script(torch.nn.Linear(2, 2)).save(str(f / NAME)),
         "a name that is not text": lambda f: zipped(f / NAME, {**_parts(), "data/\x1b[2J": b""}),
     }

@@ -105,7 +105,9 @@ def members(path: Path) -> dict[str, bytes]:
         return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 
 
-def zipped(path: Path, contents: dict[str, bytes], folder: str = "archive", compression: int = zipfile.ZIP_STORED) -> Path:
+def zipped(
+    path: Path, contents: dict[str, bytes], folder: str = "archive", compression: int = zipfile.ZIP_STORED
+) -> Path:
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in contents.items():
             archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), data, compression)

@@ -82,9 +82,7 @@ def _metadata() -> Iterator[Case]:
 Info = tuple[str, int, tuple[Any, ...]]
 
 
-def _graph(
-    nodes: list[onnx.NodeProto], inputs: list[Info], outputs: list[Info], opset: int = 18, **model: Any
-) -> Make:
+def _graph(nodes: list[onnx.NodeProto], inputs: list[Info], outputs: list[Info], opset: int = 18, **model: Any) -> Make:
     def values(entries: list[Info]) -> list[onnx.ValueInfoProto]:
         return [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in entries]
 
@@ -138,9 +136,13 @@ def _graph_cases() -> dict[str, Make]:
         "an operator of its own": _graph(
             [helper.make_node("Danger", ["x"], ["y"], domain="evil")], [_IMAGES], [("y", _F, ())]
         ),
-        "an operator that there is none of": _graph([helper.make_node("Nothing", ["x"], ["y"])], [_IMAGES], [("y", _F, ())]),
+        "an operator that there is none of": _graph(
+            [helper.make_node("Nothing", ["x"], ["y"])], [_IMAGES], [("y", _F, ())]
+        ),
         "a loop of nodes": _graph(
-            [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])], [_IMAGES], [("b", _F, ())]
+            [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])],
+            [_IMAGES],
+            [("b", _F, ())],
         ),
         "a name that nothing defines": _graph(_pass("w", "y"), [_IMAGES], [("y", _F, ())]),
         "a name twice": _graph([*_pass("x", "y"), *_pass("x", "y")], [_IMAGES], [("y", _F, ())]),
@@ -162,7 +164,9 @@ def _graph_cases() -> dict[str, Make]:
         "an optional input": _graph(
             [helper.make_node("Relu", [""], ["y"])], [_IMAGES], [("y", _F, ())]
         ),
-        "names with escapes": _graph(_pass("\x1b[2J", "\x1b[3J"), [("\x1b[2J", _F, ("n", 3, 12, 12))], [("\x1b[3J", _F, ())]),
+        "names with escapes": _graph(
+            _pass("\x1b[2J", "\x1b[3J"), [("\x1b[2J", _F, ("n", 3, 12, 12))], [("\x1b[3J", _F, ())]
+        ),
     }  # fmt: skip
 
 
@@ -210,7 +214,18 @@ def _set(**fields: Any) -> Callable[[TensorProto], None]:
 def _weights() -> Iterator[Case]:
     family = "ONNX file, weights"
     places = [
-        *("missing.data", "../weights.data", "/etc/passwd", "/dev/zero", "", ".", "..", "a/../weights.data", "\0", "x" * 5000),
+        *(
+            "missing.data",
+            "../weights.data",
+            "/etc/passwd",
+            "/dev/zero",
+            "",
+            ".",
+            "..",
+            "a/../weights.data",
+            "\0",
+            "x" * 5000,
+        ),
         *("file:///etc/passwd", "~/.bashrc", "\x1b[2J"),
     ]
     for place in places:
@@ -274,7 +289,22 @@ def _engines() -> Iterator[Case]:
     codes = frozenset({INPUT, RUNTIME, USAGE})
     for name, value in misfits(_RECORD, every=4):
         yield Case(family, name, arguments, with_record(json.dumps(value).encode()), codes)
-    for text in (b"", b"null", b"3", b"[]", b"{}", b'"x"', b"[" * 100_000, b"NaN", b"{", b"\xff\xfe", b'{"a": 1e999}', b"\x1b[2J"):
+    for text in (
+        b"",
+        b"null",
+        b"3",
+        b"[]",
+        b"{}",
+        b'"x"',
+        b"[" * 100_000,
+        b"NaN",
+        b"{",
+        b"\xff\xfe",
+        b'{"a": 1e999}',
+        b"\x1b[2J",
+    ):
         yield Case(family, f"it is {text[:8]!r}", arguments, with_record(text), codes)
     yield Case(family, "there is none", arguments, written(engine, b"no engine"), codes)
-    yield Case(family, "no engine but its record", arguments, written(f"{engine}.json", json.dumps(_RECORD).encode()), codes)
+    yield Case(
+        family, "no engine but its record", arguments, written(f"{engine}.json", json.dumps(_RECORD).encode()), codes
+    )

@@ -85,7 +85,7 @@ def _png(width: int, height: int, depth: int = 8, kind: int = 2) -> bytes:
 
 
 def _bomb(kind: str) -> bytes:
-    """An image of 400 million equal pixels, packed small; of the formats that say their size in a field, the field alone."""
+    """A small image that claims ten thousand million pixels."""
     whole = bytearray(_encoded(kind))
     if kind == "GIF":
         whole[6:10] = struct.pack("<HH", 65000, 65000)
@@ -127,7 +127,10 @@ def _kinds() -> Iterator[Case]:
         "zero bytes": ("a.png", b""),
         "a text": ("a.png", b"no image at all"),
         "an SVG": ("a.png", b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"),
-        "PostScript": ("a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) (w) file closefile\nshowpage\n"),
+        "PostScript": (
+            "a.png",
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) (w) file closefile\nshowpage\n",
+        ),
         "a pickle": ("a.png", b"\x80\x02cos\nsystem\nX\x09\0\0\0touch ran\x85R."),
         "a PNG named JPEG": ("a.jpg", _encoded("PNG")),
         "a JPEG named PNG": ("a.png", _encoded("JPEG")),

@@ -1,7 +1,7 @@
 """What happens to real processes: killed at any moment, told to end, on a full disk, two at once.
 
-Processes are forked from one that has everything imported, so that each costs a command alone. A moment is the n-th time
-that Python is about to change something in the file system, of which `sys.addaudithook` tells.
+Processes are forked from one that has everything imported, so that each costs a command alone. A moment is the n-th
+time that Python is about to change something in the file system, of which `sys.addaudithook` tells.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.hostile_inputs.case import _LIBRARIES as LIBRARIES
+from tests.hostile_inputs.case import LIBRARIES
 from tests.hostile_inputs.samples import CHECKPOINT, FUSED, MODEL, ONNX, SIZE, sound
 
 _PLACE = re.compile(r"out[.\w]*$|\.partial")
@@ -73,7 +73,8 @@ def start(folder: Path, arguments: list[str], around: Callable[[], Any] = _as_it
 def ended(folder: Path, process: Any) -> Ended:
     process.join(PATIENCE)
     assert process.exitcode is not None, "the process does not end"
-    said = _said(folder, process.pid).read_text(errors="replace")
+    told = _said(folder, process.pid)
+    said = told.read_text(errors="replace") if told.exists() else ""  # there is none where it ended before it began
     files = frozenset(path.name for path in folder.iterdir())
     left = frozenset(path.name for path in _temporary(folder).iterdir() if not path.name.startswith(LIBRARIES))
     return Ended(process.exitcode, said, files, left)
@@ -115,7 +116,9 @@ class At:
         sys.addaudithook(self._seen)
 
     def _seen(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in _CHANGES or not any(isinstance(a, (str, os.PathLike)) and _PLACE.search(str(a)) for a in arguments):
+        if event not in _CHANGES or not any(
+            isinstance(a, (str, os.PathLike)) and _PLACE.search(str(a)) for a in arguments
+        ):
             return
         self._left -= 1
         if self._left == 0:

@@ -1,6 +1,7 @@
-"""Run every hostile input and write what happened into ``docs/reliability.md``: ``python -m tests.hostile_inputs.report``.
+"""Run every hostile input and write what happened into ``docs/reliability.md``.
 
-The part of the page between the markers is made anew; what else is on it stays.
+Run it as ``python -m tests.hostile_inputs.report``. The part of the page between the markers is made anew; what else is
+on it stays.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from tests.hostile_inputs.suite import all_cases
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 BEGIN = "<!-- hostile inputs: begin, written by python -m tests.hostile_inputs.report -->"
 END = "<!-- hostile inputs: end -->"
-_CODES = {OK: "harmless (0)", NO: "check failed (1)", USAGE: "usage (2)", INPUT: "input refused (3)", RUNTIME: "runtime (4)"}
+_CODES = {
+    OK: "harmless (0)",
+    NO: "check failed (1)",
+    USAGE: "usage (2)",
+    INPUT: "input refused (3)",
+    RUNTIME: "runtime (4)",
+}
 
 
 def main() -> int:
@@ -55,10 +62,11 @@ def section(outcomes: list[Outcome], seconds: float) -> str:
     internal = sum(outcome.internal for outcome in outcomes)
     versions = package_versions()
     named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime", "numpy") if name in versions)
+    processor = first_processor().get("model name", platform.processor())
     today = datetime.datetime.now(tz=datetime.timezone.utc).date()
     largest = max(outcomes, key=lambda outcome: outcome.memory)
     lines = [
-        f"Run on {today}: Python {platform.python_version()}, {named}, {first_processor().get("model name", platform.processor())}; {seconds:.0f} s.",
+        f"Run on {today}: Python {platform.python_version()}, {named}, {processor}; {seconds:.0f} s.",
         "",
         f"**{len(outcomes)} cases. Internal errors: {internal}.** Cases that broke any other rule above: {complaints}.",
         f"Most memory beyond what the process had: {largest.memory / 1e6:.0f} MB ({largest.case.id}).",

@@ -85,7 +85,19 @@ def _classes(path: Path) -> None:
 
 def _saved_run(path: Path) -> None:
     model = str(sound(ONNX))
-    _run("bench", model, "--baseline", model, "--iterations", "6", "--min-time", "0", "--no-cold-start", "--save", str(path))
+    _run(
+        "bench",
+        model,
+        "--baseline",
+        model,
+        "--iterations",
+        "6",
+        "--min-time",
+        "0",
+        "--no-cold-start",
+        "--save",
+        str(path),
+    )
 
 
 def _run(*arguments: str) -> None:

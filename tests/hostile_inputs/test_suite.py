@@ -52,7 +52,9 @@ def test_what_is_written_is_noticed(tmp_path: Path) -> None:
 
 
 def _takes_memory(folder: Path) -> None:
-    source = "import numpy\ndef build():\n    taken = numpy.ones(1 << 30, numpy.uint8)\n    raise ValueError(len(taken))\n"
+    source = (
+        "import numpy\ndef build():\n    taken = numpy.ones(1 << 30, numpy.uint8)\n    raise ValueError(len(taken))\n"
+    )
     (folder / "factory_that_takes.py").write_text(source)
 
 

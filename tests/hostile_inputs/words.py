@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.hostile_inputs.case import INPUT, NO, OK, USAGE, Case
@@ -25,7 +25,17 @@ def cases() -> Iterator[Case]:
 
 _NUMBERS = ("nan", "inf", "-inf", "-1", "x", "", " ", "1e", "--", "1,2", "²", "0x1")
 _COMMANDS: dict[str, tuple[str, ...]] = {
-    "fuse": ("fuse", CHECKPOINT, *MODEL, "--channel-attention", "freeze", "--calibration", IMAGES, "-o", "out.fused.pt2"),
+    "fuse": (
+        "fuse",
+        CHECKPOINT,
+        *MODEL,
+        "--channel-attention",
+        "freeze",
+        "--calibration",
+        IMAGES,
+        "-o",
+        "out.fused.pt2",
+    ),
     "export": ("export", CHECKPOINT, *MODEL, "--precision", "fp16", "--calibration", IMAGES, "-o", "out.onnx"),
     "verify": ("verify", ONNX, "--against", CHECKPOINT, *MODEL),
     "evaluate": ("evaluate", ONNX, "--data", "good-classes"),
@@ -33,8 +43,37 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", CHECKPOINT, *MODEL),
     "int8": ("export", CHECKPOINT, *MODEL, "--precision", "int8", "--calibration", IMAGES, "-o", "out.onnx"),
 }
-_SIZES = ("0", "-1", "", " ", "x", "64x", "x64", "64x64x64", "99999", "1e3", "64.0", "²", "٦٤" * 20, "1" * 5000, "\x1b[2J")
-_CHANNELS = ("nan,nan,nan", "inf,0,0", "", ",", "1,2", "1,2,3,4", "a,b,c", "1;2;3", "1e999,0,0", "0x1,0,0", "1,,2", "[bold]")
+_SIZES = (
+    "0",
+    "-1",
+    "",
+    " ",
+    "x",
+    "64x",
+    "x64",
+    "64x64x64",
+    "99999",
+    "1e3",
+    "64.0",
+    "²",
+    "٦٤" * 20,
+    "1" * 5000,
+    "\x1b[2J",
+)
+_CHANNELS = (
+    "nan,nan,nan",
+    "inf,0,0",
+    "",
+    ",",
+    "1,2",
+    "1,2,3,4",
+    "a,b,c",
+    "1;2;3",
+    "1e999,0,0",
+    "0x1,0,0",
+    "1,,2",
+    "[bold]",
+)
 _BAD: dict[str, dict[str, tuple[str, ...]]] = {
     "fuse": {
         "--input-size": _SIZES,
@@ -63,7 +102,12 @@ _BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--max-drop": ("nan", "-1", "x", "", "inf"),
         "--calibration-method": ("", "mean", "x"),
     },
-    "verify": {"--rtol": _NUMBERS, "--atol": _NUMBERS, "--input-size": _SIZES, "--save-worst": ("", "out.txt", ".", "/", "no/out.npy")},
+    "verify": {
+        "--rtol": _NUMBERS,
+        "--atol": _NUMBERS,
+        "--input-size": _SIZES,
+        "--save-worst": ("", "out.txt", ".", "/", "no/out.npy"),
+    },
     "evaluate": {
         "--batch-size": ("0", "-1", "x", "", "1.5", "nan", "9" * 400),
         "--mean": _CHANNELS,
@@ -80,7 +124,19 @@ _BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--runtime": ("", "x", "tensorflow"),
         "--protocol": ("", "x"),
         "--suite": ("", "x"),
-        "--fail-if": ("", "x", "ratio", "ratio>", ">1", "ratio>x", "ratio>nan", "ratio=1", "ratio>1>2", "import os>1", "\x1b[2J>1"),
+        "--fail-if": (
+            "",
+            "x",
+            "ratio",
+            "ratio>",
+            ">1",
+            "ratio>x",
+            "ratio>nan",
+            "ratio=1",
+            "ratio>1>2",
+            "import os>1",
+            "\x1b[2J>1",
+        ),
         "--save": ("", "out", "out.exe", "/", ".", "no/out.json"),
         "--streams": ("0", "x"),
         "--precision": ("x", ""),
@@ -207,7 +263,19 @@ def _saved_runs() -> Iterator[Case]:
     for name, data in cuts(RUN, 20):
         for command in (compare, baseline):
             yield Case(family, f"{name} ({command[2]})", command, written("case.json", data), _REFUSED)
-    texts = (b"null", b"3", b"[]", b"{}", b'"x"', b"[" * 100_000, b"NaN", b"{", b"\xff\xfe", b'{"a":' * 5000, b'{"kind": "bench"}')
+    texts = (
+        b"null",
+        b"3",
+        b"[]",
+        b"{}",
+        b'"x"',
+        b"[" * 100_000,
+        b"NaN",
+        b"{",
+        b"\xff\xfe",
+        b'{"a":' * 5000,
+        b'{"kind": "bench"}',
+    )
     for text in texts:
         for command in (compare, baseline):
             yield Case(family, f"it is {text[:8]!r} ({command[2]})", command, written("case.json", text), _REFUSED)
@@ -261,17 +329,43 @@ def _factories() -> Iterator[Case]:
         *("number", "cls", "escape", "lines", "long", "takes", "odd", "text", "missing", "N"),
     ]
     words = [
-        *("sys:exit", "os:abort_", "builtins:exit", "builtins:dict", "torch.nn:Identity", "no_such_module:build", "json:loads"),
-        *("", ":", "a:", ":b", "a", "a:b:c", "../case:build", "a b:c", "os.path", "hostile_network.raises", "\x1b[2J:x", "x" * 5000 + ":y"),
+        *(
+            "sys:exit",
+            "os:abort_",
+            "builtins:exit",
+            "builtins:dict",
+            "torch.nn:Identity",
+            "no_such_module:build",
+            "json:loads",
+        ),
+        *(
+            "",
+            ":",
+            "a:",
+            ":b",
+            "a",
+            "a:b:c",
+            "../case:build",
+            "a b:c",
+            "os.path",
+            "hostile_network.raises",
+            "\x1b[2J:x",
+            "x" * 5000 + ":y",
+        ),
     ]
     for number, name in enumerate((*(f"hostile_network_{{}}:{each}" for each in inside), *words)):
         module = f"hostile_network_{number}"  # a name of its own: a module is imported once a process
         factory = name.format(number) if "{" in name else name
-        arguments: Callable[[str], tuple[str, ...]] = lambda command, f=factory: (command, CHECKPOINT, "--model", f, *_SIZE)  # noqa: E731
         source = written(f"{module}.py", _SOURCE.encode())
         command = ("inspect", "fuse", "export")[number % 3]
-        yield Case(family, f"{command} {name[:30]!r}", arguments(command), source, frozenset({USAGE, INPUT}))
-    broken = {"a syntax error": b"def build(:\n", "an exit": b"import sys; sys.exit(0)", "an error": b"1/0", "zero bytes": b"\0\0"}
+        arguments = (command, CHECKPOINT, "--model", factory, *_SIZE)
+        yield Case(family, f"{command} {name[:30]!r}", arguments, source, frozenset({USAGE, INPUT}))
+    broken = {
+        "a syntax error": b"def build(:\n",
+        "an exit": b"import sys; sys.exit(0)",
+        "an error": b"1/0",
+        "zero bytes": b"\0\0",
+    }
     for label, text in broken.items():
         module = f"hostile_{label.replace(' ', '_')}"
         words_ = ("inspect", CHECKPOINT, "--model", f"{module}:build", *_SIZE)
