@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -50,12 +51,12 @@ class Told(Exception):
 
 
 @pytest.mark.parametrize("module", [verification_files, evaluation_files, fused_source])
-def test_how_to_load_a_checkpoint_is_passed_on_whole(monkeypatch: pytest.MonkeyPatch, module: object) -> None:
+def test_how_to_load_a_checkpoint_is_passed_on_whole(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
     def tell(path: Path, *how: object, **named: object) -> None:
-        raise Told(*how, *named.values())
+        raise Told(*(part for part in (*how, *named.values()) if part is not None))
 
-    name = "load_network" if module is fused_source else "open_session"
-    monkeypatch.setattr(module, name, tell)
+    names = {fused_source: "load_network", verification_files: "open_session", evaluation_files: "open_model"}
+    monkeypatch.setattr(module, names[module], tell)
     with pytest.raises(Told) as told:
         if module is verification_files:
             verify_files(Path("a.pt"), None, None, factory="mine:build", arch="resnet18", ema=True)

@@ -15,6 +15,7 @@ from kdna_deploy.evaluation import evaluate
 from kdna_deploy.evaluation_files import EvaluationRequest, evaluate_files
 from kdna_deploy.image_data import Preprocessing, Unreadable
 from kdna_deploy.labelled_images import FILLER, LabelledImages
+from kdna_deploy.preprocessing import AskedPreprocessing
 from kdna_deploy.runtimes.session import Images
 from tests.conftest import SAMPLES
 from tests.samples import RESNET, SIZE, export_sample, sample_path
@@ -220,17 +221,20 @@ def red_or_blue(tmp_path: Path) -> Path:
     return tmp_path / "net.onnx"
 
 
+ASKED = AskedPreprocessing((0.0,) * 3, (1.0,) * 3)
+
+
 @pytest.mark.parametrize(
     ("preprocessing", "top1"),
     [
-        (PLAIN, 1.0),
-        (Preprocessing((0.0,) * 3, (1.0,) * 3, color="BGR"), 0.0),
-        (Preprocessing((0.9, 0.0, 0.0), (1.0,) * 3), 0.5),  # what is red is no longer
-        (Preprocessing((0.0,) * 3, (100.0, 1.0, 1.0)), 0.5),
+        (ASKED, 1.0),
+        (AskedPreprocessing((0.0,) * 3, (1.0,) * 3, color="BGR"), 0.0),
+        (AskedPreprocessing((0.9, 0.0, 0.0), (1.0,) * 3), 0.5),  # what is red is no longer
+        (AskedPreprocessing((0.0,) * 3, (100.0, 1.0, 1.0)), 0.5),
     ],
 )
 def test_images_are_prepared_as_was_asked(
-    red_or_blue: Path, tmp_path: Path, preprocessing: Preprocessing, top1: float
+    red_or_blue: Path, tmp_path: Path, preprocessing: AskedPreprocessing, top1: float
 ) -> None:
     for label, colour in enumerate([(200, 0, 30), (30, 0, 200)]):
         (tmp_path / "data" / str(label)).mkdir(parents=True)
@@ -245,7 +249,7 @@ def test_as_many_images_as_were_asked_for_are_run_at_once(
 ) -> None:
     folder = make_folders(tmp_path / "data", "0", images=5)
     seen: list[int] = []
-    evaluate_files(EvaluationRequest(red_or_blue, folder, batch=batch, preprocessing=PLAIN), on_images=seen.append)
+    evaluate_files(EvaluationRequest(red_or_blue, folder, batch=batch, preprocessing=ASKED), on_images=seen.append)
     assert seen == told
 
 

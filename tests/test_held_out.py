@@ -29,10 +29,10 @@ def prepared(folder: Path) -> np.ndarray:
     return np.stack([read_image(path, SHAPE[1:], PREPROCESSING) for path in image_files(folder)])
 
 
-def of(split: Split) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def of(split: Split) -> tuple[np.ndarray, np.ndarray, list[int | None]]:
     """Images that calibrate, images that judge, and their labels."""
     judging = list(split.held_out())
-    labels = [int(label) for _, labels in judging for label in labels]
+    labels = [one for batch, given in judging for one in (len(batch) * [None] if given is None else given.tolist())]
     return np.concatenate(list(split.calibration())), np.concatenate([images for images, _ in judging]), labels
 
 
@@ -50,7 +50,8 @@ def test_held_out_class_folders_judge_with_their_labels_and_all_others_calibrate
     assert np.array_equal(calibrating, prepared(calibration))
     assert np.array_equal(judging, prepared(held_out))
     assert (labels, split.labelled) == ([2, 4, 4], True)
-    assert split.record == {"images": "calibration", "held_out": "held"}
+    assert (split.record["images"], split.record["held_out"]) == ("calibration", "held")
+    assert split.record["mean"] == PREPROCESSING.mean and split.record["std"] == PREPROCESSING.std
 
 
 def test_held_out_images_without_folders_judge_without_labels(calibration: Path, tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_held_out_images_without_folders_judge_without_labels(calibration: Path,
     calibrating, judging, labels = of(split)
     assert np.array_equal(calibrating, prepared(calibration))
     assert np.array_equal(judging, prepared(held_out))
-    assert (labels, split.labelled) == ([-1, -1], False)
+    assert (labels, split.labelled) == ([None, None], False)
 
 
 def test_every_fifth_image_judges_and_the_others_calibrate(calibration: Path) -> None:
@@ -68,7 +69,7 @@ def test_every_fifth_image_judges_and_the_others_calibrate(calibration: Path) ->
     images = prepared(calibration)
     assert np.array_equal(judging, images[[4, 9]])
     assert np.array_equal(calibrating, np.delete(images, [4, 9], axis=0))
-    assert (labels, split.labelled) == ([-1, -1], False)
+    assert (labels, split.labelled) == ([None, None], False)
     assert split.record["held_out"] == "1 in 5"
 
 

@@ -129,7 +129,8 @@ CLAIMS = {
     ),
     f"fuse {SAMPLE} --input-size 64": Claim((rf"written {RESNET}\.fused\.pt2 ",), (f"{RESNET}.fused.pt2",), added=()),
     "verify --inputs sample_checkpoints/digits": Claim(
-        (rf"{RESNET}\.onnx against {RESNET}\.pth\.tar ", r"(given 8 [^p]* 8/8 pass ){6}given 2 [^p]* 2/2 pass"), added=()
+        (rf"{RESNET}\.onnx against {RESNET}\.pth\.tar ", r"(given 8 [^p]* 8/8 pass ){6}given 2 [^p]* 2/2 pass"),
+        added=(),
     ),
     "fuse mine.pt --model mypackage.network:build": Claim(
         (r"written mine\.fused\.pt2 ", r"children of \d parent kernels"),

@@ -150,7 +150,14 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield f"{key}.calibration", np.concatenate(list(value.calibration()))
         judging = list(value.held_out())
         yield f"{key}.held_out", np.concatenate([images for images, _ in judging])
-        yield f"{key}.labels", np.concatenate([labels for _, labels in judging])
+        yield (
+            f"{key}.labels",
+            [
+                label
+                for images, labels in judging
+                for label in (len(images) * [None] if labels is None else labels.tolist())
+            ],
+        )
         yield f"{key}.labelled", value.labelled
         yield from _flat(f"{key}.record", value.record)
     elif isinstance(value, AttentionOptions):
@@ -159,7 +166,7 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield f"{key}.images", np.concatenate(list(value.batches())) if value.batches else None
         yield from _flat(f"{key}.record", value.record)
     elif key.endswith("request.attention") and callable(value):
-        yield from _flat(key, value(SHAPE))
+        yield from _flat(key, value(SHAPE, None))  # a checkpoint that records no preprocessing
     elif key.endswith("half.images") and callable(value):
         yield key, np.concatenate(list(value()))
     elif callable(value) or isinstance(value, (FusedSource, Graph, Network, Provenance)):

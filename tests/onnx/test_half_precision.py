@@ -125,7 +125,11 @@ def parse(body: str, outputs: str = "float[1,4,6,6] y", more: str = "") -> onnx.
     return model
 
 
-@pytest.mark.parametrize("keep_float", [set(), {"y"}, {"z"}, {"y", "z"}], ids=lambda kept: " and ".join(sorted(kept)) if isinstance(kept, set) else None)
+@pytest.mark.parametrize(
+    "keep_float",
+    [set(), {"y"}, {"z"}, {"y", "z"}],
+    ids=lambda kept: " and ".join(sorted(kept)) if isinstance(kept, set) else None,
+)
 @pytest.mark.parametrize("half_io", [False, True])
 def test_an_output_that_another_node_reads_too(keep_float: set[str], half_io: bool) -> None:
     model = parse("y = Relu(x) z = Neg(y)", "float[1,4,6,6] y, float[1,4,6,6] z")
