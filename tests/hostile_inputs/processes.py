@@ -54,10 +54,10 @@ def command(name: str) -> list[str]:
 
 
 def run(folder: Path, arguments: list[str], around: Callable[[], Any] = _as_it_is, meddle: Any = None) -> Ended:
-    """Run a command line in a process of its own, in `folder`, after `around` there; `meddle(process)` goes on here."""
+    """Run a command line in a process of its own, in `folder`, after `around` there; `meddle` goes on here."""
     process = start(folder, arguments, around)
     if meddle is not None:
-        meddle(process)
+        meddle(process, _began(folder, process.pid))
     return ended(folder, process)
 
 
@@ -88,6 +88,11 @@ def _said(folder: Path, number: int | None) -> Path:
     return folder.with_name(f"{folder.name}-{number}.stderr")
 
 
+def _began(folder: Path, number: int | None) -> Path:
+    """Is there once the command has begun."""
+    return folder.with_name(f"{folder.name}-{number}.began")
+
+
 def _inside(place: str, arguments: list[str], around: Callable[[], Any]) -> None:
     """In the new process."""
     folder = Path(place)
@@ -101,6 +106,7 @@ def _inside(place: str, arguments: list[str], around: Callable[[], Any]) -> None
     around()
     from kdna_deploy.cli import app
 
+    _began(folder, os.getpid()).touch()
     code = app.run(arguments)
     sys.stderr.flush()
     os._exit(code)
@@ -137,12 +143,14 @@ class Full:
 
 
 class After:
-    """Sends a process a signal after a time."""
+    """Sends a process a signal, a time after its command has begun."""
 
     def __init__(self, seconds: float, number: int) -> None:
         self._seconds, self._number = seconds, number
 
-    def __call__(self, process: Any) -> None:
+    def __call__(self, process: Any, began: Path) -> None:
+        while process.is_alive() and not began.exists():
+            time.sleep(0.005)
         time.sleep(self._seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, self._number)
