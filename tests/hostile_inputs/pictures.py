@@ -295,7 +295,7 @@ def _arrays() -> Iterator[Case]:
         "NaN": _npy(np.full_like(_IMAGE, np.nan)),
         "∞": _npy(np.full_like(_IMAGE, np.inf)),
         "1e300": _npy(np.full((2, 3, 12, 12), 1e300)),
-        "pixels in 0..255": _npy(np.full_like(_IMAGE, 200.0)),
+        "pixels in 0..255": _npy(np.arange(_IMAGE.size, dtype=np.uint8).reshape(_IMAGE.shape)),
         "a claim of 2⁴⁰ images": _headed(_head(shape="(1099511627776, 3, 12, 12)"), body),
         "a claim that overflows": _headed(_head(shape="(4611686018427387904, 3, 12, 12)"), body),
         "a claim of 10⁴⁰": _headed(_head(shape=f"({10**40}, 3, 12, 12)"), body),

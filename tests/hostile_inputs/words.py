@@ -162,7 +162,6 @@ def _nothing(folder: Path) -> None:
 
 def _combinations() -> Iterator[Case]:
     lines = [
-        "",
         "frobnicate",
         "--nonsense",
         "fuse",
