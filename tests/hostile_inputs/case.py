@@ -99,6 +99,8 @@ def run(case: Case, place: Path) -> Outcome:
             contextlib.redirect_stderr(streams[1]),
         ):
             code = app.run(list(case.arguments))
+        if code > 128:  # the signal was meant for us
+            raise KeyboardInterrupt
         seconds = time.perf_counter() - start
         out, err = (stream.getvalue() for stream in streams)
         outcome = Outcome(case, code, out, err + native.read_text(errors="replace"), seconds, memory.grown())
