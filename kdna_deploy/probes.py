@@ -52,12 +52,12 @@ def standard_probes(image_shape: Shape, batch: int | None = None, strong: bool =
 
 def few_probes(image_shape: Shape) -> tuple[Probe, ...]:
     """Probes of every kind, for comparisons in float64, which take long."""
-    return (Probe(NOISE, random_images(_FEW, image_shape).numpy()), *_stressed(image_shape, strong=True, count=1))
+    return (Probe(NOISE, random_images(_FEW, image_shape).numpy()), *_stressed(image_shape, strong=True))
 
 
-def _stressed(image_shape: Shape, strong: bool, count: int = _PAIR) -> tuple[Probe, ...]:
-    noise: Images = random_images(count, image_shape, seed=11).numpy()
-    flat = np.stack([np.full(image_shape, value, np.float32) for value in _FLAT[: count + 1]])
+def _stressed(image_shape: Shape, strong: bool) -> tuple[Probe, ...]:
+    noise: Images = random_images(_PAIR, image_shape, seed=11).numpy()
+    flat = np.stack([np.full(image_shape, value, np.float32) for value in _FLAT])
     louder = [Probe(f"noise × {STRONG:g}", np.float32(STRONG) * noise)] if strong else []
     return (Probe(f"noise × {FAINT:g}", np.float32(FAINT) * noise), *louder, Probe("flat", flat))
 

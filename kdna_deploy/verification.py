@@ -39,6 +39,8 @@ _LAST_PLACES = 8.0
 _LEAST_SPREAD = 1e-2
 _JUDGED_TOGETHER = 64
 _FEWEST = 3  # images for a spread of their own
+# One image may amplify rounding far more in one run than in the next: times what is usual among the outputs.
+_USUAL_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
@@ -359,8 +361,8 @@ def _size(magnitude: Array, spread: Array) -> Array:
 
 
 def _explained(distances: Array, size: Array) -> Array:
-    """What rounding may do to each output: `ROUNDING_FACTOR` × its largest distance, or what is usual for its size."""
+    """What rounding may do to each output: `ROUNDING_FACTOR` × its largest distance, or more than what is usual for its size."""
     largest = np.where(np.isfinite(distances), distances, 0.0).max(0)
     sized = size > 0
     usual = np.median(largest[sized] / size[sized]) if sized.any() else 0.0
-    return ROUNDING_FACTOR * np.maximum(largest, usual * size)
+    return ROUNDING_FACTOR * np.maximum(largest, _USUAL_FACTOR * usual * size)

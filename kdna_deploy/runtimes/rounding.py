@@ -30,7 +30,7 @@ FLOAT32_ROUNDOFF = 2.0**-24
 # Below this 1 + u · δ is rounded to 1 more often than not.
 LEAST_MOVE = 2 * FLOAT32_ROUNDOFF
 # An output may be lucky once: rounding is seen several times.
-MOVES = 2
+MOVES = 3
 
 
 M = TypeVar("M", bound=nn.Module)
