@@ -23,6 +23,7 @@ from kdna_deploy.json_schema import (
     integer,
     list_of,
     mapping,
+    number,
     one_of,
     optional,
     record,
@@ -168,6 +169,10 @@ _FIELDS: Mapping[str, Kind] = {
     "kernels": lambda value: {} if value == {} else _STORAGE(value),
     "parents": list_of(_PARENT),
     "schema_version": integer(1),
+    "preprocessing": mapping(text_of(most=100), anything),  # `preprocessing.from_record` knows its fields
+    "recorded_top1": optional(number),
+    "num_classes": optional(integer(0)),
+    "class_names": list_of(text_of(most=1000)),
 }
 _REQUIRED = tuple(
     entry.name for entry in fields(Provenance) if entry.default is MISSING and entry.default_factory is MISSING

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.json_schema import is_plain
 from kdna_deploy.preprocessing import MEAN, STD, Preprocessing
 
 _OPTIONS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt")
 # What the network is evaluated with comes before what it is trained with.
 _SIZES = ("val_crop_size", "input_size", "img_size", "image_size", "imgsz", "crop_size", "resolution")
 _RESIZES = ("val_resize_size", "resize_size")
+_LONGEST_NAME = 1000
 _CLASSES = ("classes", "class_names", "class_to_idx")
 _LARGEST_SIZE = 4096
 
@@ -119,9 +121,14 @@ def _class_names(value: object) -> tuple[str, ...] | None:
         if not all(map(_is_integer, labels)) or sorted(labels) != list(range(len(labels))):
             return None
         value = [name for name, _ in sorted(value.items(), key=lambda entry: entry[1])]
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, (list, tuple)) or not value or not all(map(_is_name, value)):
         return None
     return tuple(value) if len(set(value)) == len(value) else None
+
+
+def _is_name(value: object) -> bool:
+    """A text that provenance may hold."""
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME and is_plain(value)
 
 
 def _is_integer(value: object) -> bool:

@@ -361,7 +361,7 @@ def _size(magnitude: Array, spread: Array) -> Array:
 
 
 def _explained(distances: Array, size: Array) -> Array:
-    """What rounding may do to each output: `ROUNDING_FACTOR` × its largest distance, or more than what is usual for its size."""
+    """What rounding may do to each output: a multiple of its largest distance, or of what is usual for its size."""
     largest = np.where(np.isfinite(distances), distances, 0.0).max(0)
     sized = size > 0
     usual = np.median(largest[sized] / size[sized]) if sized.any() else 0.0

@@ -62,7 +62,8 @@ def verify_files(
 ) -> FileVerification:
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
-    Without `rtol`, the tolerance is that of the precision that the files say they are in; `atol` is added.
+    Without `rtol`, the tolerance and the rounding are those of the precision that the files say they are in; with it,
+    the rounding is that of float32. `atol` is added.
     Compared on probes of every kind (`probes`), and on the images of `inputs` (a folder, ``.npy`` or ``.npz``).
 
     Raises:
@@ -74,7 +75,9 @@ def verify_files(
     reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
     shape = _image_shape(session, reference, size)
     usual = max((_usual(path) for path in (candidate, against) if path), key=lambda tolerance: tolerance.roundoff)
-    tolerance = replace(usual, rtol=usual.rtol if rtol is None else rtol, atol=atol)
+    # Who asks for another share than that of a format does not mean that format's rounding either.
+    asked = {} if rtol is None else {"rtol": rtol, "roundoff": FLOAT32.roundoff}
+    tolerance = replace(usual, atol=atol, **asked)
     batch = session.batch or reference.batch
     random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
 

@@ -78,7 +78,7 @@ def test_a_file_holds_no_images(archive: Path) -> None:
 def test_a_graph_with_symbolic_sizes_comes_back_too(tmp_path: Path) -> None:
     class Doubling(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cat([x, -x]).view(x.shape[0] * 2, -1)[: x.shape[0] + 1]
+            return torch.cat([x, -x]).view(x.shape[0] * 2, -1)[x.shape[0] :]
 
     unfused = capture(Doubling(), IMAGE)
     save_fused(unfused, PROVENANCE, tmp_path / "a.pt2")

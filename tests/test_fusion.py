@@ -24,6 +24,7 @@ from kdna_deploy.gates import channel_attentions
 from kdna_deploy.graph import BATCH_NORM, WEIGHTED, calls, constant
 from kdna_deploy.network import load_network
 from kdna_deploy.passes import PIPELINE, PassResult
+from kdna_deploy.runtimes.rounding import NoFloat64
 from tests.passes.equivalence import Lambda, operators, trained
 
 Published = Callable[[str], Path]
@@ -177,6 +178,12 @@ def test_a_network_that_cannot_be_traced_is_refused() -> None:
 
 def test_a_network_that_cannot_run_in_float64_is_judged_by_moving_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     network = trained(Lambda(lambda m, x: m.conv(x.float()).mean((2, 3)), conv=nn.Conv2d(4, 6, 3)))
+
+    def refuses(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        raise NoFloat64("its forward asks for float32")
+
+    monkeypatch.setattr(fusion, "in_float64", refuses)
+    monkeypatch.setattr("kdna_deploy.runtimes.rounding.in_float64", refuses)
     rounding = fuse(network, (4, 7, 8)).rounding
     assert rounding.original_to_reference is None
     assert rounding.is_rounding_only

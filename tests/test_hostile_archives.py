@@ -663,8 +663,8 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(archive: Path, path: Path, 
 # ---------------------------------------------------------------- provenance
 
 WRONG: dict[str, tuple[Any, ...]] = {
-    "source": (None, 3, [], {}, "a/b", "a\\b", "", "\x1b[31m", "a\nb", "x" * 5000, True),
-    "source_sha256": (None, 3, "", "0" * 63, "G" * 64, [], {}),
+    "source": (None, 3, [], {}, "a/b", "a\\b", "\x1b[31m", "a\nb", "x" * 5000, True),
+    "source_sha256": (None, 3, "0" * 63, "G" * 64, [], {}),
     "architecture": (3, [], "resnet18", {}, {"name": 3}, {"name": []}, {"name": "resnet18"}, True),
     "factory": (3, [], {}, "", "no colon", "a:b c", "a:\nb", True),
     "ema": (None, 0, 1, "yes", [], {}),
@@ -682,6 +682,10 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "kernels": (3, [1], "x", {"stage": 3}, {"stage": "x", "kernels": -1}, {"stage": "x", "kernels": "y"}),
     "parents": (None, 3, {}, "x", [3], [{}], [{"name": 3}], [{"name": "x", "shape": 3, "layer": None, "children": []}]),
     "schema_version": (None, "1", [], 0, -1, 1.5, True, 2, 10**30),
+    "preprocessing": (None, 3, [], "x"),
+    "recorded_top1": ("1", [], {}),
+    "num_classes": (-1, 1.5, "1", []),
+    "class_names": (None, 3, {}, "x", [3], ["\x1b[31m"]),
     "unknown": (1,),
 }
 
