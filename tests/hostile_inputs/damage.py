@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.hostile import places, replaced
 from tests.hostile_inputs.samples import content
 
 Make = Callable[[Path], object]
@@ -54,28 +55,6 @@ def cuts(source: str, count: int) -> Iterator[tuple[str, bytes]]:
     for number in range(count):
         kept = (len(whole) - 1) * number // (count - 1)
         yield f"cut to {kept} bytes", whole[:kept]
-
-
-def places(value: Any, way: tuple[Any, ...] = (), longest: int = 1) -> Iterator[tuple[Any, ...]]:
-    """The way to every value inside a JSON value; of lists, to the first `longest` entries."""
-    if way:
-        yield way
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from places(item, (*way, key), longest)
-    elif isinstance(value, list):
-        for position, item in enumerate(value[:longest]):
-            yield from places(item, (*way, position), longest)
-
-
-def replaced(value: Any, way: tuple[Any, ...], new: Any) -> Any:
-    """A copy of a JSON value with `new` at the end of `way`."""
-    changed = copy.deepcopy(value)
-    part = changed
-    for step in way[:-1]:
-        part = part[step]
-    part[way[-1]] = new
-    return changed
 
 
 def without(value: Any, way: tuple[Any, ...]) -> Any:
