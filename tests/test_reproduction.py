@@ -181,16 +181,16 @@ def test_other_ingredients_are_noticed(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "expected"),
     [
-        (option(opset="18"), ArtifactError, "opset is no number"),
+        (option(opset="18"), ArtifactError, "options.opset is no integer"),
         (option(opset=7), ArtifactError, "--opset 7 is not supported"),
         (option(batch=10**9), ArtifactError, "too large"),
-        (option(target="moon"), ArtifactError, "target is none of cpu, tensorrt, any"),
-        (option(simplify="no"), ArtifactError, "simplify is neither true nor false"),
+        (option(target="moon"), ArtifactError, "options.target is none of"),
+        (option(simplify="no"), ArtifactError, "options.simplify is no true or false"),
         (option(int8=[1]), ArtifactError, "int8 is no record"),
         (option(children=["share"]), ArtifactError, "children is none of"),
         (edited(options={}), ArtifactError, "batch is missing"),
-        (edited(image_shape=[3, -1, 12]), ArtifactError, "image_shape is no number from 1"),
-        (edited(image_shape=[3, 12]), ArtifactError, "does not say how it was made"),
+        (edited(image_shape=[3, -1, 12]), ArtifactError, "image_shape.1 is out of range"),
+        (edited(image_shape=[3, 12]), ArtifactError, "image_shape is a list of another length"),
         (lambda model: model.ClearField("metadata_props"), ArtifactError, "kdna-deploy did not write it"),
     ],
 )
