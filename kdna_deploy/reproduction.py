@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
+import torch
 from google.protobuf.message import DecodeError
 
 from kdna_deploy import __version__
@@ -215,7 +215,7 @@ def _export(
         record = {k: v for k, v in made.options["fp16"].items() if k not in ("kept_float", "half_io")}
         export_half(opened, output, written, HalfOptions(batches, options.half_io, record), (), on_step, on_images)
     elif options.precision == "int8":
-        split = _split(options, shape, written, made, given)
+        split = _split(options, opened, written, made, given)
         int8 = Int8Options(split, options.method, None, options.share_codes, options.kept_float)
         export_int8(opened, output, written, int8, (), on_step, on_images)
     else:
@@ -223,20 +223,26 @@ def _export(
 
 
 def _split(
-    options: RecordedOptions, shape: tuple[int, int, int], written: OnnxOptions, made: Provenance, given: Ingredients
+    options: RecordedOptions, opened: FusedSource, written: OnnxOptions, made: Provenance, given: Ingredients
 ) -> Split:
     """The images that calibrated; which ones judge makes no difference to the file."""
     assert options.images is not None and given.calibration is not None
     kept = ("method", "kept_float", "share_codes")
     record = {key: value for key, value in made.options["int8"].items() if key not in kept}
+    shape = opened.graph.image_shape
     if options.held_out == EVERY_FIFTH:
-        split = split_images(given.calibration, None, shape, options.images.preprocessing, 0, written.batch)
+        # Class folders are read class by class: which fifth judges depends on whether they are the network's classes.
+        outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
+        names = tuple(made.class_names)
+        split = split_images(
+            *(given.calibration, None, shape, options.images.preprocessing, outputs, written.batch), class_names=names
+        )
         return replace(split, record=record)
     source = ImageSource(given.calibration, shape, options.images.preprocessing)
 
-    def judging() -> Iterator[tuple[Any, Any]]:
+    def judging() -> Iterator[tuple[Any, None]]:
         for images in source.batches(written.batch):
-            yield images, np.full(len(images), -1)
+            yield images, None
 
     return Split(lambda: source.batches(written.batch), judging, False, record)
 
