@@ -54,7 +54,8 @@ _IMAGES = 4
 _PRECISE = Tolerance(rtol=1e-9, roundoff=2.0**-53)
 _SINGLE = Tolerance(rtol=1e-4)
 _INT8 = Tolerance(rtol=1e-1, roundoff=2.0**-8, tie=1e-1)
-_OUTPUT = ("(output)", 1)
+OUTPUT = "(output)"
+_OUTPUT = (OUTPUT, 1)
 _ONNX_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -106,7 +107,7 @@ def bisect(
     """Find the first layer of `artifact` (``.onnx`` or ``.pt2``) that departs from `network`, and the stage at fault.
 
     Raises:
-        UsageError: it is neither; what runs inside an engine cannot be looked at.
+        UsageError: it is neither.
         InputError: the artifact cannot be loaded.
     """
     if artifact.suffix not in (".onnx", ".pt2"):

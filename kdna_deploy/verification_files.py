@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdna_deploy.bisect import Bisection, bisect
+from kdna_deploy.bisect import OUTPUT, Bisection, bisect
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.files import atomic_output
 from kdna_deploy.fused_source import original_network
@@ -113,12 +113,19 @@ def bisect_file(
 ) -> Bisection:
     """Where `candidate` first departs from its checkpoint, which `against` names where it lies elsewhere.
 
+    Nobody can look into an engine: the ONNX file beside it is, and where that agrees the engine is at fault.
+
     Raises:
-        UsageError: `against` is no checkpoint, or `candidate` no ``.onnx`` or ``.pt2``.
+        UsageError: `against` is no checkpoint, or `candidate` one itself.
         InputError: a file cannot be loaded.
     """
     if against is not None and against.suffix in (".onnx", ".pt2", ENGINE):
         raise UsageError(f"Layers are compared with those of the trained network; '{against}' is no checkpoint.")
+    if candidate.suffix == ENGINE:
+        graph = candidate.parent / read_record(candidate).onnx
+        found = bisect_file(graph, against, factory, on_step)
+        at_fault = f"the engine (every layer of {graph.name} agrees)"
+        return found if found.layer else replace(found, layer=OUTPUT, stage=at_fault)
     made = read_provenance(candidate)
     return bisect(candidate, original_network(made, candidate, against, factory), made, on_step)
 

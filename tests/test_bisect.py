@@ -25,8 +25,10 @@ from kdna_deploy.onnx import cpu_layout
 from kdna_deploy.onnx import simplify as simplification
 from kdna_deploy.onnx.half_audit import HalfAudit
 from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.tensorrt.engine_record import record_path
 from kdna_deploy.verification_files import bisect_file, verify_files
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint
+from tests.tensorrt.test_engine_record import CONTENT, RECORD
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -197,6 +199,16 @@ def test_a_file_that_was_changed_afterwards_is_blamed_itself(exported: Path, che
     assert found.layer == "fc"
     assert found.stage.startswith("the file")
     assert not any(row.departs for row in found.stages[:-1])
+
+
+def test_an_engine_is_at_fault_where_its_onnx_file_is_not(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """What runs inside one cannot be looked at; no GPU is needed to look at the file that it was built from."""
+    (tmp_path / "net.onnx").write_bytes(exported.read_bytes())
+    engine = tmp_path / "net.rtx.engine"
+    engine.write_bytes(CONTENT)
+    record_path(engine).write_text(RECORD.to_json())
+    found = bisect_file(engine, checkpoint, FACTORY)
+    assert (found.layer, found.stage) == ("(output)", "the engine (every layer of net.onnx agrees)")
 
 
 def test_only_a_checkpoint_has_layers_to_compare_with(exported: Path, tmp_path: Path) -> None:

@@ -9,12 +9,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from kdna_deploy.bisect import Bisection, StageValue
+from kdna_deploy.bisect import OUTPUT, Bisection, StageValue
 from kdna_deploy.reports.data import agreements_data
 from kdna_deploy.reports.quantities import small
 from kdna_deploy.reports.tables import facts
-
-_OUTPUT = "(output)"
 
 
 def bisection_report(found: Bisection) -> RenderableType:
@@ -22,10 +20,11 @@ def bisection_report(found: Bisection) -> RenderableType:
     missing = [("not compared", f"the artifact does not name {', '.join(found.missing)}")] if found.missing else []
     if found.layer is None:
         return facts("Bisection", [("departs", f"nowhere: all {found.layers} layers agree"), *missing])
-    rows = [("first layer that departs", "the output alone" if found.layer == _OUTPUT else found.layer)]
+    rows = [("first layer that departs", "the output alone" if found.layer == OUTPUT else found.layer)]
     if found.parent:
         rows.append(("parent kernel", f"{found.parent.removesuffix('.weight')} ({found.role})"))
-    return Group(facts("Bisection", [*rows, ("stage at fault", found.stage), *missing]), _stage_table(found.stages))
+    stages = [_stage_table(found.stages)] if found.stages else []
+    return Group(facts("Bisection", [*rows, ("stage at fault", found.stage), *missing]), *stages)
 
 
 def _stage_table(stages: tuple[StageValue, ...]) -> Table:
