@@ -97,7 +97,9 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
     ghost = any(not is_lazy(tensor) and tensor.is_meta for tensor in module.state_dict().values())
     module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
-    return module.eval().requires_grad_(False)
+    for parameter in module.parameters():  # a scripted module has no `requires_grad_`
+        parameter.requires_grad = False
+    return module.eval()
 
 
 def _check_kinds(module: nn.Module, checkpoint: Checkpoint) -> None:

@@ -236,7 +236,7 @@ def judge(
     `rounding` measures how far rounding alone moves the reference's outputs for a probe, and is asked only where the
     spread does not do. `noise` is the spread over random images, for kinds with too few images for one of their own.
     """
-    rows = [_Rows(o.probe, _flat(o.got), _flat(o.expected), o.expected.ndim == 2) for o in outputs]
+    rows = [_Rows(o.probe, _flat(o.got, o.probe), _flat(o.expected, o.probe), o.expected.ndim == 2) for o in outputs]
     expected = np.concatenate([row.expected for row in rows])
     if np.isnan(expected).any() and outputs[0].probe.kind not in (NOISE, GIVEN):
         reason = "the reference itself returns NaN there"
@@ -247,7 +247,7 @@ def judge(
         spread = np.maximum(spread, noise)
     limits = _Limits(spread, magnitude, tolerance, np.zeros_like(spread))
     if rounding is not None and not all(limits.agreement(row).passed for row in rows):
-        distances = np.concatenate([_flat(rounding(row.probe)) for row in rows])
+        distances = np.concatenate([_flat(rounding(row.probe), row.probe) for row in rows])
         size = _size(magnitude, spread if noise is None else noise)
         limits = replace(limits, rounding=_explained(distances, size))
     return [limits.agreement(row) for row in rows], spread
@@ -322,10 +322,11 @@ class _Limits:
         return int(same.sum()), int(ties.sum())
 
 
-def _flat(outputs: Images) -> Array:
-    """Outputs [n, …] as [n, k]; a single number an image as [n, 1]."""
+def _flat(outputs: Images, probe: Probe) -> Array:
+    """Outputs for the images of `probe` as [n, k]; some networks drop the axis of a batch that is one image."""
     array = np.asarray(outputs, dtype=np.float64)
-    return array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+    images = len(probe.images)
+    return array.reshape(images, -1) if array.size % images == 0 else array.reshape(len(array), -1)
 
 
 def difference(got: Array, expected: Array) -> Array:

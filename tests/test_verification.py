@@ -241,7 +241,7 @@ class Rounding(Fixed):
     [
         (1e-5, 1.0, True, 0),  # within the spread: nobody asks
         (0.7 * ROUNDING_FACTOR * 1e-3, 1e-3, True, 1),
-        (1.1 * ROUNDING_FACTOR * 1e-3, 1e-3, False, 1),
+        (4 * ROUNDING_FACTOR * 1e-3, 1e-3, False, 1),  # beyond what is usual among the outputs, too
         (1e-3, 0.0, False, 1),
     ],
 )

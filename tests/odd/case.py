@@ -99,6 +99,6 @@ def train(module: nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for layer in module.modules():
             for name, low, high in (("running_mean", -0.5, 0.5), ("running_var", 0.5, 2.0)):
-                value = layer._buffers.get(name)
+                value = getattr(layer, name, None)  # a scripted layer has no dictionary of buffers
                 if isinstance(value, Tensor):
                     value.copy_(torch.empty(value.shape).uniform_(low, high, generator=generator))
