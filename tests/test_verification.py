@@ -258,6 +258,18 @@ def test_no_output_is_held_to_less_than_rounding_explains(
     assert found.explained is (distance > 0 and asked > 0)
 
 
+@pytest.mark.parametrize(("kind", "skipped"), [("noise × 20", True), (NOISE, False), (GIVEN, False)])
+def test_chaos_on_stressed_images_is_skipped_and_said_and_noise_never_is(kind: str, skipped: bool) -> None:
+    logits = np.array([[5.0, 1.0], [6.0, 2.0], [7.0, 2.5]])
+    (found,) = compare(
+        Fixed(np.add(logits, [[0, 0], [0, 5], [0, 0]])), Rounding(logits, 1e-2), [Probe(kind, images(3))]
+    )
+    assert found.passed is skipped
+    assert ("amplifies rounding" in found.skipped) is skipped
+    calm = Rounding(logits, 1e-6)
+    assert not compare(Fixed(np.add(logits, [[0, 0], [0, 5], [0, 0]])), calm, [Probe(kind, images(3))])[0].passed
+
+
 def test_one_given_image_is_judged_by_the_spread_of_the_noise() -> None:
     logits = np.array([[5.0, 1.0], [6.0, 2.0], [7.0, 2.5], [9.0, 4.0]])
     candidate = logits.copy()
