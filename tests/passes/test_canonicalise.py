@@ -94,8 +94,8 @@ SHAPES: dict[str, tuple[Head, list[str]]] = {
         ["reshape", "transpose", "reshape"],
     ),
     "channels in front": (
-        lambda m, x: x.permute(1, 0, 2, 3).contiguous().view(4, -1).transpose(0, 1),
-        ["permute", "reshape", "transpose"],
+        lambda m, x: x.permute(1, 0, 2, 3).contiguous().view(4, -1).transpose(0, 1).reshape(-1, 56, 4),
+        ["permute", "reshape", "transpose", "reshape"],
     ),
 }
 
