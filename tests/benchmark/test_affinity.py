@@ -20,6 +20,8 @@ from kdna_deploy.errors import UsageError
 from kdna_deploy.runtimes.catalogue import RUNTIMES, Source
 
 TASKS = Path("/proc/self/task")
+# Before any test has run: a runtime may put back, when its session goes, the cores that it found when it came.
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 pytestmark = pytest.mark.skipif(
     not TASKS.is_dir() or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two cores"
 )
@@ -34,6 +36,11 @@ def cores_of_threads() -> dict[int, str]:
             line.split(":")[1].strip() for line in lines if line.startswith("Cpus_allowed_list")
         )
     return found
+
+
+@pytest.fixture(autouse=True)
+def _every_core() -> None:
+    psutil.Process().cpu_affinity(CORES)
 
 
 @pytest.fixture
