@@ -93,6 +93,8 @@ def invoke(*arguments: str | Path) -> int:
         return _command().main([str(argument) for argument in arguments], "kdna-deploy", standalone_mode=False) or 0
     except Exception as raised:
         inner = getattr(raised, "error", None)  # what the commands carry past typer
+        if isinstance(inner, typer.Exit):
+            return int(inner.exit_code)
         if isinstance(inner, BaseException):
             raise inner from None
         raise
