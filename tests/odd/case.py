@@ -98,7 +98,8 @@ def train(module: nn.Module, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in module.modules():
+            held = dict(layer.named_buffers(recurse=False))  # `getattr` would ask the network, which may answer oddly
             for name, low, high in (("running_mean", -0.5, 0.5), ("running_var", 0.5, 2.0)):
-                value = getattr(layer, name, None)  # a scripted layer has no dictionary of buffers
+                value = held.get(name)
                 if isinstance(value, Tensor):
                     value.copy_(torch.empty(value.shape).uniform_(low, high, generator=generator))
