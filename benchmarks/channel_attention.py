@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from table import interval, write_table
 
-from kdna_deploy.benchmark.latency import LatencySettings
-from kdna_deploy.benchmark.plan import BenchOptions
-from kdna_deploy.benchmark.run import bench
-from kdna_deploy.freezing import AttentionOptions, ChannelAttention
-from kdna_deploy.fused_source import Request, open_fused_source
-from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.bench.cpu.latency import LatencySettings
+from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.run import bench
+from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.export.source import Request, open_fused_source
+from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
+from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.session import Images
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_checkpoints"

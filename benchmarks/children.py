@@ -15,13 +15,13 @@ from pathlib import Path
 
 from table import interval, write_table
 
-from kdna_deploy.benchmark.cold_start import PROCESSES
-from kdna_deploy.benchmark.latency import LatencySettings
-from kdna_deploy.benchmark.plan import BenchOptions
-from kdna_deploy.benchmark.result import Row
-from kdna_deploy.benchmark.run import bench
-from kdna_deploy.fused_source import Request, open_fused_source
-from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.bench.cpu.cold_start import PROCESSES
+from kdna_deploy.bench.cpu.latency import LatencySettings
+from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.result import Row
+from kdna_deploy.bench.run import bench
+from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.export.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2")

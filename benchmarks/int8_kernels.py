@@ -19,19 +19,19 @@ import onnxruntime
 import psutil
 from table import write_table
 
-from kdna_deploy.benchmark.affinity import pinned
-from kdna_deploy.benchmark.artifacts import untrained
-from kdna_deploy.benchmark.latency import LatencySettings, measure_latency
-from kdna_deploy.benchmark.statistics import paired_ratio, summarise
-from kdna_deploy.fused_source import Request, open_fused_source
-from kdna_deploy.held_out import split_images
-from kdna_deploy.image_data import Preprocessing
-from kdna_deploy.int8_export import Int8Options, export_int8
-from kdna_deploy.models import ARCHITECTURES
-from kdna_deploy.onnx_export import OnnxOptions
-from kdna_deploy.processor import first_processor, instruction_sets
+from kdna_deploy.bench.cpu.affinity import pinned
+from kdna_deploy.bench.cpu.latency import LatencySettings, measure_latency
+from kdna_deploy.bench.statistics import paired_ratio, summarise
+from kdna_deploy.bench.subject import untrained
+from kdna_deploy.export.onnx.export import OnnxOptions
+from kdna_deploy.export.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.export.source import Request, open_fused_source
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.folder import Preprocessing
+from kdna_deploy.images.split import split_images
+from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.int8_kernels import EXACT_INT8, int8_kernels_here
-from kdna_deploy.runtimes.session import Images
+from kdna_deploy.runtimes.processor import first_processor, instruction_sets
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (3, 224, 224)

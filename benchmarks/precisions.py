@@ -18,17 +18,17 @@ import torch
 import torch.nn.functional as F
 from table import interval, write_table
 
-from kdna_deploy.benchmark.latency import LatencySettings
-from kdna_deploy.benchmark.plan import BenchOptions
-from kdna_deploy.benchmark.result import Row
-from kdna_deploy.benchmark.run import bench
-from kdna_deploy.evaluation import Agreement, evaluate
-from kdna_deploy.fused_source import Request, open_fused_source
-from kdna_deploy.held_out import Split, split_images
-from kdna_deploy.image_data import Preprocessing
-from kdna_deploy.int8_export import Int8Options, export_int8
-from kdna_deploy.models import ARCHITECTURES
-from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.bench.cpu.latency import LatencySettings
+from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.result import Row
+from kdna_deploy.bench.run import bench
+from kdna_deploy.evaluation.accuracy import Agreement, evaluate
+from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.export.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.export.source import Request, open_fused_source
+from kdna_deploy.images.folder import Preprocessing
+from kdna_deploy.images.split import Split, split_images
+from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.ort import OrtSession
 

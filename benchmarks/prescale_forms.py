@@ -18,15 +18,15 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from table import write_table
 
-from kdna_deploy.benchmark.affinity import pinned
-from kdna_deploy.benchmark.latency import LatencySettings, measure_latency
-from kdna_deploy.benchmark.statistics import Ratio, noise_floor, paired_ratio
-from kdna_deploy.cost import count
-from kdna_deploy.fusion import fuse
-from kdna_deploy.graph import Graph
-from kdna_deploy.models import ARCHITECTURES, Architecture
-from kdna_deploy.onnx.convert import to_onnx
-from kdna_deploy.onnx.cpu_layout import fill_hidden_channels, widen_gates
+from kdna_deploy.bench.cpu.affinity import pinned
+from kdna_deploy.bench.cpu.latency import LatencySettings, measure_latency
+from kdna_deploy.bench.statistics import Ratio, noise_floor, paired_ratio
+from kdna_deploy.export.fuse import fuse
+from kdna_deploy.export.onnx.convert import to_onnx
+from kdna_deploy.export.onnx.cpu_layout import fill_hidden_channels, widen_gates
+from kdna_deploy.graph.graph import Graph
+from kdna_deploy.network.cost import count
+from kdna_deploy.network.families import ARCHITECTURES, Architecture
 from kdna_deploy.runtimes.ort import OrtSession
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,28 +11,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from kdna_deploy.version import VERSION as __version__
 
 _HOME = {
-    "load_checkpoint": "kdna_deploy.checkpoint",
-    "Checkpoint": "kdna_deploy.checkpoint",
-    "load_network": "kdna_deploy.network",
-    "Network": "kdna_deploy.network",
-    "fuse": "kdna_deploy.fusion",
-    "Fused": "kdna_deploy.fusion",
-    "save_fused": "kdna_deploy.fused_file",
-    "load_fused": "kdna_deploy.fused_file",
-    "provenance_of": "kdna_deploy.provenance",
-    "export_fused": "kdna_deploy.onnx_export",
-    "export_onnx": "kdna_deploy.onnx_export",
-    "FuseOptions": "kdna_deploy.fusion",
-    "Request": "kdna_deploy.fused_source",
-    "open_fused_source": "kdna_deploy.fused_source",
-    "OnnxOptions": "kdna_deploy.onnx_export",
-    "compare": "kdna_deploy.verification",
+    "load_checkpoint": "kdna_deploy.network.checkpoint",
+    "Checkpoint": "kdna_deploy.network.checkpoint",
+    "load_network": "kdna_deploy.network.load",
+    "Network": "kdna_deploy.network.load",
+    "fuse": "kdna_deploy.export.fuse",
+    "Fused": "kdna_deploy.export.fuse",
+    "save_fused": "kdna_deploy.graph.file",
+    "load_fused": "kdna_deploy.graph.file",
+    "provenance_of": "kdna_deploy.graph.provenance",
+    "export_fused": "kdna_deploy.export.onnx.export",
+    "export_onnx": "kdna_deploy.export.onnx.export",
+    "FuseOptions": "kdna_deploy.export.fuse",
+    "Request": "kdna_deploy.export.source",
+    "open_fused_source": "kdna_deploy.export.source",
+    "OnnxOptions": "kdna_deploy.export.onnx.export",
+    "compare": "kdna_deploy.evaluation.parity",
     "open_session": "kdna_deploy.runtimes.open",
-    "bench": "kdna_deploy.benchmark.run",
-    "BenchOptions": "kdna_deploy.benchmark.plan",
+    "bench": "kdna_deploy.bench.run",
+    "BenchOptions": "kdna_deploy.bench.plan",
     "KdnaError": "kdna_deploy.errors",
 }
 
@@ -61,18 +61,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from kdna_deploy.benchmark.plan import BenchOptions
-    from kdna_deploy.benchmark.run import bench
-    from kdna_deploy.checkpoint import Checkpoint, load_checkpoint
+    from kdna_deploy.bench.plan import BenchOptions
+    from kdna_deploy.bench.run import bench
     from kdna_deploy.errors import KdnaError
-    from kdna_deploy.fused_file import load_fused, save_fused
-    from kdna_deploy.fused_source import Request, open_fused_source
-    from kdna_deploy.fusion import Fused, FuseOptions, fuse
-    from kdna_deploy.network import Network, load_network
-    from kdna_deploy.onnx_export import OnnxOptions, export_fused, export_onnx
-    from kdna_deploy.provenance import provenance_of
+    from kdna_deploy.evaluation.parity import compare
+    from kdna_deploy.export.fuse import Fused, FuseOptions, fuse
+    from kdna_deploy.export.onnx.export import OnnxOptions, export_fused, export_onnx
+    from kdna_deploy.export.source import Request, open_fused_source
+    from kdna_deploy.graph.file import load_fused, save_fused
+    from kdna_deploy.graph.provenance import provenance_of
+    from kdna_deploy.network.checkpoint import Checkpoint, load_checkpoint
+    from kdna_deploy.network.load import Network, load_network
     from kdna_deploy.runtimes.open import open_session
-    from kdna_deploy.verification import compare
 
 
 def __getattr__(name: str) -> Any:

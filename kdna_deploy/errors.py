@@ -18,10 +18,7 @@ A message is one sentence (at most two): the cause, then the remedy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kdna_deploy.sensitivity import Sensitivity
+from typing import Any
 
 
 class KdnaError(Exception):
@@ -67,9 +64,9 @@ class ParityError(KdnaError):
 
 
 class AccuracyError(KdnaError):
-    """`sensitivities` tell which layers lose it, see `kdna_deploy.sensitivity`."""
+    """`sensitivities` tell which layers lose it, each a `kdna_deploy.export.onnx.int8.sensitivity.Sensitivity`."""
 
-    def __init__(self, message: str, sensitivities: tuple[Sensitivity, ...] = ()) -> None:
+    def __init__(self, message: str, sensitivities: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
         self.sensitivities = sensitivities
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kdna_deploy.errors import KdnaError, UsageError
-from kdna_deploy.onnx.external_data import PARTIAL, abandoned_weights, external_files
+from kdna_deploy.external_data import PARTIAL, abandoned_weights, external_files
 
 # No space, a limit, a quota, a disk that takes no files.
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS}
@@ -67,6 +69,20 @@ def _check_not(path: Path, source: Path) -> None:
     inside = path.suffix.lower() in IMAGE_SUFFIXES and source.resolve() in path.resolve().parents
     if inside and source.is_dir():
         raise UsageError(f"The output '{path}' is an image of the input '{source}'; choose another name with -o.")
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream: Any) -> str:
+    # hashlib.file_digest came with Python 3.11.
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

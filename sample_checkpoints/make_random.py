@@ -21,7 +21,7 @@ from container import Recipe, container, write
 from torch import Tensor, nn
 
 from kdna_deploy.errors import ArchitectureError, KdnaError, UsageError
-from kdna_deploy.models import ARCHITECTURES, Architecture
+from kdna_deploy.network.families import ARCHITECTURES, Architecture
 
 BATCHES = 4
 BATCH = 16

@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from kdna_deploy.models import ARCHITECTURES, Architecture
+from kdna_deploy.network.families import ARCHITECTURES, Architecture
 
 SEED = 0
 SIZE = 64

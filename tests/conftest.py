@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdna_deploy.tensorrt.gpu import no_gpu
+from kdna_deploy.runtimes.nvidia.gpu import no_gpu
 from tests.data.fill import ARCHITECTURES, HERE, checkpoint, golden_input
 
 REPOSITORY = Path(__file__).resolve().parent.parent

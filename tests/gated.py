@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdna_deploy.capture import capture
-from kdna_deploy.graph import Graph, cast_floats
-from kdna_deploy.passes import FOLDING
+from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.graph import Graph, cast_floats
+from kdna_deploy.graph.passes import FOLDING
 
 
 class Gate(nn.Module):

@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.fused_source import FusedSource, Request, open_fused_source
-from kdna_deploy.onnx_export import OnnxExport, OnnxOptions, export_onnx
+from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions, export_onnx
+from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
 
 RESNET, MOBILENET = "digits_resnet18_quarter", "digits_mobilenet_v2_1d2"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from kdna_deploy.errors import KdnaError, UsageError
+from kdna_deploy.external_data import external_files, weights_name
 from kdna_deploy.files import atomic_output, check_output, scratch_folder
-from kdna_deploy.onnx.external_data import external_files, weights_name
 from tests.conftest import REPOSITORY
-from tests.onnx.test_external_data import model_bytes
+from tests.test_external_data import model_bytes
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 
@@ -174,8 +174,8 @@ WRITER = """
     import os, signal, sys
     from pathlib import Path
     from kdna_deploy.files import atomic_output
-    from kdna_deploy.onnx.external_data import weights_name
-    from tests.onnx.test_external_data import model_bytes
+    from kdna_deploy.external_data import weights_name
+    from tests.test_external_data import model_bytes
     content, dies = sys.argv[1], int(sys.argv[2])
     renamed = 0
     replace = Path.replace

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdna_deploy.network import load_network
+from kdna_deploy.network.load import load_network
 
 
 def test_logits_equal_those_of_the_published_code(

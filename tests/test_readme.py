@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from kdna_deploy.errors import KdnaError
-from kdna_deploy.models import ARCHITECTURES
+from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.cli.handed import handed, invoke
 from tests.conftest import REPOSITORY, SAMPLES, Cli

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdna_deploy.image_data import read_image
-from kdna_deploy.network import load_network
+from kdna_deploy.images.folder import read_image
+from kdna_deploy.network.load import load_network
 from tests.conftest import REPOSITORY, SAMPLES
 
 CHECKPOINTS = sorted(SAMPLES.glob("*.pth.tar"))

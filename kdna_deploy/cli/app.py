@@ -28,6 +28,7 @@ from kdna_deploy.cli.inspect import inspect
 from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
 from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
 from kdna_deploy.cli.verify import verify
+from kdna_deploy.version import VERSION
 
 
 class _Escaped(Exception):
@@ -70,9 +71,7 @@ for command in (inspect, fuse, export, verify, evaluate, bench):
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from kdna_deploy import __version__
-
-        print(f"kdna-deploy {__version__}")
+        print(f"kdna-deploy {VERSION}")
         raise typer.Exit
 
 

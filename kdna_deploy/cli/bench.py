@@ -29,11 +29,11 @@ from kdna_deploy.input_files import MODELS, Kind, check_input
 from kdna_deploy.reports.formats import check_format
 
 if TYPE_CHECKING:
-    from kdna_deploy.benchmark.gpu.result import GpuResult
-    from kdna_deploy.benchmark.plan import BenchOptions
-    from kdna_deploy.benchmark.result import BenchResult
-    from kdna_deploy.benchmark.saved import SavedRun
-    from kdna_deploy.benchmark.thresholds import Threshold
+    from kdna_deploy.bench.gpu.result import GpuResult
+    from kdna_deploy.bench.plan import BenchOptions
+    from kdna_deploy.bench.result import BenchResult
+    from kdna_deploy.bench.saved import SavedRun
+    from kdna_deploy.bench.thresholds import Threshold
 
 
 class Protocol(str, Enum):
@@ -145,7 +145,7 @@ def bench(
     targets = save or []
     for target in targets:
         check_format(target)
-    from kdna_deploy.benchmark.thresholds import parse_threshold
+    from kdna_deploy.bench.thresholds import parse_threshold
 
     thresholds = [parse_threshold(text) for text in fail_if or ()]
     if gpu:
@@ -216,8 +216,8 @@ def _options(
     factory: str | None,
     size: tuple[int, int] | None,
 ) -> BenchOptions:
-    from kdna_deploy.benchmark.latency import LatencySettings
-    from kdna_deploy.benchmark.plan import PAPER_SETTINGS, BenchOptions
+    from kdna_deploy.bench.cpu.latency import LatencySettings
+    from kdna_deploy.bench.plan import PAPER_SETTINGS, BenchOptions
 
     default = LatencySettings()
     if protocol is Protocol.paper:
@@ -244,7 +244,7 @@ def _options(
 
 def _baseline(text: str | None) -> Path | SavedRun | str | None:
     """A runtime's name, a saved run, or a model."""
-    from kdna_deploy.benchmark.saved import read_run
+    from kdna_deploy.bench.saved import read_run
 
     if text is None or text in {name.value for name in RuntimeName}:
         return text
@@ -253,8 +253,8 @@ def _baseline(text: str | None) -> Path | SavedRun | str | None:
 
 
 def _measure(sink: Sink, models: list[Path], suite: Suite | None, options: BenchOptions) -> BenchResult:
-    from kdna_deploy.benchmark.run import bench as run_bench
-    from kdna_deploy.benchmark.run import bench_suite
+    from kdna_deploy.bench.run import bench as run_bench
+    from kdna_deploy.bench.run import bench_suite
 
     with sink.progress() as (label, fraction):
         if suite is not None:
@@ -287,7 +287,7 @@ def _write(
 
 def _finish(sink: Sink, thresholds: list[Threshold], result: BenchResult | GpuResult) -> None:
     """The exit code, after the result was printed: that of an interruption, or of a crossed threshold."""
-    from kdna_deploy.benchmark.thresholds import crossings
+    from kdna_deploy.bench.thresholds import crossings
 
     if result.partial:
         raise typer.Exit(INTERRUPTED)
@@ -307,8 +307,8 @@ def _compare(sink: Sink, files: list[Path]) -> None:
         raise UsageError("--compare takes two saved runs: kdna-deploy bench --compare A.json B.json.")
     for path in files:
         check_input(path, (Kind.saved_run,), "--compare")
-    from kdna_deploy.benchmark.comparison import compare_runs
-    from kdna_deploy.benchmark.saved import read_run
+    from kdna_deploy.bench.compare import compare_runs
+    from kdna_deploy.bench.saved import read_run
     from kdna_deploy.reports import bench_data, bench_tables
 
     first, second = (read_run(path) for path in files)

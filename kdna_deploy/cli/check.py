@@ -41,8 +41,8 @@ def check_export(
         check_input(source, (Kind.checkpoint,), "--source")
     if calibration is not None:
         check_images(calibration, "--calibration")
+    from kdna_deploy.export.reproduction import Ingredients, check_reproduction
     from kdna_deploy.reports.data import document
-    from kdna_deploy.reproduction import Ingredients, check_reproduction
 
     with sink.steps() as (step, count):
         found = check_reproduction(file, Ingredients(model_file, source, factory, calibration), step, count)

@@ -17,7 +17,7 @@ from kdna_deploy.cli.failure import Failure
 from kdna_deploy.cli.streams import discard, results, writing
 
 if TYPE_CHECKING:
-    from kdna_deploy.image_file import Unreadable
+    from kdna_deploy.images.file import Unreadable
 
 # Tables are made for 100 columns; a pipe or a log file has no width of its own.
 _PLAIN_WIDTH = 100

@@ -20,9 +20,9 @@ from kdna_deploy.input_files import check_images
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kdna_deploy.freezing import AttentionOptions
-    from kdna_deploy.image_file import Unreadable
-    from kdna_deploy.preprocessing import AskedPreprocessing, Preprocessing
+    from kdna_deploy.graph.freezing import AttentionOptions
+    from kdna_deploy.images.file import Unreadable
+    from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 
 
 class Children(str, Enum):
@@ -143,9 +143,9 @@ def attention_request(
     asked = asked_preprocessing(calibration)
 
     def make(image_shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
-        from kdna_deploy.freezing import AttentionOptions
-        from kdna_deploy.image_data import ImageSource
-        from kdna_deploy.image_record import image_record
+        from kdna_deploy.graph.freezing import AttentionOptions
+        from kdna_deploy.images.folder import ImageSource
+        from kdna_deploy.images.record import image_record
 
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
@@ -169,7 +169,7 @@ def asked_preprocessing(words: CalibrationChoice) -> AskedPreprocessing:
     Raises:
         UsageError: a mean, deviation or size that is none.
     """
-    from kdna_deploy.preprocessing import AskedPreprocessing
+    from kdna_deploy.images.preprocessing import AskedPreprocessing
 
     mean, std = _numbers(words.mean, "--mean"), _numbers(words.std, "--std")
     _check_pixels(mean, "--mean", least=0.0)

@@ -13,10 +13,10 @@ from kdna_deploy.cli.options import DYNAMIC
 from kdna_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdna_deploy.tensorrt.batches import Batches
-    from kdna_deploy.tensorrt.engine_export import EngineExport
-    from kdna_deploy.tensorrt.library import LibraryName
-    from kdna_deploy.tensorrt.progress import Progress
+    from kdna_deploy.export.tensorrt.export import EngineExport
+    from kdna_deploy.export.tensorrt.progress import Progress
+    from kdna_deploy.runtimes.nvidia.batches import Batches
+    from kdna_deploy.runtimes.nvidia.library import LibraryName
 
 TensorRt = Annotated[bool, typer.Option("--tensorrt", help="Also build a TensorRT engine, on the GPU at hand.")]
 TensorRtRtx = Annotated[bool, typer.Option("--tensorrt-rtx", help="Also build a TensorRT-RTX engine; needs no GPU.")]
@@ -68,20 +68,20 @@ class EngineChoice:
 
     def output(self, model: Path, name: str) -> Path:
         """Where the engine of `model` is written when the user does not say."""
-        from kdna_deploy.tensorrt.library import library
+        from kdna_deploy.runtimes.nvidia.library import library
 
         assert self.library is not None
         return Path(name + library(self.library).suffix) if model.suffix != ".onnx" else self._beside(model)
 
     def _beside(self, model: Path) -> Path:
-        from kdna_deploy.tensorrt.engine_export import engine_path
+        from kdna_deploy.export.tensorrt.export import engine_path
 
         assert self.library is not None
         return engine_path(Path(model.name), self.library)
 
     def graph_path(self, engine: Path) -> Path:
         """Where the ONNX file that an engine is built from is written: beside it, for it is built from it again."""
-        from kdna_deploy.tensorrt.library import LIBRARIES
+        from kdna_deploy.runtimes.nvidia.library import LIBRARIES
 
         suffixes = sorted((entry.suffix for entry in LIBRARIES.values()), key=len, reverse=True)
         suffix = next((s for s in suffixes if engine.name.endswith(s)), engine.suffix)
@@ -101,7 +101,7 @@ class EngineChoice:
             UsageError: a batch range that is none, or a compute capability that the library does not build for.
             RuntimeFailure: the library is not installed, does not fit, or needs a GPU that is not there.
         """
-        from kdna_deploy.tensorrt.library import check_capabilities, open_library
+        from kdna_deploy.runtimes.nvidia.library import check_capabilities, open_library
 
         assert self.library is not None
         _batches(batch)
@@ -109,8 +109,8 @@ class EngineChoice:
 
     def build(self, graph: Path, engine: Path, batch: str, sink: Sink) -> EngineExport:
         """Build the engine of the ONNX file `graph`; `batch` as the user wrote it."""
-        from kdna_deploy.tensorrt.build import BuildOptions
-        from kdna_deploy.tensorrt.engine_export import EngineOptions, export_engine
+        from kdna_deploy.export.tensorrt.build import BuildOptions
+        from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
 
         assert self.library is not None
         build = BuildOptions(_batches(batch), self.tf32, self.capabilities)
@@ -125,6 +125,6 @@ class EngineChoice:
 
 def _batches(text: str) -> Batches | None:
     """What the user wrote; None for the default range."""
-    from kdna_deploy.tensorrt.batches import parse_batches
+    from kdna_deploy.runtimes.nvidia.batches import parse_batches
 
     return None if text == DYNAMIC else parse_batches(text)

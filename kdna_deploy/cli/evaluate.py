@@ -54,8 +54,8 @@ def evaluate(
     if against is not None:
         check_input(against, MODELS, "--against")
     check_folder(data, "--data")
-    from kdna_deploy.evaluation_files import EvaluationRequest, evaluate_files
-    from kdna_deploy.image_file import Unreadable
+    from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
+    from kdna_deploy.images.file import Unreadable
     from kdna_deploy.reports import evaluation as reports
 
     asked = asked_preprocessing(words)

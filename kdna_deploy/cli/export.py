@@ -63,10 +63,10 @@ from kdna_deploy.input_files import Kind, check_input
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from kdna_deploy.fused_source import FusedSource
-    from kdna_deploy.image_file import Unreadable
-    from kdna_deploy.onnx_export import OnnxOptions
-    from kdna_deploy.tensorrt.engine_export import EngineExport
+    from kdna_deploy.export.onnx.export import OnnxOptions
+    from kdna_deploy.export.source import FusedSource
+    from kdna_deploy.export.tensorrt.export import EngineExport
+    from kdna_deploy.images.file import Unreadable
 
 
 def export(
@@ -201,8 +201,8 @@ def export(
     with attention_request(
         sink, channel_attention, yes_drop, freeze_below, images, other_use=choice.uses_images
     ) as attention:
-        from kdna_deploy.fused_source import Request, open_fused_source
-        from kdna_deploy.onnx_export import OnnxOptions
+        from kdna_deploy.export.onnx.export import OnnxOptions
+        from kdna_deploy.export.source import Request, open_fused_source
 
         options = OnnxOptions(
             opset,
@@ -286,7 +286,7 @@ def _export(
 
     with sink.steps() as (step, count):
         if choice.precision is Precision.int8:
-            from kdna_deploy.int8_export import export_int8
+            from kdna_deploy.export.onnx.int8.export import export_int8
             from kdna_deploy.reports import int8 as int8_reports
 
             int8 = export_int8(
@@ -294,14 +294,14 @@ def _export(
             )
             return done(lambda: int8_reports.int8_report(int8), lambda: int8_reports.int8_data(int8))
         if choice.precision is Precision.fp16:
-            from kdna_deploy.half_export import export_half
+            from kdna_deploy.export.onnx.half.export import export_half
             from kdna_deploy.reports import half as half_reports
 
             half = export_half(
                 opened, written, options, choice.half_options(opened, options.batch, on_unreadable), inputs, step, count
             )
             return done(lambda: half_reports.half_report(half), lambda: half_reports.half_data(half))
-        from kdna_deploy.onnx_export import export_fused
+        from kdna_deploy.export.onnx.export import export_fused
 
         result = export_fused(opened, written, options, inputs, step)
         return done(lambda: tables.onnx_report(result), lambda: data.onnx_data(result))

@@ -63,8 +63,8 @@ def fuse(
         check_output(target, inputs)
         from rich.console import Group
 
-        from kdna_deploy.fused_file import save_fused
-        from kdna_deploy.fused_source import Request, fuse_checkpoint
+        from kdna_deploy.export.source import Request, fuse_checkpoint
+        from kdna_deploy.graph.file import save_fused
         from kdna_deploy.reports import data, tables
         from kdna_deploy.reports.input import input_data, input_facts
 

@@ -15,8 +15,8 @@ from kdna_deploy.cli.console import Sink
 from kdna_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdna_deploy.benchmark.gpu.plan import GpuOptions
-    from kdna_deploy.benchmark.gpu.result import GpuResult
+    from kdna_deploy.bench.gpu.plan import GpuOptions
+    from kdna_deploy.bench.gpu.result import GpuResult
 
 # As in `runtimes/gpu_catalogue.py`, which imports torch.
 RUNTIMES = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "pytorch-cuda", "pytorch-cuda-graph", "torch-compile")
@@ -77,7 +77,7 @@ def check_gpu(suite: str | None) -> None:
         UsageError: there is no such suite on the GPU.
         RuntimeFailure: there is no GPU.
     """
-    from kdna_deploy.tensorrt.gpu import needed_gpu
+    from kdna_deploy.runtimes.nvidia.gpu import needed_gpu
 
     if suite not in (None, "table1"):
         raise UsageError(f"--suite {suite} measures on the CPU; with --gpu there is --suite table1.")
@@ -99,9 +99,9 @@ def gpu_options(
     size: tuple[int, int] | None,
 ) -> GpuOptions:
     """What the command line asks for."""
-    from kdna_deploy.benchmark.gpu.plan import DEFAULT_BATCH, GpuOptions
-    from kdna_deploy.benchmark.gpu.throughput import GPU_SETTINGS
-    from kdna_deploy.benchmark.latency import LatencySettings
+    from kdna_deploy.bench.cpu.latency import LatencySettings
+    from kdna_deploy.bench.gpu.plan import DEFAULT_BATCH, GpuOptions
+    from kdna_deploy.bench.gpu.throughput import GPU_SETTINGS
 
     return GpuOptions(
         batch=batch or DEFAULT_BATCH,
@@ -137,8 +137,8 @@ def check_baseline(baseline: str | None, runtimes: Collection[str]) -> None:
 
 def measure(sink: Sink, models: list[Path], suite: str | None, options: GpuOptions) -> GpuResult:
     """Run the measurement, its progress shown."""
-    from kdna_deploy.benchmark.gpu.files import Reports
-    from kdna_deploy.benchmark.gpu.run import bench_gpu, bench_gpu_table1
+    from kdna_deploy.bench.gpu.files import Reports
+    from kdna_deploy.bench.gpu.run import bench_gpu, bench_gpu_table1
 
     with sink.progress() as (label, fraction):
         reports = Reports(label, fraction)

@@ -24,8 +24,8 @@ def inspect(
     sink = Sink(json)
     size = parse_size(input_size) if input_size is not None else None
     check_input(ckpt, (Kind.checkpoint,), "inspect")
-    from kdna_deploy.inspection import inspect_network
-    from kdna_deploy.network import load_network
+    from kdna_deploy.graph.inspection import inspect_network
+    from kdna_deploy.network.load import load_network
     from kdna_deploy.reports import data, tables
 
     with sink.steps() as (step, _):

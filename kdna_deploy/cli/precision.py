@@ -17,11 +17,11 @@ from kdna_deploy.input_files import check_images
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kdna_deploy.fused_source import FusedSource
-    from kdna_deploy.half_export import HalfOptions
-    from kdna_deploy.image_file import Unreadable
-    from kdna_deploy.int8_export import Int8Options
-    from kdna_deploy.preprocessing import Preprocessing
+    from kdna_deploy.export.onnx.half.export import HalfOptions
+    from kdna_deploy.export.onnx.int8.export import Int8Options
+    from kdna_deploy.export.source import FusedSource
+    from kdna_deploy.images.file import Unreadable
+    from kdna_deploy.images.preprocessing import Preprocessing
 
     Named = Callable[[Unreadable], None]
 
@@ -170,7 +170,7 @@ class PrecisionChoice:
             UsageError: a mean, deviation or size that is none.
             ArtifactError: the record is damaged.
         """
-        from kdna_deploy.preprocessing import from_record
+        from kdna_deploy.images.preprocessing import from_record
 
         files = [path for path in (self.calibration.path, self.held_out) if path is not None and path.is_dir()]
         if not self.uses_images or not files:
@@ -185,7 +185,7 @@ class PrecisionChoice:
         )
 
     def _preprocessing(self, opened: FusedSource) -> Preprocessing:
-        from kdna_deploy.preprocessing import from_record
+        from kdna_deploy.images.preprocessing import from_record
 
         return asked_preprocessing(self.calibration).over(
             from_record(opened.provenance.preprocessing, opened.provenance.source)
@@ -195,8 +195,8 @@ class PrecisionChoice:
         """What `export_int8` takes."""
         import torch
 
-        from kdna_deploy.held_out import split_images
-        from kdna_deploy.int8_export import Int8Options
+        from kdna_deploy.export.onnx.int8.export import Int8Options
+        from kdna_deploy.images.split import split_images
 
         assert self.calibration.path is not None
         shape = opened.graph.image_shape
@@ -211,9 +211,9 @@ class PrecisionChoice:
 
     def half_options(self, opened: FusedSource, batch: int | None, on_unreadable: Named) -> HalfOptions:
         """What `export_half` takes."""
-        from kdna_deploy.half_export import HalfOptions
-        from kdna_deploy.image_data import ImageSource
-        from kdna_deploy.image_record import image_record
+        from kdna_deploy.export.onnx.half.export import HalfOptions
+        from kdna_deploy.images.folder import ImageSource
+        from kdna_deploy.images.record import image_record
 
         path = self.calibration.path
         if path is None:

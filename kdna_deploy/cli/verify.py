@@ -62,11 +62,12 @@ def verify(
         check_array_output(save_worst, read)
     from rich.console import Group
 
-    from kdna_deploy.image_file import Unreadable
+    from kdna_deploy.evaluation.parity import worst_of
+    from kdna_deploy.evaluation.verify import save_image, verify_files
+    from kdna_deploy.export.bisect_file import bisect_file
+    from kdna_deploy.images.file import Unreadable
     from kdna_deploy.reports import data, tables
     from kdna_deploy.reports.bisection import bisection_data, bisection_report
-    from kdna_deploy.verification import worst_of
-    from kdna_deploy.verification_files import bisect_file, save_image, verify_files
 
     unreadable: list[Unreadable] = []
     with sink.steps() as (step, _):

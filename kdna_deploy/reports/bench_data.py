@@ -10,12 +10,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.benchmark.cold_start import ColdStart
-from kdna_deploy.benchmark.comparison import ComparedRow, Comparison
-from kdna_deploy.benchmark.profile import Profile
-from kdna_deploy.benchmark.result import BenchResult, Floor, Row
-from kdna_deploy.benchmark.saved import SCHEMA_VERSION
-from kdna_deploy.benchmark.statistics import Kept, Ratio, Summary
+from kdna_deploy.bench.compare import ComparedRow, Comparison
+from kdna_deploy.bench.cpu.cold_start import ColdStart
+from kdna_deploy.bench.cpu.profile import Profile
+from kdna_deploy.bench.result import BenchResult, Floor, Row
+from kdna_deploy.bench.saved import SCHEMA_VERSION
+from kdna_deploy.bench.statistics import Kept, Ratio, Summary
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.cells import Cells, markdown
 from kdna_deploy.reports.data import document

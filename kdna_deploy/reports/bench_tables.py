@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.console import Group, RenderableType
 
-from kdna_deploy.benchmark.comparison import Comparison
-from kdna_deploy.benchmark.profile import GROUPS, Profile
-from kdna_deploy.benchmark.result import BenchResult, Row
-from kdna_deploy.benchmark.saved import SavedRun
-from kdna_deploy.benchmark.statistics import Ratio, Summary
-from kdna_deploy.benchmark.suites import Suite
+from kdna_deploy.bench.compare import Comparison
+from kdna_deploy.bench.cpu.profile import GROUPS, Profile
+from kdna_deploy.bench.result import BenchResult, Row
+from kdna_deploy.bench.saved import SavedRun
+from kdna_deploy.bench.statistics import Ratio, Summary
+from kdna_deploy.bench.suites import Suite
 from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.tables import facts
 

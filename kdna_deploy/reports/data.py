@@ -6,11 +6,11 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.fusion import Fused
-from kdna_deploy.inspection import Inspection
-from kdna_deploy.models.record import to_record
-from kdna_deploy.onnx_export import OnnxExport
-from kdna_deploy.verification import Agreement
+from kdna_deploy.evaluation.parity import Agreement
+from kdna_deploy.export.fuse import Fused
+from kdna_deploy.export.onnx.export import OnnxExport
+from kdna_deploy.graph.inspection import Inspection
+from kdna_deploy.network.record import to_record
 
 SCHEMA_VERSION = 1
 

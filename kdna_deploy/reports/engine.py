@@ -7,16 +7,16 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from kdna_deploy.export.tensorrt.export import EngineExport
+from kdna_deploy.export.tensorrt.inspect import EngineInspection
+from kdna_deploy.export.tensorrt.plan_kernels import PlanKernels
 from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.data import agreements_data, document
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.tables import agreement_table, facts
-from kdna_deploy.tensorrt.engine_export import EngineExport
-from kdna_deploy.tensorrt.engine_record import EngineRecord, record_path
-from kdna_deploy.tensorrt.inspection import EngineInspection
-from kdna_deploy.tensorrt.library import DEFAULT_CAPABILITIES, library
-from kdna_deploy.tensorrt.log import Notice
-from kdna_deploy.tensorrt.plan_kernels import PlanKernels
+from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, record_path
+from kdna_deploy.runtimes.nvidia.library import DEFAULT_CAPABILITIES, library
+from kdna_deploy.runtimes.nvidia.log import Notice
 
 _SHOWN = 5
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from kdna_deploy.evaluation_files import FileEvaluation
+from kdna_deploy.evaluation.evaluate import FileEvaluation
 from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.data import document, finite
 from kdna_deploy.reports.input import shape_text

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.benchmark.gpu.result import GpuResult, GpuRow
-from kdna_deploy.benchmark.saved import SCHEMA_VERSION
-from kdna_deploy.benchmark.statistics import Samples
+from kdna_deploy.bench.gpu.result import GpuResult, GpuRow
+from kdna_deploy.bench.saved import SCHEMA_VERSION
+from kdna_deploy.bench.statistics import Samples
 from kdna_deploy.reports.bench_data import as_csv, as_markdown, floor_data, ratio_data
 from kdna_deploy.reports.data import document
 from kdna_deploy.reports.gpu_tables import gpu_cells, gpu_facts

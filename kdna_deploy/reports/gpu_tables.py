@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 
-from kdna_deploy.benchmark.gpu.result import GpuResult, GpuRow
-from kdna_deploy.benchmark.gpu.state import GpuMachine, GpuState
-from kdna_deploy.benchmark.gpu.suite import GpuSuite
-from kdna_deploy.benchmark.statistics import Kept
+from kdna_deploy.bench.gpu.result import GpuResult, GpuRow
+from kdna_deploy.bench.gpu.state import GpuMachine, GpuState
+from kdna_deploy.bench.gpu.suite import GpuSuite
+from kdna_deploy.bench.statistics import Kept
 from kdna_deploy.reports.bench_tables import milliseconds
 from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.tables import facts

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from kdna_deploy.half_export import HalfExport
-from kdna_deploy.onnx.half_audit import KernelAudit
+from kdna_deploy.export.onnx.half.audit import KernelAudit
+from kdna_deploy.export.onnx.half.export import HalfExport
 from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.data import agreements_data, document
 from kdna_deploy.reports.quantities import megabytes, small

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from kdna_deploy.input_size import ASSUMED
-from kdna_deploy.preprocessing import from_record
-from kdna_deploy.provenance import Provenance
+from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.preprocessing import from_record
+from kdna_deploy.network.input_size import ASSUMED
 from kdna_deploy.reports.tables import facts
 
 _NAMED = 5

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from kdna_deploy.int8_export import Int8Export
+from kdna_deploy.export.onnx.int8.export import Int8Export
+from kdna_deploy.export.onnx.int8.sensitivity import Sensitivity
 from kdna_deploy.reports.cells import Cells, rich_table
 from kdna_deploy.reports.data import agreements_data, document, finite
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.tables import agreement_table, facts
-from kdna_deploy.sensitivity import Sensitivity
 
 _SHOWN = 10
 _TARGETS = {"cpu": "ONNX Runtime on a CPU", "tensorrt": "TensorRT"}

@@ -8,15 +8,15 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from kdna_deploy.fusion import Fused, Rounding
-from kdna_deploy.inspection import Inspection
-from kdna_deploy.ledger import KernelStorage, Ledger
-from kdna_deploy.onnx.half_storage import HalfStorage
-from kdna_deploy.onnx_export import OnnxExport
-from kdna_deploy.passes import FREEZING
-from kdna_deploy.probes import GIVEN
+from kdna_deploy.evaluation.parity import Agreement
+from kdna_deploy.export.fuse import Fused, Rounding
+from kdna_deploy.export.onnx.export import OnnxExport
+from kdna_deploy.export.onnx.half_storage import HalfStorage
+from kdna_deploy.graph.inspection import Inspection
+from kdna_deploy.graph.ledger import KernelStorage, Ledger
+from kdna_deploy.graph.passes import FREEZING
+from kdna_deploy.images.probes import GIVEN
 from kdna_deploy.reports.quantities import megabytes, small
-from kdna_deploy.verification import Agreement
 
 _DONE = {"freeze": "frozen", "drop": "dropped"}
 _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.fused_file import load_fused
-from kdna_deploy.network import load_network
+from kdna_deploy.graph.file import load_fused
+from kdna_deploy.network.load import load_network
+from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
-from kdna_deploy.runtimes.torch_session import TorchSession
 
 Artifact = Literal["checkpoint", "fused", "onnx"]
 
@@ -80,13 +80,13 @@ def _open_ort(source: Source, threads: int, cores: tuple[int, ...]) -> Session:
 
 
 def _open_openvino(source: Source, threads: int, cores: tuple[int, ...]) -> Session:
-    from kdna_deploy.runtimes.openvino_session import OpenVinoSession
+    from kdna_deploy.runtimes.openvino import OpenVinoSession
 
     return OpenVinoSession(source.path, threads)
 
 
 def _open_openvino_bf16(source: Source, threads: int, cores: tuple[int, ...]) -> Session:
-    from kdna_deploy.runtimes.openvino_session import OpenVinoSession
+    from kdna_deploy.runtimes.openvino import OpenVinoSession
 
     return OpenVinoSession(source.path, threads, precision="bf16")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kdna_deploy.runtimes.session import Images, Session
+from kdna_deploy.images.batch import Images
+from kdna_deploy.runtimes.session import Session
 
 
 class DeviceSession(Session, Protocol):

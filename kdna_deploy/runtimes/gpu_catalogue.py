@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.runtimes.device_session import DeviceSession
-from kdna_deploy.tensorrt.library import LIBRARIES, LibraryName
+from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
 
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
 GpuArtifact = Literal["fused", "onnx", "engine"]
@@ -76,13 +76,13 @@ def _engines(name: LibraryName) -> GpuRuntime:
 
 
 def _prepare_engine(path: Path, options: DeviceOptions) -> Opener:
-    from kdna_deploy.runtimes.tensorrt_session import TensorRtSession
+    from kdna_deploy.runtimes.nvidia.session import TensorRtSession
 
     return lambda: TensorRtSession(path, None, options.streams, options.cuda_graphs)
 
 
 def _prepare_ort(path: Path, options: DeviceOptions) -> Opener:
-    from kdna_deploy.runtimes.ort_cuda_session import OrtCudaSession
+    from kdna_deploy.runtimes.ort_cuda import OrtCudaSession
 
     precision = _float(options.precision)
     return lambda: OrtCudaSession(path, options.batch, precision, options.streams, options.cuda_graphs)
@@ -91,7 +91,7 @@ def _prepare_ort(path: Path, options: DeviceOptions) -> Opener:
 def _missing_ort() -> str | None:
     if importlib.util.find_spec("onnxruntime") is None:
         return "ONNX Runtime CUDA is not installed; run: pip install onnxruntime-gpu"
-    from kdna_deploy.runtimes.ort_cuda_session import no_cuda_provider
+    from kdna_deploy.runtimes.ort_cuda import no_cuda_provider
 
     return no_cuda_provider()
 
@@ -100,8 +100,8 @@ def _torch(compiled: bool, graphs: bool | None) -> Callable[[Path, DeviceOptions
     """`graphs` None leaves the choice to the options."""
 
     def prepare(path: Path, options: DeviceOptions) -> Opener:
-        from kdna_deploy.fused_file import load_fused
-        from kdna_deploy.runtimes.torch_cuda_session import TorchCudaSession, program
+        from kdna_deploy.graph.file import load_fused
+        from kdna_deploy.runtimes.pytorch_cuda import TorchCudaSession, program
 
         fused = load_fused(path)
         made = program(fused.graph.module, _float(options.precision), compiled=compiled)

@@ -21,7 +21,7 @@ import platform
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from kdna_deploy.processor import first_processor, instruction_sets
+from kdna_deploy.runtimes.processor import first_processor, instruction_sets
 
 EXACT_INT8 = ("session.x64quantprecision", "1")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdna_deploy.errors import ArtifactError
-from kdna_deploy.fused_file import load_fused
-from kdna_deploy.network import load_network
-from kdna_deploy.provenance import KEY, Provenance, from_json
+from kdna_deploy.graph.file import load_fused
+from kdna_deploy.graph.provenance import KEY, Provenance, from_json
+from kdna_deploy.network.load import load_network
+from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
-from kdna_deploy.runtimes.torch_session import TorchSession
-from kdna_deploy.tensorrt.engine_record import read_record
 
 ENGINE = ".engine"  # also the end of ".rtx.engine"
 
@@ -29,7 +29,7 @@ def open_session(path: Path, factory: str | None = None, arch: str | None = None
         fused = load_fused(path)
         return TorchSession(fused.graph, path.name, fused.provenance.image_shape)
     if path.suffix == ENGINE:
-        from kdna_deploy.runtimes.tensorrt_session import TensorRtSession
+        from kdna_deploy.runtimes.nvidia.session import TensorRtSession
 
         return TensorRtSession(path)
     network = load_network(path, arch, factory, ema)

@@ -12,9 +12,9 @@ from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
 from kdna_deploy.files import scratch_folder
-from kdna_deploy.provenance import KEY, from_json
+from kdna_deploy.graph.provenance import KEY, from_json
+from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
-from kdna_deploy.runtimes.session import Images
 
 try:
     import onnxruntime

@@ -18,13 +18,13 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from kdna_deploy.capture import capture
 from kdna_deploy.errors import InputError
-from kdna_deploy.forward import forward
-from kdna_deploy.graph import cast_floats
-from kdna_deploy.module_copy import twin
-from kdna_deploy.onnx.save import save
-from kdna_deploy.runtimes.session import Images
+from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.graph import cast_floats
+from kdna_deploy.images.batch import Images
+from kdna_deploy.network.forward import forward
+from kdna_deploy.network.module_copy import twin
+from kdna_deploy.runtimes.onnx_file import save
 
 FLOAT32_ROUNDOFF = 2.0**-24
 # Below this 1 + u · δ is rounded to 1 more often than not.

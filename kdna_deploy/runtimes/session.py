@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Images = NDArray[np.float32]
+from kdna_deploy.images.batch import Images
 
 
 class Session(Protocol):

@@ -23,14 +23,14 @@ import typer
 
 from kdna_deploy.cli.app import app
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.freezing import AttentionOptions
-from kdna_deploy.fused_source import FusedSource
-from kdna_deploy.graph import Graph
-from kdna_deploy.held_out import Split
-from kdna_deploy.network import Network
-from kdna_deploy.provenance import Provenance
-from kdna_deploy.tensorrt.gpu import Gpu
-from kdna_deploy.verification_files import FileVerification
+from kdna_deploy.evaluation.verify import FileVerification
+from kdna_deploy.export.source import FusedSource
+from kdna_deploy.graph.freezing import AttentionOptions
+from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.split import Split
+from kdna_deploy.network.load import Network
+from kdna_deploy.runtimes.nvidia.gpu import Gpu
 from tests.samples import fused_sample
 
 SHAPE = (3, 16, 16)  # that channel attention is asked for
@@ -38,28 +38,28 @@ WORST = np.ones((1, *SHAPE), np.float32)  # the image that departs most
 
 # Module and function → what it returns; None ends the command there. A function is followed where it is used.
 _LIBRARY: dict[str, Callable[[], Any] | None] = {
-    "kdna_deploy.network.load_network": lambda: fused_sample().network,
-    "kdna_deploy.inspection.inspect_network": None,
-    "kdna_deploy.fused_source.fuse_checkpoint": fused_sample,
-    "kdna_deploy.fused_file.save_fused": None,
-    "kdna_deploy.fused_source.open_fused_source": fused_sample,
-    "kdna_deploy.onnx_export.export_fused": None,
-    "kdna_deploy.int8_export.export_int8": None,
-    "kdna_deploy.half_export.export_half": None,
+    "kdna_deploy.network.load.load_network": lambda: fused_sample().network,
+    "kdna_deploy.graph.inspection.inspect_network": None,
+    "kdna_deploy.export.source.fuse_checkpoint": fused_sample,
+    "kdna_deploy.graph.file.save_fused": None,
+    "kdna_deploy.export.source.open_fused_source": fused_sample,
+    "kdna_deploy.export.onnx.export.export_fused": None,
+    "kdna_deploy.export.onnx.int8.export.export_int8": None,
+    "kdna_deploy.export.onnx.half.export.export_half": None,
     # Whether the library and a GPU are there is asked before the engine is built.
-    "kdna_deploy.tensorrt.library.open_library": lambda: "the library",
-    "kdna_deploy.tensorrt.library.check_capabilities": dict,
-    "kdna_deploy.tensorrt.engine_export.export_engine": None,
-    "kdna_deploy.verification_files.verify_files": lambda: FileVerification("net", "ckpt", (), WORST),
-    "kdna_deploy.verification_files.bisect_file": None,
-    "kdna_deploy.verification_files.save_image": None,
-    "kdna_deploy.reproduction.check_reproduction": None,
-    "kdna_deploy.evaluation_files.evaluate_files": None,
-    "kdna_deploy.benchmark.run.bench": None,
-    "kdna_deploy.benchmark.run.bench_suite": None,
-    "kdna_deploy.benchmark.gpu.run.bench_gpu": None,
-    "kdna_deploy.benchmark.gpu.run.bench_gpu_table1": None,
-    "kdna_deploy.benchmark.comparison.compare_runs": None,
+    "kdna_deploy.runtimes.nvidia.library.open_library": lambda: "the library",
+    "kdna_deploy.runtimes.nvidia.library.check_capabilities": dict,
+    "kdna_deploy.export.tensorrt.export.export_engine": None,
+    "kdna_deploy.evaluation.verify.verify_files": lambda: FileVerification("net", "ckpt", (), WORST),
+    "kdna_deploy.export.bisect_file.bisect_file": None,
+    "kdna_deploy.evaluation.verify.save_image": None,
+    "kdna_deploy.export.reproduction.check_reproduction": None,
+    "kdna_deploy.evaluation.evaluate.evaluate_files": None,
+    "kdna_deploy.bench.run.bench": None,
+    "kdna_deploy.bench.run.bench_suite": None,
+    "kdna_deploy.bench.gpu.run.bench_gpu": None,
+    "kdna_deploy.bench.gpu.run.bench_gpu_table1": None,
+    "kdna_deploy.bench.compare.compare_runs": None,
 }
 
 
@@ -124,7 +124,7 @@ def _recording(patch: pytest.MonkeyPatch, received: Request) -> Iterator[None]:
 
     patch.setattr(Sink, "__init__", init)
     # `bench --gpu` looks for a GPU before it hands anything over.
-    patch.setattr("kdna_deploy.tensorrt.gpu.first_gpu", lambda: Gpu("none", "0.0"))
+    patch.setattr("kdna_deploy.runtimes.nvidia.gpu.first_gpu", lambda: Gpu("none", "0.0"))
     yield
 
 

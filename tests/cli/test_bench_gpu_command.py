@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kdna_deploy.benchmark.saved import read_run
-from kdna_deploy.tensorrt.gpu import no_gpu
-from tests.benchmark.gpu.results import BASE, FULL, NET, gpu_result
+from kdna_deploy.bench.saved import read_run
+from kdna_deploy.runtimes.nvidia.gpu import no_gpu
+from tests.bench.gpu.results import BASE, FULL, NET, gpu_result
 from tests.cli.test_bench_command import refusal
 from tests.conftest import Cli
 from tests.reports.test_gpu_reports import save

@@ -16,8 +16,8 @@ import onnx
 import pytest
 import torch
 
-from kdna_deploy.models import ARCHITECTURES
-from kdna_deploy.models.resnet import ResNetSpec
+from kdna_deploy.network.families import ARCHITECTURES
+from kdna_deploy.network.families.resnet import ResNetSpec
 from tests.conftest import REPOSITORY, SAMPLES, Cli
 from tests.samples import MOBILENET, RESNET, export_sample, sample_path
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from kdna_deploy.benchmark.thresholds import parse_threshold
+from kdna_deploy.bench.thresholds import parse_threshold
 from kdna_deploy.cli.app import run
 from kdna_deploy.cli.bench import _finish
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.failure import failure_of
 from kdna_deploy.cli.signals import Received
 from kdna_deploy.errors import CheckpointError, RuntimeFailure, UsageError
-from tests.benchmark.test_saved import PAIR
+from tests.bench.test_saved import PAIR
 from tests.samples import RESNET, sample_path
 
 NETWORK = """

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from kdna_deploy.processor import first_processor
-from kdna_deploy.provenance import package_versions
+from kdna_deploy.graph.provenance import package_versions
+from kdna_deploy.runtimes.processor import first_processor
 from tests.hostile_inputs.case import INPUT, NO, OK, RUNTIME, USAGE, Outcome, run
 from tests.hostile_inputs.suite import all_cases
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdna_deploy.fused_file import load_fused
+from kdna_deploy.graph.file import load_fused
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.hostile_inputs.processes import After, At, Full, command, ended, run, start
 

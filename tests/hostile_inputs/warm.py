@@ -7,7 +7,7 @@ import torch
 import torch.export
 
 import kdna_deploy.cli.app
-import kdna_deploy.onnx_export
+import kdna_deploy.export.onnx.export
 import kdna_deploy.reports.data
 import kdna_deploy.reports.tables  # noqa: F401
 

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from kdna_deploy.errors import KdnaError
-from kdna_deploy.fused_file import load_fused, save_fused
-from kdna_deploy.fused_source import Request, fuse_checkpoint
-from kdna_deploy.fusion import random_images
-from kdna_deploy.onnx_export import OnnxOptions, export_fused
+from kdna_deploy.export.fuse import random_images
+from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.export.source import Request, fuse_checkpoint
+from kdna_deploy.graph.file import load_fused, save_fused
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.odd import flow, interfaces, layers, values
 from tests.odd.case import Case, train

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdna_deploy.benchmark.comparison import compare_runs
-from kdna_deploy.benchmark.gpu.result import notes_on
-from kdna_deploy.benchmark.gpu.suite import GpuSuite
-from kdna_deploy.benchmark.paper import TABLE1
-from kdna_deploy.benchmark.saved import incomparable, read_run
-from kdna_deploy.benchmark.statistics import Ratio
-from kdna_deploy.benchmark.thresholds import crossings, parse_threshold
+from kdna_deploy.bench.compare import compare_runs
+from kdna_deploy.bench.gpu.result import notes_on
+from kdna_deploy.bench.gpu.suite import GpuSuite
+from kdna_deploy.bench.paper import TABLE1
+from kdna_deploy.bench.saved import incomparable, read_run
+from kdna_deploy.bench.statistics import Ratio
+from kdna_deploy.bench.thresholds import crossings, parse_threshold
 from kdna_deploy.reports.formats import FORMATS
 from kdna_deploy.reports.gpu_data import gpu_data, written
 from kdna_deploy.reports.gpu_tables import gpu_cells, gpu_facts, gpu_report
-from tests.benchmark.gpu.results import BASE, FULL, MISSING, NET, PLAIN, STATE, beside, gpu_result, gpu_row
-from tests.benchmark.test_saved import PAIR
-from tests.benchmark.test_saved import save as save_cpu
+from tests.bench.gpu.results import BASE, FULL, MISSING, NET, PLAIN, STATE, beside, gpu_result, gpu_row
+from tests.bench.test_saved import PAIR
+from tests.bench.test_saved import save as save_cpu
 
 WIDTH = 100
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "bench-file.md"

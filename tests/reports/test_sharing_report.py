@@ -6,7 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from kdna_deploy.fused_source import FusedSource, Request, open_fused_source
+from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.reports import data, tables
 from tests.user_variant.network import build
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from rich.console import Console, Group
 
-from kdna_deploy.freezing import AttentionOptions, ChannelAttention
-from kdna_deploy.fusion import Fused, FuseOptions, fuse
+from kdna_deploy.export.fuse import Fused, FuseOptions, fuse
+from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
 from kdna_deploy.reports.tables import attention_changes
 from tests.gated import Gated
 

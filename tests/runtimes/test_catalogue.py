@@ -12,7 +12,7 @@ import torch
 
 from kdna_deploy.cli.bench import RuntimeName
 from kdna_deploy.errors import InputError, UsageError
-from kdna_deploy.fused_file import save_fused
+from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.catalogue import RUNTIMES, Artifact, Runtime, Source, runtime
 from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES
 from kdna_deploy.runtimes.open import open_session

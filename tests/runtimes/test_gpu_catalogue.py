@@ -13,18 +13,20 @@ import torch
 
 from kdna_deploy.cli import gpu_bench
 from kdna_deploy.errors import InputError, RuntimeFailure, UsageError
-from kdna_deploy.fused_file import save_fused
-from kdna_deploy.fused_source import Request, open_fused_source
-from kdna_deploy.half_export import export_half
-from kdna_deploy.onnx_export import OnnxOptions
-from kdna_deploy.runtimes import ort_cuda_session, tensorrt_session, torch_cuda_session
-from kdna_deploy.runtimes.cuda import cause, failures, torch_cuda
+from kdna_deploy.export.onnx.export import OnnxOptions
+from kdna_deploy.export.onnx.half.export import export_half
+from kdna_deploy.export.source import Request, open_fused_source
+from kdna_deploy.export.tensorrt.build import BuildOptions
+from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
+from kdna_deploy.graph.file import save_fused
+from kdna_deploy.runtimes import ort_cuda as ort_cuda_session
+from kdna_deploy.runtimes import pytorch_cuda as torch_cuda_session
 from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES, PRECISIONS, DeviceOptions, Precision, gpu_runtime
-from kdna_deploy.runtimes.ort_cuda_session import PROVIDER, OrtCudaSession, no_cuda_provider
-from kdna_deploy.runtimes.torch_cuda_session import Program, arithmetic, program
-from kdna_deploy.tensorrt.batches import Batches
-from kdna_deploy.tensorrt.build import BuildOptions
-from kdna_deploy.tensorrt.engine_export import EngineOptions, export_engine
+from kdna_deploy.runtimes.nvidia import session as tensorrt_session
+from kdna_deploy.runtimes.nvidia.batches import Batches
+from kdna_deploy.runtimes.nvidia.cuda import cause, failures, torch_cuda
+from kdna_deploy.runtimes.ort_cuda import PROVIDER, OrtCudaSession, no_cuda_provider
+from kdna_deploy.runtimes.pytorch_cuda import Program, arithmetic, program
 from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
 
 BATCH = 8

@@ -1,0 +1,1 @@
+"""What a CPU adds to a bench: cores, caches, cold starts, the roofline, profiles."""

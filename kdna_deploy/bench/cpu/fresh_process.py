@@ -1,0 +1,135 @@
+"""What a process of its own measures: import, load, first inference, memory. Run as a module, with one JSON argument.
+
+Imports only what a deployment of the runtime would import, and that inside the functions: everything counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Run = Callable[[], object]
+
+
+def _load_onnxruntime(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
+    import numpy
+    import onnxruntime
+
+    lap("import_ms")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = request["threads"]
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in request["session_config"].items():
+        options.add_session_config_entry(key, value)
+    session = onnxruntime.InferenceSession(
+        request["path"],
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=request["disabled_optimizers"],
+    )
+    taken = session.get_inputs()[0]
+    images = numpy.zeros(request["shape"], numpy.float16 if taken.type == "tensor(float16)" else numpy.float32)
+    return lambda: session.run(None, {taken.name: images})
+
+
+def _load_openvino(request: dict[str, Any], lap: Callable[[str], None], precision: str = "f32") -> Run:
+    import numpy
+    import openvino
+
+    lap("import_ms")
+    hints = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": request["threads"],
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    infer = openvino.Core().compile_model(request["path"], "CPU", hints).create_infer_request()
+    images = numpy.zeros(request["shape"], numpy.float32)
+    return lambda: infer.infer([images], share_inputs=True)
+
+
+def _load_openvino_bf16(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
+    return _load_openvino(request, lap, "bf16")
+
+
+def _load_pt2(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
+    import torch
+
+    lap("import_ms")
+    torch.set_num_threads(request["threads"])
+    network = torch.export.load(request["path"]).module()
+    images = torch.zeros(request["shape"])
+
+    def run() -> object:
+        with torch.no_grad():
+            return network(images)
+
+    return run
+
+
+def _load_pytorch(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
+    import torch
+
+    from kdna_deploy.network.load import load_network
+
+    lap("import_ms")
+    torch.set_num_threads(request["threads"])
+    source = request["source"]
+    network = load_network(Path(request["path"]), source["arch"], source["factory"], source["ema"]).module
+    images = torch.zeros(request["shape"])
+
+    def run() -> object:
+        with torch.no_grad():
+            return network(images)
+
+    return run
+
+
+_LOADERS = {
+    "onnxruntime": _load_onnxruntime,
+    "openvino": _load_openvino,
+    "openvino-bf16": _load_openvino_bf16,
+    "pt2": _load_pt2,
+    "pytorch": _load_pytorch,
+}
+
+
+def _resident_and_peak_bytes() -> tuple[int, int]:
+    """On Linux read from the process's own counters: `getrusage` would count the parent's memory before the exec."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return int(lines["VmRSS"].split()[0]) * 1024, int(lines["VmHWM"].split()[0]) * 1024
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    return memory.rss, getattr(memory, "peak_wset", memory.rss)
+
+
+def main() -> None:
+    """Measure, and print one JSON object."""
+    request = json.loads(sys.argv[1])
+    laps: dict[str, float] = {}
+    before = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal before
+        now = time.perf_counter()
+        laps[name] = (now - before) * 1e3
+        before = now
+
+    run = _LOADERS[request["runtime"]](request, lap)
+    lap("load_ms")
+    run()
+    lap("first_ms")
+    resident, peak = _resident_and_peak_bytes()
+    print(json.dumps({**laps, "resident_bytes": resident, "peak_bytes": peak}))  # noqa: T201 (read by the parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Evaluation of files: opens an artifact, its reference and the labelled images, and brings them together.
+
+Images are prepared as the user says, then as the artifact or the checkpoint records. The accuracy is held against the
+one that the checkpoint records, and where it falls short the likely cause is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kdna_deploy.errors import InputError
+from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
+from kdna_deploy.evaluation.accuracy_causes import NOT_FOUND, likely_cause
+from kdna_deploy.evaluation.accuracy_check import Shortfall, find_shortfall
+from kdna_deploy.evaluation.model_record import ModelRecord, Shape, open_model
+from kdna_deploy.images.folder import Preprocessing, Unreadable
+from kdna_deploy.images.labelled import LabelledImages
+from kdna_deploy.images.preprocessing import AskedPreprocessing
+from kdna_deploy.network.input_size import DEFAULT_SIZE
+
+DEFAULT_BATCH = 32
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        model: an ``.onnx``, a ``.pt2`` or a checkpoint.
+        data: folder of class folders.
+        against: another artifact to compare with, or None.
+        batch: images in one inference; a model with a fixed batch keeps its own.
+        preprocessing: of the images, as far as it was said.
+        size: (h, w), for checkpoints.
+        arch, factory, ema: how to load a checkpoint.
+    """
+
+    model: Path
+    data: Path
+    against: Path | None = None
+    batch: int = DEFAULT_BATCH
+    preprocessing: AskedPreprocessing = field(default_factory=AskedPreprocessing)
+    size: tuple[int, int] | None = None
+    arch: str | None = None
+    factory: str | None = None
+    ema: bool = False
+
+
+@dataclass(frozen=True)
+class FileEvaluation:
+    """An evaluation with what was evaluated.
+
+    Attributes:
+        model, reference, data: names.
+        class_names: label → folder.
+        result: what was measured.
+        image_shape: (c, h, w) that the images were brought to.
+        size_assumed: whether h and w were merely assumed.
+        preprocessing: of the images.
+        num_classes: number of logits.
+        recorded_top1: that the checkpoint records, in percent.
+        shortfall: where top-1 lies below that, by more than chance explains.
+        cause: what is likely wrong then.
+        notes: what a user should know, a sentence each.
+    """
+
+    model: str
+    reference: str | None
+    data: str
+    class_names: dict[int, str]
+    result: Evaluation
+    image_shape: Shape
+    size_assumed: bool
+    preprocessing: Preprocessing
+    num_classes: int
+    recorded_top1: float | None = None
+    shortfall: Shortfall | None = None
+    cause: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_files(
+    request: EvaluationRequest,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_total: Callable[[int], None] = lambda _: None,
+    on_images: Callable[[int], None] = lambda _: None,
+    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
+) -> FileEvaluation:
+    """Evaluate a file. `on_total` is told the number of images before the first is read.
+
+    Raises:
+        InputError: a file cannot be loaded, or the images do not fit the network.
+    """
+    on_step(f"open {request.model}")
+    model = _open(request.model, request)
+    against = _open(request.against, request) if request.against else None
+    session, reference = model.session, against.session if against else None
+    shape = _shape(model, against, request.size)
+    preprocessing = request.preprocessing.over(model.preprocessing)
+    images = LabelledImages(request.data, shape, preprocessing, on_unreadable, model.class_names)
+    fixed = session.batch or (reference.batch if reference else None)
+    batch = fixed or request.batch
+    outputs = session.run(np.zeros((batch, *shape), np.float32)).shape[-1]
+    images.check(outputs)
+    on_total(len(images))
+    on_step("evaluate")
+    result = evaluate(session, images.batches(batch, fixed=fixed is not None), reference, on_images)
+    shortfall = find_shortfall(round(result.top1 * result.images), result.images, model.top1)
+    cause = None
+    if shortfall:
+        some = LabelledImages(request.data, shape, preprocessing, class_names=model.class_names)
+        cause = likely_cause(shortfall, result, model, request.model, some, on_step) or NOT_FOUND
+    note = request.preprocessing.note(model.preprocessing, session.name)
+    return FileEvaluation(
+        model=session.name,
+        reference=reference.name if reference else None,
+        data=str(request.data),
+        class_names=images.classes,
+        result=result,
+        image_shape=shape,
+        size_assumed=model.size_assumed,
+        preprocessing=preprocessing,
+        num_classes=outputs,
+        recorded_top1=model.top1,
+        shortfall=shortfall,
+        cause=cause,
+        notes=(*model.notes, *([note] if note else []), *images.folders.notes),
+    )
+
+
+def _open(path: Path, request: EvaluationRequest) -> ModelRecord:
+    return open_model(path, request.size, request.factory, request.arch, request.ema)
+
+
+def _shape(model: ModelRecord, against: ModelRecord | None, size: tuple[int, int] | None) -> Shape:
+    """That of the artifact that takes no other, of the model otherwise."""
+    sessions = [record.session for record in (model, against) if record is not None]
+    takes = [session.image_shape for session in sessions if session.image_shape is not None]
+    if len(set(takes)) > 1:
+        raise InputError(
+            f"{sessions[0].name} takes images {takes[0]}, its reference {takes[1]}; export both for one size."
+        )
+    c, h, w = takes[0] if takes else model.image_shape or (3, *DEFAULT_SIZE)
+    return (c, *(size or (h, w)))

@@ -1,0 +1,98 @@
+"""Path → an opened model, and what it, or the checkpoint that it is, records of its input, classes and accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdna_deploy.graph.file import load_fused
+from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.preprocessing import Preprocessing, from_record
+from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
+from kdna_deploy.network.load import load_network
+from kdna_deploy.runtimes.nvidia.engine_record import read_record
+from kdna_deploy.runtimes.open import ENGINE, open_session, provenance_in
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.session import Session
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model and its record.
+
+    Attributes:
+        session: that runs it.
+        image_shape: (c, h, w) that it is made for.
+        any_size: whether it takes other sizes too: checkpoints do.
+        size_assumed: whether h and w were merely assumed.
+        preprocessing: of images; None where it is not recorded.
+        top1: accuracy in percent that the checkpoint records, if any.
+        class_names: in the order of the logits; empty where they are not recorded.
+        provenance: of an artifact; None for a checkpoint, or where there is none.
+        notes: what a user should know, a sentence each.
+    """
+
+    session: Session
+    image_shape: Shape | None
+    any_size: bool = False
+    size_assumed: bool = False
+    preprocessing: Preprocessing | None = None
+    top1: float | None = None
+    class_names: tuple[str, ...] = ()
+    provenance: Provenance | None = None
+    notes: tuple[str, ...] = ()
+
+
+def open_model(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    factory: str | None = None,
+    arch: str | None = None,
+    ema: bool = False,
+) -> ModelRecord:
+    """Open an artifact, or a checkpoint for images of `size` (h, w).
+
+    Raises:
+        InputError: the file cannot be loaded, or its record is damaged.
+        RuntimeFailure: an engine does not fit the library or the GPU here.
+    """
+    if path.suffix == ".pt2":
+        fused = load_fused(path)
+        made = fused.provenance
+        return _of_artifact(TorchSession(fused.graph, path.name, made.image_shape), made, path, size)
+    if path.suffix in (".onnx", ENGINE):
+        session = open_session(path, factory, arch, ema)
+        found = provenance_in(session, path) if isinstance(session, OrtSession) else read_record(path).provenance
+        return _of_artifact(session, found, path, size)
+    network = load_network(path, arch, factory, ema)
+    training = network.checkpoint.training
+    chosen = choose_size(size, training)
+    return ModelRecord(
+        session=TorchSession(network.module, path.name),
+        image_shape=network.image_shape(chosen.size),
+        any_size=True,
+        size_assumed=chosen.assumed,
+        preprocessing=training.preprocessing,
+        top1=network.checkpoint.accuracy,
+        class_names=training.class_names,
+        notes=chosen.notes,
+    )
+
+
+def _of_artifact(session: Session, made: Provenance | None, path: Path, size: tuple[int, int] | None) -> ModelRecord:
+    shape = session.image_shape or (made.image_shape if made else None)
+    if made is None:
+        return ModelRecord(session, shape)
+    return ModelRecord(
+        session=session,
+        image_shape=shape,
+        size_assumed=size is None and bool(made.options.get(ASSUMED)),
+        preprocessing=from_record(made.preprocessing, str(path)),
+        top1=made.recorded_top1,
+        class_names=tuple(made.class_names),
+        provenance=made,
+        notes=() if size else made_for_assumed(path.name, made.image_shape, made.options),
+    )

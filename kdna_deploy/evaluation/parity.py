@@ -1,0 +1,384 @@
+"""Does an artifact compute what the trained network computes? One rule, for every check of this package.
+
+    |candidate − reference| ≤ max(atol + rtol · spread, rounding)        for every image and every output
+
+spread      standard deviation of that output over the images of the same kind, so that a constant of −1e9 in one column
+            (a class mask) hides nothing in the others. At least a hundredth of the median over all outputs: none is
+            asked for more than its neighbours' float32 rounding.
+rounding    what rounding explains: 8 times the reference's own distance from float64, and from itself with its weights
+            moved by the format's roundoff, on the same images (`runtimes.rounding`), and 8 units in the last place of
+            the output's largest number. The distances are measured only where the spread does not do.
+
+Infinities must be equal where the reference has them. NaN never passes. Where the highest logit differs, its lead must
+be within the two tolerances: a tie; `rtol` and `atol` of a user's own do not widen that.
+
+Stressed images on which the network is chaotic, so that rounding explains more than a hundredth of the spread, are
+skipped where they do not pass, and that is said; noise and a user's own images never are.
+
+rtol is 1e-4 for float32 and 1e-2 for half precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdna_deploy.errors import InputError
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.probes import GIVEN, NOISE, Probe
+from kdna_deploy.runtimes.session import Session
+
+Array = NDArray[np.float64]
+
+# On average the float32 rounding of a graph and of what it was made from are alike; the largest difference on a few
+# images scatters, and must not refuse a correct network.
+ROUNDING_FACTOR = 8.0
+# Units in the last place that an output may be off which does not vary.
+_LAST_PLACES = 8.0
+_LEAST_SPREAD = 1e-2
+_JUDGED_TOGETHER = 64
+_FEWEST = 3  # images for a spread of their own
+# One image may amplify rounding far more in one run than in the next: times what is usual among the outputs.
+_USUAL_FACTOR = 3.0
+# Beyond this share of the spread, rounding on stressed images is chaotic, and a difference tells nothing.
+_TELLING = 1e-2
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest difference allowed.
+
+    Attributes:
+        rtol: share of an output's spread over images.
+        atol: absolute, on top of that.
+        roundoff: unit roundoff of the format that the candidate computes in.
+        tie: `rtol` for the lead of one class over another; not a user's to widen.
+    """
+
+    rtol: float
+    atol: float = 0.0
+    roundoff: float = 2.0**-24
+    tie: float = 1e-4
+
+
+FLOAT32 = Tolerance(rtol=1e-4)
+HALF = Tolerance(rtol=1e-2, roundoff=2.0**-11, tie=1e-2)
+
+
+@runtime_checkable
+class Rounded(Protocol):
+    """A session that can tell how far rounding alone moves its outputs."""
+
+    def rounding(self, images: Images, roundoff: float) -> Images:
+        """|Δ| of the outputs for `images` when computing is rounded to `roundoff` (`runtimes.rounding`)."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a candidate and its reference return for the images of one probe."""
+
+    probe: Probe
+    got: Images
+    expected: Images
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of two sessions on one probe.
+
+    Attributes:
+        images: kind of the images.
+        batch: number of images.
+        max_difference, mean_difference: of the outputs, absolute.
+        scale: largest absolute number of the reference.
+        worst: difference of the output that uses most of what it is allowed.
+        allowed: what that output is allowed.
+        image: of which image.
+        column: which output that is.
+        spread: of that output over images.
+        explained: whether rounding, and not the spread, decides what is allowed there.
+        same_top1: images whose highest logit is the same class; None for outputs that are no logits [n, classes].
+        ties: further images whose two highest logits are a tie.
+        skipped: why nothing was compared; empty where it was.
+    """
+
+    images: str
+    batch: int
+    max_difference: float = 0.0
+    mean_difference: float = 0.0
+    scale: float = 0.0
+    worst: float = 0.0
+    allowed: float = 0.0
+    image: int = 0
+    column: int = 0
+    spread: float = 0.0
+    explained: bool = False
+    same_top1: int | None = None
+    ties: int = 0
+    skipped: str = ""
+
+    @property
+    def passed(self) -> bool:
+        if self.skipped:
+            return True
+        return self.worst <= self.allowed and (self.same_top1 is None or self.same_top1 + self.ties == self.batch)
+
+    @property
+    def used(self) -> float:
+        """Share of what is allowed that the worst output uses."""
+        if np.isnan(self.worst):
+            return float("inf")
+        if self.worst == 0:
+            return 0.0
+        return self.worst / self.allowed if self.allowed > 0 else float("inf")
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong, for a sentence that goes on with what to do."""
+        if np.isnan(self.worst):
+            return f"output {self.column} is NaN at batch {self.batch} ({self.images})"
+        if not self.worst <= self.allowed:
+            reason = "rounding explains" if self.explained else "its spread over images allows"
+            return (
+                f"output {self.column} differs by {self.worst:.1e} at batch {self.batch} ({self.images}), "
+                f"more than the {self.allowed:.1e} that {reason}"
+            )
+        wrong = self.batch - (self.same_top1 or 0) - self.ties
+        return f"the highest logit is another class for {wrong} of {self.batch} images ({self.images})"
+
+
+def worst_of(agreements: Iterable[Agreement]) -> Agreement | None:
+    """The failed agreement that goes furthest beyond what is allowed; None where all passed."""
+    failed = [agreement for agreement in agreements if not agreement.passed]
+    return max(failed, key=lambda agreement: agreement.used, default=None)
+
+
+def compare(
+    candidate: Session,
+    reference: Session,
+    probes: Iterable[Probe],
+    tolerance: Tolerance = FLOAT32,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> tuple[Agreement, ...]:
+    """Run both sessions on every probe and judge their outputs.
+
+    Raises:
+        InputError: the outputs have different shapes, or a session does not take the images.
+    """
+    rounding = _rounding_of(reference, tolerance)
+    batch = candidate.batch or reference.batch
+    agreements: list[Agreement] = []
+    noise: Array | None = None
+    for group in _judged_together(probes):
+        found = _run_both(candidate, reference, group, batch)
+        for outputs in found:
+            on_batch(len(outputs.probe.images))
+        judged, spread = judge(found, tolerance, rounding, noise)
+        noise = spread if noise is None else noise
+        agreements += judged
+    if not agreements:
+        raise InputError("There are no images to compare on.")
+    return tuple(agreements)
+
+
+def _judged_together(probes: Iterable[Probe]) -> Iterator[list[Probe]]:
+    """Neighbouring probes of one kind; from disk there may be any number, which is taken in parts."""
+    for _, same in groupby(probes, key=lambda probe: probe.kind):
+        part: list[Probe] = []
+        for probe in same:
+            part.append(probe)
+            if probe.kind == GIVEN and sum(len(p.images) for p in part) >= _JUDGED_TOGETHER:
+                yield part
+                part = []
+        if part:
+            yield part
+
+
+def _run_both(candidate: Session, reference: Session, probes: Sequence[Probe], batch: int | None) -> list[Outputs]:
+    found = []
+    for probe in probes:
+        got, expected = _run(candidate, probe.images, batch), _run(reference, probe.images, batch)
+        if got.shape != expected.shape:
+            raise InputError(
+                f"{candidate.name} returns shape {got.shape}, {reference.name} {expected.shape}: "
+                "they are not the same network."
+            )
+        found.append(Outputs(probe, got, expected))
+    return found
+
+
+def _run(session: Session, images: Images, batch: int | None) -> Images:
+    """Outputs for all of `images`; for a fixed `batch` in parts of that size, the last filled up."""
+    if batch is None:
+        return session.run(images)
+    parts = []
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        missing = batch - len(part)
+        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+        parts.append(session.run(filled)[: len(part)])
+    return np.concatenate(parts)
+
+
+Rounding = Callable[[Probe], Images]
+
+
+def _rounding_of(reference: Session, tolerance: Tolerance) -> Rounding | None:
+    if not isinstance(reference, Rounded):
+        return None
+    return lambda probe: reference.rounding(probe.images, tolerance.roundoff)
+
+
+def judge(
+    outputs: Sequence[Outputs], tolerance: Tolerance, rounding: Rounding | None = None, noise: Array | None = None
+) -> tuple[list[Agreement], Array]:
+    """Judge outputs for images of one kind, an agreement a probe; also returns the spread of each output, [k].
+
+    `rounding` measures how far rounding alone moves the reference's outputs for a probe, and is asked only where the
+    spread does not do. `noise` is the spread over random images, for kinds with too few images for one of their own.
+    """
+    rows = [_Rows(o.probe, _flat(o.got, o.probe), _flat(o.expected, o.probe), o.expected.ndim == 2) for o in outputs]
+    expected = np.concatenate([row.expected for row in rows])
+    if np.isnan(expected).any() and outputs[0].probe.kind not in (NOISE, GIVEN):
+        reason = "the reference itself returns NaN there"
+        skipped = [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows]
+        return skipped, np.zeros(expected.shape[1])
+    spread, magnitude = _spread(expected), _magnitude(expected)
+    if noise is not None and len(expected) < _FEWEST:
+        spread = np.maximum(spread, noise)
+    limits = _Limits(spread, magnitude, tolerance, np.zeros_like(spread))
+    if rounding is not None and not all(limits.agreement(row).passed for row in rows):
+        distances = np.concatenate([_flat(rounding(row.probe), row.probe) for row in rows])
+        size = _size(magnitude, spread if noise is None else noise)
+        limits = replace(limits, rounding=_explained(distances, size))
+        stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
+        if stressed and limits.tells_nothing and not all(limits.agreement(row).passed for row in rows):
+            reason = f"the reference amplifies rounding beyond {_TELLING:.0%} of its spread there"
+            return [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows], spread
+    return [limits.agreement(row) for row in rows], spread
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Outputs [n, k] of one probe; `logits` where they were so before they were flattened."""
+
+    probe: Probe
+    got: Array
+    expected: Array
+    logits: bool
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What each of k outputs is allowed; `spread`, `magnitude` and `rounding` are [k]."""
+
+    spread: Array
+    magnitude: Array
+    tolerance: Tolerance
+    rounding: Array
+
+    @property
+    def _rounded(self) -> Array:
+        return np.maximum(_LAST_PLACES * self.tolerance.roundoff * self.magnitude, self.rounding)
+
+    @property
+    def _varying(self) -> Array:
+        """The spread, with its floor."""
+        moving = self.spread[self.spread > 0]
+        return np.maximum(self.spread, _LEAST_SPREAD * np.median(moving)) if moving.size else self.spread
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether rounding explains so much that how much it is, is luck: the network is chaotic on these images."""
+        return bool(np.median(self.rounding) > _TELLING * np.median(self._varying))
+
+    def agreement(self, row: _Rows) -> Agreement:
+        off = difference(row.got, row.expected)
+        with np.errstate(invalid="ignore"):  # an infinite rtol, of an output that does not vary
+            by_spread = self.tolerance.atol + self.tolerance.rtol * self._varying
+        allowed = np.maximum(by_spread, self._rounded)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            used = np.where(off == 0, 0.0, off / allowed)
+        place = np.unravel_index(np.argmax(np.where(np.isnan(used), np.inf, used)), used.shape)
+        column = int(place[1])
+        finite = np.abs(row.expected[np.isfinite(row.expected)])
+        same, ties = self._top1(row) if row.logits else (None, 0)
+        return Agreement(
+            images=row.probe.kind,
+            batch=len(row.got),
+            max_difference=float(off.max()),
+            mean_difference=float(off.mean()),
+            scale=float(finite.max()) if finite.size else 0.0,
+            worst=float(off[place]),
+            allowed=float(allowed[column]),
+            image=int(place[0]),
+            column=column,
+            spread=float(self.spread[column]),
+            explained=bool(self._rounded[column] > by_spread[column]),
+            same_top1=same,
+            ties=ties,
+        )
+
+    def _top1(self, row: _Rows) -> tuple[int, int]:
+        """Images with the same highest logit, and those in which it is another by a tie."""
+        images = np.arange(len(row.got))
+        wanted, found = row.expected.argmax(1), row.got.argmax(1)
+        same = wanted == found
+        first, second = row.expected[images, wanted], row.expected[images, found]
+        with np.errstate(invalid="ignore"):
+            lead = np.where(first == second, 0.0, first - second)
+        tie = np.maximum(self.tolerance.tie * self._varying, self._rounded)
+        ties = ~same & (lead <= tie[wanted] + tie[found])
+        return int(same.sum()), int(ties.sum())
+
+
+def _flat(outputs: Images, probe: Probe) -> Array:
+    """Outputs for the images of `probe` as [n, k]; some networks drop the axis of a batch that is one image."""
+    array = np.asarray(outputs, dtype=np.float64)
+    images = len(probe.images)
+    return array.reshape(images, -1) if array.size % images == 0 else array.reshape(len(array), -1)
+
+
+def difference(got: Array, expected: Array) -> Array:
+    """|got − expected|; 0 where both are the same infinity, NaN where either is NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(expected) & (got == expected), 0.0, np.abs(got - expected))
+
+
+def _spread(expected: Array) -> Array:
+    """Standard deviation of each output over the images for which it is finite."""
+    finite = np.isfinite(expected)
+    count = np.maximum(finite.sum(0), 1)
+    values = np.where(finite, expected, 0.0)
+    # From a value of its own, not from zero: what is left of 1e9 after two roundings is no spread.
+    centred = np.where(finite, values - values[np.argmax(finite, axis=0), np.arange(values.shape[1])], 0.0)
+    mean = centred.sum(0) / count
+    deviation: Array = np.sqrt((np.where(finite, centred - mean, 0.0) ** 2).sum(0) / count)
+    return deviation
+
+
+def _magnitude(expected: Array) -> Array:
+    return np.where(np.isfinite(expected), np.abs(expected), 0.0).max(0)
+
+
+def _size(magnitude: Array, spread: Array) -> Array:
+    """How large each output is on images of a kind: not less than its spread over random images lets expect.
+
+    One or two images may find an output close to zero by chance.
+    """
+    varies = spread > 0
+    usual = np.median(magnitude[varies] / spread[varies]) if varies.any() else 0.0
+    return np.maximum(magnitude, usual * spread)
+
+
+def _explained(distances: Array, size: Array) -> Array:
+    """What rounding may do to each output: a multiple of its largest distance, or of what is usual for its size."""
+    largest = np.where(np.isfinite(distances), distances, 0.0).max(0)
+    sized = size > 0
+    usual = np.median(largest[sized] / size[sized]) if sized.any() else 0.0
+    return ROUNDING_FACTOR * np.maximum(largest, _USUAL_FACTOR * usual * size)

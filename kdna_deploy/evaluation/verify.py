@@ -1,0 +1,146 @@
+"""Verification of files: which reference, which images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from kdna_deploy.errors import ArtifactError
+from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
+from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance, compare
+from kdna_deploy.files import atomic_output
+from kdna_deploy.graph.origin import original_network
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.folder import ImageSource, Unreadable
+from kdna_deploy.images.preprocessing import Preprocessing, from_record
+from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.network.input_size import DEFAULT_SIZE, InputSize
+from kdna_deploy.runtimes.nvidia.engine_record import read_record
+from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
+from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.session import Session
+
+_DEFAULT_SHAPE = (3, *DEFAULT_SIZE)
+
+
+@dataclass(frozen=True)
+class FileVerification:
+    """Agreement of two files, a row a probe.
+
+    Attributes:
+        worst_image: [1, c, h, w], the one that uses most of what is allowed.
+        notes: what a user should know, a sentence each.
+    """
+
+    candidate: str
+    reference: str
+    agreements: tuple[Agreement, ...]
+    worst_image: Images | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return all(agreement.passed for agreement in self.agreements)
+
+
+def verify_files(
+    candidate: Path,
+    against: Path | None,
+    inputs: Path | None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    size: tuple[int, int] | None = None,
+    factory: str | None = None,
+    arch: str | None = None,
+    ema: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
+) -> FileVerification:
+    """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
+
+    Without `rtol`, the tolerance and the rounding are those of the precision that the files say they are in; with it,
+    the rounding is that of float32. `atol` is added.
+    Compared on probes of every kind (`probes`), and on the images of `inputs` (a folder, ``.npy`` or ``.npz``).
+
+    Raises:
+        InputError: a file cannot be loaded, or the two do not take the same images.
+    """
+    on_step(f"open {candidate}")
+    session = open_session(candidate, factory, arch, ema)
+    on_step("open the reference")
+    reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
+    shape = _image_shape(session, reference, size)
+    usual = max((_usual(path) for path in (candidate, against) if path), key=lambda tolerance: tolerance.roundoff)
+    # Who asks for another share than that of a format does not mean that format's rounding either.
+    asked = {} if rtol is None else {"rtol": rtol, "roundoff": FLOAT32.roundoff}
+    tolerance = replace(usual, atol=atol, **asked)
+    batch = session.batch or reference.batch
+    random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
+
+    def probes(on_unreadable: Callable[[Unreadable], None] = lambda _: None) -> Iterable[Probe]:
+        given = _from_disk(inputs, shape, batch, _preprocessing(candidate), on_unreadable) if inputs else ()
+        return chain(random, given)
+
+    on_step("compare")
+    fixed = size or session.image_shape or reference.image_shape
+    notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
+    agreements = compare(session, reference, probes(on_unreadable), tolerance)
+    return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
+
+
+def _worst_image(agreements: tuple[Agreement, ...], probes: Iterable[Probe]) -> Images:
+    """The image that uses most of what is allowed; probes come in the order of their agreements."""
+    row = max(range(len(agreements)), key=lambda i: agreements[i].used)
+    probe = next(islice(probes, row, None))
+    return probe.images[agreements[row].image : agreements[row].image + 1]
+
+
+def save_image(image: Images, path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Write `image` [1, c, h, w] as a ``.npy`` file, all or nothing."""
+    with atomic_output(path, inputs) as temporary, temporary.open("wb") as stream:
+        np.save(stream, image)
+
+
+def _usual(path: Path) -> Tolerance:
+    """What an artifact of its precision is held to."""
+    if path.suffix == ENGINE:
+        return engine_tolerance(read_record(path))
+    try:
+        options = read_provenance(path).options
+    except ArtifactError:
+        return FLOAT32
+    return HALF if "fp16" in (options.get("weights"), options.get("precision")) else FLOAT32
+
+
+def _source_session(candidate: Path, factory: str | None) -> Session:
+    network = original_network(read_provenance(candidate), candidate, None, factory)
+    return TorchSession(network.module, network.checkpoint.path.name)
+
+
+def _image_shape(session: Session, reference: Session, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    c, h, w = session.image_shape or reference.image_shape or _DEFAULT_SHAPE
+    return (c, *(size or (h, w)))
+
+
+def _preprocessing(candidate: Path) -> Preprocessing:
+    """As the artifact records it, so that it is compared on what it was made for; else ImageNet's."""
+    try:
+        recorded = from_record(read_provenance(candidate).preprocessing, str(candidate))
+    except ArtifactError:
+        recorded = None
+    return recorded or Preprocessing()
+
+
+def _from_disk(
+    path: Path,
+    shape: tuple[int, int, int],
+    batch: int | None,
+    preprocessing: Preprocessing,
+    on_unreadable: Callable[[Unreadable], None],
+) -> Iterator[Probe]:
+    source = ImageSource(path, shape, preprocessing, on_unreadable)
+    return (Probe(GIVEN, images) for images in source.batches(batch))

@@ -1,0 +1,1 @@
+"""Graph → a file for somebody: one folder a target."""

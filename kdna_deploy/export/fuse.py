@@ -1,0 +1,238 @@
+"""nn.Module → Fused: capture, run the passes, measure what the folding changed.
+
+All passes compute in float64; the result is stored in float32. The fused graph is compared with the original
+module, and both with the original in float64, so that a reader sees how much of a difference is rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdna_deploy.errors import ParityError
+from kdna_deploy.evaluation.output_change import OutputChange, measure_change
+from kdna_deploy.evaluation.parity import Agreement, Tolerance, compare, difference, worst_of
+from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.freezing import (
+    AttentionOptions,
+    ConstantGates,
+    Freezing,
+    plan_freezing,
+)
+from kdna_deploy.graph.gates import channel_attentions
+from kdna_deploy.graph.graph import Graph, cast_floats
+from kdna_deploy.graph.ledger import Ledger, sharing_ledger
+from kdna_deploy.graph.passes import FOLDING, FREEZING, Children, PassResult, Refusal, finishing
+from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.graph.purity import check_function
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.probes import few_probes
+from kdna_deploy.images.probes import random_images as random_images
+from kdna_deploy.network.module_copy import twin
+from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.rounding import NoFloat64, in_float64
+
+# Folding changes nothing but rounding, so that rounding alone is allowed (`verification`).
+ROUNDING_ONLY = Tolerance(rtol=1e-6)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass and what it did."""
+
+    name: str
+    result: PassResult
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What folding changed.
+
+    Attributes:
+        agreements: of the fused graph with the original, both in float32, on every kind of image.
+        fused_to_original: largest absolute difference of the logits on random images, both in float32.
+        original_to_reference: likewise, of the original from its own run in float64; None where it has none.
+        fused_to_reference: likewise, of the fused graph.
+        scale: largest absolute logit.
+    """
+
+    agreements: tuple[Agreement, ...]
+    fused_to_original: float
+    original_to_reference: float | None
+    fused_to_reference: float | None
+    scale: float
+
+    @property
+    def is_rounding_only(self) -> bool:
+        return all(agreement.passed for agreement in self.agreements)
+
+
+@dataclass(frozen=True)
+class FuseOptions:
+    """What is left to choose.
+
+    Attributes:
+        children: a kernel of its own for each child, or modulations of a parent that is stored once.
+        attention: what becomes of channel attention.
+    """
+
+    children: Children = "materialize"
+    attention: AttentionOptions = field(default_factory=AttentionOptions)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fused network.
+
+    Attributes:
+        graph: float32; every kernel a constant, or the product of a shared parent and a modulation.
+        steps: the passes in order.
+        ledger: parents and children of the trained network.
+        children: whether the children are materialised or share.
+        channel_attentions: those that remain dynamic.
+        parameters_before: trained parameters of the network, each parent once.
+        parameters_after: numbers stored in the fused graph.
+        rounding: what folding changed, measured with channel attention kept.
+        freezing: what was done to channel attention.
+        change: what that did to the logits, measured on the calibration images; None where it was kept.
+    """
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    ledger: Ledger
+    children: Children
+    channel_attentions: int
+    parameters_before: int
+    parameters_after: int
+    rounding: Rounding
+    freezing: Freezing
+    change: OutputChange | None = None
+
+    @property
+    def not_shared(self) -> tuple[Refusal, ...]:
+        """The children that were to be shared and have a kernel of their own, with the reason."""
+        return tuple(refusal for step in self.steps if step.name == "share" for refusal in step.result.refused)
+
+
+def fuse(
+    original: nn.Module,
+    image_shape: tuple[int, int, int],
+    options: FuseOptions | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> Fused:
+    """Fuse a network for images of `image_shape` (c, h, w).
+
+    `on_step` is told the name of each step as it begins, `on_images` the size of each calibration batch done.
+
+    Raises:
+        CaptureError: the network cannot be traced.
+        ParityError: the fused network computes something else than the original.
+        UsageError, InputError: channel attention is to be frozen, and there are no (good) images for it.
+    """
+    options = options or FuseOptions()
+    on_step("capture")
+    folded = capture(original, image_shape)
+    check_function(folded, original)
+    cast_floats(folded.module, torch.float64)
+    steps = []
+    ledger = None
+    for transform in FOLDING:
+        on_step(transform.__name__.replace("_", " "))
+        steps.append(Step(transform.__name__, transform(folded.module)))
+        if transform is fold_static_attention:
+            ledger = sharing_ledger(folded.module)
+    assert ledger is not None
+    kept, finished = _finish(folded, options.children, {}, on_step)
+    on_step("compare with the original")
+    rounding = measure_rounding(kept, original)
+    _require(rounding, "The fused network differs from the original")
+    if options.attention.choice != "keep":
+        on_step("measure channel attention")
+    freezing = plan_freezing(kept, options.attention, on_images)
+    graph, change = kept, None
+    if freezing.gates:
+        graph, finished = _finish(folded, options.children, freezing.gates, on_step)
+        freezing = freezing.settled(graph, next(step.result for step in finished if step.name == FREEZING))
+    if freezing.gates:
+        on_step("compare with constant gates")
+        expected = ConstantGates(kept, freezing.gates)
+        _require(
+            measure_rounding(graph, expected), "The network with frozen gates differs from one with constant gates"
+        )
+        on_step("measure what changed")
+        change = measure_change(graph, original, _images_for(options.attention, image_shape), on_images)
+    return Fused(
+        graph=graph,
+        steps=(*steps, *finished),
+        ledger=ledger,
+        children=options.children,
+        channel_attentions=len(channel_attentions(graph.module)),
+        parameters_before=sum(p.numel() for p in original.parameters()),
+        parameters_after=stored_numbers(graph),
+        rounding=rounding,
+        freezing=freezing,
+        change=change,
+    )
+
+
+def _require(rounding: Rounding, failure: str) -> None:
+    """Raise a ParityError that begins with `failure` where there is more than rounding."""
+    worst = worst_of(rounding.agreements)
+    if worst is not None:
+        raise ParityError(f"{failure}: {worst.complaint}; please report this with the model.")
+
+
+def _finish(
+    folded: Graph, children: Children, gates: Mapping[str, Tensor | None], on_step: Callable[[str], None]
+) -> tuple[Graph, list[Step]]:
+    """The float32 graph that the remaining passes make of a copy of `folded`."""
+    graph = folded.clone()
+    steps = []
+    for name, transform in finishing(children, gates):
+        on_step(name.replace("_", " "))
+        steps.append(Step(name, transform(graph.module)))
+    cast_floats(graph.module, torch.float32)
+    return graph, steps
+
+
+def _images_for(options: AttentionOptions, image_shape: tuple[int, int, int]) -> Iterable[Images]:
+    """The calibration images; random ones where channel attention is dropped without any."""
+    return options.batches() if options.batches else [random_images(8, image_shape).numpy()]
+
+
+def measure_rounding(graph: Graph, module: nn.Module) -> Rounding:
+    """Compare the fused `graph` and the original `module` with each other, and both with float64."""
+    module = twin(module).eval()  # as it was captured; a forward in training mode would move its statistics
+    original, fused = TorchSession(module, "original network"), TorchSession(graph, "fused graph")
+    agreements = compare(fused, original, few_probes(graph.image_shape), ROUNDING_ONLY)
+    images = random_images(2, graph.image_shape).numpy()
+    got, expected, exact = fused.run(images), original.run(images), _precise(module, images)
+    return Rounding(
+        agreements=agreements,
+        fused_to_original=_distance(got, expected),
+        original_to_reference=None if exact is None else _distance(expected, exact),
+        fused_to_reference=None if exact is None else _distance(got, exact),
+        scale=float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)),
+    )
+
+
+def _precise(module: nn.Module, images: Images) -> Images | None:
+    """Outputs in float64, where the network can run in it."""
+    try:
+        return in_float64(module, torch.from_numpy(images)).numpy()
+    except NoFloat64:
+        return None
+
+
+def stored_numbers(graph: Graph) -> int:
+    """Numbers in the constants of a graph."""
+    return sum(t.numel() for t in graph.module.state_dict().values())
+
+
+def _distance(a: Images, b: Images) -> float:
+    return float(difference(a.astype(np.float64), b.astype(np.float64)).max())

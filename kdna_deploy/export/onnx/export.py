@@ -1,0 +1,308 @@
+"""Graph → ONNX file, verified against the original network before it gets its name.
+
+    translate → spell for the target → simplify → metadata → onnx.checker → run beside the original → rename
+
+What spelling or simplifying makes of an odd graph may be wrong or invalid. Then the file is written without (see
+`fallback`), with a note; only where the plain translation fails too is that an error.
+
+Parity is measured at batch 1, 2 and 5 (at the fixed batch alone where one is fixed), against the module as it was
+trained, not against the fused graph. When it fails nothing is written.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import onnx_ir as ir
+from torch import Tensor, nn
+
+from kdna_deploy.errors import ExportError, ParityError, UsageError
+from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance, compare, worst_of
+from kdna_deploy.export.fallback import Attempt, first_that_works
+from kdna_deploy.export.onnx.convert import DEFAULT_OPSET, Target, check_opset, spell, translate
+from kdna_deploy.export.onnx.cost import file_bytes
+from kdna_deploy.export.onnx.half_storage import HalfStorage, store_half
+from kdna_deploy.export.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.export.onnx.simplify import simplify
+from kdna_deploy.export.source import FusedSource
+from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.ledger import KernelStorage, graph_storage
+from kdna_deploy.graph.provenance import KEY, Provenance
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.runtimes.onnx_file import save
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.session import Session
+
+Weights = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """How to write an ONNX file.
+
+    Attributes:
+        opset: ONNX operator set.
+        batch: fixed batch size, or None for a dynamic one.
+        simplify: run onnxsim.
+        external_data: keep the weights in a file of their own.
+        tolerance: of the verification; None for that of the precision that the weights are stored in.
+        on_the_fly: have the runtime multiply shared children at every inference instead of once at its start.
+        max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
+        target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
+        weights: precision that they are stored in; computing is in float32 either way.
+
+    Raises:
+        UsageError: an opset that cannot be written, or options that exclude each other.
+    """
+
+    opset: int = DEFAULT_OPSET
+    batch: int | None = None
+    simplify: bool = True
+    external_data: bool = False
+    tolerance: Tolerance | None = None
+    on_the_fly: bool = False
+    max_bloat: float | None = None
+    target: Target = "cpu"
+    weights: Weights = "fp32"
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
+        if self.target == "tensorrt" and (self.on_the_fly or self.weights == "fp16"):
+            raise UsageError(
+                "TensorRT takes kernels as they are: with --target tensorrt, materialise children, and choose "
+                "--precision fp16 for half precision."
+            )
+        if self.on_the_fly and self.weights == "fp16":
+            raise UsageError("--weights fp16 is cast at session start, children on the fly never are; choose one.")
+
+    @property
+    def allowed(self) -> Tolerance:
+        return self.tolerance or (HALF if self.weights == "fp16" else FLOAT32)
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """A verified ONNX file.
+
+    Attributes:
+        path: the file.
+        bytes: its size, external data included.
+        opset, ir_version: as written.
+        nodes: operator → count.
+        reference: what it was verified against.
+        agreements: with the reference, one a batch size.
+        storage: the sharing ledger from the checkpoint to the graph that ONNX Runtime executes.
+        half_storage: what storing weights in half precision did to them; None where they are in float32.
+        notes: what a user should know, a sentence each.
+    """
+
+    path: Path
+    bytes: int
+    opset: int
+    ir_version: int
+    nodes: Mapping[str, int]
+    reference: str
+    agreements: tuple[Agreement, ...]
+    storage: tuple[KernelStorage, ...]
+    notes: tuple[str, ...] = ()
+    half_storage: HalfStorage | None = None
+
+
+def export_onnx(
+    graph: Graph,
+    original: Callable[[Tensor], Tensor],
+    provenance: Provenance,
+    output: Path,
+    options: OnnxOptions | None = None,
+    inputs: tuple[Path, ...] = (),
+    on_step: Callable[[str], None] = lambda _: None,
+    reference: str = "original network",
+    sample: Images | None = None,
+) -> OnnxExport:
+    """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
+
+    `original` is what the file must agree with, and `reference` its name: the network as it was trained, or, where
+    channel attention was frozen or dropped and so the function changed, the frozen graph. The file is verified on
+    generated images, and on those of `sample` [n, c, h, w].
+
+    Raises:
+        ParityError: ONNX Runtime computes something else than the module `original`. Nothing is written.
+        ExportError: ONNX cannot express the graph, the result is invalid, or larger than `max_bloat` allows.
+    """
+    options = options or OnnxOptions()
+    check_output(output, inputs)
+    on_step("translate to ONNX")
+    translated, _ = first_that_works((Attempt(options),), lambda asked: translate(graph, asked.opset, asked.batch))
+    original = in_evaluation(original)
+
+    def write(chosen: OnnxOptions) -> OnnxExport:
+        return _export(translated, graph, original, provenance, output, chosen, inputs, on_step, reference, sample)
+
+    result, notes = first_that_works(attempts(options), write)
+    return replace(result, notes=(*notes, *result.notes))
+
+
+def in_evaluation(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`original`, or a copy in evaluation mode of a module that is in training: it would compute something else."""
+    if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
+        return copy.deepcopy(original).eval()
+    return original
+
+
+def attempts(options: OnnxOptions) -> tuple[Attempt[OnnxOptions], ...]:
+    """Ways to write a file, from what was asked for to the plain translation."""
+    tries = [Attempt(options)]
+    if options.simplify:
+        tries.append(Attempt(replace(tries[-1].choice, simplify=False), without="not simplified"))
+    if options.target == "cpu":
+        plain = replace(tries[-1].choice, target="any")
+        tries.append(Attempt(plain, without="spelled for any runtime instead of ONNX Runtime on a CPU"))
+    return tuple(tries)
+
+
+def _export(
+    translated: ir.Model,
+    graph: Graph,
+    original: Callable[[Tensor], Tensor],
+    provenance: Provenance,
+    output: Path,
+    options: OnnxOptions,
+    inputs: tuple[Path, ...],
+    on_step: Callable[[str], None],
+    reference: str,
+    sample: Images | None,
+) -> OnnxExport:
+    model = ir.to_proto(spell(translated, options.target))
+    notes = []
+    if options.simplify:
+        on_step("simplify")
+        simplified = simplify(model, shared=provenance.options.get("children") == "share")
+        model, note = simplified.model, simplified.note
+        notes.append(note)
+    half = store_half(model) if options.weights == "fp16" else None
+    finish(model, provenance, options)
+    with atomic_output(output, inputs) as temporary:
+        on_step("write")
+        save(model, temporary, options.external_data)
+        check_bloat(temporary, provenance, options)
+        on_step(f"verify against the {reference}")
+        agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options, sample)
+        on_step("read the sharing ledger")
+        storage = _ledger(temporary, graph, model, provenance)
+    return OnnxExport(
+        path=output,
+        bytes=file_bytes(output),
+        opset=options.opset,
+        ir_version=model.ir_version,
+        nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
+        reference=reference,
+        agreements=agreements,
+        storage=storage,
+        notes=tuple(notes),
+        half_storage=half,
+    )
+
+
+def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions) -> None:
+    """Write provenance into the metadata of `model`, in place of any that it has, and name its graph."""
+    del model.metadata_props[:]
+    made = provenance.with_options(
+        opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify, target=options.target
+    )
+    if options.weights != "fp32":
+        made = made.with_options(weights=options.weights)
+    if options.on_the_fly:
+        made = made.with_options(children="on-the-fly", session={"disabled_optimizers": ["ConstantFolding"]})
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, made.to_json()
+    model.producer_name, model.producer_version = "kdna-deploy", made.versions.get("kdna-deploy", "")
+    model.graph.name = provenance.name
+
+
+def verify_file(
+    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions, sample: Images | None = None
+) -> tuple[Agreement, ...]:
+    """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
+
+    Raises:
+        ParityError: they do not agree.
+    """
+    probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
+    given = () if sample is None else (Probe(GIVEN, sample),)
+    agreements = compare(OrtSession(path), reference, (*probes, *given), options.allowed)
+    worst = worst_of(agreements)
+    if worst is not None:
+        remedy = (
+            "Half precision is too coarse for this network: leave it in float32."
+            if options.allowed == HALF
+            else "Fuse again with the --input-size to export for."
+        )
+        raise ParityError(
+            f"The ONNX file departs from the {reference.name}: {worst.complaint}; nothing was written. {remedy}"
+        )
+    return agreements
+
+
+def check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:
+    """Compare a written file with the trained parameters.
+
+    Raises:
+        ExportError: it is larger than `max_bloat` allows.
+    """
+    unique = 4 * provenance.parameters
+    size = file_bytes(path)
+    if options.max_bloat is not None and size > options.max_bloat * unique:
+        raise ExportError(
+            f"The file takes {size / 1e6:.2f} MB, {size / unique:.2f} times the trained parameters "
+            f"({unique / 1e6:.2f} MB) and more than --max-bloat {options.max_bloat:g} allows; "
+            "--children share stores each parent once."
+        )
+
+
+def _ledger(path: Path, graph: Graph, model: onnx.ModelProto, provenance: Provenance) -> tuple[KernelStorage, ...]:
+    checkpoint = [KernelStorage(**provenance.kernels)] if provenance.kernels else []
+    return (
+        *checkpoint,
+        graph_storage(graph.module, "fused graph"),
+        onnx_storage(model, "ONNX file"),
+        onnx_storage(optimised_model(path), "ONNX Runtime, optimised"),
+    )
+
+
+def export_fused(
+    opened: FusedSource,
+    output: Path,
+    options: OnnxOptions,
+    inputs: tuple[Path, ...] = (),
+    on_step: Callable[[str], None] = lambda _: None,
+) -> OnnxExport:
+    """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
+    checkpoint = opened.network.checkpoint.path
+    provenance = opened.provenance.beside(output, checkpoint)
+    original, reference = _reference(opened)
+    return export_onnx(
+        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference),
+        sample=opened.sample,
+    )
+
+
+def reference_session(opened: FusedSource) -> TorchSession:
+    """What an artifact of `opened` must agree with."""
+    return TorchSession(*_reference(opened))
+
+
+def _reference(opened: FusedSource) -> tuple[Callable[[Tensor], Tensor], str]:
+    choice = opened.provenance.options.get("channel_attention", "keep")
+    if choice == "keep":
+        return in_evaluation(opened.network.module), "original network"
+    done = {"freeze": "frozen", "drop": "dropped"}[choice]
+    return opened.graph, f"fused graph with channel attention {done}"

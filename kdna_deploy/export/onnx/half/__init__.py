@@ -1,0 +1,1 @@
+"""Float ONNX → half precision, node by node."""

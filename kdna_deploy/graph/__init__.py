@@ -1,0 +1,1 @@
+"""Network → one folded graph, in float64 until it is stored."""

@@ -1,0 +1,1 @@
+"""Is a `.pt2` archive one that we could have written? Read field by field, never unpickled."""

@@ -1,0 +1,105 @@
+"""Fused graph ↔ ``.pt2``: `torch.export`'s archive of graph, weights and provenance.
+
+No Python class is needed to open it.
+
+Does not apply: a ``.pt2`` that could run code (`archive_check`) or takes memory without bound (`dry_run`); this package
+writes none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kdna_deploy.errors import ArtifactError, CaptureError
+from kdna_deploy.files import atomic_output
+from kdna_deploy.graph.archive.check import checked_archive, open_archive
+from kdna_deploy.graph.archive.dry_run import Unbounded, check_run
+from kdna_deploy.graph.capture import export_program, program_graph
+from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.provenance import KEY, Provenance, from_json
+from kdna_deploy.json_schema import Misfit
+
+SUFFIX = ".fused.pt2"
+_EXTRA = f"{KEY}.json"
+
+
+@dataclass(frozen=True)
+class FusedFile:
+    """A fused graph read from a file, with its provenance."""
+
+    path: Path
+    graph: Graph
+    provenance: Provenance
+
+
+def save_fused(graph: Graph, provenance: Provenance, path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Write a fused graph to `path`, all or nothing.
+
+    Raises:
+        CaptureError: it holds what `load_fused` would not open.
+    """
+    program = export_program(graph.module, graph.image_shape)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths and source lines of whoever made the file
+        node.meta.pop("from_node", None)  # addresses in memory, other ones in every run
+    program.example_inputs = None  # blank images, which would be stored as they are
+    # Through memory: on a full disk, torch's own file writer ends the whole process.
+    archive = io.BytesIO()
+    torch.export.save(program, archive, extra_files={_EXTRA: provenance.to_json()})
+    archive.seek(0)
+    try:
+        checked = checked_archive(archive)
+        check_run(graph)
+    except (Misfit, Unbounded) as error:
+        raise CaptureError(
+            f"The network holds what a .fused.pt2 may not ({error}), for its reader admits the tensor operators of "
+            "PyTorch alone; export it to ONNX straight from the checkpoint: kdna-deploy export CKPT."
+        ) from error
+    with atomic_output(path, inputs) as temporary:
+        temporary.write_bytes(checked.getbuffer())
+
+
+def load_fused(path: Path) -> FusedFile:
+    """Open a ``.pt2`` of this package.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, not ours, or could run code.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"There is no file '{path}'.")
+    checked, made = open_archive(path, _EXTRA)
+    provenance = from_json(made, str(path))
+    try:
+        with _quiet():
+            graph = program_graph(torch.export.load(checked), provenance.image_shape)
+    except Exception as error:  # torch's deserialiser raises whatever it stumbles on
+        raise ArtifactError(f"'{path}' cannot be opened by torch {torch.__version__}; fuse it again.") from error
+    try:
+        check_run(graph)
+    except Unbounded as error:
+        raise ArtifactError(f"'{path}' {error} and is refused; fuse it again.") from error
+    except Exception as error:  # likewise
+        takes = "×".join(map(str, provenance.image_shape))
+        raise ArtifactError(f"'{path}' is damaged: it cannot run on the images of {takes} that it is for.") from error
+    return FusedFile(path, graph, provenance)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch, which writes pages about a file that it cannot read: what matters is in the error."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(disabled)

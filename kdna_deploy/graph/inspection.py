@@ -1,0 +1,103 @@
+"""What is in a checkpoint: architecture, sharing, cost, and how far each child departs from its parent.
+
+A child's modulation M = (1 + α_f)(1 + α_s) is summarised by its spread over filters (of M averaged over positions)
+and over positions (of M averaged over filters). A spread of zero means that the child uses the parent's kernel as
+it is along that axis. Read off the captured graph, so a user's own model is inspected like ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.gates import channel_attentions
+from kdna_deploy.graph.graph import CONVOLUTIONS, calls, constant
+from kdna_deploy.graph.ledger import Ledger, conv_label, sharing_ledger
+from kdna_deploy.graph.passes import Refusal
+from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.graph.weight_expression import modulated_parts, name_of
+from kdna_deploy.network.cost import Cost, count
+from kdna_deploy.network.forward import forward
+from kdna_deploy.network.input_size import InputSize, choose_size
+from kdna_deploy.network.load import Network
+
+
+@dataclass(frozen=True)
+class AttentionStatistics:
+    """Static attention of one child: spread (standard deviation) of M along filters and positions, and its range."""
+
+    child: str
+    parent: str
+    filter_spread: float
+    spatial_spread: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from."""
+
+    network: Network
+    image_shape: tuple[int, int, int]
+    cost: Cost
+    num_classes: int
+    channel_attentions: int
+    ledger: Ledger
+    attention: tuple[AttentionStatistics, ...]
+    refused: tuple[Refusal, ...]
+    size: InputSize
+
+
+def inspect_network(
+    network: Network, image_size: tuple[int, int] | None = None, on_step: Callable[[str], None] = lambda _: None
+) -> Inspection:
+    """Inspect a trained network for images of `image_size` (h, w), by default what its checkpoint records, or 224×224.
+
+    Raises:
+        CaptureError: the network cannot be traced.
+    """
+    size = choose_size(image_size, network.checkpoint.training)
+    shape = network.image_shape(size.size)
+    on_step("capture")
+    graph = capture(network.module, shape)
+    on_step("find parents and children")
+    attentions = len(channel_attentions(graph.module))
+    folded = fold_static_attention(graph.module)
+    statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
+    classes = forward(network.module, torch.zeros(1, *shape)).shape[-1]
+    return Inspection(
+        network=network,
+        image_shape=shape,
+        cost=count(network.module, shape),
+        num_classes=classes,
+        channel_attentions=attentions,
+        ledger=sharing_ledger(graph.module),
+        attention=statistics,
+        refused=folded.refused,
+        size=size,
+    )
+
+
+def _is_child(conv: torch.fx.Node) -> bool:
+    weight = conv.args[1]
+    return isinstance(weight, torch.fx.Node) and modulated_parts(weight) is not None
+
+
+def _statistics(conv: torch.fx.Node) -> AttentionStatistics:
+    weight = conv.args[1]
+    assert isinstance(weight, torch.fx.Node)
+    parts = modulated_parts(weight)
+    assert parts is not None
+    m = constant(parts[1]).double().flatten(1)
+    return AttentionStatistics(
+        child=conv_label(conv),
+        parent=name_of(parts[0]),
+        filter_spread=float(m.mean(1).std(correction=0)),
+        spatial_spread=float(m.mean(0).std(correction=0)),
+        low=float(m.min()),
+        high=float(m.max()),
+    )

@@ -1,0 +1,123 @@
+"""The sharing ledger: which layers borrow which parent kernel, and what that saves.
+
+    unique bytes       = Σ 4 · |W|          what the checkpoint's kernels hold, every number once
+    materialised bytes = Σ 4 · |W_l|        every convolution with a kernel of its own
+
+Read off a graph whose static attention is folded: a kernel from which several weights are made is a parent. A child of
+several parents (a mixture) is listed with each. Linear layers are listed where they share; the bytes are those of
+convolutions. Does not apply before `fold_static_attention`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor, fx
+
+from kdna_deploy.graph.graph import BATCH_NORM, CONVOLUTIONS, TRANSPOSED, constant, owns_weight, site
+from kdna_deploy.graph.kernels import Kernel, Site, covered, kernels, shared_kernels, sites
+from kdna_deploy.graph.weight_expression import leaves, shape_of
+
+_FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A kernel with several consumers.
+
+    Attributes:
+        name: of the constant, as in the state dict.
+        shape: [c', c/g, k, k].
+        layer: the layer that uses the kernel as it stands, if any.
+        children: the layers whose weights are made of it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layer: str | None
+    children: tuple[str, ...]
+
+    @property
+    def consumers(self) -> int:
+        return len(self.children) + (self.layer is not None)
+
+
+@dataclass(frozen=True)
+class KernelStorage:
+    """The convolution kernels at one stage on the way from checkpoint to runtime.
+
+    Attributes:
+        stage: where they were counted.
+        kernels: distinct kernels stored.
+        convolutions: that use them.
+        unique_bytes: stored, modulations included.
+        materialised_bytes: if every convolution had a kernel of its own.
+    """
+
+    stage: str
+    kernels: int
+    convolutions: int
+    unique_bytes: int
+    materialised_bytes: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All parents of a network, and what its kernels take."""
+
+    parents: tuple[Parent, ...]
+    storage: KernelStorage
+
+    @property
+    def children(self) -> int:
+        return sum(len(parent.children) for parent in self.parents)
+
+
+def sharing_ledger(module: fx.GraphModule) -> Ledger:
+    """The ledger of a graph after `fold_static_attention` and before any later pass."""
+    layers = sites(module)
+    storage = graph_storage(module, "checkpoint")
+    # What the kernels are made of in the checkpoint; it holds α, not M, which is left out.
+    numbers = sum(int(mask.sum()) for mask in covered(_convolutions(layers)).values())
+    parents = tuple(_parent(kernel) for kernel in shared_kernels(layers))
+    return Ledger(parents, replace(storage, unique_bytes=_FLOAT32_BYTES * numbers))
+
+
+def graph_storage(module: fx.GraphModule, stage: str) -> KernelStorage:
+    """Count the kernels of a graph at any point between the passes."""
+    found = kernels(_convolutions(sites(module)))
+    used = dict.fromkeys(site for kernel in found for site in kernel.sites)
+    leaf_nodes = [leaf for site in used for leaf in leaves(site.weight) if leaf.op == "get_attr"]
+    parts = {str(leaf.target): constant(leaf) for leaf in leaf_nodes}
+    return KernelStorage(
+        stage,
+        kernels=len(found),
+        convolutions=len(used),
+        unique_bytes=sum(map(_bytes, parts.values())),
+        materialised_bytes=_FLOAT32_BYTES * sum(shape_of(site.weight).numel() for site in used),
+    )
+
+
+def _convolutions(layers: list[Site]) -> list[Site]:
+    return [site for site in layers if site.layer.target in CONVOLUTIONS | TRANSPOSED]
+
+
+def _bytes(value: Tensor) -> int:
+    return value.numel() * (_FLOAT32_BYTES if value.is_floating_point() else value.element_size())
+
+
+def _parent(kernel: Kernel) -> Parent:
+    own = [site.layer for site in kernel.as_it_stands()]
+    children = [site.layer for site in kernel.sites if site.layer not in own]
+    # A kernel that several layers use unmodulated: the first is its layer, the others count as children.
+    labels = tuple(conv_label(layer) for layer in [*own[1:], *children])
+    return Parent(kernel.name, kernel.shape, conv_label(own[0]) if own else None, labels)
+
+
+def conv_label(conv: fx.Node) -> str:
+    """The layer's module, or, for a functional convolution, the module whose BatchNorm follows it."""
+    follower = next(iter(conv.users), None)
+    if follower is not None and follower.target is BATCH_NORM:
+        norm = site(follower)
+        return norm if not owns_weight(conv) else site(conv)
+    return site(conv)

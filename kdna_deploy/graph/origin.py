@@ -1,0 +1,26 @@
+"""Artifact → the network that it was made from, loaded again from its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.graph.provenance import Provenance, find_source
+from kdna_deploy.network.load import Network, load_network
+
+
+def original_network(provenance: Provenance, artifact: Path, source: Path | None, factory: str | None) -> Network:
+    """The trained network that `artifact` was made from. `factory` must be repeated for a user's own model.
+
+    Raises:
+        ArtifactError: its checkpoint is not to be found.
+        UsageError: the network is a user's own and `factory` is missing.
+    """
+    if provenance.factory and not factory:
+        raise UsageError(
+            f"'{artifact}' holds the network of {provenance.factory}; "
+            f"add --model {provenance.factory} to let its code build the original."
+        )
+    checkpoint = source or find_source(provenance, artifact)
+    arch = None if provenance.factory else provenance.name
+    return load_network(checkpoint, arch, factory if provenance.factory else None, provenance.ema)

@@ -1,0 +1,47 @@
+"""Graph → graph rewrites, one a file, and the order they run in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
+
+from torch import Tensor, fx
+
+from kdna_deploy.graph.passes.canonicalise import canonicalise
+from kdna_deploy.graph.passes.fold_batchnorm import fold_batchnorm
+from kdna_deploy.graph.passes.fold_constants import fold_constants
+from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
+from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
+from kdna_deploy.graph.passes.materialise import materialise
+from kdna_deploy.graph.passes.result import PassResult, Refusal
+from kdna_deploy.graph.passes.share import share
+
+Pass = Callable[[fx.GraphModule], PassResult]
+Children = Literal["materialize", "share"]
+
+FREEZING = "freeze_channel_attention"
+
+# What every network goes through.
+FOLDING: tuple[Pass, ...] = (
+    canonicalise,  # first, so that identities in between do not hide a layer from its BatchNorm
+    fold_static_attention,  # before BatchNorm: gives every child a modulation of its own to fold into
+    fold_constants,  # before BatchNorm: statistics and biases written as expressions become constants
+    fold_batchnorm,  # needs (W, M) and constant biases
+)
+
+
+PIPELINE: tuple[Pass, ...] = (*FOLDING, materialise)  # what `fuse` does unless asked for something else
+
+
+def finishing(children: Children, gates: Mapping[str, Tensor | None]) -> tuple[tuple[str, Pass], ...]:
+    """What follows, by choice. `gates` are the channel attentions to freeze (None: to drop)."""
+    return (
+        # after BatchNorm: a frozen gate takes the input-channel axis of a kernel, which M does not have
+        *(((FREEZING, partial(freeze_channel_attention, gates=gates)),) if gates else ()),
+        # last: until here a parent is one tensor, whatever its children fold into M
+        ("materialise", materialise) if children == "materialize" else ("share", share),
+    )
+
+
+__all__ = ["FOLDING", "FREEZING", "PIPELINE", "Children", "Pass", "PassResult", "Refusal", "finishing"]

@@ -1,0 +1,94 @@
+"""Canonicalise: one spelling for what runtimes know under one name.
+
+    mean over all of h, w   → adaptive average pool to 1×1 (+ reshape where the mean drops the axes)
+    view, flatten → reshape, to (−1, rest) where the first axis is the batch
+    dropout, alias, detach, contiguous in evaluation → nothing
+
+ONNX then gets `GlobalAveragePool` (TensorRT's parser refuses a `ReduceMean` whose axes it cannot resolve) and
+a `Reshape` with a constant shape. In-place operators are gone since the capture.
+
+Does not apply: means over other axes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import fx
+
+from kdna_deploy.graph.graph import ATEN, calls, tidy
+from kdna_deploy.graph.passes.result import PassResult
+
+_IDENTITIES = frozenset(
+    {ATEN.alias.default, ATEN.detach.default, ATEN.dropout.default, ATEN.contiguous.default, ATEN.clone.default}
+)
+_RESHAPES = frozenset({ATEN.view.default, ATEN.reshape.default, ATEN._unsafe_view.default})
+
+
+def canonicalise(module: fx.GraphModule) -> PassResult:
+    """Rewrite every site that has a canonical spelling."""
+    changed = _drop_identities(module) + _pool_means(module) + _fix_reshapes(module)
+    tidy(module)
+    return PassResult(changed)
+
+
+def _drop_identities(module: fx.GraphModule) -> int:
+    changed = 0
+    for node in calls(module, _IDENTITIES):
+        if node.target is ATEN.dropout.default and node.args[2]:
+            continue
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        changed += 1
+    return changed
+
+
+def _pool_means(module: fx.GraphModule) -> int:
+    changed = 0
+    for node in calls(module, {ATEN.mean.dim}):
+        source = node.args[0]
+        if not isinstance(source, fx.Node) or source.meta["val"].dim() != 4:
+            continue
+        axes: Any = node.args[1]
+        if axes is None or sorted(axis % 4 for axis in axes) != [2, 3] or node.kwargs.get("dtype") is not None:
+            continue
+        keeps = len(node.args) > 2 and bool(node.args[2])
+        with module.graph.inserting_before(node):
+            pooled = module.graph.call_function(ATEN.adaptive_avg_pool2d.default, (source, [1, 1]))
+            pooled.meta = dict(node.meta)
+            pooled.meta["val"] = source.meta["val"].mean((2, 3), keepdim=True)
+            result = pooled
+            if not keeps:
+                result = module.graph.call_function(
+                    ATEN.reshape.default, (pooled, [-1, int(node.meta["val"].shape[1])])
+                )
+                result.meta = dict(node.meta)
+        node.replace_all_uses_with(result)
+        changed += 1
+    return changed
+
+
+def _fix_reshapes(module: fx.GraphModule) -> int:
+    """Write every view as a reshape: a view would need the copies to contiguous memory that were dropped."""
+    changed = 0
+    for node in calls(module, _RESHAPES):
+        shape = _batch_shape(node) or node.args[1]
+        if node.target is ATEN.reshape.default and node.args[1] == shape:
+            continue
+        node.target = ATEN.reshape.default
+        node.args = (node.args[0], shape)
+        changed += 1
+    return changed
+
+
+def _batch_shape(node: fx.Node) -> list[int] | None:
+    """(−1, rest) for a view that keeps the batch as its first axis: no shape arithmetic is left in the graph."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    before, after = source.meta["val"].shape, node.meta["val"].shape
+    rest = list(after[1:])
+    if not before or not after or not all(isinstance(n, int) for n in (*before[1:], *rest)):
+        return None
+    if isinstance(after[0], int) or math.prod(before[1:]) != math.prod(rest):
+        return None
+    return [-1, *rest]

@@ -1,0 +1,275 @@
+"""Where an artifact comes from: what travels in a ``.pt2``'s extra files and in an ONNX file's metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from kdna_deploy.errors import ArtifactError
+from kdna_deploy.files import file_sha256
+from kdna_deploy.graph.ledger import KernelStorage, Parent
+from kdna_deploy.json_schema import (
+    Kind,
+    Misfit,
+    anything,
+    boolean,
+    integer,
+    list_of,
+    mapping,
+    number,
+    one_of,
+    optional,
+    record,
+)
+from kdna_deploy.json_schema import text as text_of
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.cost import count
+from kdna_deploy.network.load import Network
+from kdna_deploy.network.record import check_record, from_record, to_record
+
+SCHEMA_VERSION = 1
+KEY = "kdna"
+# By the names that they are installed by: a library has one for each version of CUDA that it is built for.
+_MAKERS = (
+    *("kdna-deploy", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxsim"),
+    *("numpy", "pillow", "safetensors"),
+)
+_OTHERS = (
+    "openvino",
+    *("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    *("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+)
+_RECORDED = (*_MAKERS, *_OTHERS)
+# They open and measure files, but what is in a file does not depend on them.
+BYSTANDERS = frozenset(_OTHERS)
+
+
+MAX_IMAGE = 1 << 28  # numbers in one image
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Provenance of an artifact.
+
+    Attributes:
+        source: file name of the checkpoint.
+        source_sha256: of the checkpoint.
+        architecture: `to_record` of the architecture; None for a user's own model.
+        factory: ``package.module:factory`` of a user's own model.
+        ema: whether averaged weights were taken.
+        image_shape: (c, h, w).
+        parameters: trained parameters of the original network.
+        macs: multiply-accumulates of the original network for one image.
+        channel_attentions: dynamic pre-scales in the graph.
+        options: what the artifact was made with.
+        versions: of the packages that made it.
+        source_path: where the checkpoint lay, relative to the artifact's folder; empty when not known.
+        kernels: `KernelStorage` of the checkpoint, as a dictionary; empty where the network was not fused.
+        parents: `Parent` of each shared kernel, as a dictionary.
+        preprocessing: `Preprocessing` of the images that it was made with, or that the checkpoint records, as a
+            dictionary; empty where it is not known.
+        recorded_top1: accuracy in percent that the checkpoint records.
+        num_classes: number of logits.
+        class_names: in the order of the logits; empty where they are not known.
+    """
+
+    source: str
+    source_sha256: str
+    architecture: dict[str, Any] | None
+    factory: str | None
+    ema: bool
+    image_shape: tuple[int, int, int]
+    parameters: int
+    macs: int
+    channel_attentions: int
+    options: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    source_path: str = ""
+    kernels: dict[str, Any] = field(default_factory=dict)
+    parents: list[dict[str, Any]] = field(default_factory=list)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    recorded_top1: float | None = None
+    num_classes: int | None = None
+    class_names: list[str] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def name(self) -> str:
+        return self.architecture["name"] if self.architecture else str(self.factory)
+
+    @property
+    def shared_kernels(self) -> tuple[Parent, ...]:
+        """The parents of the network, with their children."""
+        return tuple(Parent(p["name"], tuple(p["shape"]), p["layer"], tuple(p["children"])) for p in self.parents)
+
+    def restored_architecture(self) -> Architecture | None:
+        return from_record(self.architecture) if self.architecture else None
+
+    def with_options(self, **options: Any) -> Provenance:
+        return replace(self, options={**self.options, **options})
+
+    def beside(self, artifact: Path, checkpoint: Path) -> Provenance:
+        """With the way from `artifact`'s folder to `checkpoint`: relative, so that a project folder can move."""
+        with contextlib.suppress(ValueError):  # another drive: there is no relative way
+            relative = os.path.relpath(checkpoint.resolve(), artifact.resolve().parent)
+            return replace(self, source_path=Path(relative).as_posix())
+        return self
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+_COUNT = integer(0)
+_LABEL = text_of(most=1000)
+_PARENT = record(
+    {
+        "name": _LABEL,
+        "shape": list_of(integer(1), most=8),
+        "layer": optional(_LABEL),
+        "children": list_of(_LABEL, most=10_000),
+    }
+)
+_STORAGE = record({entry.name: _LABEL if entry.name == "stage" else _COUNT for entry in fields(KernelStorage)})
+_OPTIONS = record(
+    {},
+    {
+        "children": one_of("materialize", "share", "on-the-fly"),
+        "channel_attention": one_of("keep", "freeze", "drop"),
+        "precision": one_of("fp32", "fp16", "int8"),
+        "weights": one_of("fp32", "fp16"),
+        "target": one_of("cpu", "tensorrt", "any"),
+        "opset": integer(1, 100),
+        "simplify": boolean,
+        "session": record({}, {"disabled_optimizers": list_of(text_of(r"\w+", most=100), most=100)}, anything),
+    },
+    anything,
+)
+# What every field of `Provenance` may hold in a file.
+_FIELDS: Mapping[str, Kind] = {
+    # Both are empty for a network that was never trained: the plain backbone beside a measured one.
+    "source": text_of(r"[^/\\]*", most=1000),
+    "source_sha256": text_of(r"([0-9a-f]{64})?"),
+    "architecture": optional(check_record),
+    "factory": optional(text_of(r"[^\s:]+:[^\s:]+", most=1000)),
+    "ema": boolean,
+    "image_shape": list_of(integer(1, 1 << 16), most=3, least=3),
+    "parameters": _COUNT,
+    "macs": _COUNT,
+    "channel_attentions": _COUNT,
+    "options": _OPTIONS,
+    "versions": mapping(text_of(most=100), text_of(most=100)),
+    "source_path": text_of(),
+    "kernels": lambda value: {} if value == {} else _STORAGE(value),
+    "parents": list_of(_PARENT),
+    "schema_version": integer(1),
+    "preprocessing": mapping(text_of(most=100), anything),  # `preprocessing.from_record` knows its fields
+    "recorded_top1": optional(number),
+    "num_classes": optional(integer(0)),
+    "class_names": list_of(text_of(most=1000)),
+}
+_REQUIRED = tuple(
+    entry.name for entry in fields(Provenance) if entry.default is MISSING and entry.default_factory is MISSING
+)
+
+
+def from_json(text: str, where: str) -> Provenance:
+    """Parse `Provenance.to_json`.
+
+    Raises:
+        ArtifactError: it is not provenance, or of a later schema. `where` names the artifact.
+    """
+    try:
+        return parse(json.loads(text), where)
+    except (Misfit, RecursionError, ValueError) as error:
+        why = f" ({error})" if isinstance(error, Misfit) else ""
+        raise ArtifactError(f"The provenance in '{where}' is damaged{why}; make the artifact again.") from error
+
+
+def parse(data: Any, where: str) -> Provenance:
+    """`Provenance.to_json`, read as JSON already.
+
+    Raises:
+        ArtifactError: it is of a later schema. `where` names the artifact.
+        Misfit: it is not provenance.
+    """
+    version = record({"schema_version": integer(1)}, others=lambda value: value)(data)["schema_version"]
+    if version > SCHEMA_VERSION:
+        raise ArtifactError(f"'{where}' was made by a later kdna-deploy (schema {version}); update this one.")
+    names = {entry.name for entry in fields(Provenance)}
+    strange = next((name for name in data if name not in names), None)
+    if strange is not None:
+        raise Misfit("a field that is not known", (strange,))
+    fitting = record({name: _FIELDS[name] for name in _REQUIRED}, {n: _FIELDS.get(n, anything) for n in names})(data)
+    shape = fitting["image_shape"]
+    if math.prod(shape) > MAX_IMAGE:
+        raise Misfit("out of range", ("image_shape",))
+    if fitting["architecture"] is None and fitting["factory"] is None:
+        raise Misfit("missing", ("architecture",))
+    return Provenance(**{**fitting, "image_shape": tuple(shape)})
+
+
+def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_attentions: int) -> Provenance:
+    """Provenance of an artifact made from `network` for images of `image_shape` (c, h, w)."""
+    cost = count(network.module, image_shape)
+    training = network.checkpoint.training
+    return Provenance(
+        source=network.checkpoint.path.name,
+        source_sha256=network.checkpoint.sha256,
+        architecture=to_record(network.architecture) if network.architecture else None,
+        factory=network.factory,
+        ema=network.checkpoint.ema,
+        image_shape=image_shape,
+        parameters=cost.parameters,
+        macs=cost.macs,
+        channel_attentions=channel_attentions,
+        versions=package_versions(),
+        preprocessing=training.preprocessing.to_record() if training.preprocessing else {},
+        recorded_top1=network.checkpoint.accuracy,
+        num_classes=network.architecture.num_classes if network.architecture else None,
+        class_names=list(training.class_names),
+    )
+
+
+def find_source(provenance: Provenance, artifact: Path) -> Path:
+    """The checkpoint that an artifact was made from: where it lay then, beside the artifact, or here.
+
+    Raises:
+        ArtifactError: it is not there, or has changed.
+    """
+    nearby = [artifact.parent / provenance.source_path] if provenance.source_path else []
+    candidates = [*nearby, artifact.parent / provenance.source, Path(provenance.source)]
+    found = [path for path in candidates if _has_content(path)]
+    for path in found:
+        if file_sha256(path) == provenance.source_sha256:
+            return path
+    state = "has changed since" if found else f"is not beside '{artifact}'"
+    raise ArtifactError(
+        f"'{provenance.source}', from which '{artifact}' was made, {state}; "
+        "name the checkpoint with --source (export) or --against (verify)."
+    )
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a file: what the artifact says may be no path, or one to something else."""
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def package_versions(names: tuple[str, ...] = _RECORDED) -> dict[str, str]:
+    """Installed versions of packages; one that is not installed is left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

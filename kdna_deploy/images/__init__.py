@@ -1,0 +1,1 @@
+"""The second input: images from arrays and folders, their labels, their preparation."""

@@ -1,0 +1,141 @@
+"""Images from disk: folders (class folders too), ``.npy`` and ``.npz`` files → normalised batches.
+
+A folder's images get their shorter side resized and are cropped to the centre, as for ImageNet: to 8/7 of the input
+size (256 for 224), then to the input size. An image that already has the input size is taken as it is, unless a
+resize or crop is asked for. Array files hold images [n, c, h, w] that are already normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kdna_deploy.errors import InputError
+from kdna_deploy.files import IMAGE_SUFFIXES
+from kdna_deploy.images.arrays import count_arrays, read_arrays
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.file import Unreadable, UnreadableImage, check_pixels, open_image
+from kdna_deploy.images.preprocessing import MEAN, STD, Color, Preprocessing
+
+__all__ = ["MEAN", "STD", "Color", "ImageSource", "Preprocessing", "Unreadable", "image_files", "read_image"]
+
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A folder or array file of images, read in a stream: any number fits.
+
+    Attributes:
+        path: the folder or file.
+        image_shape: (c, h, w) that the network takes.
+        preprocessing: for image files.
+        on_unreadable: told each file that is no readable image, with the reason; it is skipped.
+    """
+
+    path: Path
+    image_shape: tuple[int, int, int]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    on_unreadable: Callable[[Unreadable], None] = lambda _: None
+
+    def __len__(self) -> int:
+        """Number of images, unreadable ones included."""
+        if self.path.is_dir():
+            return len(self._files())
+        return count_arrays(self.path, self.image_shape)
+
+    def batches(self, batch: int | None = None) -> Iterator[Images]:
+        """Batches of float32 images [n, c, h, w]; with `batch`, of exactly that size, an incomplete last left out.
+
+        Raises:
+            InputError: no images are there, or an array has another shape or NaN in it.
+        """
+        held: list[Images] = []
+        count = 0
+        for image in self._images():
+            held.append(image)
+            if len(held) == (batch or _BATCH):
+                count += 1
+                yield np.stack(held)
+                held = []
+        if held and batch is None:
+            count += 1
+            yield np.stack(held)
+        if not count:
+            raise InputError(f"'{self.path}' holds too few images: {len(held)}, at least {batch or 1} needed.")
+
+    def _files(self) -> list[Path]:
+        return image_files(self.path)
+
+    def _images(self) -> Iterator[Images]:
+        if not self.path.is_dir():
+            yield from (image for array in read_arrays(self.path, self.image_shape) for image in array)
+            return
+        check_channels(self.image_shape, self.preprocessing)
+        for path in self._files():
+            try:
+                yield read_image(path, self.image_shape[1:], self.preprocessing)
+            except UnreadableImage as error:
+                self.on_unreadable(Unreadable(path, error.reason))
+
+
+def check_channels(image_shape: tuple[int, int, int], preprocessing: Preprocessing) -> None:
+    """Refuse image files of other channels than the network takes.
+
+    Raises:
+        InputError: they are.
+    """
+    if image_shape[0] != preprocessing.channels:
+        raise InputError(
+            f"The network takes {image_shape[0]} channels, but --mean has {len(preprocessing.mean)} values and --color "
+            f"is {preprocessing.color}; give --color L for grey images, or an .npz of arrays."
+        )
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files in a folder and the folders in it, by their suffix, sorted; hidden ones left out.
+
+    Pipes, devices and folders are none; a broken link is told when it is read.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        if path.is_file() or not path.exists()
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def read_image(path: Path, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> Images:
+    """One image file as a normalised float32 array [c, h, w], (h, w) being `size`.
+
+    Raises:
+        UnreadableImage: it cannot be read.
+    """
+    preprocessing = preprocessing or Preprocessing()
+    image = open_image(path, "L" if preprocessing.color == "L" else "RGB")
+    pixels = np.asarray(_fitted(image, size, preprocessing, path), dtype=np.float32) / 255.0
+    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    if preprocessing.color == "BGR":
+        pixels = pixels[..., ::-1]
+    normalised = (pixels - np.asarray(preprocessing.mean, np.float32)) / np.asarray(preprocessing.std, np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing, path: Path) -> Image.Image:
+    untouched = preprocessing.resize is None and preprocessing.crop is None
+    if untouched and image.size == size[::-1]:
+        return image
+    crop_height, crop_width = preprocessing.crop or size
+    shorter = preprocessing.resize or round(min(crop_height, crop_width) * 8 / 7)
+    scale = max(shorter / min(image.size), crop_width / image.width, crop_height / image.height)
+    width, height = round(image.width * scale), round(image.height * scale)
+    check_pixels(path, width, height, f"{image.width}×{image.height} pixels would have to be resized to")
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (resized.width - crop_width) // 2, (resized.height - crop_height) // 2
+    cropped = resized.crop((left, top, left + crop_width, top + crop_height))
+    return cropped if cropped.size == size[::-1] else cropped.resize(size[::-1], Image.Resampling.BILINEAR)

@@ -1,0 +1,68 @@
+"""The images that two networks are compared on: more than noise, for noise alone excites little of a trained network.
+
+    noise     standard normal, as normalised images are; at batch 1, 2 and 5, or filling a fixed batch
+    faint     noise × 0.05        what is added after the input shows
+    strong    noise × 20          what saturates or overflows shows
+    flat      0, 1, −1 everywhere what depends on position alone shows: borders, padding, constants
+
+`strong` is not for half precision: numbers twenty times those of an image need not fit a half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdna_deploy.images.batch import Images
+
+NOISE = "noise"
+GIVEN = "given"
+# A graph that is right for one batch size may be wrong for another.
+NOISE_BATCHES = (1, 2, 5)
+FAINT, STRONG = 0.05, 20.0
+_FLAT = (0.0, 1.0, -1.0)
+_PAIR, _FEW = 2, 4
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Images [n, c, h, w] of one kind, taken in one inference where the batch size allows it."""
+
+    kind: str
+    images: Images
+
+
+def random_images(batch: int, image_shape: Shape, seed: int = 0) -> Tensor:
+    """Standard normal images [batch, c, h, w], like normalised ones; the same for the same seed."""
+    return torch.randn(batch, *image_shape, generator=torch.Generator().manual_seed(seed))
+
+
+def standard_probes(image_shape: Shape, batch: int | None = None, strong: bool = True) -> tuple[Probe, ...]:
+    """Probes of every kind for images `image_shape` (c, h, w); with a fixed `batch`, as many images as fill it."""
+    stressed = _stressed(image_shape, strong)
+    sizes = NOISE_BATCHES if batch is None else (_filling(batch, sum(len(probe.images) for probe in stressed)),)
+    noise = [Probe(NOISE, random_images(size, image_shape, seed=size).numpy()) for size in sizes]
+    return (*noise, *stressed)
+
+
+def few_probes(image_shape: Shape) -> tuple[Probe, ...]:
+    """Probes of every kind, for comparisons in float64, which take long."""
+    return (Probe(NOISE, random_images(_FEW, image_shape).numpy()), *_stressed(image_shape, strong=True))
+
+
+def _stressed(image_shape: Shape, strong: bool) -> tuple[Probe, ...]:
+    noise: Images = random_images(_PAIR, image_shape, seed=11).numpy()
+    flat = np.stack([np.full(image_shape, value, np.float32) for value in _FLAT])
+    louder = [Probe(f"noise × {STRONG:g}", np.float32(STRONG) * noise)] if strong else []
+    return (Probe(f"noise × {FAINT:g}", np.float32(FAINT) * noise), *louder, Probe("flat", flat))
+
+
+def _filling(batch: int, others: int) -> int:
+    """How many noise images, with `others`, make whole batches; at least as many as a dynamic batch gets."""
+    least = sum(NOISE_BATCHES) + others
+    return -(-least // batch) * batch - others

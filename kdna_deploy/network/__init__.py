@@ -1,0 +1,1 @@
+"""Checkpoint → network as it was trained."""

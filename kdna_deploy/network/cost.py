@@ -1,0 +1,125 @@
+"""What one inference costs: multiply-accumulates, and the wider count of the paper's tables.
+
+    MACs  = Σ conv: outputs · (c/g)·k·k  +  Σ linear: outputs · inputs
+    wider = MACs + 2 · (BatchNorm outputs) + 1 · (average-pooled inputs)    (column "FLOPs" of Table 1)
+
+Counted on the operators that really run, by executing the network on shapes alone (fake tensors), or, where its code
+needs numbers, for real. Operators that fuse an attention or a recurrence are taken apart, so that theirs count as well.
+Does not apply to fused networks for the wider count: their BatchNorms are gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kdna_deploy.errors import InputError
+from kdna_deploy.network.forward import forward, input_dtype
+from kdna_deploy.network.module_copy import twin
+
+_ATEN = torch.ops.aten
+_NORMS = {
+    _ATEN.native_batch_norm.default,
+    _ATEN._native_batch_norm_legit.default,
+    _ATEN._native_batch_norm_legit_no_training.default,
+    _ATEN.cudnn_batch_norm.default,
+}
+_POOLS = {
+    _ATEN.avg_pool2d.default,
+    _ATEN._adaptive_avg_pool2d.default,
+    _ATEN.mean.dim,
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts for one input image.
+
+    Attributes:
+        parameters: trained parameters (not buffers), each shared kernel once.
+        macs: multiply-accumulates of convolutions and linear layers.
+        table_flops: the paper's wider count.
+    """
+
+    parameters: int
+    macs: int
+    table_flops: int
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+        self.extra = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is _ATEN.convolution.default:
+            # A transposed convolution spends its kernel on every input element instead.
+            transposed = args[6]
+            self.macs += (args[0] if transposed else out).numel() * args[1][0].numel()
+        elif func is _ATEN.addmm.default:
+            self.macs += out.numel() * args[1].shape[-1]
+        elif func in (_ATEN.mm.default, _ATEN.bmm.default):
+            self.macs += out.numel() * args[0].shape[-1]
+        elif func in _NORMS:
+            self.extra += 2 * out[0].numel()
+        elif func in _POOLS and args[0].dim() == 4:
+            self.extra += args[0].numel()
+        return out
+
+
+def count(module: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
+    """Cost of one image of `input_shape` (c, h, w); `module` is not changed.
+
+    Raises:
+        InputError: the network cannot run on such an image.
+    """
+    try:
+        counter = _executed(module, input_shape, FakeTensorMode(allow_non_fake_inputs=True))
+    except InputError:
+        counter = _executed(module, input_shape, contextlib.nullcontext())
+    parameters = sum(_distinct(module))
+    return Cost(parameters, counter.macs, counter.macs + counter.extra)
+
+
+def _executed(
+    module: nn.Module, input_shape: tuple[int, int, int], tensors: contextlib.AbstractContextManager[Any]
+) -> _Counter:
+    ghost = twin(module).eval()
+    device = next((p.device for p in ghost.parameters()), torch.device("cpu"))
+    counter = _Counter()
+    with tensors, _taken_apart():
+        image = torch.zeros(1, *input_shape, device=device, dtype=input_dtype(ghost))
+        with counter:
+            forward(ghost, image)
+    return counter
+
+
+@contextlib.contextmanager
+def _taken_apart() -> Iterator[None]:
+    """Run attention and recurrent layers as the products that they are made of."""
+    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(onednn)
+
+
+def _distinct(module: nn.Module) -> list[int]:
+    seen: dict[int, Tensor] = {id(p): p for p in module.parameters()}
+    return [p.numel() for p in seen.values()]

@@ -1,0 +1,36 @@
+"""The architectures that published KernelDNA checkpoints hold, as entries of one table.
+
+A further layout, ablation or width is a further entry; a further backbone is a further `Backbone` class.
+"""
+
+from __future__ import annotations
+
+from kdna_deploy.network.architecture import Architecture, KernelDNA, plain_name
+from kdna_deploy.network.families.mobilenet import MobileNetV2Spec
+from kdna_deploy.network.families.resnet import ResNetSpec
+
+_RESNET18 = ResNetSpec("basic", (2, 2, 2, 2))
+_RESNET50 = ResNetSpec("bottleneck", (3, 4, 6, 3))
+_MOBILENET_CLUSTERS = KernelDNA(
+    (("features.6", "F-S-F"), ("features.10", "F-S-S-F"), ("features.13", "F-S-F"), ("features.16", "F-S-F")),
+    attentions=frozenset({"channel", "filter"}),
+    reductions=(4, 24),
+)
+
+_KERNELDNA = {
+    "resnet18": Architecture("resnet18", _RESNET18, KernelDNA((("layer3", "FS-SF-SF"), ("layer4", "FS-SF-SF")))),
+    "resnet50": Architecture("resnet50", _RESNET50, KernelDNA((("layer3", "F-S-F-S-F-S-F"), ("layer4", "F-S-F")))),
+    "mobilenet_v2": Architecture("mobilenet_v2", MobileNetV2Spec(), _MOBILENET_CLUSTERS),
+    "mobilenet_v2_1d2": Architecture(
+        "mobilenet_v2_1d2",
+        MobileNetV2Spec((16, 8, 16, 16, 32, 48, 80, 160, 1280)),
+        _MOBILENET_CLUSTERS,
+    ),
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    **_KERNELDNA,
+    **{plain_name(name): entry.plain for name, entry in _KERNELDNA.items()},
+}
+
+__all__ = ["ARCHITECTURES", "Architecture", "KernelDNA"]

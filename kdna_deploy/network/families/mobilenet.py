@@ -1,0 +1,181 @@
+"""MobileNetV2 (Sandler et al. 2018), plain and with KernelDNA clusters.
+
+A KernelDNA cluster is a run of inverted residual blocks of one width, a layout letter each (``F-S-F``: transition,
+child, last block). Both 1×1 convolutions of a child are shared, with filter attention only; its depthwise
+convolution stays its own. The cluster takes the index of its last block; the indices it absorbs hold empty
+modules, so the numbering of ``features`` is that of the plain network.
+
+Does not apply: spatial attention (a 1×1 kernel has no extent) and layouts with several letters in a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdna_deploy.errors import ArchitectureError
+from kdna_deploy.network.architecture import KernelDNA, Shapes, fitted_attentions, fitted_reduction
+from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter
+from kdna_deploy.network.families.layout import Layout, parse_layout
+
+# (expansion, blocks, stride) of the seven bottleneck groups, Table 2 of the MobileNetV2 paper.
+GROUPS = ((1, 1, 1), (6, 2, 2), (6, 3, 2), (6, 4, 2), (6, 3, 1), (6, 3, 2), (6, 1, 1))
+
+
+def _conv_bn_relu6(c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU6())
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = c_in * expansion
+        self.residual = stride == 1 and c_in == c_out
+        expand = [] if expansion == 1 else [_conv_bn_relu6(c_in, hidden)]
+        self.conv = nn.Sequential(
+            *expand,
+            _conv_bn_relu6(hidden, hidden, kernel=3, stride=stride, groups=hidden),
+            nn.Conv2d(hidden, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class InvertedParent(nn.Module):
+    """An inverted residual whose 1×1 kernels ``layers.pw1`` and ``layers.pw2`` children may share."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = c_in * expansion
+        self.residual = stride == 1 and c_in == c_out
+        self.layers = nn.Sequential()
+        self.layers.add_module("pw1", nn.Conv2d(c_in, hidden, 1, bias=False))
+        self.layers.add_module("bn1", nn.BatchNorm2d(hidden))
+        self.layers.add_module("relu1", nn.ReLU6())
+        self.layers.add_module("dw", nn.Conv2d(hidden, hidden, 3, stride=stride, padding=1, groups=hidden, bias=False))
+        self.layers.add_module("bn2", nn.BatchNorm2d(hidden))
+        self.layers.add_module("relu2", nn.ReLU6())
+        self.layers.add_module("pw2", nn.Conv2d(hidden, c_out, 1, bias=False))
+        self.layers.add_module("bn3", nn.BatchNorm2d(c_out))
+
+    def kernel(self, name: str) -> Tensor:
+        return self.layers.get_parameter(f"{name}.weight")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.residual else self.layers(x)
+
+
+class InvertedChild(nn.Module):
+    """An inverted residual with borrowed 1×1 kernels: own depthwise, BatchNorms and channel attentions."""
+
+    def __init__(self, width: int, expansion: int, reductions: tuple[int, ...], attention: bool) -> None:
+        super().__init__()
+        hidden = width * expansion
+        self.se1 = channel_attention(width, reductions[0], attention)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False)
+        self.bn2 = nn.BatchNorm2d(hidden)
+        self.se3 = channel_attention(hidden, reductions[-1], attention)
+        self.bn3 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor, expand: Tensor, project: Tensor) -> Tensor:
+        out = F.relu6(self.bn1(F.conv2d(self.se1(x), expand)))
+        out = F.relu6(self.bn2(self.dwconv(out)))
+        return x + self.bn3(F.conv2d(self.se3(out), project))
+
+
+class SharedCluster(nn.Module):
+    """A run of inverted residuals in which children share the 1×1 kernels of the last block."""
+
+    def __init__(self, c_in: int, width: int, stride: int, expansion: int, layout: Layout, sharing: KernelDNA) -> None:
+        super().__init__()
+        if any(len(block) != 1 for block in layout.blocks) or layout.full_kernels != 2:
+            raise ArchitectureError(f"The cluster layout '{layout.text}' must be a transition, children and one F.")
+        children = len(layout.children)
+        filtered = "filter" in sharing.attentions
+        self.static_filter_attn1 = static_filter(children, width * expansion) if filtered else None
+        self.static_filter_attn3 = static_filter(children, width) if filtered else None
+        self.transition = InvertedParent(c_in, width, stride, expansion)
+        attention = "channel" in sharing.attentions
+        self.blocks = nn.ModuleList(
+            InvertedChild(width, expansion, sharing.reductions, attention) for _ in range(children)
+        )
+        self.last_block = InvertedParent(width, width, 1, expansion)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.transition(x)
+        for i, block in enumerate(self.blocks):
+            expand = modulate(self.last_block.kernel("pw1"), self.static_filter_attn1, None, i)
+            project = modulate(self.last_block.kernel("pw2"), self.static_filter_attn3, None, i)
+            x = block(x, expand, project)
+        return self.last_block(x)
+
+
+class MobileNetV2(nn.Module):
+    """``features`` 0 to 18, global average pool and classifier; input [n, c, h, w], output logits [n, classes]."""
+
+    def __init__(self, spec: MobileNetV2Spec, sharing: KernelDNA | None, num_classes: int) -> None:
+        super().__init__()
+        stem, *widths, head = spec.widths
+        features: list[nn.Module] = [_conv_bn_relu6(spec.in_channels, stem, kernel=3, stride=2)]
+        c_in = stem
+        for width, (expansion, depth, stride) in zip(widths, GROUPS, strict=True):
+            last = f"features.{len(features) + depth - 1}"
+            layout = sharing.layout(last) if sharing else None
+            if layout is not None and sharing is not None:
+                cluster = SharedCluster(c_in, width, stride, expansion, parse_layout(layout), sharing)
+                features += [*(nn.Sequential() for _ in range(depth - 1)), cluster]
+            else:
+                features.append(InvertedResidual(c_in, width, stride, expansion))
+                features += [InvertedResidual(width, width, 1, expansion) for _ in range(depth - 1)]
+            c_in = width
+        features.append(_conv_bn_relu6(c_in, head))
+        self.features = nn.Sequential(*features)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(head, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+
+
+@dataclass(frozen=True)
+class MobileNetV2Spec:
+    """Sizes of a MobileNetV2: `widths` are the stem, the outputs of the seven groups, and the head."""
+
+    widths: tuple[int, ...] = (32, 16, 24, 32, 64, 96, 160, 320, 1280)
+    in_channels: int = 3
+    kind: str = "mobilenet_v2"
+
+    def build(self, sharing: KernelDNA | None, num_classes: int) -> nn.Module:
+        return MobileNetV2(self, sharing, num_classes)
+
+    def fitted(self, shapes: Shapes) -> MobileNetV2Spec:
+        stem, in_channels = shapes["features.0.0.weight"][:2]
+        last, groups = 0, []
+        for _, depth, _ in GROUPS:
+            last += depth
+            groups.append(_block_width(shapes, last))
+        return replace(self, widths=(stem, *groups, shapes["features.18.0.weight"][0]), in_channels=in_channels)
+
+    def fitted_sharing(self, sharing: KernelDNA, shapes: Shapes) -> KernelDNA:
+        reductions = tuple(
+            fitted_reduction(shapes, f".{name}.se.fc1.weight", default)
+            for name, default in zip(("se1", "se3"), sharing.reductions, strict=True)
+        )
+        return replace(sharing, reductions=reductions, attentions=fitted_attentions(shapes, sharing.attentions))
+
+    def classes(self, shapes: Shapes) -> int:
+        return shapes["classifier.1.weight"][0]
+
+
+def _block_width(shapes: Shapes, index: int) -> int:
+    """Output channels of ``features.index``: of its projection, under whichever name it has."""
+    for projection in ("last_block.layers.pw2", "conv.2", "conv.1"):
+        shape = shapes.get(f"features.{index}.{projection}.weight", ())
+        if len(shape) == 4:
+            return shape[0]
+    raise KeyError(f"features.{index}.conv.2.weight")

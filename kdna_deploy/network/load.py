@@ -1,0 +1,156 @@
+"""Checkpoint → Network: the trained module exactly as it was trained, in evaluation mode.
+
+The module comes from the architecture table, or from a user's factory (``package.module:factory``), whose code is
+trusted; the weights never are. All parity is measured against this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parameter import is_lazy
+
+from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.checkpoint import Checkpoint, load_checkpoint
+from kdna_deploy.network.input_channels import input_channels
+from kdna_deploy.network.recognise import compare, recognise
+
+_LONGEST = 300  # characters of what a user's code says
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network.
+
+    Attributes:
+        module: float32, evaluation mode.
+        checkpoint: where the weights came from.
+        architecture: None for a user's own model.
+        factory: ``package.module:factory`` of a user's own model.
+    """
+
+    module: nn.Module
+    checkpoint: Checkpoint
+    architecture: Architecture | None = None
+    factory: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.architecture.name if self.architecture else str(self.factory)
+
+    def image_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """Shape (c, h, w) of its images of `size` (h, w)."""
+        channels = self.architecture.backbone.in_channels if self.architecture else input_channels(self.module, size)
+        return (channels, *size)
+
+
+def load_network(path: Path, arch: str | None = None, factory: str | None = None, ema: bool = False) -> Network:
+    """Load a checkpoint into the network it was trained with.
+
+    Raises:
+        CheckpointError, ArchitectureError: the file cannot be read, or fits no (or not the named) network.
+        UsageError: both `arch` and `factory`, or a malformed `factory`.
+    """
+    if arch and factory:
+        raise UsageError("Give either --arch or --model, not both.")
+    checkpoint = load_checkpoint(path, ema)
+    if factory:
+        return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
+    architecture = recognise(checkpoint.shapes, arch, checkpoint.arch)
+    with torch.device("meta"):
+        module = architecture.build()
+    return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)
+
+
+def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:
+    """The network without what training wraps around it and its parts; a checkpoint's names lose the same prefixes."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel) if outermost else ()
+    while isinstance(module, (OptimizedModule, *wrappers)):
+        module = cast(nn.Module, module._orig_mod if isinstance(module, OptimizedModule) else module.module)
+    for name, part in list(module.named_children()):
+        inner = _unwrapped(part, outermost=False)
+        if inner is not part:
+            setattr(module, name, inner)
+    return module
+
+
+def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
+    # A lazy module takes the shapes that the checkpoint has.
+    expected = {
+        key: checkpoint.shapes.get(key, ()) if is_lazy(tensor) else tuple(tensor.shape)
+        for key, tensor in module.state_dict().items()
+    }
+    mismatch = compare(expected, checkpoint.shapes)
+    if mismatch:
+        raise ArchitectureError(f"'{checkpoint.path}' does not fit {name}: {mismatch}.")
+    _check_kinds(module, checkpoint)
+    # Only the counters of BatchNorm, unused in evaluation, may be missing here.
+    counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
+    # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
+    ghost = any(not is_lazy(tensor) and tensor.is_meta for tensor in module.state_dict().values())
+    module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
+    for parameter in module.parameters():  # a scripted module has no `requires_grad_`
+        parameter.requires_grad = False
+    return module.eval()
+
+
+def _check_kinds(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Whole numbers belong where the network has whole numbers; counters may be floating-point, as averages are."""
+    for key, tensor in module.state_dict().items():
+        given = checkpoint.state_dict.get(key)
+        if given is None or given.is_floating_point() == tensor.is_floating_point():
+            continue
+        if tensor.is_floating_point():
+            kind = str(given.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"'{checkpoint.path}' holds '{key}' in {kind}, which no trained weight has; save it in float32."
+            )
+        if not torch.equal(given, given.round()) and not key.endswith("num_batches_tracked"):
+            raise CheckpointError(
+                f"'{checkpoint.path}' holds fractions in '{key}', where the network has whole numbers; "
+                "save the buffers as they were trained."
+            )
+
+
+def _call_factory(reference: str) -> nn.Module:
+    module_name, separator, function = reference.partition(":")
+    if not separator or not module_name or not function:
+        raise UsageError(f"'{reference}' is not of the form package.module:factory.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's model lies in the current folder more often than not
+    try:
+        factory = getattr(importlib.import_module(module_name), function)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # no such name, or the user's module fails, or exits, while it is imported
+        raise InputError(f"--model {reference} cannot be imported: {_told(error)}.") from error
+    try:
+        module = factory()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's code may raise anything, SystemExit too
+        raise InputError(
+            f"{reference}() failed: {_told(error)}. It must build the network without arguments."
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{reference}() returned a {type(module).__name__}, not a torch.nn.Module.")
+    return module
+
+
+def _told(error: BaseException) -> str:
+    """The first line of what it says; an exit says a number or nothing."""
+    try:
+        said = str(error).strip().splitlines()
+    except Exception:  # of a class that the network's code brings along
+        said = []
+    if isinstance(error, Exception) and said:
+        return said[0][:_LONGEST].rstrip(".")
+    return f"{type(error).__name__}{f' {said[0][:_LONGEST]}' if said else ''}"

@@ -1,0 +1,1 @@
+"""What both TensorRT libraries, and CUDA in PyTorch, need."""

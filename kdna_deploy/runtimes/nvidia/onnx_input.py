@@ -1,0 +1,97 @@
+"""The ONNX file that an engine is built from: read, and its one image input, precision and provenance told.
+
+Engines are run with float32 images and logits, so a file that takes or returns another type (``--half-io``) is refused.
+
+An engine's precision is the graph's: int8 where it quantises, fp16 where a convolution has float16 kernels, fp32
+otherwise, also where kernels are stored in half precision and cast back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from kdna_deploy.errors import ArtifactError
+from kdna_deploy.files import file_sha256
+from kdna_deploy.graph.provenance import KEY, Provenance, from_json
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class OnnxInput:
+    """An ONNX file with one image input.
+
+    Attributes:
+        path: the file.
+        sha256: of its bytes, those of a weights file beside it not included.
+        model: without the weights that lie beside it.
+        name: of the input.
+        batch: the fixed batch size, or None.
+        image_shape: (c, h, w).
+        precision: that the graph computes its convolutions in.
+        provenance: None where the file has none.
+    """
+
+    path: Path
+    sha256: str
+    model: onnx.ModelProto
+    name: str
+    batch: int | None
+    image_shape: tuple[int, int, int]
+    precision: Precision
+    provenance: Provenance | None
+
+
+def read_onnx(path: Path) -> OnnxInput:
+    """Read the ONNX file at `path`.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or it does not take images of one size.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"There is no file '{path}'.")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise ArtifactError(f"'{path}' is no ONNX file, or a damaged one; export it again.") from error
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+    batch, c, h, w = (dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
+    if not (c and h and w):
+        raise ArtifactError(f"'{path}' leaves the size of its images open; export it again with --input-size.")
+    _check_types(model, inputs[0], path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    made = from_json(metadata[KEY], str(path)) if KEY in metadata else None
+    return OnnxInput(path, file_sha256(path), model, inputs[0].name, batch or None, (c, h, w), _precision(model), made)
+
+
+def _check_types(model: onnx.ModelProto, images: onnx.ValueInfoProto, path: Path) -> None:
+    for value, does in ((images, "takes"), *((output, "returns") for output in model.graph.output)):
+        kind = value.type.tensor_type.elem_type
+        if kind != onnx.TensorProto.FLOAT:
+            name = onnx.helper.tensor_dtype_to_string(kind).removeprefix("TensorProto.").lower()
+            raise ArtifactError(
+                f"'{path}' {does} {name} ({value.name}), and engines take and return float32; export it again without "
+                "--half-io."
+            )
+
+
+def _precision(model: onnx.ModelProto) -> Precision:
+    nodes = model.graph.node
+    if any(node.op_type == "QuantizeLinear" for node in nodes):
+        return "int8"
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for node in nodes:  # in order, so that what goes into a node is known
+        if node.op_type == "Cast":
+            kinds[node.output[0]] = next(entry.i for entry in node.attribute if entry.name == "to")
+        elif node.op_type == "Mul" and node.input[0] in kinds:  # a parent times a child's modulation
+            kinds[node.output[0]] = kinds[node.input[0]]
+    kernels = [kinds.get(node.input[1]) for node in nodes if node.op_type == "Conv"]
+    return "fp16" if onnx.TensorProto.FLOAT16 in kernels else "fp32"

@@ -1,0 +1,94 @@
+"""OpenVINO on the CPU, from an ONNX file. Optional: ``pip install 'kdna-deploy[openvino]'``.
+
+The precision is a hint: bfloat16 is used where the processor has instructions for it, and rounds to 8 bits of mantissa.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
+from kdna_deploy.images.batch import Images
+
+try:
+    import openvino
+except ImportError as error:
+    raise RuntimeFailure("OpenVINO is not installed; run: pip install 'kdna-deploy[openvino]'.") from error
+
+Precision = Literal["f32", "bf16"]
+
+
+class OpenVinoSession:
+    """A `Session` over an ONNX file.
+
+    Raises:
+        ArtifactError: OpenVINO cannot read or compile the file.
+    """
+
+    def __init__(
+        self, path: Path, threads: int | None = None, name: str | None = None, precision: Precision = "f32"
+    ) -> None:
+        if not path.is_file():
+            raise ArtifactError(f"There is no file '{path}'.")
+        hints: dict[str, str | int] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+            # The measuring process is pinned already; without this OpenVINO would choose cores of its own.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        if threads is not None:
+            hints["INFERENCE_NUM_THREADS"] = threads
+        try:
+            compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+        except Exception as error:  # a RuntimeError of many kinds
+            raise ArtifactError(f"OpenVINO cannot open '{path}': {_cause(error)}.") from error
+        finally:
+            _drop_signal_stack()
+        if len(compiled.inputs) != 1 or len(compiled.outputs) != 1 or len(compiled.inputs[0].partial_shape) != 4:
+            raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        self._request = compiled.create_infer_request()
+        self.name = name or path.name
+        self.runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
+        self.options: Mapping[str, str | int] = hints
+        batch, *image = compiled.inputs[0].partial_shape
+        self.batch = batch.get_length() if batch.is_static else None
+        c, h, w = (size.get_length() if size.is_static else None for size in image)
+        self.image_shape = (c, h, w) if c and h and w else None
+
+    def run(self, images: Images) -> Images:
+        try:
+            # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
+            return np.asarray(self._request.infer([images], share_inputs=True)[0])
+        except Exception as error:  # see above
+            raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
+
+
+class _SignalStack(ctypes.Structure):
+    """The kernel's ``stack_t``."""
+
+    _fields_: ClassVar = [("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+def _drop_signal_stack() -> None:
+    """Handle signals on the ordinary stack again.
+
+    Compiling a model leaves the thread with an alternate signal stack of a few kilobytes, on which Python's handler for
+    Ctrl-C does not always fit: the process would crash where the user wanted to interrupt it.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    disabled = 2  # SS_DISABLE
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(_SignalStack(None, disabled, 0)), None)
+
+
+def _cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:200]

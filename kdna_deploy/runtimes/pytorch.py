@@ -1,0 +1,39 @@
+"""PyTorch: the original module, or a fused graph, run eagerly.
+
+The number of threads is one setting of the whole process: whoever measures sets it (`torch.set_num_threads`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kdna_deploy.graph.graph import Graph
+from kdna_deploy.images.batch import Images
+from kdna_deploy.network.forward import forward
+from kdna_deploy.runtimes.rounding import module_rounding
+
+
+class TorchSession:
+    """A `Session` over anything that maps an image tensor to logits."""
+
+    def __init__(
+        self, module: Callable[[Tensor], Tensor], name: str, image_shape: tuple[int, int, int] | None = None
+    ) -> None:
+        self._module = module
+        self.name = name
+        self.runtime = f"PyTorch {torch.__version__}"
+        self.batch: int | None = None
+        self.image_shape = image_shape
+        self.options: Mapping[str, str | int] = {"num_threads": torch.get_num_threads()}
+
+    def run(self, images: Images) -> Images:
+        return forward(self._module, torch.from_numpy(images)).numpy()
+
+    def rounding(self, images: Images, roundoff: float) -> Images:
+        """How far rounding to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+        module = self._module.module if isinstance(self._module, Graph) else self._module
+        assert isinstance(module, nn.Module)
+        return module_rounding(module, images, roundoff)
