@@ -1,0 +1,36 @@
+"""One listener for everything that takes long: steps, counts within a step, warnings.
+
+    plan(["load", "fuse", "verify"])     the steps that are to come, so that one can be called the second of three
+    step("fuse")                         it begins; a step that was not planned is a part of the planned one
+    expect(500); advance(32)             what the present step counts, and how much more of it is done
+    warn("3 files were skipped")         what a user should know now, a sentence
+
+Library functions take a `Listener` and call it; what becomes of that (a spinner, lines of a log, nothing) is the
+caller's. The class itself hears everything and does nothing, so that a listener defines only what it cares for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Listener:
+    """Hears what happens, and does nothing."""
+
+    def plan(self, steps: Sequence[str]) -> None:
+        """The names of the steps to come, in order; said once, by whoever knows the whole job."""
+
+    def step(self, name: str) -> None:
+        """A step begins, and the one before it is done."""
+
+    def expect(self, total: float, unit: str = "images") -> None:
+        """What the present step counts in all, in `unit`; 1 of "" for a fraction."""
+
+    def advance(self, done: float = 1) -> None:
+        """That much more of the present step is done."""
+
+    def warn(self, sentence: str) -> None:
+        """What a user should know, whatever the result."""
+
+
+SILENT = Listener()
