@@ -3,7 +3,9 @@
     plan(["load", "fuse", "verify"])     the steps that are to come, so that one can be called the second of three
     step("fuse")                         it begins; a step that was not planned is a part of the planned one
     expect(500); advance(32)             what the present step counts, and how much more of it is done
-    warn("3 files were skipped")         what a user should know now, a sentence
+    skip(path, "it is cut short")        an input that is left out, and why
+    note("the preprocessing is…")        what was done and why, a sentence
+    warn("that step tells nothing")      what a user should know, a sentence
 
 Library functions take a `Listener` and call it; what becomes of that (a spinner, lines of a log, nothing) is the
 caller's. The class itself hears everything and does nothing, so that a listener defines only what it cares for.
@@ -28,6 +30,12 @@ class Listener:
 
     def advance(self, done: float = 1) -> None:
         """That much more of the present step is done."""
+
+    def skip(self, item: object, reason: str) -> None:
+        """An input that is left out, an unreadable image say, each time that it is met."""
+
+    def note(self, sentence: str) -> None:
+        """What was done and why, where a user might have expected something else."""
 
     def warn(self, sentence: str) -> None:
         """What a user should know, whatever the result."""

@@ -44,8 +44,8 @@ def check_export(
     from kdna_deploy.export.reproduction import Ingredients, check_reproduction
     from kdna_deploy.reports.data import document
 
-    with sink.steps() as (step, count):
-        found = check_reproduction(file, Ingredients(model_file, source, factory, calibration), step, count)
+    with sink.listening() as listener:
+        found = check_reproduction(file, Ingredients(model_file, source, factory, calibration), listener)
     made = f"what kdna-deploy {found.version} makes of '{found.source}'"
     sink.result(
         lambda: (
@@ -64,7 +64,7 @@ def check_export(
     )
     if not found.identical:
         for also in found.differences[1:]:
-            sink.say(f"note: {also}")
+            sink.note(also)
         sink.fail(f"'{file}' is not {made}: {found.differences[0]}.")
         raise typer.Exit(1)
 

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from kdna_deploy.cli.failure import Failure
+from kdna_deploy.cli.plain import CONTROL, plain
+from kdna_deploy.cli.progress import Shown
 from kdna_deploy.cli.streams import discard, results, writing
-
-if TYPE_CHECKING:
-    from kdna_deploy.images.file import Unreadable
+from kdna_deploy.progress import Listener
 
 # Tables are made for 100 columns; a pipe or a log file has no width of its own.
 _PLAIN_WIDTH = 100
 _NAMED = 5
-# What a file's name could do to a terminal, and what would make two lines of a sentence.
-_CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
 
 
 class _Console(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Names of classes, layers and files stand in tables as well."""
-        return super().render_str(text.translate(_CONTROL), **options)
+        return super().render_str(text.translate(CONTROL), **options)
 
     def on_broken_pipe(self) -> None:
         """Rich's own ends the process."""
@@ -41,7 +38,6 @@ class Sink:
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
-        self._expected: int | None = None
         self._stdout = results()
         self._out = _Console(file=self._stdout, width=None if self._stdout.isatty() else _PLAIN_WIDTH, highlight=False)
         self._err = _Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
@@ -61,27 +57,30 @@ class Sink:
 
     def say(self, text: str) -> None:
         """A line on stderr."""
-        self._line(_plain(text))
+        self._line(plain(text))
 
     def show(self, table: RenderableType) -> None:
         """A table that explains a failure, on stderr."""
         with writing(sys.stderr):
             self._err.print(table)
 
-    def warn(self, text: str) -> None:
-        self._line(f"[yellow]warning:[/] {_plain(text)}")
+    def note(self, text: str) -> None:
+        self.say(f"note: {text}")
 
-    def warn_unreadable(self, skipped: Iterable[Unreadable]) -> None:
-        """Count and name image files that were skipped, each once, with the reason, if any."""
-        files = list(dict.fromkeys(skipped))
+    def warn(self, text: str) -> None:
+        self._line(f"[yellow]warning:[/] {plain(text)}")
+
+    def _skipped(self, files: Mapping[str, str]) -> None:
+        """Count and name image files that were skipped, with the reason, if any."""
         if not files:
             return
-        names = "; ".join(f"{one.path.name}: {one.reason}" for one in files[:_NAMED])
+        named = list(files.items())[:_NAMED]
+        names = "; ".join(f"{Path(path).name}: {reason}" for path, reason in named)
         what = "file is no readable image and was" if len(files) == 1 else "files are no readable images and were"
         self.warn(f"{len(files)} {what} skipped ({names}{'; …' if len(files) > _NAMED else ''})")
 
     def fail(self, text: str) -> None:
-        self._line(f"[red]error:[/] {_plain(text)}")
+        self._line(f"[red]error:[/] {plain(text)}")
 
     def end(self, failure: Failure) -> None:
         """Tell how a command ended that has printed no result: its sentence, and with ``--json`` a document as well."""
@@ -102,54 +101,28 @@ class Sink:
             self._err.print(markup, soft_wrap=True)
 
     @contextmanager
-    def steps(self) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
-        """Show which step of a longer job runs and how far it is with its images; nothing where there is no terminal.
-
-        Yields a function for the step's name and one for the number of images that were just done.
-        """
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[counted]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._err, transient=True, disable=not self._err.is_terminal) as bar:
-            task = bar.add_task("start", total=None, counted="")
-
-            def step(text: str) -> None:
-                nonlocal task
-                if bar.tasks[0].completed:
-                    self._expected = None  # that was for the images of the step before
-                bar.remove_task(task)  # for resetting it would keep its total
-                task = bar.add_task(f"{_plain(text)} …", total=None, counted="")
-
-            def count(done: int) -> None:
-                bar.update(task, advance=done, total=self._expected)
-                bar.update(task, counted=f"{bar.tasks[0].completed:.0f} of {self._expected or '?'} images")
-
-            yield step, count
-
-    def expect_images(self, total: int) -> None:
-        """Say how many images `steps` will be told of in a step that counts them."""
-        self._expected = total
+    def listening(self) -> Iterator[Listener]:
+        """Show what the listener that is yielded is told; what was skipped or warned of is told at the end."""
+        with Shown(self._err) as shown:
+            yield shown
+        for sentence in shown.notes:
+            self.note(sentence)
+        self._skipped(shown.skipped)
+        for sentence in shown.warnings:
+            self.warn(sentence)
 
     @contextmanager
     def progress(self) -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
         """A bar with the remaining time: yields a setter for its label and one for the fraction done."""
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._err, transient=True, disable=not self._err.is_terminal) as bar:
-            task = bar.add_task("start", total=None)
-
-            def label(text: str) -> None:
-                bar.update(task, description=_plain(text))
+        with self.listening() as listener:
+            told = 0.0
 
             def fraction(done: float) -> None:
-                bar.update(task, total=1.0, completed=done)
+                nonlocal told
+                if not told or done < told:
+                    listener.expect(1, "")
+                    told = 0.0
+                listener.advance(done - told)
+                told = done
 
-            yield label, fraction
-
-
-def _plain(text: str) -> str:
-    """As it is: without a meaning for rich or for a terminal, and on the line that it is part of."""
-    return escape(text.replace("\n", "\\n").translate(_CONTROL))
+            yield listener.step, fraction

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options import LARGEST_SIZE, check_number, parse_size
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import check_images
+from kdna_deploy.progress import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdna_deploy.graph.freezing import AttentionOptions
-    from kdna_deploy.images.file import Unreadable
     from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 
 
@@ -109,16 +106,15 @@ class CalibrationChoice:
         return () if self.path is None else (self.path,)
 
 
-@contextmanager
 def attention_request(
-    sink: Sink,
+    listener: Listener,
     choice: Attention,
     yes_drop: bool,
     below: float | None,
     calibration: CalibrationChoice,
     other_use: bool = False,
-) -> Iterator[Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None]:
-    """What `Request.attention` takes; None where channel attention is kept. Warns of unreadable images at the end.
+) -> Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None:
+    """What `Request.attention` takes; None where channel attention is kept.
 
     With `other_use`, calibration images are of use whatever becomes of channel attention.
 
@@ -136,10 +132,7 @@ def attention_request(
                 "--calibration and --freeze-below go with --channel-attention freeze or drop, and --calibration with "
                 "--precision int8 or fp16."
             )
-        yield None
-        return
-    unreadable: list[Unreadable] = []
-
+        return None
     asked = asked_preprocessing(calibration)
 
     def make(image_shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
@@ -150,17 +143,15 @@ def attention_request(
         if calibration.path is None:
             return AttentionOptions(choice.value, None, below, {"images": "random"})
         preprocessing = asked.over(recorded)
-        source = ImageSource(calibration.path, image_shape, preprocessing, unreadable.append)
-        sink.expect_images(len(source))
+        source = ImageSource(calibration.path, image_shape, preprocessing, listener)
         record = image_record(calibration.path, preprocessing)
         if not calibration.path.is_dir():
-            return AttentionOptions(choice.value, source.batches, below, record)
+            return AttentionOptions(choice.value, source.batches, below, record, images=len(source))
         if note := asked.note(recorded, "the checkpoint or artifact"):
-            sink.say(f"note: {note}")
-        return AttentionOptions(choice.value, source.batches, below, record, preprocessing)
+            listener.note(note)
+        return AttentionOptions(choice.value, source.batches, below, record, preprocessing, len(source))
 
-    yield make
-    sink.warn_unreadable(unreadable)
+    return make
 
 
 def asked_preprocessing(words: CalibrationChoice) -> AskedPreprocessing:

@@ -14,7 +14,6 @@ from kdna_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from kdna_deploy.export.tensorrt.export import EngineExport
-    from kdna_deploy.export.tensorrt.progress import Progress
     from kdna_deploy.runtimes.nvidia.batches import Batches
     from kdna_deploy.runtimes.nvidia.library import LibraryName
 
@@ -114,13 +113,8 @@ class EngineChoice:
 
         assert self.library is not None
         build = BuildOptions(_batches(batch), self.tf32, self.capabilities)
-        with sink.progress() as (label, fraction):
-
-            def show(progress: Progress) -> None:
-                label(progress.phase)
-                fraction(progress.done / max(1, progress.steps))
-
-            return export_engine(graph, engine, EngineOptions(self.library, build, self.layers), label, show)
+        with sink.listening() as listener:
+            return export_engine(graph, engine, EngineOptions(self.library, build, self.layers), listener)
 
 
 def _batches(text: str) -> Batches | None:

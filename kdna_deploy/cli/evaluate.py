@@ -55,17 +55,14 @@ def evaluate(
         check_input(against, MODELS, "--against")
     check_folder(data, "--data")
     from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
-    from kdna_deploy.images.file import Unreadable
     from kdna_deploy.reports import evaluation as reports
 
     asked = asked_preprocessing(words)
     request = EvaluationRequest(model_file, data, against, batch_size, asked, size, arch, model, ema)
-    unreadable: list[Unreadable] = []
-    with sink.steps() as (step, count):
-        done = evaluate_files(request, step, sink.expect_images, count, unreadable.append)
-    sink.warn_unreadable(unreadable)
+    with sink.listening() as listener:
+        done = evaluate_files(request, listener)
     for note in done.notes:
-        sink.say(f"note: {note}")
+        sink.note(note)
     if done.shortfall:
         sink.warn(f"{done.shortfall.text}; likely cause: {done.cause}")
     sink.result(lambda: reports.evaluation_report(done), lambda: reports.evaluation_data(done))

@@ -59,6 +59,7 @@ from kdna_deploy.cli.precision import (
 from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
+from kdna_deploy.progress import Listener
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
     from kdna_deploy.export.onnx.export import OnnxOptions
     from kdna_deploy.export.source import FusedSource
     from kdna_deploy.export.tensorrt.export import EngineExport
-    from kdna_deploy.images.file import Unreadable
 
 
 def export(
@@ -198,9 +198,10 @@ def export(
         _show_engine(sink, engine.build(model_file, built, batch, sink))
         return
     int8 = precision is Precision.int8
-    with attention_request(
-        sink, channel_attention, yes_drop, freeze_below, images, other_use=choice.uses_images
-    ) as attention:
+    with sink.listening() as listener:
+        attention = attention_request(
+            listener, channel_attention, yes_drop, freeze_below, images, other_use=choice.uses_images
+        )
         from kdna_deploy.export.onnx.export import OnnxOptions
         from kdna_deploy.export.source import Request, open_fused_source
 
@@ -216,14 +217,11 @@ def export(
         )
         in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
         request = Request(source, arch, model, ema, size, in_graph, attention)
-        unreadable: list[Unreadable] = []
-        with sink.steps() as (step, count):
-            opened = choice.prepared(open_fused_source(model_file, request, step, count))
+        opened = choice.prepared(open_fused_source(model_file, request, listener))
         with _shown_losses(sink):
-            done = _export(opened, written, options, choice, inputs, unreadable.append, sink)
-        sink.warn_unreadable(unreadable)
+            done = _export(opened, written, options, choice, inputs, listener)
     for note in (*opened.network.checkpoint.notes, *opened.notes):
-        sink.say(f"note: {note}")
+        sink.note(note)
     if built is None:
         sink.result(done.report, done.data)
     else:
@@ -269,8 +267,7 @@ def _export(
     options: OnnxOptions,
     choice: PrecisionChoice,
     inputs: tuple[Path, ...],
-    on_unreadable: Callable[[Unreadable], None],
-    sink: Sink,
+    listener: Listener,
 ) -> _Done:
     from rich.console import Group
 
@@ -284,24 +281,23 @@ def _export(
         changes = tables.attention_changes(opened.fused)
         return _Done(lambda: Group(*changes, report(), input_facts(opened.provenance)), lambda: {**document(), **also})
 
-    with sink.steps() as (step, count):
-        if choice.precision is Precision.int8:
-            from kdna_deploy.export.onnx.int8.export import export_int8
-            from kdna_deploy.reports import int8 as int8_reports
+    if choice.precision is Precision.int8:
+        from kdna_deploy.export.onnx.int8.export import export_int8
+        from kdna_deploy.reports import int8 as int8_reports
 
-            int8 = export_int8(
-                opened, written, options, choice.int8_options(opened, options.batch, on_unreadable), inputs, step, count
-            )
-            return done(lambda: int8_reports.int8_report(int8), lambda: int8_reports.int8_data(int8))
-        if choice.precision is Precision.fp16:
-            from kdna_deploy.export.onnx.half.export import export_half
-            from kdna_deploy.reports import half as half_reports
+        int8 = export_int8(
+            opened, written, options, choice.int8_options(opened, options.batch, listener), inputs, listener
+        )
+        return done(lambda: int8_reports.int8_report(int8), lambda: int8_reports.int8_data(int8))
+    if choice.precision is Precision.fp16:
+        from kdna_deploy.export.onnx.half.export import export_half
+        from kdna_deploy.reports import half as half_reports
 
-            half = export_half(
-                opened, written, options, choice.half_options(opened, options.batch, on_unreadable), inputs, step, count
-            )
-            return done(lambda: half_reports.half_report(half), lambda: half_reports.half_data(half))
-        from kdna_deploy.export.onnx.export import export_fused
+        half = export_half(
+            opened, written, options, choice.half_options(opened, options.batch, listener), inputs, listener
+        )
+        return done(lambda: half_reports.half_report(half), lambda: half_reports.half_data(half))
+    from kdna_deploy.export.onnx.export import export_fused
 
-        result = export_fused(opened, written, options, inputs, step)
-        return done(lambda: tables.onnx_report(result), lambda: data.onnx_data(result))
+    result = export_fused(opened, written, options, inputs, listener)
+    return done(lambda: tables.onnx_report(result), lambda: data.onnx_data(result))

@@ -57,7 +57,8 @@ def fuse(
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)
     target = output or Path(stem(ckpt) + SUFFIX)
     inputs = (ckpt, *images.inputs)
-    with attention_request(sink, channel_attention, yes_drop, freeze_below, images) as attention:
+    with sink.listening() as listener:
+        attention = attention_request(listener, channel_attention, yes_drop, freeze_below, images)
         images.check()
         check_input(ckpt, (Kind.checkpoint,), "fuse")
         check_output(target, inputs)
@@ -69,14 +70,13 @@ def fuse(
         from kdna_deploy.reports.input import input_data, input_facts
 
         request = Request(None, arch, model, ema, size, children.value, attention)
-        with sink.steps() as (step, count):
-            done = fuse_checkpoint(ckpt, request, step, count)
-            step("write")
-            save_fused(done.graph, done.provenance.beside(target, ckpt), target, inputs)
+        done = fuse_checkpoint(ckpt, request, listener)
+        listener.step("write")
+        save_fused(done.graph, done.provenance.beside(target, ckpt), target, inputs)
     fused = done.fused
     assert fused is not None
     for note in (*done.network.checkpoint.notes, *done.notes):
-        sink.say(f"note: {note}")
+        sink.note(note)
     written = f"{target} ({target.stat().st_size / 1e6:.2f} MB)"
     sink.result(
         lambda: Group(tables.fused_report(fused, written), input_facts(done.provenance)),

@@ -28,10 +28,10 @@ def inspect(
     from kdna_deploy.network.load import load_network
     from kdna_deploy.reports import data, tables
 
-    with sink.steps() as (step, _):
-        step("load")
+    with sink.listening() as listener:
+        listener.step("load")
         network = load_network(ckpt, arch, model, ema)
-        inspection = inspect_network(network, size, step)
+        inspection = inspect_network(network, size, listener)
     for note in (*network.checkpoint.notes, *inspection.size.notes):
-        sink.say(f"note: {note}")
+        sink.note(note)
     sink.result(lambda: tables.inspection_report(inspection), lambda: data.inspection_data(inspection))

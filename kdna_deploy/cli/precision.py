@@ -13,17 +13,13 @@ from kdna_deploy.cli.deployment import CalibrationChoice, ExportChildren, Target
 from kdna_deploy.cli.options import check_number
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import check_images
+from kdna_deploy.progress import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kdna_deploy.export.onnx.half.export import HalfOptions
     from kdna_deploy.export.onnx.int8.export import Int8Options
     from kdna_deploy.export.source import FusedSource
-    from kdna_deploy.images.file import Unreadable
     from kdna_deploy.images.preprocessing import Preprocessing
-
-    Named = Callable[[Unreadable], None]
 
 
 class Precision(str, Enum):
@@ -191,7 +187,7 @@ class PrecisionChoice:
             from_record(opened.provenance.preprocessing, opened.provenance.source)
         )
 
-    def int8_options(self, opened: FusedSource, batch: int | None, on_unreadable: Named) -> Int8Options:
+    def int8_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> Int8Options:
         """What `export_int8` takes."""
         import torch
 
@@ -203,13 +199,13 @@ class PrecisionChoice:
         outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
         preprocessing = self._preprocessing(opened)
         images = split_images(
-            *(self.calibration.path, self.held_out, shape, preprocessing, outputs, batch, on_unreadable),
+            *(self.calibration.path, self.held_out, shape, preprocessing, outputs, batch, listener),
             class_names=tuple(opened.provenance.class_names),
         )
         share = self.children is not ExportChildren.materialize
         return Int8Options(images, self.method.value, self.max_drop, share)
 
-    def half_options(self, opened: FusedSource, batch: int | None, on_unreadable: Named) -> HalfOptions:
+    def half_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> HalfOptions:
         """What `export_half` takes."""
         from kdna_deploy.export.onnx.half.export import HalfOptions
         from kdna_deploy.images.folder import ImageSource
@@ -219,5 +215,5 @@ class PrecisionChoice:
         if path is None:
             return HalfOptions(None, self.half_io, {"images": "random"})
         preprocessing = self._preprocessing(opened)
-        source = ImageSource(path, opened.graph.image_shape, preprocessing, on_unreadable)
+        source = ImageSource(path, opened.graph.image_shape, preprocessing, listener)
         return HalfOptions(lambda: source.batches(batch), self.half_io, image_record(path, preprocessing))

@@ -65,20 +65,17 @@ def verify(
     from kdna_deploy.evaluation.parity import worst_of
     from kdna_deploy.evaluation.verify import save_image, verify_files
     from kdna_deploy.export.bisect_file import bisect_file
-    from kdna_deploy.images.file import Unreadable
     from kdna_deploy.reports import data, tables
     from kdna_deploy.reports.bisection import bisection_data, bisection_report
 
-    unreadable: list[Unreadable] = []
-    with sink.steps() as (step, _):
-        result = verify_files(model_file, against, inputs, rtol, atol, size, model, arch, ema, step, unreadable.append)
-        found = bisect_file(model_file, against, model, step) if bisect else None
-    sink.warn_unreadable(unreadable)
+    with sink.listening() as listener:
+        result = verify_files(model_file, against, inputs, rtol, atol, size, model, arch, ema, listener)
+        found = bisect_file(model_file, against, model, listener) if bisect else None
     if save_worst is not None and result.worst_image is not None:
         save_image(result.worst_image, save_worst, read)
         sink.say(f"the image that departs most is in {save_worst}; compare on it with --inputs {save_worst}")
     for note in result.notes:
-        sink.say(f"note: {note}")
+        sink.note(note)
     title = f"{result.candidate} against {result.reference}"
     sink.result(
         lambda: Group(tables.agreement_table(result.agreements, title), *([bisection_report(found)] if found else [])),

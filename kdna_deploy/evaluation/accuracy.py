@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.logits import Logits, judged, judged_beside
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.labelled import FILLER, Labels
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.session import Session
 
 _TOP = 5
@@ -82,12 +83,12 @@ def evaluate(
     session: Session,
     batches: Iterable[tuple[Images, Labels | None]],
     reference: Session | None = None,
-    on_images: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> Evaluation:
     """Run `session`, and `reference` if there is one, over `batches`.
 
     Where there are no labels (None) the answers of the reference stand in for them: top-1 is then the agreement. Images
-    labelled `FILLER` fill up a batch and do not count. `on_images` is told how many were done.
+    labelled `FILLER` fill up a batch and do not count. `listener` is told how many were done.
 
     Raises:
         InputError: there are no images, a session does not take them, or answers with NaN.
@@ -105,7 +106,7 @@ def evaluate(
         _add(sums, logits[counted], truth[counted])
         if expected is not None:
             _add_reference(sums, logits[counted], expected[counted], truth[counted])
-        on_images(int(counted.sum()))
+        listener.advance(int(counted.sum()))
     if not sums.images:
         raise InputError("There are no images to evaluate on.")
     return Evaluation(

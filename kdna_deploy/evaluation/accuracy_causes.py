@@ -12,7 +12,7 @@ Does not apply to engines and to networks of a user's own code for the input siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from kdna_deploy.images.file import open_image
 from kdna_deploy.images.labelled import LabelledImages, in_batches
 from kdna_deploy.images.preprocessing import MEAN, STD, Preprocessing
 from kdna_deploy.network.load import load_network
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
 
@@ -57,7 +58,7 @@ def likely_cause(
     model: ModelRecord,
     path: Path,
     images: LabelledImages,
-    on_step: Callable[[str], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> str | None:
     """What is likely wrong with an evaluation of the model at `path` that falls short; None where nothing was found."""
     if order := _class_order(evaluation, images.classes):
@@ -66,7 +67,7 @@ def likely_cause(
     base, count = _right(model.session, images)
     needed = base + max(1, round((shortfall.recorded - shortfall.right / shortfall.images) * count / 2))
     for trial in _trials(model, path, images):
-        on_step(f"look for the cause: {trial.says.partition(':')[0]}")
+        listener.step(f"look for the cause: {trial.says.partition(':')[0]}")
         with suppress(KdnaError):  # such as a size that the network does not take
             right, _ = _right(trial.session, trial.images)
             if right >= needed:

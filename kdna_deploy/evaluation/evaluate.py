@@ -6,7 +6,6 @@ one that the checkpoint records, and where it falls short the likely cause is lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.evaluation.accuracy_causes import NOT_FOUND, likely_cause
 from kdna_deploy.evaluation.accuracy_check import Shortfall, find_shortfall
 from kdna_deploy.evaluation.model_record import ModelRecord, Shape, open_model
-from kdna_deploy.images.folder import Preprocessing, Unreadable
+from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.labelled import LabelledImages
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from kdna_deploy.network.input_size import DEFAULT_SIZE
+from kdna_deploy.progress import SILENT, Listener
 
 DEFAULT_BATCH = 32
 
@@ -85,35 +85,32 @@ class FileEvaluation:
 
 def evaluate_files(
     request: EvaluationRequest,
-    on_step: Callable[[str], None] = lambda _: None,
-    on_total: Callable[[int], None] = lambda _: None,
-    on_images: Callable[[int], None] = lambda _: None,
-    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> FileEvaluation:
-    """Evaluate a file. `on_total` is told the number of images before the first is read.
+    """Evaluate a file. `listener` is told the number of images before the first is read.
 
     Raises:
         InputError: a file cannot be loaded, or the images do not fit the network.
     """
-    on_step(f"open {request.model}")
+    listener.step(f"open {request.model}")
     model = _open(request.model, request)
     against = _open(request.against, request) if request.against else None
     session, reference = model.session, against.session if against else None
     shape = _shape(model, against, request.size)
     preprocessing = request.preprocessing.over(model.preprocessing)
-    images = LabelledImages(request.data, shape, preprocessing, on_unreadable, model.class_names)
+    images = LabelledImages(request.data, shape, preprocessing, listener, model.class_names)
     fixed = session.batch or (reference.batch if reference else None)
     batch = fixed or request.batch
     outputs = session.run(np.zeros((batch, *shape), np.float32)).shape[-1]
     images.check(outputs)
-    on_total(len(images))
-    on_step("evaluate")
-    result = evaluate(session, images.batches(batch, fixed=fixed is not None), reference, on_images)
+    listener.step("evaluate")
+    listener.expect(len(images))
+    result = evaluate(session, images.batches(batch, fixed=fixed is not None), reference, listener)
     shortfall = find_shortfall(round(result.top1 * result.images), result.images, model.top1)
     cause = None
     if shortfall:
         some = LabelledImages(request.data, shape, preprocessing, class_names=model.class_names)
-        cause = likely_cause(shortfall, result, model, request.model, some, on_step) or NOT_FOUND
+        cause = likely_cause(shortfall, result, model, request.model, some, listener) or NOT_FOUND
     note = request.preprocessing.note(model.preprocessing, session.name)
     return FileEvaluation(
         model=session.name,

@@ -5,7 +5,7 @@ Never an equivalence: whoever changes the function is told by how much, and deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from kdna_deploy.graph.graph import Graph
 from kdna_deploy.images.batch import Images
 from kdna_deploy.network.forward import forward
 from kdna_deploy.network.module_copy import twin
+from kdna_deploy.progress import Listener
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class OutputChange:
     same_top1: int
 
 
-def measure_change(
-    graph: Graph, original: nn.Module, batches: Iterable[Images], on_images: Callable[[int], None]
-) -> OutputChange:
+def measure_change(graph: Graph, original: nn.Module, batches: Iterable[Images], listener: Listener) -> OutputChange:
     """Compare the logits of the frozen `graph` and of the `original` module, in evaluation mode, over `batches`."""
     original = twin(original).eval()  # as it was captured; a forward in training mode would change it
     images, same, largest, total, scale, count = 0, 0, 0.0, 0.0, 0.0, 0
@@ -48,5 +47,5 @@ def measure_change(
         total, count = total + float(difference.sum()), count + difference.size
         same += int((got.argmax(-1) == expected.argmax(-1)).sum())
         images += len(batch)
-        on_images(len(batch))
+        listener.advance(len(batch))
     return OutputChange(images, largest, total / max(count, 1), scale, same)

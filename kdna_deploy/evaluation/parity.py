@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, NOISE, Probe
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.session import Session
 
 Array = NDArray[np.float64]
@@ -163,7 +164,7 @@ def compare(
     reference: Session,
     probes: Iterable[Probe],
     tolerance: Tolerance = FLOAT32,
-    on_batch: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> tuple[Agreement, ...]:
     """Run both sessions on every probe and judge their outputs.
 
@@ -177,7 +178,7 @@ def compare(
     for group in _judged_together(probes):
         found = _run_both(candidate, reference, group, batch)
         for outputs in found:
-            on_batch(len(outputs.probe.images))
+            listener.advance(len(outputs.probe.images))
         judged, spread = judge(found, tolerance, rounding, noise)
         noise = spread if noise is None else noise
         agreements += judged

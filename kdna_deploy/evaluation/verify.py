@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -15,10 +15,11 @@ from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance, c
 from kdna_deploy.files import atomic_output
 from kdna_deploy.graph.origin import original_network
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.folder import ImageSource, Unreadable
+from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.network.input_size import DEFAULT_SIZE, InputSize
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
 from kdna_deploy.runtimes.pytorch import TorchSession
@@ -57,8 +58,7 @@ def verify_files(
     factory: str | None = None,
     arch: str | None = None,
     ema: bool = False,
-    on_step: Callable[[str], None] = lambda _: None,
-    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> FileVerification:
     """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
 
@@ -69,9 +69,9 @@ def verify_files(
     Raises:
         InputError: a file cannot be loaded, or the two do not take the same images.
     """
-    on_step(f"open {candidate}")
+    listener.step(f"open {candidate}")
     session = open_session(candidate, factory, arch, ema)
-    on_step("open the reference")
+    listener.step("open the reference")
     reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
     shape = _image_shape(session, reference, size)
     usual = max((_usual(path) for path in (candidate, against) if path), key=lambda tolerance: tolerance.roundoff)
@@ -81,14 +81,14 @@ def verify_files(
     batch = session.batch or reference.batch
     random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
 
-    def probes(on_unreadable: Callable[[Unreadable], None] = lambda _: None) -> Iterable[Probe]:
-        given = _from_disk(inputs, shape, batch, _preprocessing(candidate), on_unreadable) if inputs else ()
+    def probes(listener: Listener = SILENT) -> Iterable[Probe]:
+        given = _from_disk(inputs, shape, batch, _preprocessing(candidate), listener) if inputs else ()
         return chain(random, given)
 
-    on_step("compare")
+    listener.step("compare")
     fixed = size or session.image_shape or reference.image_shape
     notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
-    agreements = compare(session, reference, probes(on_unreadable), tolerance)
+    agreements = compare(session, reference, probes(listener), tolerance)
     return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
 
 
@@ -140,7 +140,7 @@ def _from_disk(
     shape: tuple[int, int, int],
     batch: int | None,
     preprocessing: Preprocessing,
-    on_unreadable: Callable[[Unreadable], None],
+    listener: Listener,
 ) -> Iterator[Probe]:
-    source = ImageSource(path, shape, preprocessing, on_unreadable)
+    source = ImageSource(path, shape, preprocessing, listener)
     return (Probe(GIVEN, images) for images in source.batches(batch))

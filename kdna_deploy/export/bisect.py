@@ -14,7 +14,7 @@ activation shows in the next layer. Frozen channel attention changes the functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import NOISE, Probe, random_images
 from kdna_deploy.network.forward import forward
 from kdna_deploy.network.load import Network
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import save
 from kdna_deploy.runtimes.ort import disabled_optimizers
 from kdna_deploy.runtimes.rounding import LEAST_MOVE, perturbed
@@ -101,9 +102,7 @@ class _Stage:
     tolerance: Tolerance
 
 
-def bisect(
-    artifact: Path, network: Network, provenance: Provenance, on_step: Callable[[str], None] = lambda _: None
-) -> Bisection:
+def bisect(artifact: Path, network: Network, provenance: Provenance, listener: Listener = SILENT) -> Bisection:
     """Find the first layer of `artifact` (``.onnx`` or ``.pt2``) that departs from `network`, and the stage at fault.
 
     Raises:
@@ -116,9 +115,9 @@ def bisect(
         )
     size = provenance.options.get("batch")
     images = random_images(size if isinstance(size, int) else _IMAGES, provenance.image_shape, seed=5).numpy()
-    on_step("run the network layer by layer")
+    listener.step("run the network layer by layer")
     making = _Making(network, provenance, images)
-    on_step(f"run {artifact.name} layer by layer")
+    listener.step(f"run {artifact.name} layer by layer")
     final = making.tolerance
     values = making.of_graph(load_fused(artifact).graph) if artifact.suffix == ".pt2" else _of_file(artifact, images)
     found = _Stage("the file", values, final)
@@ -128,7 +127,7 @@ def bisect(
     if first is None:
         return Bisection(None, None, "", "", (), len(order) - 1, missing)
     stages = []
-    for stage in (*making.stages(artifact.suffix == ".onnx", on_step), found):
+    for stage in (*making.stages(artifact.suffix == ".onnx", listener), found):
         stages.append(StageValue(stage.name, making.judged(stage, first)))
         if stages[-1].departs:
             break
@@ -208,7 +207,7 @@ class _Making:
         agreement = self.judged(stage, layer)
         return agreement is not None and not agreement.passed
 
-    def stages(self, to_file: bool, on_step: Callable[[str], None]) -> Iterator[_Stage]:
+    def stages(self, to_file: bool, listener: Listener) -> Iterator[_Stage]:
         """Every stage in order, made when it is asked for; those from the translation on with `to_file`."""
         options = self._made.options
         trained = forward(self._network.module, torch.from_numpy(self._images)).numpy()
@@ -216,20 +215,18 @@ class _Making:
         graph = self._wide.clone()
         children = "materialize" if options.get("children", "materialize") == "materialize" else "share"
         for name, transform in (*((t.__name__, t) for t in FOLDING), *finishing(children, {})):  # type: ignore[arg-type]
-            on_step(name.replace("_", " "))
+            listener.step(name.replace("_", " "))
             transform(graph.module)
             yield _Stage(name.replace("_", " "), self.of_graph(graph), _PRECISE)
         cast_floats(graph.module, torch.float32)
         yield _Stage("round to float32", self.of_graph(graph), _SINGLE)
         if to_file:
-            yield from self._file_stages(graph, options, on_step)
+            yield from self._file_stages(graph, options, listener)
 
-    def _file_stages(
-        self, graph: Graph, options: Mapping[str, Any], on_step: Callable[[str], None]
-    ) -> Iterator[_Stage]:
+    def _file_stages(self, graph: Graph, options: Mapping[str, Any], listener: Listener) -> Iterator[_Stage]:
         opset, batch = options.get("opset", 18), options.get("batch")
         fixed = batch if isinstance(batch, int) else None
-        on_step("translate")
+        listener.step("translate")
         model = ir.to_proto(to_onnx(graph, opset, fixed, "any"))
         yield _Stage("translate to ONNX", self._of_model(model), _SINGLE)
         target = options.get("target", "cpu")
@@ -237,14 +234,14 @@ class _Making:
             model = ir.to_proto(to_onnx(graph, opset, fixed, target))
             yield _Stage(f"spell for {target}", self._of_model(model), _SINGLE)
         if options.get("simplify", True):
-            on_step("simplify")
+            listener.step("simplify")
             model = simplify(model, shared=options.get("children") == "share").model
             yield _Stage("simplify", self._of_model(model), _SINGLE)
         if options.get("weights") == "fp16":
             store_half(model)
             yield _Stage("store in half precision", self._of_model(model), HALF)
         if options.get("precision") == "fp16":
-            on_step("cast")
+            listener.step("cast")
             cast = options.get("fp16", {})
             model = to_half(model, cast.get("kept_float", ()), bool(cast.get("half_io")))
             yield _Stage("cast to half precision", self._of_model(model), HALF)

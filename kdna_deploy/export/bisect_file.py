@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.export.bisect import OUTPUT, Bisection, bisect
 from kdna_deploy.graph.origin import original_network
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.open import ENGINE, read_provenance
 
@@ -17,7 +17,7 @@ def bisect_file(
     candidate: Path,
     against: Path | None = None,
     factory: str | None = None,
-    on_step: Callable[[str], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> Bisection:
     """Where `candidate` first departs from its checkpoint, which `against` names where it lies elsewhere.
 
@@ -31,8 +31,8 @@ def bisect_file(
         raise UsageError(f"Layers are compared with those of the trained network; '{against}' is no checkpoint.")
     if candidate.suffix == ENGINE:
         graph = candidate.parent / read_record(candidate).onnx
-        found = bisect_file(graph, against, factory, on_step)
+        found = bisect_file(graph, against, factory, listener)
         at_fault = f"the engine (every layer of {graph.name} agrees)"
         return found if found.layer else replace(found, layer=OUTPUT, stage=at_fault)
     made = read_provenance(candidate)
-    return bisect(candidate, original_network(made, candidate, against, factory), made, on_step)
+    return bisect(candidate, original_network(made, candidate, against, factory), made, listener)

@@ -6,7 +6,7 @@ module, and both with the original in float64, so that a reader sees how much of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import few_probes
 from kdna_deploy.images.probes import random_images as random_images
 from kdna_deploy.network.module_copy import twin
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.rounding import NoFloat64, in_float64
 
@@ -122,12 +123,11 @@ def fuse(
     original: nn.Module,
     image_shape: tuple[int, int, int],
     options: FuseOptions | None = None,
-    on_step: Callable[[str], None] = lambda _: None,
-    on_images: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> Fused:
     """Fuse a network for images of `image_shape` (c, h, w).
 
-    `on_step` is told the name of each step as it begins, `on_images` the size of each calibration batch done.
+    `listener` is told the name of each step as it begins, and the size of each calibration batch done.
 
     Raises:
         CaptureError: the network cannot be traced.
@@ -135,37 +135,39 @@ def fuse(
         UsageError, InputError: channel attention is to be frozen, and there are no (good) images for it.
     """
     options = options or FuseOptions()
-    on_step("capture")
+    listener.step("capture")
     folded = capture(original, image_shape)
     check_function(folded, original)
     cast_floats(folded.module, torch.float64)
     steps = []
     ledger = None
     for transform in FOLDING:
-        on_step(transform.__name__.replace("_", " "))
+        listener.step(transform.__name__.replace("_", " "))
         steps.append(Step(transform.__name__, transform(folded.module)))
         if transform is fold_static_attention:
             ledger = sharing_ledger(folded.module)
     assert ledger is not None
-    kept, finished = _finish(folded, options.children, {}, on_step)
-    on_step("compare with the original")
+    kept, finished = _finish(folded, options.children, {}, listener)
+    listener.step("compare with the original")
     rounding = measure_rounding(kept, original)
     _require(rounding, "The fused network differs from the original")
     if options.attention.choice != "keep":
-        on_step("measure channel attention")
-    freezing = plan_freezing(kept, options.attention, on_images)
+        listener.step("measure channel attention")
+        _expect(options.attention, listener)
+    freezing = plan_freezing(kept, options.attention, listener)
     graph, change = kept, None
     if freezing.gates:
-        graph, finished = _finish(folded, options.children, freezing.gates, on_step)
+        graph, finished = _finish(folded, options.children, freezing.gates, listener)
         freezing = freezing.settled(graph, next(step.result for step in finished if step.name == FREEZING))
     if freezing.gates:
-        on_step("compare with constant gates")
+        listener.step("compare with constant gates")
         expected = ConstantGates(kept, freezing.gates)
         _require(
             measure_rounding(graph, expected), "The network with frozen gates differs from one with constant gates"
         )
-        on_step("measure what changed")
-        change = measure_change(graph, original, _images_for(options.attention, image_shape), on_images)
+        listener.step("measure what changed")
+        _expect(options.attention, listener)
+        change = measure_change(graph, original, _images_for(options.attention, image_shape), listener)
     return Fused(
         graph=graph,
         steps=(*steps, *finished),
@@ -180,6 +182,11 @@ def fuse(
     )
 
 
+def _expect(options: AttentionOptions, listener: Listener) -> None:
+    if options.images is not None:
+        listener.expect(options.images)
+
+
 def _require(rounding: Rounding, failure: str) -> None:
     """Raise a ParityError that begins with `failure` where there is more than rounding."""
     worst = worst_of(rounding.agreements)
@@ -188,13 +195,13 @@ def _require(rounding: Rounding, failure: str) -> None:
 
 
 def _finish(
-    folded: Graph, children: Children, gates: Mapping[str, Tensor | None], on_step: Callable[[str], None]
+    folded: Graph, children: Children, gates: Mapping[str, Tensor | None], listener: Listener
 ) -> tuple[Graph, list[Step]]:
     """The float32 graph that the remaining passes make of a copy of `folded`."""
     graph = folded.clone()
     steps = []
     for name, transform in finishing(children, gates):
-        on_step(name.replace("_", " "))
+        listener.step(name.replace("_", " "))
         steps.append(Step(name, transform(graph.module)))
     cast_floats(graph.module, torch.float32)
     return graph, steps

@@ -13,7 +13,7 @@ Another processor may round activations differently while it calibrates, which t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,9 @@ from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.record import images_sha256
 from kdna_deploy.images.split import EVERY_FIFTH, Split, split_images
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.version import VERSION
 
-Step = Callable[[str], None]
 # Where names are recorded: a file is the same whatever the folder that it, or its input, lies in is called.
 _NAMES = (("calibration", "images"), ("int8", "images"), ("int8", "held_out"), ("fp16", "images"))
 
@@ -79,8 +79,7 @@ class Ingredients:
 def check_reproduction(
     path: Path,
     given: Ingredients,
-    on_step: Step = lambda _: None,
-    on_images: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> Reproduction:
     """Make the ONNX file at `path` again and compare.
 
@@ -89,7 +88,7 @@ def check_reproduction(
         ArtifactError: it does not say how it was made, or says what makes no sense.
         ExportError, ParityError: it cannot be made again.
     """
-    on_step("read how it was made")
+    listener.step("read how it was made")
     theirs, made = _opened(path)
     options = recorded_options(made, path)
     if made.factory and not given.factory:
@@ -100,13 +99,13 @@ def check_reproduction(
     if earlier:
         return Reproduction(path, given.model, VERSION, tuple(earlier))
     with scratch_folder("check") as folder:
-        opened = open_fused_source(given.model, _request(made, options, given), on_step, on_images)
+        opened = open_fused_source(given.model, _request(made, options, given), listener)
         if opened.provenance.source_sha256 != made.source_sha256:
             return Reproduction(path, given.model, VERSION, (_OTHER_CHECKPOINT,))
         weights = weights_file(theirs, path)
         again = folder / (model_name(weights.name) if weights else path.name)
-        _export(opened, again, options, made, weights is not None, given, on_step, on_images)
-        on_step("compare")
+        _export(opened, again, options, made, weights is not None, given, listener)
+        listener.step("compare")
         return Reproduction(path, given.model, VERSION, tuple(_differences(path, theirs, made, again)))
 
 
@@ -203,8 +202,7 @@ def _export(
     made: Provenance,
     external_data: bool,
     given: Ingredients,
-    on_step: Step,
-    on_images: Callable[[int], None],
+    listener: Listener,
 ) -> None:
     written = replace(options.onnx, external_data=external_data)
     shape = opened.graph.image_shape
@@ -212,13 +210,13 @@ def _export(
         source = _images(options, shape, given)
         batches = (lambda: source.batches(written.batch)) if source else None
         record = {k: v for k, v in made.options["fp16"].items() if k not in ("kept_float", "half_io")}
-        export_half(opened, output, written, HalfOptions(batches, options.half_io, record), (), on_step, on_images)
+        export_half(opened, output, written, HalfOptions(batches, options.half_io, record), (), listener)
     elif options.precision == "int8":
         split = _split(options, opened, written, made, given)
         int8 = Int8Options(split, options.method, None, options.share_codes, options.kept_float)
-        export_int8(opened, output, written, int8, (), on_step, on_images)
+        export_int8(opened, output, written, int8, (), listener)
     else:
-        export_fused(opened, output, written, (), on_step)
+        export_fused(opened, output, written, (), listener)
 
 
 def _split(

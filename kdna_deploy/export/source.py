@@ -21,6 +21,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import Network, load_network
+from kdna_deploy.progress import SILENT, Listener
 
 _NOT_SHARED = "not shared: "
 
@@ -68,24 +69,22 @@ class FusedSource:
 def fuse_checkpoint(
     path: Path,
     request: Request,
-    on_step: Callable[[str], None] = lambda _: None,
-    on_images: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> FusedSource:
     """Load and fuse a checkpoint.
 
     Raises:
         InputError, UsageError, ParityError: as `load_network` and `fuse`.
     """
-    on_step("load")
+    listener.step("load")
     network = load_network(path, request.arch, request.factory, request.ema)
-    return _fuse(network, request, on_step, on_images)
+    return _fuse(network, request, listener)
 
 
 def open_fused_source(
     path: Path,
     request: Request,
-    on_step: Callable[[str], None] = lambda _: None,
-    on_images: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> FusedSource:
     """Open a fused ``.pt2`` with its checkpoint, or fuse a checkpoint on the way.
 
@@ -98,10 +97,10 @@ def open_fused_source(
             to load a checkpoint and there is none to load.
     """
     if path.suffix != ".pt2":
-        return fuse_checkpoint(path, request, on_step, on_images)
+        return fuse_checkpoint(path, request, listener)
     if request.arch or request.ema:
         raise UsageError("--arch and --ema say how to load a checkpoint; a fused graph was made from one already.")
-    on_step("load")
+    listener.step("load")
     opened = load_fused(path)
     made = opened.provenance
     network = original_network(made, path, request.source, request.factory)
@@ -117,7 +116,7 @@ def open_fused_source(
         )
     if request.attention or (request.children == "share" and children == "materialize"):
         again = replace(request, size=shape[1:], children=request.children or children)
-        fused = _fuse(network, again, on_step, on_images, from_record(made.preprocessing, str(path)))
+        fused = _fuse(network, again, listener, from_record(made.preprocessing, str(path)))
         notes = (
             f"fused again from {network.checkpoint.path.name}",
             *_assumed_notes(made, path, request),
@@ -157,8 +156,7 @@ def _sized(provenance: Provenance, made: Provenance, request: Request) -> Proven
 def _fuse(
     network: Network,
     request: Request,
-    on_step: Callable[[str], None],
-    on_images: Callable[[int], None],
+    listener: Listener,
     recorded: Preprocessing | None = None,
 ) -> FusedSource:
     """`recorded` is the preprocessing of an earlier artifact; without one, what the checkpoint records applies."""
@@ -169,7 +167,7 @@ def _fuse(
     if request.attention:
         attention = request.attention(shape, recorded or training.preprocessing)
     options = FuseOptions(request.children or "materialize", attention)
-    fused = fuse(network.module, shape, options, on_step, on_images)
+    fused = fuse(network.module, shape, options, listener)
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
         children=options.children, channel_attention=fused.freezing.done
     )

@@ -22,6 +22,7 @@ from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.preprocessing import Preprocessing
+from kdna_deploy.progress import Listener
 
 ChannelAttention = Literal["keep", "freeze", "drop"]
 Batches = Callable[[], Iterable[Images]]
@@ -37,6 +38,7 @@ class AttentionOptions:
         below: freeze only gates whose variance over images is below this.
         record: where the images come from and how they were prepared, for the artifact's provenance.
         preprocessing: of image files; None where there are none.
+        images: how many there are, unreadable ones included; None where that is not known.
     """
 
     choice: ChannelAttention = "keep"
@@ -44,6 +46,7 @@ class AttentionOptions:
     below: float | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Freezing:
         return replace(self, gates=gates, refused=(*self.refused, *result.refused))
 
 
-def plan_freezing(graph: Graph, options: AttentionOptions, on_images: Callable[[int], None]) -> Freezing:
+def plan_freezing(graph: Graph, options: AttentionOptions, listener: Listener) -> Freezing:
     """Measure the gates of the fused `graph` and decide which become constants.
 
     Raises:
@@ -93,7 +96,7 @@ def plan_freezing(graph: Graph, options: AttentionOptions, on_images: Callable[[
                 "name a folder of them or an .npz with --calibration."
             )
         return Freezing("drop", gates={a.name: None for a in channel_attentions(graph.module)}, refused=refused)
-    statistics = measure_gates(graph, options.batches(), on_images)
+    statistics = measure_gates(graph, options.batches(), listener)
     chosen = [s for s in statistics if options.below is None or s.variance < options.below]
     gates = {s.node: s.mean if options.choice == "freeze" else None for s in chosen}
     return Freezing(options.choice, statistics, gates, refused)

@@ -7,7 +7,7 @@ explained  Var_c E[β_c] / Var β           share of all variance (images and ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +18,7 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.graph.gates import Attention, channel_attentions
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.images.batch import Images
+from kdna_deploy.progress import SILENT, Listener
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,8 @@ class GateStatistics:
     explained: float
 
 
-def measure_gates(
-    graph: Graph, batches: Iterable[Images], on_images: Callable[[int], None] = lambda _: None
-) -> tuple[GateStatistics, ...]:
-    """Run `graph` over `batches` and measure every dynamic channel attention. `on_images` is told each batch's size.
+def measure_gates(graph: Graph, batches: Iterable[Images], listener: Listener = SILENT) -> tuple[GateStatistics, ...]:
+    """Run `graph` over `batches` and measure every dynamic channel attention. `listener` is told each batch's size.
 
     Raises:
         InputError: there are no images, the network cannot run on them, or it or a gate answers them with NaN.
@@ -55,7 +54,7 @@ def measure_gates(
             if torch.isnan(logits).any():
                 raise InputError("The calibration images make the network return NaN; check their normalisation.")
             recorder.images += len(images)
-            on_images(len(images))
+            listener.advance(len(images))
     if not recorder.images:
         raise InputError("There are no calibration images.")
     return tuple(_statistics(attention, recorder) for attention in attentions)

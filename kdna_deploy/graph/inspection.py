@@ -7,7 +7,6 @@ it is along that axis. Read off the captured graph, so a user's own model is ins
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +22,7 @@ from kdna_deploy.network.cost import Cost, count
 from kdna_deploy.network.forward import forward
 from kdna_deploy.network.input_size import InputSize, choose_size
 from kdna_deploy.network.load import Network
+from kdna_deploy.progress import SILENT, Listener
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Inspection:
 
 
 def inspect_network(
-    network: Network, image_size: tuple[int, int] | None = None, on_step: Callable[[str], None] = lambda _: None
+    network: Network, image_size: tuple[int, int] | None = None, listener: Listener = SILENT
 ) -> Inspection:
     """Inspect a trained network for images of `image_size` (h, w), by default what its checkpoint records, or 224×224.
 
@@ -62,9 +62,9 @@ def inspect_network(
     """
     size = choose_size(image_size, network.checkpoint.training)
     shape = network.image_shape(size.size)
-    on_step("capture")
+    listener.step("capture")
     graph = capture(network.module, shape)
-    on_step("find parents and children")
+    listener.step("find parents and children")
     attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))

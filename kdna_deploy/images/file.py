@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -24,14 +23,6 @@ LARGEST = 1 << 26  # pixels: 67 million, 200 MB in RGB
 # Not EPS, which Pillow hands to Ghostscript, nor formats that no data set has.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "GIF")
 _DEEP_MODES = ("I", "F")
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """An image file that was skipped, and why."""
-
-    path: Path
-    reason: str
 
 
 class UnreadableImage(InputError):

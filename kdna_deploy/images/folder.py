@@ -7,7 +7,7 @@ resize or crop is asked for. Array files hold images [n, c, h, w] that are alrea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.files import IMAGE_SUFFIXES
 from kdna_deploy.images.arrays import count_arrays, read_arrays
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.file import Unreadable, UnreadableImage, check_pixels, open_image
+from kdna_deploy.images.file import UnreadableImage, check_pixels, open_image
 from kdna_deploy.images.preprocessing import MEAN, STD, Color, Preprocessing
+from kdna_deploy.progress import SILENT, Listener
 
-__all__ = ["MEAN", "STD", "Color", "ImageSource", "Preprocessing", "Unreadable", "image_files", "read_image"]
+__all__ = ["MEAN", "STD", "Color", "ImageSource", "Preprocessing", "image_files", "read_image"]
 
 _BATCH = 8
 
@@ -34,13 +35,13 @@ class ImageSource:
         path: the folder or file.
         image_shape: (c, h, w) that the network takes.
         preprocessing: for image files.
-        on_unreadable: told each file that is no readable image, with the reason; it is skipped.
+        listener: told each file that is no readable image, with the reason; it is skipped.
     """
 
     path: Path
     image_shape: tuple[int, int, int]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    on_unreadable: Callable[[Unreadable], None] = lambda _: None
+    listener: Listener = SILENT
 
     def __len__(self) -> int:
         """Number of images, unreadable ones included."""
@@ -80,7 +81,7 @@ class ImageSource:
             try:
                 yield read_image(path, self.image_shape[1:], self.preprocessing)
             except UnreadableImage as error:
-                self.on_unreadable(Unreadable(path, error.reason))
+                self.listener.skip(path, error.reason)
 
 
 def check_channels(image_shape: tuple[int, int, int], preprocessing: Preprocessing) -> None:

@@ -5,7 +5,7 @@ Which label a folder stands for is told in `class_folders.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.class_folders import ClassFolders, read_class_folders
 from kdna_deploy.images.file import UnreadableImage
-from kdna_deploy.images.folder import Preprocessing, Unreadable, check_channels, image_files, read_image
+from kdna_deploy.images.folder import Preprocessing, check_channels, image_files, read_image
+from kdna_deploy.progress import SILENT, Listener
 
 Labels = NDArray[np.int64]
 
@@ -32,14 +33,14 @@ class LabelledImages:
         path: the folder.
         image_shape: (c, h, w) that the network takes.
         preprocessing: of the images.
-        on_unreadable: told each file that is no readable image, with the reason; it is skipped.
+        listener: told each file that is no readable image, with the reason; it is skipped.
         class_names: of the network's classes, in their order; empty where they are not known.
     """
 
     path: Path
     image_shape: tuple[int, int, int]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    on_unreadable: Callable[[Unreadable], None] = lambda _: None
+    listener: Listener = SILENT
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -79,7 +80,7 @@ class LabelledImages:
             try:
                 image = read_image(path, self.image_shape[1:], self.preprocessing)
             except UnreadableImage as error:
-                self.on_unreadable(Unreadable(path, error.reason))
+                self.listener.skip(path, error.reason)
                 continue
             yield image, label
 

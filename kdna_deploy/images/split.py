@@ -20,9 +20,10 @@ import numpy as np
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.class_folders import has_class_folders
-from kdna_deploy.images.folder import ImageSource, Preprocessing, Unreadable
+from kdna_deploy.images.folder import ImageSource, Preprocessing
 from kdna_deploy.images.labelled import LabelledImages, Labels, in_batches
 from kdna_deploy.images.record import image_record
+from kdna_deploy.progress import SILENT, Listener
 
 BATCH = 8
 _EVERY = 5
@@ -56,7 +57,7 @@ def split_images(
     preprocessing: Preprocessing,
     outputs: int,
     batch: int | None = None,
-    on_unreadable: Callable[[Unreadable], None] = lambda _: None,
+    listener: Listener = SILENT,
     class_names: tuple[str, ...] = (),
 ) -> Split:
     """Open the images of a quantisation. `outputs` is the number of classes, `batch` the only size that a model takes.
@@ -64,12 +65,12 @@ def split_images(
     Raises:
         InputError: there are too few images to split, or held-out class folders that cannot be the network's classes.
     """
-    source = ImageSource(calibration, shape, preprocessing, on_unreadable)
+    source = ImageSource(calibration, shape, preprocessing, listener)
     labelled = partial(
         LabelledImages,
         image_shape=shape,
         preprocessing=preprocessing,
-        on_unreadable=on_unreadable,
+        listener=listener,
         class_names=class_names,
     )
     record: dict[str, object] = {"held_out": held_out.name if held_out else EVERY_FIFTH}
@@ -93,7 +94,7 @@ def split_images(
         images.check(outputs)
         judging = partial(images.batches, batch or BATCH, fixed=batch is not None)
         return Split(lambda: source.batches(batch), judging, True, record, images.folders.notes)
-    other = ImageSource(held_out, shape, preprocessing, on_unreadable)
+    other = ImageSource(held_out, shape, preprocessing, listener)
     return Split(lambda: source.batches(batch), lambda: _unlabelled(other.batches(batch)), False, record)
 
 

@@ -14,10 +14,11 @@ from kdna_deploy.errors import InputError, ParityError
 from kdna_deploy.evaluation.accuracy import evaluate
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.folder import Preprocessing, Unreadable
+from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.labelled import FILLER, LabelledImages
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from tests.conftest import SAMPLES
+from tests.recorded import Recorded
 from tests.samples import RESNET, SIZE, export_sample, sample_path
 
 DIGITS = SAMPLES / "digits"
@@ -66,9 +67,9 @@ def test_the_worst_class_comes_first_with_what_it_was_taken_for() -> None:
 
 
 def test_images_that_fill_up_a_batch_do_not_count() -> None:
-    told: list[int] = []
-    result = evaluate(Table(LOGITS), [(numbered(0, 3, 3), np.asarray([0, FILLER, FILLER]))], on_images=told.append)
-    assert (result.images, result.top1, told) == (1, 1.0, [1])
+    told = Recorded()
+    result = evaluate(Table(LOGITS), [(numbered(0, 3, 3), np.asarray([0, FILLER, FILLER]))], listener=told)
+    assert (result.images, result.top1, told.counts) == (1, 1.0, [1])
 
 
 def test_equal_sessions_agree_entirely() -> None:
@@ -182,10 +183,10 @@ def test_a_fixed_batch_is_filled_up(tmp_path: Path) -> None:
 def test_unreadable_images_are_told_and_skipped(tmp_path: Path) -> None:
     make_folders(tmp_path, "0", "1")
     (tmp_path / "0" / "broken.png").write_bytes(b"no image")
-    told: list[Unreadable] = []
-    images = LabelledImages(tmp_path, (3, 8, 8), PLAIN, told.append)
+    told = Recorded()
+    images = LabelledImages(tmp_path, (3, 8, 8), PLAIN, told)
     assert [labels.tolist() for _, labels in images.batches(8)] == [[0, 1]]
-    assert [(one.path.name, bool(one.reason)) for one in told] == [("broken.png", True)]
+    assert [(path.name, bool(reason)) for path, reason in told.skipped] == [("broken.png", True)]
 
 
 def test_folders_without_any_readable_image_are_refused(tmp_path: Path) -> None:
@@ -248,20 +249,20 @@ def test_as_many_images_as_were_asked_for_are_run_at_once(
     red_or_blue: Path, tmp_path: Path, batch: int, told: list[int]
 ) -> None:
     folder = make_folders(tmp_path / "data", "0", images=5)
-    seen: list[int] = []
-    evaluate_files(EvaluationRequest(red_or_blue, folder, batch=batch, preprocessing=ASKED), on_images=seen.append)
-    assert seen == told
+    seen = Recorded()
+    evaluate_files(EvaluationRequest(red_or_blue, folder, batch=batch, preprocessing=ASKED), listener=seen)
+    assert seen.counts == told
 
 
 @pytest.mark.parametrize("batch", [None, 8])
 def test_the_exported_sample_recognises_the_digits_as_the_checkpoint_does(tmp_path: Path, batch: int | None) -> None:
     path = tmp_path / "net.onnx"
     export_sample(path, RESNET, batch=batch)
-    totals: list[int] = []
+    heard = Recorded()
     done = evaluate_files(
-        EvaluationRequest(path, DIGITS, against=sample_path(RESNET), batch=16, size=SIZE), on_total=totals.append
+        EvaluationRequest(path, DIGITS, against=sample_path(RESNET), batch=16, size=SIZE), listener=heard
     )
-    assert (done.result.images, totals, done.result.top1) == (50, [50], 1.0)
+    assert (done.result.images, heard.totals, done.result.top1) == (50, [50], 1.0)
     assert done.result.agreement is not None
     assert done.result.agreement.same_top1 == 1.0
     assert done.result.agreement.sqnr > 100  # float32 against float32

@@ -17,6 +17,7 @@ from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, NOISE, Probe
 from tests.conftest import SAMPLES
+from tests.recorded import Recorded
 from tests.samples import MOBILENET, RESNET, export_sample, sample_path
 
 NAN, INF = float("nan"), float("inf")
@@ -287,11 +288,11 @@ def test_outputs_of_different_shapes_are_refused_with_both_shapes() -> None:
 
 
 def test_every_probe_is_compared_and_reported() -> None:
-    seen: list[int] = []
+    seen = Recorded()
     probes = [Probe(NOISE, images(n)) for n in (1, 4, 2)]
     logits = np.ones((4, 1))
-    agreements = compare(Fixed(logits), Fixed(logits), probes, on_batch=seen.append)
-    assert [a.batch for a in agreements] == seen == [1, 4, 2]
+    agreements = compare(Fixed(logits), Fixed(logits), probes, listener=seen)
+    assert [a.batch for a in agreements] == seen.counts == [1, 4, 2]
 
 
 def test_nothing_to_compare_is_no_agreement() -> None:

@@ -26,6 +26,7 @@ from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.ledger import graph_storage
 from kdna_deploy.graph.passes import Children, Pass, PassResult
 from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
+from kdna_deploy.progress import SILENT
 from kdna_deploy.reports import tables
 from kdna_deploy.reports.data import attention_data
 from tests.attentions import KINDS, SHAPE, Network
@@ -134,7 +135,7 @@ def test_a_network_in_training_mode_is_neither_run_in_it_nor_changed() -> None:
     before = copy.deepcopy(network.state_dict())
     fused = fuse(network, SHAPE, options("freeze", images(12)))
     assert fused.change == expected
-    assert measure_change(fused.graph, network, [images(5).numpy(), images(7, 1).numpy()], lambda _: None) is not None
+    assert measure_change(fused.graph, network, [images(5).numpy(), images(7, 1).numpy()], SILENT) is not None
     assert network.training
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
 
@@ -274,7 +275,7 @@ def test_gates_and_logits_that_are_not_finite_are_one_sentence() -> None:
 
 
 def _plan(graph: Graph, batch: np.ndarray) -> None:
-    plan_freezing(graph, AttentionOptions("freeze", lambda: [batch]), lambda _: None)
+    plan_freezing(graph, AttentionOptions("freeze", lambda: [batch]), SILENT)
 
 
 def test_infinite_logits_are_equal_where_both_are() -> None:
@@ -288,6 +289,6 @@ def test_infinite_logits_are_equal_where_both_are() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat((self.network(x), torch.full_like(x[:, :1, 0, 0], -torch.inf)), 1)
 
-    change = measure_change(Graph(fx.symbolic_trace(Masked()), SHAPE), Masked(), [images(4).numpy()], lambda _: None)
+    change = measure_change(Graph(fx.symbolic_trace(Masked()), SHAPE), Masked(), [images(4).numpy()], SILENT)
     assert (change.max_difference, change.same_top1) == (0.0, 4)
     assert np.isfinite(change.scale)

@@ -26,6 +26,7 @@ from kdna_deploy.graph.passes import PIPELINE, PassResult
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.rounding import NoFloat64
 from tests.graph.passes.equivalence import Lambda, operators, trained
+from tests.recorded import Recorded
 
 Published = Callable[[str], Path]
 
@@ -112,10 +113,10 @@ def small() -> nn.Sequential:
 
 
 def test_each_step_is_announced_in_order() -> None:
-    steps: list[str] = []
-    fuse(small(), (4, 7, 8), on_step=steps.append)
+    heard = Recorded()
+    fuse(small(), (4, 7, 8), listener=heard)
     passes = [transform.__name__.replace("_", " ") for transform in PIPELINE]
-    assert steps == ["capture", *passes, "compare with the original"]
+    assert heard.steps == ["capture", *passes, "compare with the original"]
 
 
 def test_a_folded_weight_is_rounded_once() -> None:

@@ -28,6 +28,7 @@ from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 from kdna_deploy.images.folder import ImageSource, read_image
 from kdna_deploy.images.preprocessing import MEAN, STD, AskedPreprocessing, Preprocessing
 from kdna_deploy.network.load import load_network
+from kdna_deploy.progress import SILENT
 from kdna_deploy.runtimes.open import read_provenance
 from tests.conftest import SAMPLES
 from tests.gated import Gated
@@ -235,7 +236,7 @@ def test_what_is_said_of_the_images_of_int8_is_recorded_with_a_note(recorded: Fu
     used = Preprocessing((0.5,), (0.25, 0.25, 0.5), 70, (60, 60), "BGR")
     assert opened.provenance.preprocessing == used.to_record()
     assert opened.notes[-1] == f"images are prepared with {used}, though the checkpoint or artifact records {IMAGENET}"
-    images = choice(said).int8_options(opened, None, lambda _: None).images
+    images = choice(said).int8_options(opened, None, SILENT).images
     first = next(iter(images.calibration()))[0]
     assert np.array_equal(first, read_image(sorted(DIGITS.glob("*/*.png"))[0], (64, 64), used))
 

@@ -11,6 +11,7 @@ from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.freezing import AttentionOptions, plan_freezing
 from kdna_deploy.graph.gate_statistics import measure_gates
 from kdna_deploy.graph.graph import Graph, cast_floats
+from kdna_deploy.progress import SILENT
 from tests.gated import Gated, folded
 
 
@@ -66,15 +67,15 @@ def test_freeze_below_freezes_only_the_gates_that_hardly_move(graph: Graph) -> N
     images = _images(16)
     statistics = measure_gates(graph, [images])
     threshold = sum(row.variance for row in statistics) / 2
-    plan = plan_freezing(graph, AttentionOptions("freeze", lambda: [images], threshold), lambda _: None)
+    plan = plan_freezing(graph, AttentionOptions("freeze", lambda: [images], threshold), SILENT)
     assert set(plan.gates) == {row.node for row in statistics if row.variance < threshold}
     assert 0 < len(plan.gates) < len(statistics)
 
 
 def test_freezing_without_images_is_refused_and_dropping_is_not(graph: Graph) -> None:
     with pytest.raises(UsageError, match="--calibration"):
-        plan_freezing(graph, AttentionOptions("freeze"), lambda _: None)
+        plan_freezing(graph, AttentionOptions("freeze"), SILENT)
     with pytest.raises(UsageError, match="--freeze-below"):
-        plan_freezing(graph, AttentionOptions("drop", below=1.0), lambda _: None)
-    assert set(plan_freezing(graph, AttentionOptions("drop"), lambda _: None).gates.values()) == {None}
-    assert not plan_freezing(graph, AttentionOptions("keep"), lambda _: None).gates
+        plan_freezing(graph, AttentionOptions("drop", below=1.0), SILENT)
+    assert set(plan_freezing(graph, AttentionOptions("drop"), SILENT).gates.values()) == {None}
+    assert not plan_freezing(graph, AttentionOptions("keep"), SILENT).gates

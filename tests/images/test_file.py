@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from kdna_deploy.images.file import LARGEST, UnreadableImage, open_image
-from kdna_deploy.images.folder import ImageSource, Preprocessing, Unreadable, read_image
+from kdna_deploy.images.folder import ImageSource, Preprocessing, read_image
+from tests.recorded import Recorded
 
 PLAIN = Preprocessing((0.0,), (1.0,))
 CORNERS = np.asarray([[10, 60], [110, 160], [210, 250]], np.uint8)  # 3 high, 2 wide: every turn is told
@@ -147,10 +148,10 @@ def test_postscript_in_an_image_file_is_never_run(tmp_path: Path, monkeypatch: p
 def test_what_cannot_be_read_is_skipped_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "bad.png").write_bytes(content)
     Image.fromarray(CORNERS).save(tmp_path / "good.png")
-    skipped: list[Unreadable] = []
-    (batch,) = ImageSource(tmp_path, (3, 2, 2), on_unreadable=skipped.append).batches()
+    heard = Recorded()
+    (batch,) = ImageSource(tmp_path, (3, 2, 2), listener=heard).batches()
     assert len(batch) == 1
-    assert [one.path.name for one in skipped] == ["bad.png"]
+    assert [path.name for path, _ in heard.skipped] == ["bad.png"]
     with pytest.raises(UnreadableImage, match=reason):
         open_image(tmp_path / "bad.png", "RGB")
 
@@ -177,7 +178,7 @@ def test_no_header_makes_a_reader_take_more_memory_than_the_bound(tmp_path: Path
         (tmp_path / f"{number}.png").write_bytes(png_of(width, height))
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from kdna_deploy.images.file import open_image, UnreadableImage\n"
+        "from kdna_deploy.images.file import UnreadableImage, open_image\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    try: open_image(path, 'RGB')\n"

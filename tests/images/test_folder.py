@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.images.folder import ImageSource, Preprocessing, Unreadable, read_image
+from kdna_deploy.images.folder import ImageSource, Preprocessing, read_image
 from tests.conftest import SAMPLES
+from tests.recorded import Recorded
 
 SHAPE = (3, 8, 8)
 DIGIT = SAMPLES / "digits" / "0"
@@ -155,10 +156,10 @@ def test_unreadable_images_of_a_folder_are_skipped_and_reported(tmp_path: Path) 
     whole = next(DIGIT.glob("*.png")).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "whole.png").write_bytes(whole)
-    skipped: list[Unreadable] = []
-    (batch,) = ImageSource(tmp_path, (3, 64, 64), on_unreadable=skipped.append).batches()
+    heard = Recorded()
+    (batch,) = ImageSource(tmp_path, (3, 64, 64), listener=heard).batches()
     assert len(batch) == 1
-    assert [(one.path.name, "truncated" in one.reason) for one in skipped] == [("cut.png", True)]
+    assert [(path.name, "truncated" in reason) for path, reason in heard.skipped] == [("cut.png", True)]
 
 
 def test_an_image_of_16_bits_is_refused_rather_than_clipped(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_pipes_and_folders_with_the_name_of_an_image_are_none_and_a_broken_link_
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to("nowhere")
-    unreadable: list[Unreadable] = []
-    source = ImageSource(tmp_path, SHAPE, on_unreadable=unreadable.append)
+    heard = Recorded()
+    source = ImageSource(tmp_path, SHAPE, listener=heard)
     assert [len(batch) for batch in source.batches()] == [1]
-    assert [one.path for one in unreadable] == [tmp_path / "link.png"]
+    assert [path for path, _ in heard.skipped] == [tmp_path / "link.png"]

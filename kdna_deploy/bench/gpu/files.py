@@ -24,7 +24,7 @@ from kdna_deploy.export.onnx.half.export import export_half
 from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.export.tensorrt.build import BuildOptions
 from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
-from kdna_deploy.export.tensorrt.progress import Progress
+from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.catalogue import Artifact, Source
 from kdna_deploy.runtimes.gpu_catalogue import GpuArtifact, Precision
 from kdna_deploy.runtimes.nvidia.batches import Batches
@@ -43,9 +43,19 @@ class Reports:
     step: Callable[[str], None] = lambda _: None
     fraction: Callable[[float], None] = lambda _: None
 
-    def build(self, progress: Progress) -> None:
-        if progress.steps:
-            self.fraction(progress.done / progress.steps)
+    @property
+    def listener(self) -> Listener:
+        return _Steps(self)
+
+
+class _Steps(Listener):
+    """Passes on the steps of what files are made by."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    def step(self, name: str) -> None:
+        self._reports.step(name)
 
 
 class GpuFiles:
@@ -103,9 +113,9 @@ class GpuFiles:
         if not path.exists():
             options = OnnxOptions(target="tensorrt")
             if stored == "fp16":
-                export_half(self._opened, path, options, on_step=reports.step)
+                export_half(self._opened, path, options, listener=reports.listener)
             else:
-                export_fused(self._opened, path, options, on_step=reports.step)
+                export_fused(self._opened, path, options, listener=reports.listener)
         return path
 
     def _engine(self, library: LibraryName, precision: Precision, reports: Reports) -> Path:
@@ -121,7 +131,7 @@ class GpuFiles:
             source = self._onnx(precision, reports)
             batches = Batches(self._batch, self._batch, self._batch)
             options = EngineOptions(library, BuildOptions(batches, tf32=precision == "tf32"))
-            export_engine(source, path, options, reports.step, reports.build)
+            export_engine(source, path, options, reports.listener)
         return path
 
     def _made(self, ending: str) -> Path:

@@ -37,6 +37,7 @@ from kdna_deploy.graph.ledger import KernelStorage, graph_storage
 from kdna_deploy.graph.provenance import KEY, Provenance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import save
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
@@ -124,7 +125,7 @@ def export_onnx(
     output: Path,
     options: OnnxOptions | None = None,
     inputs: tuple[Path, ...] = (),
-    on_step: Callable[[str], None] = lambda _: None,
+    listener: Listener = SILENT,
     reference: str = "original network",
     sample: Images | None = None,
 ) -> OnnxExport:
@@ -140,12 +141,12 @@ def export_onnx(
     """
     options = options or OnnxOptions()
     check_output(output, inputs)
-    on_step("translate to ONNX")
+    listener.step("translate to ONNX")
     translated, _ = first_that_works((Attempt(options),), lambda asked: translate(graph, asked.opset, asked.batch))
     original = in_evaluation(original)
 
     def write(chosen: OnnxOptions) -> OnnxExport:
-        return _export(translated, graph, original, provenance, output, chosen, inputs, on_step, reference, sample)
+        return _export(translated, graph, original, provenance, output, chosen, inputs, listener, reference, sample)
 
     result, notes = first_that_works(attempts(options), write)
     return replace(result, notes=(*notes, *result.notes))
@@ -177,26 +178,26 @@ def _export(
     output: Path,
     options: OnnxOptions,
     inputs: tuple[Path, ...],
-    on_step: Callable[[str], None],
+    listener: Listener,
     reference: str,
     sample: Images | None,
 ) -> OnnxExport:
     model = ir.to_proto(spell(translated, options.target))
     notes = []
     if options.simplify:
-        on_step("simplify")
+        listener.step("simplify")
         simplified = simplify(model, shared=provenance.options.get("children") == "share")
         model, note = simplified.model, simplified.note
         notes.append(note)
     half = store_half(model) if options.weights == "fp16" else None
     finish(model, provenance, options)
     with atomic_output(output, inputs) as temporary:
-        on_step("write")
+        listener.step("write")
         save(model, temporary, options.external_data)
         check_bloat(temporary, provenance, options)
-        on_step(f"verify against the {reference}")
+        listener.step(f"verify against the {reference}")
         agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options, sample)
-        on_step("read the sharing ledger")
+        listener.step("read the sharing ledger")
         storage = _ledger(temporary, graph, model, provenance)
     return OnnxExport(
         path=output,
@@ -283,14 +284,14 @@ def export_fused(
     output: Path,
     options: OnnxOptions,
     inputs: tuple[Path, ...] = (),
-    on_step: Callable[[str], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> OnnxExport:
     """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint)
     original, reference = _reference(opened)
     return export_onnx(
-        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), on_step, reference),
+        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), listener, reference),
         sample=opened.sample,
     )
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdna_deploy.errors import ExportError
 from kdna_deploy.export.tensorrt.layers import EngineLayer, parse_layers
-from kdna_deploy.export.tensorrt.progress import Progress, watched
+from kdna_deploy.export.tensorrt.progress import watched
 from kdna_deploy.export.tensorrt.timing_cache import timing_cache
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.batches import Batches, fit_batches
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary, network_flags, set_capabilities
 from kdna_deploy.runtimes.nvidia.log import Notice, listening
@@ -72,8 +72,7 @@ def build_engine(
     source: OnnxInput,
     opened: OpenedLibrary,
     options: BuildOptions,
-    on_step: Callable[[str], None] = lambda _: None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> BuiltEngine:
     """Build an engine for `source`. Ctrl-C ends the build at its next step.
 
@@ -87,13 +86,13 @@ def build_engine(
         builder = started(opened, "Builder", logger, messages)
         config = builder.create_builder_config()
         set_capabilities(opened, config, options.compute_capabilities)
-        on_step(f"parse with {opened.library.title} {opened.version}")
-        network = watched(opened.trt, lambda _: _parse(source, opened, builder, logger), on_progress)
+        listener.step(f"parse with {opened.library.title} {opened.version}")
+        network = watched(opened.trt, lambda _: _parse(source, opened, builder, logger), listener)
         configure(opened, config, options)
         config.add_optimization_profile(_profile(builder, source, batches))
-        on_step("build the engine")
+        listener.step("build the engine")
         with timing_cache(opened, config) as cache:
-            plan = _build(opened, builder, network, config, on_progress)
+            plan = _build(opened, builder, network, config, listener)
         if plan is None:
             raise ExportError(
                 f"{opened.library.title} cannot build an engine from '{source.path}': {messages.cause()}; "
@@ -168,12 +167,10 @@ def _profile(builder: Any, source: OnnxInput, batches: Batches) -> Any:
     return profile
 
 
-def _build(
-    opened: OpenedLibrary, builder: Any, network: Any, config: Any, on_progress: Callable[[Progress], None]
-) -> bytes | None:
+def _build(opened: OpenedLibrary, builder: Any, network: Any, config: Any, listener: Listener) -> bytes | None:
     def build(monitor: Any) -> bytes | None:
         config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
         return None if plan is None else bytes(plan)
 
-    return watched(opened.trt, build, on_progress)
+    return watched(opened.trt, build, listener)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,9 +21,9 @@ from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
 from kdna_deploy.evaluation.parity import Agreement, compare, worst_of
 from kdna_deploy.export.tensorrt.build import BuildOptions, BuiltEngine, build_engine
 from kdna_deploy.export.tensorrt.inspect import EngineInspection, inspect_engine
-from kdna_deploy.export.tensorrt.progress import Progress
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.images.probes import NOISE, Probe, random_images
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, check_gpu, digest, rebuild_command, record_path
 from kdna_deploy.runtimes.nvidia.gpu import first_gpu
 from kdna_deploy.runtimes.nvidia.library import LibraryName, OpenedLibrary, library, open_library
@@ -87,8 +86,7 @@ def export_engine(
     onnx_file: Path,
     output: Path,
     options: EngineOptions | None = None,
-    on_step: Callable[[str], None] = lambda _: None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> EngineExport:
     """Build an engine from `onnx_file` and write it to `output`, its record beside it.
 
@@ -103,18 +101,18 @@ def export_engine(
     check_output(output, (onnx_file,))
     opened = open_library(options.library)
     source = read_onnx(onnx_file)
-    built = build_engine(source, opened, options.build, on_step, on_progress)
-    on_step("inspect the engine")
+    built = build_engine(source, opened, options.build, listener)
+    listener.step("inspect the engine")
     inspection = inspect_engine(_with_weights(onnx_file), built.plan, built.layers)
     record = _record(source, opened, built, options.build, output)
     with atomic_output(output, (onnx_file,)) as temporary:
-        on_step("write")
+        listener.step("write")
         temporary.write_bytes(built.plan)
         record_path(temporary).write_text(record.to_json(), encoding="utf-8")
         if options.layer_information:
             layers_path(temporary).write_text(_layers_json(built), encoding="utf-8")
         obstacle = _obstacle(temporary, record)
-        agreements = () if obstacle else _verify(temporary, source, record, on_step)
+        agreements = () if obstacle else _verify(temporary, source, record, listener)
     return EngineExport(
         path=output,
         bytes=len(built.plan),
@@ -196,13 +194,11 @@ def _not_run(obstacle: str | None, output: Path, onnx_file: Path) -> tuple[str, 
     return (f"the engine has not been run: {obstacle}; on the machine that it is for, run: {verify}",)
 
 
-def _verify(
-    engine: Path, source: OnnxInput, record: EngineRecord, on_step: Callable[[str], None]
-) -> tuple[Agreement, ...]:
+def _verify(engine: Path, source: OnnxInput, record: EngineRecord, listener: Listener) -> tuple[Agreement, ...]:
     from kdna_deploy.runtimes.nvidia.session import TensorRtSession
     from kdna_deploy.runtimes.ort import OrtSession
 
-    on_step("verify against ONNX Runtime")
+    listener.step("verify against ONNX Runtime")
     sizes = sorted({record.batches.smallest, record.batches.typical})
     # More than one batch of the smallest: the spread of an output takes several images.
     probes = [

@@ -15,6 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from kdna_deploy.progress import Listener
+
 T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.1
@@ -29,8 +31,8 @@ class Progress:
     steps: int
 
 
-def watched(trt: Any, call: Callable[[Any], T], on_progress: Callable[[Progress], None]) -> T:
-    """The result of `call`, made with a progress monitor; `on_progress` is called in this thread."""
+def watched(trt: Any, call: Callable[[Any], T], listener: Listener) -> T:
+    """The result of `call`, made with a progress monitor; `listener` is told in this thread, a phase being a step."""
     steps: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
     stop = threading.Event()
 
@@ -41,12 +43,24 @@ def watched(trt: Any, call: Callable[[Any], T], on_progress: Callable[[Progress]
         result = pool.submit(call, _monitor(trt, steps.put, stop))
         result.add_done_callback(ended)
         try:
+            done: dict[str, int] = {}
             while (progress := _next(steps)) is not None:
-                on_progress(progress)
+                _tell(listener, progress, done)
         except BaseException:
             stop.set()
             raise
     return result.result()
+
+
+def _tell(listener: Listener, progress: Progress, done: dict[str, int]) -> None:
+    """`done` holds how much of each phase has been told."""
+    before = done.get(progress.phase)
+    if before is None or progress.done < before:
+        listener.step(progress.phase)
+        listener.expect(progress.steps, "steps")
+        before = 0
+    listener.advance(progress.done - before)
+    done[progress.phase] = progress.done
 
 
 def _next(steps: queue.SimpleQueue[Progress | None]) -> Progress | None:

@@ -28,7 +28,9 @@ from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.provenance import KEY, from_json
 from kdna_deploy.images.probes import NOISE, standard_probes
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.ort import OrtSession
+from tests.recorded import Recorded
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
 
 SHAPE = (3, 12, 12)
@@ -65,13 +67,13 @@ def export(
     output: Path,
     original: nn.Module | None = None,
     inputs: tuple[Path, ...] = (),
-    on_step: Callable[[str], None] = lambda _: None,
+    listener: Listener = SILENT,
     **options: Any,
 ) -> OnnxExport:
     """Export the small network, without onnxsim, against `original`: itself unless another is given."""
     graph, network = small()
     chosen = OnnxOptions(simplify=False, **options)
-    return export_onnx(graph, original or network, fused_sample().provenance, output, chosen, inputs, on_step)
+    return export_onnx(graph, original or network, fused_sample().provenance, output, chosen, inputs, listener)
 
 
 def departing(shift: float) -> nn.Module:
@@ -310,10 +312,10 @@ def test_an_output_that_is_an_input_is_refused(tmp_path: Path, link: bool) -> No
 
 @pytest.mark.parametrize("output", ["missing/net.onnx", "."])
 def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path, output: str) -> None:
-    steps: list[str] = []
+    heard = Recorded()
     with pytest.raises(UsageError, match="folder"):
-        export(tmp_path / output, on_step=steps.append)
-    assert steps == []
+        export(tmp_path / output, listener=heard)
+    assert heard.steps == []
     assert contents(tmp_path) == {}
 
 

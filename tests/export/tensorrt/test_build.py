@@ -17,6 +17,7 @@ from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
 from kdna_deploy.runtimes.nvidia.log import Messages, listening
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from tests.export.tensorrt.onnx_files import write_by_hand, write_small
+from tests.recorded import Recorded
 
 
 def test_an_engine_is_built_with_its_layers_and_without_timing(rtx: OpenedLibrary, small: Path) -> None:
@@ -58,11 +59,11 @@ def test_steps_and_progress_are_reported(rtx: OpenedLibrary, small: Path) -> Non
 
 
 def test_ctrl_c_ends_the_build_and_the_next_one_succeeds(rtx: OpenedLibrary, small: Path) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(done: float) -> None:
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        build_engine(read_onnx(small), rtx, BuildOptions(), on_progress=interrupt)
+        build_engine(read_onnx(small), rtx, BuildOptions(), listener=Recorded(at_count=interrupt))
     assert build_engine(read_onnx(small), rtx, BuildOptions()).plan
 
 

@@ -17,6 +17,7 @@ from kdna_deploy.runtimes.nvidia.engine_record import check_engine, check_versio
 from kdna_deploy.runtimes.nvidia.gpu import no_gpu
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
 from tests.export.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
+from tests.recorded import Recorded
 
 pytestmark = pytest.mark.usefixtures("rtx")
 
@@ -114,20 +115,20 @@ def test_a_refusal_leaves_nothing_behind_and_what_was_there_alone(
 
 
 def test_an_interrupt_leaves_nothing_behind(small: Path, tmp_path: Path) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(done: float) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_engine(small, tmp_path / "net.rtx.engine", on_progress=interrupt)
+        export_engine(small, tmp_path / "net.rtx.engine", listener=Recorded(at_count=interrupt))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(small: Path, tmp_path: Path) -> None:
-    steps: list[str] = []
+    heard = Recorded()
     for output in (small, tmp_path, tmp_path / "no" / "net.engine"):
         with pytest.raises(UsageError):
-            export_engine(small, output, None, steps.append)
-    assert steps == []
+            export_engine(small, output, None, heard)
+    assert heard.steps == []
 
 
 def test_engines_are_named_after_the_file_and_the_library() -> None:

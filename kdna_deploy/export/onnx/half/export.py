@@ -36,6 +36,7 @@ from kdna_deploy.export.onnx.int8.quantize import FEWEST_IMAGES, activation_size
 from kdna_deploy.export.source import FusedSource
 from kdna_deploy.files import atomic_output, check_output, scratch_folder
 from kdna_deploy.images.batch import Images
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import save
 
 
@@ -79,8 +80,7 @@ def export_half(
     options: OnnxOptions,
     half: HalfOptions | None = None,
     inputs: tuple[Path, ...] = (),
-    on_step: Callable[[str], None] = lambda _: None,
-    on_images: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> HalfExport:
     """Write an ONNX file that computes in half precision.
 
@@ -98,14 +98,17 @@ def export_half(
         path = folder / "float.onnx"
         sample = next(iter(half.images()), None) if half.images else opened.sample
         float_export = export_fused(
-            replace(opened, sample=sample), path, replace(options, max_bloat=None, external_data=False), on_step=on_step
+            replace(opened, sample=sample),
+            path,
+            replace(options, max_bloat=None, external_data=False),
+            listener=listener,
         )
-        on_step("see how large activations get")
+        listener.step("see how large activations get")
         shape = opened.graph.image_shape
         batches = half.images() if half.images else _random_batches(options.batch, shape)
         model = onnx.load(path)
-        audit = audit_half(model, activation_sizes(path, batches, on_images), opened.provenance.shared_kernels)
-        on_step("cast to half precision")
+        audit = audit_half(model, activation_sizes(path, batches, listener), opened.provenance.shared_kernels)
+        listener.step("cast to half precision")
         cast = to_half(model, audit.keep_float.keys(), half.half_io)
         checkpoint = opened.network.checkpoint.path
         provenance = opened.provenance.beside(output, checkpoint).with_options(
@@ -115,10 +118,10 @@ def export_half(
         finish(cast, provenance, options)
         reference = reference_session(opened)
         with atomic_output(output, (*inputs, checkpoint)) as temporary:
-            on_step("write")
+            listener.step("write")
             save(cast, temporary, options.external_data)
             check_bloat(temporary, opened.provenance, options)
-            on_step(f"verify against the {reference.name}")
+            listener.step(f"verify against the {reference.name}")
             agreements = verify_file(temporary, shape, reference, replace(options, tolerance=HALF), sample)
     return HalfExport(output, file_bytes(output), float_export, audit, reference.name, agreements)
 

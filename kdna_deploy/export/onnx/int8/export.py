@@ -13,7 +13,7 @@ afterwards where that is exact (`onnx/shared_codes.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,13 +28,14 @@ from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions, check_bloat,
 from kdna_deploy.export.onnx.half_storage import store_half
 from kdna_deploy.export.onnx.int8.compact import compact
 from kdna_deploy.export.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
-from kdna_deploy.export.onnx.int8.sensitivity import Guard, Sensitivity, Step, drop, within_limit
+from kdna_deploy.export.onnx.int8.sensitivity import Guard, Sensitivity, drop, within_limit
 from kdna_deploy.export.onnx.int8.shared_codes import Array, share_codes
 from kdna_deploy.export.onnx.ledger import onnx_storage
 from kdna_deploy.export.source import FusedSource
 from kdna_deploy.files import atomic_output, check_output, scratch_folder
 from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.images.split import Split
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import save
 from kdna_deploy.runtimes.ort import OrtSession
@@ -94,8 +95,7 @@ def export_int8(
     options: OnnxOptions,
     int8: Int8Options,
     inputs: tuple[Path, ...] = (),
-    on_step: Step = lambda _: None,
-    on_images: Callable[[int], None] = lambda _: None,
+    listener: Listener = SILENT,
 ) -> Int8Export:
     """Write an int8 ONNX file in the form that ONNX Runtime on a CPU, or TensorRT, computes with.
 
@@ -116,16 +116,16 @@ def export_int8(
         path = folder / "float.onnx"
         sampled = replace(opened, sample=next(iter(int8.images.calibration()), None))
         float_export = export_fused(
-            sampled, path, replace(options, target="any", max_bloat=None, external_data=False), on_step=on_step
+            sampled, path, replace(options, target="any", max_bloat=None, external_data=False), listener=listener
         )
-        on_step(f"calibrate ({int8.method})")
-        ranges = calibrate(path, int8.images.calibration(), int8.method, on_images)
+        listener.step(f"calibrate ({int8.method})")
+        ranges = calibrate(path, int8.images.calibration(), int8.method, listener)
         kernels = _kernels(path) if int8.share else {}
 
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
             return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
 
-        guard = Guard(path, int8.images, folder, on_step, on_images)
+        guard = Guard(path, int8.images, folder, listener)
         parents = opened.provenance.shared_kernels
         judged = within_limit(build, guard, quantisable(path, target), int8.max_drop, parents)
         kept_float = list(dict.fromkeys((*int8.keep_float, *judged.kept_float)))
@@ -134,7 +134,7 @@ def export_int8(
         provenance = opened.provenance.beside(output, checkpoint).with_options(precision="int8", int8=made)
         finish(judged.model, provenance, options)
         with atomic_output(output, (*inputs, checkpoint)) as temporary:
-            on_step("write")
+            listener.step("write")
             save(judged.model, temporary, options.external_data)
             check_bloat(temporary, opened.provenance, options)
             OrtSession(temporary)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ from kdna_deploy.export.onnx.gates import gate_nodes
 from kdna_deploy.export.onnx.int8.qdq_placement import place_for_tensorrt
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
+from kdna_deploy.progress import SILENT, Listener
 
 Method = Literal["minmax", "percentile", "entropy"]
 QuantisedFor = Literal["cpu", "tensorrt"]
@@ -97,26 +98,22 @@ class _Reader(CalibrationDataReader):
         return next(self._feeds, None)  # type: ignore[arg-type]  # None at the end, which its annotation forgets
 
 
-def calibrate(
-    path: Path, batches: Iterable[Images], method: Method, on_images: Callable[[int], None] = lambda _: None
-) -> TensorsData:
+def calibrate(path: Path, batches: Iterable[Images], method: Method, listener: Listener = SILENT) -> TensorsData:
     """Ranges of the activations of the float model at `path` over `batches`.
 
     Raises:
         InputError: fewer than `FEWEST_IMAGES` images, or all of them equal.
     """
-    return _ranges(path, batches, method, _CALIBRATED, on_images)
+    return _ranges(path, batches, method, _CALIBRATED, listener)
 
 
-def activation_sizes(
-    path: Path, batches: Iterable[Images], on_images: Callable[[int], None] = lambda _: None
-) -> dict[str, float]:
+def activation_sizes(path: Path, batches: Iterable[Images], listener: Listener = SILENT) -> dict[str, float]:
     """Name of every activation of the float model at `path` → its largest absolute value over `batches`.
 
     Raises:
         InputError: as `calibrate`.
     """
-    found = _ranges(path, batches, "minmax", None, on_images)
+    found = _ranges(path, batches, "minmax", None, listener)
     return {name: float(np.abs(found[name].range_value).max()) for name in found.keys()}  # noqa: SIM118
 
 
@@ -125,7 +122,7 @@ def _ranges(
     batches: Iterable[Images],
     method: Method,
     operators: list[str] | None,
-    on_images: Callable[[int], None],
+    listener: Listener,
 ) -> TensorsData:
     """Ranges of what `operators` read and make; of every activation where they are None."""
     with scratch_folder("calibration") as folder, _quiet():
@@ -143,7 +140,7 @@ def _ranges(
         seen = _Seen()
         for chunk in _chunks(batches):
             calibrator.collect_data(_Reader(name, map(seen.look, chunk)))
-            on_images(sum(len(batch) for batch in chunk))
+            listener.advance(sum(len(batch) for batch in chunk))
         seen.check()
         return calibrator.compute_data()
 

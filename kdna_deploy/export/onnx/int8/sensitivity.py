@@ -22,10 +22,10 @@ from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.export.onnx.names import site_of
 from kdna_deploy.graph.ledger import Parent
 from kdna_deploy.images.split import Split
+from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.ort import OrtSession
 
 Build = Callable[[Iterable[str]], onnx.ModelProto]
-Step = Callable[[str], None]
 
 _SEARCH_IMAGES = 32  # of the held-out ones, for the sensitivity of single layers
 
@@ -67,17 +67,14 @@ class Judged:
 class Guard:
     """Runs candidates beside the float32 file on the held-out images."""
 
-    def __init__(
-        self, float_path: Path, images: Split, folder: Path, on_step: Step, on_images: Callable[[int], None]
-    ) -> None:
+    def __init__(self, float_path: Path, images: Split, folder: Path, listener: Listener) -> None:
         self._reference = OrtSession(float_path)
         self._images = images
         self._folder = folder
-        self._on_images = on_images
-        self.on_step = on_step
+        self.listener = listener
 
     def evaluate(self, model: onnx.ModelProto) -> Evaluation:
-        return evaluate(self._session(model), self._images.held_out(), self._reference, self._on_images)
+        return evaluate(self._session(model), self._images.held_out(), self._reference, self.listener)
 
     def sqnr(self, model: onnx.ModelProto) -> float:
         """Of the logits, over the first held-out images."""
@@ -111,7 +108,7 @@ def within_limit(
     Raises:
         AccuracyError: even with all layers but one in float32 too much is lost.
     """
-    guard.on_step("evaluate on held-out images")
+    guard.listener.step("evaluate on held-out images")
     model = build(())
     evaluation = guard.evaluate(model)
     if max_drop is None or drop(evaluation) <= max_drop:
@@ -121,7 +118,7 @@ def within_limit(
     low, high, best = 0, 1, None  # with `low` layers in float32 too much is lost
     while best is None or high - low > 1:
         tried = high if best is None else (low + high) // 2
-        guard.on_step(f"evaluate with {tried} of {len(layers)} layers in float32")
+        guard.listener.step(f"evaluate with {tried} of {len(layers)} layers in float32")
         model = build(ranked[:tried])
         evaluation = guard.evaluate(model)
         if drop(evaluation) <= max_drop:
@@ -136,7 +133,7 @@ def within_limit(
 def _sensitivities(build: Build, guard: Guard, layers: Sequence[str]) -> tuple[Sensitivity, ...]:
     found = []
     for number, layer in enumerate(layers):
-        guard.on_step(f"quantise layer {number + 1} of {len(layers)} alone")
+        guard.listener.step(f"quantise layer {number + 1} of {len(layers)} alone")
         found.append(Sensitivity(layer, guard.sqnr(build([other for other in layers if other != layer]))))
     return tuple(sorted(found, key=lambda s: s.sqnr))
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,8 +31,10 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.images.folder import ImageSource, Preprocessing
 from kdna_deploy.images.record import images_sha256
 from kdna_deploy.images.split import split_images
+from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.conftest import SAMPLES, Cli
+from tests.recorded import Recorded
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
 DIGITS = SAMPLES / "digits"
@@ -58,7 +60,7 @@ def test_the_samples_keep_their_answers(
 ) -> None:
     methods: list[str] = []
 
-    def recorded(path: Path, batches: Iterable[Images], method: Method, told: Callable[[int], None]) -> TensorsData:
+    def recorded(path: Path, batches: Iterable[Images], method: Method, told: Listener) -> TensorsData:
         methods.append(method)
         return calibrate(path, batches, method, told)
 
@@ -252,7 +254,7 @@ def test_a_disk_that_fills_up_at_any_step_leaves_nothing(
     output = tmp_path / "net.onnx"
     try:
         with pytest.raises(KdnaError) as raised:
-            export_int8(fused_sample(), output, OnnxOptions(), options(), on_step=fill)
+            export_int8(fused_sample(), output, OnnxOptions(), options(), listener=Recorded(fill))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert said.format(output=output) in str(raised.value)

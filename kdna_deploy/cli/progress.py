@@ -1,0 +1,96 @@
+"""What a user sees of long work, on stderr.
+
+    in a terminal        [3/6] verify ▰▰▰▱▱ 96 of 500 images 0:12      one line that moves
+    in a pipe or a log   [3/6] verify … (4 s)                          a line as each planned step begins
+
+A step that was not planned is a part of the planned one: a terminal shows it, a log does not. The seconds in a log are
+those since the command began. Inputs that were skipped are named once, at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from kdna_deploy.cli.plain import plain
+from kdna_deploy.progress import Listener
+
+
+class Shown(Listener):
+    """Tells a console. To be used as a context: the line of a terminal goes when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._planned: tuple[str, ...] = ()
+        self._at = 0
+        self.skipped: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[counted]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("start …", total=None, counted="")
+        self._unit = "images"
+
+    def __enter__(self) -> Shown:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    @property
+    def tasks(self) -> list[Task]:
+        """What is being shown."""
+        return list(self._bar.tasks)
+
+    def plan(self, steps: Sequence[str]) -> None:
+        self._planned, self._at = tuple(steps), 0
+
+    def step(self, name: str) -> None:
+        text = plain(name)
+        if name in self._planned[self._at :]:
+            self._at += self._planned[self._at :].index(name) + 1
+            if not self._console.is_terminal:
+                seconds = time.monotonic() - self._began
+                self._console.print(f"{self._place}{text} … ({seconds:.0f} s)", soft_wrap=True, markup=True)
+        elif self._at:
+            text = f"{plain(self._planned[self._at - 1])}: {text}"
+        self._bar.remove_task(self._task)  # for resetting it would keep its total
+        self._task = self._bar.add_task(f"{self._place}{text} …", total=None, counted="")
+
+    @property
+    def _place(self) -> str:
+        return rf"\[{self._at}/{len(self._planned)}] " if self._at else ""
+
+    def expect(self, total: float, unit: str = "images") -> None:
+        self._unit = unit
+        self._bar.update(self._task, total=total)
+
+    def advance(self, done: float = 1) -> None:
+        self._bar.update(self._task, advance=done)
+        (task,) = self._bar.tasks
+        if self._unit:
+            of = f" of {task.total:.0f}" if task.total is not None else ""
+            self._bar.update(self._task, counted=f"{task.completed:.0f}{of} {self._unit}")
+
+    def skip(self, item: object, reason: str) -> None:
+        self.skipped.setdefault(str(item), reason)
+
+    def note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def warn(self, sentence: str) -> None:
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
