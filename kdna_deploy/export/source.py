@@ -78,7 +78,7 @@ def fuse_checkpoint(
     """
     listener.step("load")
     network = load_network(path, request.arch, request.factory, request.ema)
-    return _fuse(network, request, listener)
+    return fuse_network(network, request, listener)
 
 
 def open_fused_source(
@@ -116,7 +116,7 @@ def open_fused_source(
         )
     if request.attention or (request.children == "share" and children == "materialize"):
         again = replace(request, size=shape[1:], children=request.children or children)
-        fused = _fuse(network, again, listener, from_record(made.preprocessing, str(path)))
+        fused = fuse_network(network, again, listener, from_record(made.preprocessing, str(path)))
         notes = (
             f"fused again from {network.checkpoint.path.name}",
             *_assumed_notes(made, path, request),
@@ -153,13 +153,19 @@ def _sized(provenance: Provenance, made: Provenance, request: Request) -> Proven
     return replace(provenance, options={**options, ASSUMED: True} if assumed else options)
 
 
-def _fuse(
+def fuse_network(
     network: Network,
     request: Request,
-    listener: Listener,
+    listener: Listener = SILENT,
     recorded: Preprocessing | None = None,
 ) -> FusedSource:
-    """`recorded` is the preprocessing of an earlier artifact; without one, what the checkpoint records applies."""
+    """Fuse a network that is loaded.
+
+    `recorded` is the preprocessing of an earlier artifact; without one, what the checkpoint records applies.
+
+    Raises:
+        UsageError, InputError, ParityError: as `fuse`.
+    """
     training = network.checkpoint.training
     chosen = choose_size(request.size, training)
     shape = network.image_shape(chosen.size)

@@ -117,6 +117,8 @@ class Provenance:
 
     def beside(self, artifact: Path, checkpoint: Path) -> Provenance:
         """With the way from `artifact`'s folder to `checkpoint`: relative, so that a project folder can move."""
+        if not self.source:  # the network was never in a file
+            return self
         with contextlib.suppress(ValueError):  # another drive: there is no relative way
             relative = os.path.relpath(checkpoint.resolve(), artifact.resolve().parent)
             return replace(self, source_path=Path(relative).as_posix())
@@ -243,6 +245,8 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
     Raises:
         ArtifactError: it is not there, or has changed.
     """
+    if not provenance.source:
+        raise ArtifactError(f"'{artifact}' was made from a network in memory; name what to compare with by `against`.")
     nearby = [artifact.parent / provenance.source_path] if provenance.source_path else []
     candidates = [*nearby, artifact.parent / provenance.source, Path(provenance.source)]
     found = [path for path in candidates if _has_content(path)]

@@ -21,6 +21,7 @@ from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, U
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.checkpoint import Checkpoint, load_checkpoint
 from kdna_deploy.network.input_channels import input_channels
+from kdna_deploy.network.module_copy import twin
 from kdna_deploy.network.recognise import compare, recognise
 
 _LONGEST = 300  # characters of what a user's code says
@@ -154,3 +155,13 @@ def _told(error: BaseException) -> str:
     if isinstance(error, Exception) and said:
         return said[0][:_LONGEST].rstrip(".")
     return f"{type(error).__name__}{f' {said[0][:_LONGEST]}' if said else ''}"
+
+
+def network_of(module: nn.Module) -> Network:
+    """A module with trained weights, as it is: a copy in evaluation mode and float32, without a checkpoint."""
+    taken = twin(_unwrapped(module)).float().eval()
+    for parameter in taken.parameters():
+        parameter.requires_grad = False
+    kind = type(module)
+    state = {name: tensor.detach() for name, tensor in taken.state_dict().items()}
+    return Network(taken, Checkpoint(Path(), "", state), factory=f"{kind.__module__}:{kind.__qualname__}")

@@ -5,40 +5,37 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-
 from kdna_deploy.export.bisect import OUTPUT, Bisection, StageValue
-from kdna_deploy.reports.data import agreements_data
+from kdna_deploy.reports.agreement import agreements_data
+from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import small
-from kdna_deploy.reports.tables import facts
+from kdna_deploy.reports.report import Facts
 
 
-def bisection_report(found: Bisection) -> RenderableType:
+def bisection_parts(found: Bisection) -> tuple[Facts | Cells, ...]:
     """The first layer that departs, the stages there, and the one at fault."""
     missing = [("not compared", f"the artifact does not name {', '.join(found.missing)}")] if found.missing else []
     if found.layer is None:
-        return facts("Bisection", [("departs", f"nowhere: all {found.layers} layers agree"), *missing])
+        return (Facts("Bisection", [("departs", f"nowhere: all {found.layers} layers agree"), *missing]),)
     rows = [("first layer that departs", "the output alone" if found.layer == OUTPUT else found.layer)]
     if found.parent:
         rows.append(("parent kernel", f"{found.parent.removesuffix('.weight')} ({found.role})"))
-    stages = [_stage_table(found.stages)] if found.stages else []
-    return Group(facts("Bisection", [*rows, ("stage at fault", found.stage), *missing]), *stages)
+    facts = Facts("Bisection", [*rows, ("stage at fault", found.stage), *missing])
+    return (facts, _stages(found.stages)) if found.stages else (facts,)
 
 
-def _stage_table(stages: tuple[StageValue, ...]) -> Table:
-    table = Table(title="That layer after each stage, against the network in float64", title_justify="left")
-    table.add_column("stage", overflow="fold")
-    for heading in ("worst |Δ|", "allowed", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in stages:
-        if row.agreement is None:
-            table.add_row(escape(row.stage), "", "", "no such layer")
-            continue
-        verdict = "[red]departs[/]" if row.departs else "[green]agrees[/]"
-        table.add_row(escape(row.stage), small(row.agreement.worst), small(row.agreement.allowed), verdict)
-    return table
+def _stages(stages: tuple[StageValue, ...]) -> Cells:
+    rows = tuple(
+        (row.stage, "", "", "no such layer")
+        if row.agreement is None
+        else (
+            *(row.stage, small(row.agreement.worst), small(row.agreement.allowed)),
+            "departs" if row.departs else "agrees",
+        )
+        for row in stages
+    )
+    title = "That layer after each stage, against the network in float64"
+    return Cells(title, ("stage", "worst |Δ|", "allowed", ""), rows)
 
 
 def bisection_data(found: Bisection) -> dict[str, Any]:

@@ -9,22 +9,33 @@ from rich.markup import escape
 from rich.table import Table
 
 _NARROWEST_NAME = 18
+_VERDICTS = {"pass": "green", "agrees": "green", "FAIL": "red", "departs": "red"}
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A table: the first `left` columns are names and may wrap, the others are figures, aligned right."""
+    """A table: the first `left` columns are names and may wrap, the others are figures, aligned right.
+
+    `caption` stands below it.
+    """
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     left: int = 1
+    caption: str = ""
 
 
 def rich_table(cells: Cells) -> Table:
     """For a terminal; narrow rules, so that ten columns fit 100 characters."""
     table = Table(
-        title=escape(cells.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        title=escape(cells.title),
+        title_justify="left",
+        caption=escape(cells.caption) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     for index, heading in enumerate(cells.headings):
         if index < cells.left:
@@ -32,8 +43,13 @@ def rich_table(cells: Cells) -> Table:
         else:
             table.add_column(escape(heading), justify="right", no_wrap=True)
     for row in cells.rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(_shown, row))
     return table
+
+
+def _shown(cell: str) -> str:
+    style = _VERDICTS.get(cell)
+    return f"[{style}]{cell}[/]" if style else escape(cell)
 
 
 def markdown(cells: Cells) -> str:
@@ -41,7 +57,8 @@ def markdown(cells: Cells) -> str:
     rules = ["---" if index < cells.left else "---:" for index in range(len(cells.headings))]
     lines = [cells.headings, rules, *cells.rows]
     text = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return f"**{cells.title}**\n\n{text}\n" if cells.title else f"{text}\n"
+    caption = f"\n{cells.caption}\n" if cells.caption else ""
+    return (f"**{cells.title}**\n\n{text}\n" if cells.title else f"{text}\n") + caption
 
 
 def _widest(cells: Cells, index: int) -> int:

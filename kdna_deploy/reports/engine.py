@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
-
 from kdna_deploy.export.tensorrt.export import EngineExport
 from kdna_deploy.export.tensorrt.inspect import EngineInspection
 from kdna_deploy.export.tensorrt.plan_kernels import PlanKernels
-from kdna_deploy.reports.cells import Cells, rich_table
-from kdna_deploy.reports.data import agreements_data, document
+from kdna_deploy.reports.agreement import agreement_cells, agreements_data
+from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes
-from kdna_deploy.reports.tables import agreement_table, facts
+from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, record_path
 from kdna_deploy.runtimes.nvidia.library import DEFAULT_CAPABILITIES, library
 from kdna_deploy.runtimes.nvidia.log import Notice
@@ -21,13 +19,13 @@ from kdna_deploy.runtimes.nvidia.log import Notice
 _SHOWN = 5
 
 
-def engine_report(result: EngineExport) -> RenderableType:
-    """The engine, what it is for, and what the library made of the graph."""
+def engine_report(result: EngineExport, graph: dict[str, Any] | None = None) -> Report:
+    """The engine, what it is for, and what the library made of the graph.
+
+    `graph` is the document of the ONNX export on the way, where there was one.
+    """
     record, inspection = result.record, result.inspection
-    warnings = [
-        ("warning", f"{notice.text}" + (f" ({notice.count}×)" if notice.count > 1 else ""))
-        for notice in record.warnings
-    ]
+    warnings = [("warning", _notice(notice)) for notice in record.warnings]
     rows = [
         ("written", f"{result.path} ({megabytes(result.bytes)}), with {record_path(result.path).name}"),
         (
@@ -42,12 +40,12 @@ def engine_report(result: EngineExport) -> RenderableType:
         *([("", f"{len(warnings) - _SHOWN} more warnings in the record")] if len(warnings) > _SHOWN else []),
         *(("note", note) for note in result.notes),
     ]
-    parts: list[RenderableType] = [facts("Engine", rows)]
+    parts: list[Facts | Cells] = [Facts("Engine", rows)]
     if inspection.prescales:
-        parts.append(rich_table(_prescale_cells(inspection)))
+        parts.append(_prescale_cells(inspection))
     if result.agreements:
-        parts.append(agreement_table(result.agreements, f"Against {record.onnx} on ONNX Runtime"))
-    return Group(*parts)
+        parts.append(agreement_cells(result.agreements, f"Against {record.onnx} on ONNX Runtime"))
+    return Report(tuple(parts), _data(result, graph))
 
 
 def _notice(notice: Notice) -> str:
@@ -102,8 +100,7 @@ def _prescale_cells(inspection: EngineInspection) -> Cells:
     return Cells("Pre-scales", ("product", "computed together with", "reformats around it"), rows, left=2)
 
 
-def engine_data(result: EngineExport, graph: dict[str, Any] | None = None) -> dict[str, Any]:
-    """`graph` is the document of the ONNX export on the way, where there was one."""
+def _data(result: EngineExport, graph: dict[str, Any] | None) -> dict[str, Any]:
     record = asdict(result.record)
     record.pop("provenance")  # as in the ONNX file
     return document(

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
-
 from kdna_deploy.evaluation.evaluate import FileEvaluation
-from kdna_deploy.reports.cells import Cells, rich_table
-from kdna_deploy.reports.data import document, finite
+from kdna_deploy.reports.agreement import finite
+from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.input import shape_text
-from kdna_deploy.reports.tables import facts
+from kdna_deploy.reports.report import Facts, Report, document
 
 _WORST = 10
 _TAKEN_FOR = 3
 
 
-def evaluation_report(done: FileEvaluation) -> RenderableType:
+def evaluation_report(done: FileEvaluation) -> Report:
     """Accuracy, agreement, and the classes that are recognised worst."""
     result = done.result
     rows = [
@@ -41,7 +39,8 @@ def evaluation_report(done: FileEvaluation) -> RenderableType:
             ("cosine", f"{agreement.cosine:.6f} on average"),
         ]
     wrong = any(c.right < c.images for c in result.classes)
-    return Group(facts("Evaluation", rows), *([rich_table(_worst(done))] if wrong else []))
+    parts = (Facts("Evaluation", rows), *([_worst(done)] if wrong else []))
+    return Report(parts, _data(done), done.notes)
 
 
 def _worst(done: FileEvaluation) -> Cells:
@@ -62,7 +61,7 @@ def _name(done: FileEvaluation, label: int) -> str:
     return done.class_names.get(label, str(label))
 
 
-def evaluation_data(done: FileEvaluation) -> dict[str, Any]:
+def _data(done: FileEvaluation) -> dict[str, Any]:
     result = done.result
     agreement = asdict(result.agreement) if result.agreement else None
     if agreement is not None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
-
 from kdna_deploy.export.onnx.half.audit import KernelAudit
 from kdna_deploy.export.onnx.half.export import HalfExport
-from kdna_deploy.reports.cells import Cells, rich_table
-from kdna_deploy.reports.data import agreements_data, document
+from kdna_deploy.reports.agreement import agreement_cells, agreements_data
+from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes, small
-from kdna_deploy.reports.tables import agreement_table, facts
+from kdna_deploy.reports.report import Facts, Report, document
 
 _SHOWN = 10
 
 
-def half_report(result: HalfExport) -> RenderableType:
+def half_report(result: HalfExport) -> Report:
     """The file, what stayed in float32 and why, and how far it departs from the network."""
     kept = result.audit.keep_float
     rows = [
@@ -26,11 +24,12 @@ def half_report(result: HalfExport) -> RenderableType:
         *((name, reason) for name, reason in list(kept.items())[:_SHOWN]),
         *(("note", note) for note in result.float_export.notes),
     ]
-    return Group(
-        facts("fp16", rows),
-        rich_table(_kernel_cells(result.audit.kernels)),
-        agreement_table(result.agreements, f"Against the {result.reference}"),
+    parts = (
+        Facts("fp16", rows),
+        _kernel_cells(result.audit.kernels),
+        agreement_cells(result.agreements, f"Against the {result.reference}"),
     )
+    return Report(parts, _data(result))
 
 
 def _ratio(result: HalfExport) -> float:
@@ -51,7 +50,7 @@ def _kernel_cells(kernels: tuple[KernelAudit, ...]) -> Cells:
     )
 
 
-def half_data(result: HalfExport) -> dict[str, Any]:
+def _data(result: HalfExport) -> dict[str, Any]:
     return document(
         "export",
         {

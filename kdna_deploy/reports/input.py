@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.preprocessing import from_record
 from kdna_deploy.network.input_size import ASSUMED
-from kdna_deploy.reports.tables import facts
+from kdna_deploy.reports.report import Facts
 
 _NAMED = 5
 
 
-def input_facts(made: Provenance) -> Table:
+def input_facts(made: Provenance) -> Facts:
     """Size, preprocessing and classes."""
     prepared = from_record(made.preprocessing, made.source)
     rows = [
@@ -25,7 +23,7 @@ def input_facts(made: Provenance) -> Table:
         rows.append(("classes", classes_text(made.num_classes, made.class_names)))
     if made.recorded_top1 is not None:
         rows.append(("recorded top-1", f"{made.recorded_top1:.2f} %"))
-    return facts("Input and classes", rows)
+    return Facts("Input and classes", rows)
 
 
 def shape_text(shape: tuple[int, int, int], assumed: bool) -> str:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
-
 from kdna_deploy.export.onnx.int8.export import Int8Export
 from kdna_deploy.export.onnx.int8.sensitivity import Sensitivity
-from kdna_deploy.reports.cells import Cells, rich_table
-from kdna_deploy.reports.data import agreements_data, document, finite
+from kdna_deploy.reports.agreement import agreement_cells, agreements_data, finite
+from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes
-from kdna_deploy.reports.tables import agreement_table, facts
+from kdna_deploy.reports.report import Facts, Report, document
 
 _SHOWN = 10
 _TARGETS = {"cpu": "ONNX Runtime on a CPU", "tensorrt": "TensorRT"}
 
 
-def int8_report(result: Int8Export) -> RenderableType:
+def int8_report(result: Int8Export) -> Report:
     """The file, how far it departs from float32, and the layers that stayed in float32."""
     evaluation, agreement = result.evaluation, result.evaluation.agreement
     assert agreement is not None
@@ -36,11 +34,11 @@ def int8_report(result: Int8Export) -> RenderableType:
         ("in float32", ", ".join(result.kept_float) or "no layer but those of the gates"),
         *(("note", note) for note in result.notes),
     ]
-    parts: list[RenderableType] = [facts(f"int8 for {_TARGETS[result.target]}", rows)]
+    parts: list[Facts | Cells] = [Facts(f"int8 for {_TARGETS[result.target]}", rows)]
     if result.sensitivities:
-        parts.append(sensitivity_table(result.sensitivities, result.kept_float))
-    parity = agreement_table(result.float_export.agreements, "The float32 file it was made from, against the network")
-    return Group(*parts, parity)
+        parts.append(sensitivity_cells(result.sensitivities, result.kept_float))
+    parity = agreement_cells(result.float_export.agreements, "The float32 file it was made from, against the network")
+    return Report((*parts, parity), _data(result))
 
 
 def _kernels(result: Int8Export) -> str:
@@ -50,7 +48,7 @@ def _kernels(result: Int8Export) -> str:
     return text + (f"; {shared} children use their parent's codes" if shared else "")
 
 
-def sensitivity_table(sensitivities: tuple[Sensitivity, ...], kept_float: tuple[str, ...] = ()) -> RenderableType:
+def sensitivity_cells(sensitivities: tuple[Sensitivity, ...], kept_float: tuple[str, ...] = ()) -> Cells:
     """The layers that harm most alone."""
     rows = tuple(
         (
@@ -62,10 +60,10 @@ def sensitivity_table(sensitivities: tuple[Sensitivity, ...], kept_float: tuple[
         for s in sensitivities[:_SHOWN]
     )
     title = "Most sensitive layers: SQNR of the logits in dB with that layer alone in int8"
-    return rich_table(Cells(title, ("layer", "shared kernel", "SQNR", ""), rows, left=2))
+    return Cells(title, ("layer", "shared kernel", "SQNR", ""), rows, left=2)
 
 
-def int8_data(result: Int8Export) -> dict[str, Any]:
+def _data(result: Int8Export) -> dict[str, Any]:
     agreement = result.evaluation.agreement
     assert agreement is not None
     return document(

@@ -1,0 +1,61 @@
+"""How far two sessions agree: a row for each kind of images, as a table and as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from kdna_deploy.evaluation.parity import Agreement
+from kdna_deploy.images.probes import GIVEN
+from kdna_deploy.reports.cells import Cells
+from kdna_deploy.reports.quantities import small
+
+_STAR = "* what rounding explains, more than the spread allows"
+
+
+def agreement_cells(agreements: Sequence[Agreement], title: str) -> Cells:
+    """One row a probe; of the user's own images, however many, the one that uses most of what it is allowed."""
+    generated, given = ([a for a in agreements if (a.images == GIVEN) is own] for own in (False, True))
+    rows = [(a.images, str(a.batch), *_cells(a)) for a in generated]
+    if given:
+        worst = max(given, key=lambda each: (not each.passed, each.used))
+        same = [each.same_top1 for each in given if each.same_top1 is not None]
+        whole = replace(
+            worst,
+            batch=sum(each.batch for each in given),
+            same_top1=sum(same) if same else None,
+            ties=sum(each.ties for each in given),
+        )
+        rows.append((GIVEN, str(whole.batch), *_cells(whole)[:-1], _verdict(worst)))
+    reasons = dict.fromkeys(a.skipped for a in agreements if a.skipped)
+    notes = [*([_STAR] if any(a.explained for a in agreements) else []), *(f"skipped: {why}" for why in reasons)]
+    headings = ("images", "batch", "worst |Δ|", "allowed", "spread", "same top-1", "")
+    return Cells(title, headings, tuple(rows), caption="; ".join(notes))
+
+
+def _cells(a: Agreement) -> tuple[str, ...]:
+    if a.skipped:
+        return ("", "", "", "", "skipped")
+    tied = f" + {a.ties} tied" if a.ties else ""
+    return (
+        small(a.worst),
+        small(a.allowed) + ("*" if a.explained else ""),
+        small(a.spread),
+        "–" if a.same_top1 is None else f"{a.same_top1}/{a.batch}{tied}",
+        _verdict(a),
+    )
+
+
+def _verdict(a: Agreement) -> str:
+    return "pass" if a.passed else "FAIL"
+
+
+def agreements_data(agreements: Sequence[Agreement]) -> list[dict[str, Any]]:
+    return [{**{k: finite(v) for k, v in asdict(a).items()}, "passed": a.passed} for a in agreements]
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,97 @@
+"""What `export` tells: the file, what it was verified against, the engine that was built of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from kdna_deploy.export.onnx.export import OnnxExport
+from kdna_deploy.export.onnx.half.export import HalfExport
+from kdna_deploy.export.onnx.half_storage import HalfStorage
+from kdna_deploy.export.onnx.int8.export import Int8Export
+from kdna_deploy.export.source import FusedSource
+from kdna_deploy.export.tensorrt.export import EngineExport
+from kdna_deploy.reports.agreement import agreement_cells, agreements_data
+from kdna_deploy.reports.attention import attention_data, attention_parts
+from kdna_deploy.reports.engine import engine_report
+from kdna_deploy.reports.half import half_report
+from kdna_deploy.reports.input import input_data, input_facts
+from kdna_deploy.reports.int8 import int8_report
+from kdna_deploy.reports.ledger import storage_cells
+from kdna_deploy.reports.quantities import megabytes, small
+from kdna_deploy.reports.report import Facts, Report, document
+
+File = OnnxExport | Int8Export | HalfExport
+
+
+def export_report(
+    file: File | None, engine: EngineExport | None, source: FusedSource | None, notes: tuple[str, ...] = ()
+) -> Report:
+    """Of an ONNX file made of `source`, of an engine, or of both."""
+    graph = None if file is None else _file_report(file, source)
+    if engine is None:
+        assert graph is not None
+        return replace(graph, notes=notes)
+    built = engine_report(engine, graph.data if graph else None)
+    return Report((*(graph.parts if graph else ()), *built.parts), built.data, notes)
+
+
+def _file_report(file: File, source: FusedSource | None) -> Report:
+    """With what became of channel attention, and what the file takes and returns."""
+    report = _report_of(file)
+    if source is None:
+        return report
+    also = {**input_data(source.provenance), **(attention_data(source.fused) if source.fused else {})}
+    parts = (*attention_parts(source.fused), *report.parts, input_facts(source.provenance))
+    return Report(parts, {**report.data, **also})
+
+
+def _report_of(file: File) -> Report:
+    if isinstance(file, Int8Export):
+        return int8_report(file)
+    return half_report(file) if isinstance(file, HalfExport) else onnx_report(file)
+
+
+def onnx_report(result: OnnxExport) -> Report:
+    """Of a float32 file."""
+    rows = [
+        ("written", f"{result.path} ({megabytes(result.bytes)})"),
+        ("opset", f"{result.opset} (IR version {result.ir_version})"),
+        ("nodes", ", ".join(f"{count} {operator}" for operator, count in result.nodes.items())),
+        *(("note", note) for note in result.notes),
+    ]
+    if result.half_storage is not None:
+        rows.append(("weights", _half_storage(result.half_storage)))
+    parts = (
+        Facts("ONNX", rows),
+        storage_cells(result.storage),
+        agreement_cells(result.agreements, f"Against the {result.reference}"),
+    )
+    return Report(parts, _data(result))
+
+
+def _half_storage(half: HalfStorage) -> str:
+    text = (
+        f"{half.converted} tensors in half precision, changed by up to {small(half.largest_change)} of their largest "
+        f"number; {half.subnormal:.2%} of the numbers are subnormal"
+    )
+    return text + (f"; in float32, since they overflow: {', '.join(half.overflowing)}" if half.overflowing else "")
+
+
+def _data(result: OnnxExport) -> dict[str, Any]:
+    return document(
+        "export",
+        {
+            "output": str(result.path),
+            "format": "onnx",
+            "bytes": result.bytes,
+            "opset": result.opset,
+            "ir_version": result.ir_version,
+            "nodes": dict(result.nodes),
+            "reference": result.reference,
+            "agreements": agreements_data(result.agreements),
+            "ledger": [asdict(row) for row in result.storage],
+            "half_storage": asdict(result.half_storage) if result.half_storage else None,
+            "notes": list(result.notes),
+        },
+    )

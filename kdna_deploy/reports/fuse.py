@@ -1,0 +1,84 @@
+"""What `fuse` tells: what was folded, what was not and why, and what that changed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kdna_deploy.export.fuse import Fused, Rounding
+from kdna_deploy.export.source import FusedSource
+from kdna_deploy.graph.passes import FREEZING
+from kdna_deploy.reports.agreement import agreements_data
+from kdna_deploy.reports.attention import attention_cells, attention_data, attention_rows
+from kdna_deploy.reports.cells import Cells
+from kdna_deploy.reports.input import input_data, input_facts
+from kdna_deploy.reports.ledger import ledger_cells
+from kdna_deploy.reports.quantities import megabytes, small
+from kdna_deploy.reports.report import Facts, Report, document
+
+_CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
+
+
+def fuse_report(source: FusedSource, path: Path | None, notes: tuple[str, ...] = ()) -> Report:
+    """Of a network that was fused, and written to `path` if to any."""
+    fused = source.fused
+    assert fused is not None
+    parts: list[Facts | Cells] = [ledger_cells(fused.ledger)] if fused.ledger.parents else []
+    if fused.freezing.statistics:
+        parts.append(attention_cells(fused))
+    parts += [Facts("Fused", [*_rows(fused, path), *attention_rows(fused)]), input_facts(source.provenance)]
+    return Report(tuple(parts), {**_data(fused, path), **input_data(source.provenance)}, notes)
+
+
+def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
+    found = {step.name: step.result for step in fused.steps}
+    r = fused.rounding
+    rows = [
+        (
+            "sharing",
+            f"{fused.ledger.children} children of {len(fused.ledger.parents)} parent kernels, "
+            f"{_CHILDREN[fused.children]}",
+        ),
+        ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
+        ("still dynamic", f"{fused.channel_attentions} channel attentions"),
+        (
+            "parameters",
+            f"{fused.parameters_before:,} trained → {fused.parameters_after:,} stored "
+            f"({megabytes(4 * fused.parameters_after)})",
+        ),
+        (
+            "largest difference",
+            f"fused to original {small(r.fused_to_original)}{_to_float64(r)} (logits up to {r.scale:.2f})",
+        ),
+    ]
+    if path is not None:
+        rows.append(("written", f"{path} ({megabytes(path.stat().st_size)})"))
+    rows += [("not shared", f"{refusal.site}: {refusal.reason}") for refusal in fused.not_shared]
+    for step in fused.steps:
+        if step.name not in ("share", FREEZING):  # see above, and below
+            name = step.name.replace("_", " ")
+            rows += [("not folded", f"{refusal.site} ({name}): {refusal.reason}") for refusal in step.result.refused]
+    return rows
+
+
+def _to_float64(r: Rounding) -> str:
+    if r.original_to_reference is None or r.fused_to_reference is None:
+        return "; the network does not run in float64"
+    return f"; to float64: original {small(r.original_to_reference)}, fused {small(r.fused_to_reference)}"
+
+
+def _data(fused: Fused, path: Path | None) -> dict[str, Any]:
+    return document(
+        "fuse",
+        {
+            "output": None if path is None else str(path),
+            "passes": [{"name": step.name, **asdict(step.result)} for step in fused.steps],
+            "ledger": asdict(fused.ledger),
+            "channel_attentions": fused.channel_attentions,
+            "parameters_trained": fused.parameters_before,
+            "parameters_stored": fused.parameters_after,
+            "rounding": {**asdict(fused.rounding), "agreements": agreements_data(fused.rounding.agreements)},
+            **attention_data(fused),
+        },
+    )

@@ -1,0 +1,36 @@
+"""Parents and children, and the sharing ledger from stage to stage, as tables."""
+
+from __future__ import annotations
+
+from kdna_deploy.graph.ledger import KernelStorage, Ledger
+from kdna_deploy.reports.cells import Cells
+from kdna_deploy.reports.quantities import megabytes
+
+
+def ledger_cells(ledger: Ledger) -> Cells:
+    """Parent → children."""
+    rows = tuple(
+        (
+            parent.name.removesuffix(".weight"),
+            ", ".join(parent.children),
+            "×".join(map(str, parent.shape)),
+            "yes" if parent.layer else "no",
+        )
+        for parent in ledger.parents
+    )
+    return Cells("Shared kernels", ("parent kernel", "children", "shape", "own layer"), rows, left=2)
+
+
+def storage_cells(storage: tuple[KernelStorage, ...]) -> Cells:
+    """The sharing ledger, stage by stage."""
+    rows = tuple(
+        (
+            row.stage,
+            f"{row.kernels} kernels",
+            f"{row.convolutions} convolutions",
+            megabytes(row.unique_bytes),
+            megabytes(row.materialised_bytes),
+        )
+        for row in storage
+    )
+    return Cells("Convolution kernels", ("stage", "stored", "used by", "bytes", "materialised"), rows)

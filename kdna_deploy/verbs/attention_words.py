@@ -1,0 +1,69 @@
+"""What a user says of channel attention: keep it, freeze it to its mean over calibration images, or drop it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.progress import Listener
+from kdna_deploy.verbs.arguments import check_number, chosen
+from kdna_deploy.verbs.image_words import ImageWords
+
+if TYPE_CHECKING:
+    from kdna_deploy.graph.freezing import AttentionOptions
+    from kdna_deploy.images.preprocessing import Preprocessing
+
+    Asked = Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions]
+
+CHOICES: tuple[Literal["keep", "freeze", "drop"], ...] = ("keep", "freeze", "drop")
+
+
+@dataclass(frozen=True)
+class AttentionWords:
+    """The words on channel attention. With `other_use`, calibration images are of use whatever becomes of it."""
+
+    choice: str
+    below: float | None
+    images: ImageWords
+    other_use: bool = False
+
+    def check(self) -> None:
+        """Refuse what makes no sense, before anything heavy is imported.
+
+        Raises:
+            UsageError: another choice than there is, or calibration images that nothing uses.
+        """
+        chosen("channel_attention", self.choice, CHOICES)
+        check_number("freeze_below", self.below)
+        if self.choice == "keep" and ((self.images.path is not None and not self.other_use) or self.below is not None):
+            raise UsageError(
+                "`calibration` and `freeze_below` go with `channel_attention` freeze or drop, and `calibration` with "
+                "`precision` int8 or fp16."
+            )
+
+    def request(self, listener: Listener) -> Asked | None:
+        """What `Request.attention` takes; None where channel attention is kept."""
+        choice = chosen("channel_attention", self.choice, CHOICES)
+        if choice == "keep":
+            return None
+        asked, path = self.images.asked(), self.images.path
+
+        def make(image_shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
+            from kdna_deploy.graph.freezing import AttentionOptions
+            from kdna_deploy.images.folder import ImageSource
+            from kdna_deploy.images.record import image_record
+
+            if path is None:
+                return AttentionOptions(choice, None, self.below, {"images": "random"})
+            preprocessing = asked.over(recorded)
+            source = ImageSource(path, image_shape, preprocessing, listener)
+            record = image_record(path, preprocessing)
+            if not path.is_dir():
+                return AttentionOptions(choice, source.batches, self.below, record, images=len(source))
+            if note := asked.note(recorded, "the checkpoint or artifact"):
+                listener.note(note)
+            return AttentionOptions(choice, source.batches, self.below, record, preprocessing, len(source))
+
+        return make

@@ -1,0 +1,95 @@
+"""Accuracy of an artifact on labelled images, and its agreement with another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.input_files import MODELS, check_folder, check_input
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.verbs.arguments import LARGEST_BATCH, Numbers, PathLike, Size, image_size, optional_path
+from kdna_deploy.verbs.image_words import ImageWords
+from kdna_deploy.verbs.result import Result
+from kdna_deploy.verbs.source import Files, file_of
+
+if TYPE_CHECKING:
+    from kdna_deploy.evaluation.evaluate import FileEvaluation
+    from kdna_deploy.reports.report import Report
+
+
+@dataclass(frozen=True)
+class Evaluated(Result):
+    """An evaluation, with what was evaluated on what."""
+
+    evaluation: FileEvaluation
+
+    @property
+    def top1(self) -> float:
+        """Share of images whose highest logit is their class."""
+        return self.evaluation.result.top1
+
+    @property
+    def top5(self) -> float | None:
+        return self.evaluation.result.top5
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.evaluation.notes
+
+    @property
+    def report(self) -> Report:
+        from kdna_deploy.reports.evaluation import evaluation_report
+
+        return evaluation_report(self.evaluation)
+
+
+def evaluate(
+    file: Files,
+    data: PathLike,
+    *,
+    against: PathLike | None = None,
+    batch_size: int = 32,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    resize: int | None = None,
+    crop: Size | None = None,
+    color: str | None = None,
+    arch: str | None = None,
+    model: str | None = None,
+    ema: bool = False,
+    input_size: Size | None = None,
+    listener: Listener = SILENT,
+) -> Evaluated:
+    """Accuracy of an artifact on labelled images, and its agreement with another.
+
+    Args:
+        file: ``.onnx``, ``.pt2``, ``.engine`` or checkpoint, or what `fuse` or `export` wrote.
+        data: folder with a folder of images for each class.
+        against: another artifact, or the checkpoint, to agree with.
+        batch_size: images in one inference; a file with a fixed batch keeps its own.
+        mean, std, resize, crop, color: how image files become input; as the file records, else ImageNet's.
+        arch, model, ema: how to load a checkpoint, see `load`.
+        input_size: for networks that take any.
+
+    Raises:
+        UsageError: what was said makes no sense.
+        InputError: a file or the images cannot be read, or fit each other.
+    """
+    size = image_size(input_size)
+    words = ImageWords(None, mean, std, resize, crop, color)
+    words.check()
+    if not 1 <= batch_size <= LARGEST_BATCH:
+        raise UsageError(f"`batch_size` is {batch_size}; give a number from 1 to {LARGEST_BATCH}.")
+    path, reference, folder = file_of(file, "evaluate"), optional_path(against), optional_path(data)
+    assert folder is not None
+    check_input(path, MODELS, "evaluate")
+    if reference is not None:
+        check_input(reference, MODELS, "`against`")
+    check_folder(folder, "`data`")
+    listener.plan(("open", "evaluate"))
+    listener.step("open")
+    from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
+
+    request = EvaluationRequest(path, folder, reference, batch_size, words.asked(), size, arch, model, ema)
+    return Evaluated(evaluate_files(request, listener))

@@ -1,0 +1,263 @@
+"""Network → a file for somebody, verified against the network as it was trained before it gets its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.files import check_output
+from kdna_deploy.input_files import Kind, check_input
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.verbs.arguments import (
+    DYNAMIC,
+    Numbers,
+    PathLike,
+    Size,
+    batch_size,
+    check_number,
+    image_size,
+    optional_path,
+    stem,
+)
+from kdna_deploy.verbs.attention_words import AttentionWords
+from kdna_deploy.verbs.engine_words import EngineWords
+from kdna_deploy.verbs.fuse import fuse_steps
+from kdna_deploy.verbs.image_words import ImageWords
+from kdna_deploy.verbs.precision_words import PrecisionWords
+from kdna_deploy.verbs.result import Result
+from kdna_deploy.verbs.source import Source, source_of
+
+if TYPE_CHECKING:
+    from kdna_deploy.export.onnx.export import OnnxExport
+    from kdna_deploy.export.onnx.half.export import HalfExport
+    from kdna_deploy.export.onnx.int8.export import Int8Export
+    from kdna_deploy.export.source import FusedSource, Request
+    from kdna_deploy.export.tensorrt.export import EngineExport
+    from kdna_deploy.network.load import Network
+    from kdna_deploy.reports.report import Report
+
+_OPSET = 18
+_IN_MEMORY = "network"  # a network that lies in no file gives its artifact no name
+
+
+@dataclass(frozen=True)
+class ExportedFile(Result):
+    """A file that was written and judged.
+
+    Attributes:
+        path: the file.
+        onnx: how the ONNX file was written; None where an engine was built from one that was there.
+        engine: how the engine was built; None where none was.
+        source: what it was made from; None where that was an ONNX file.
+    """
+
+    path: Path
+    onnx: OnnxExport | Int8Export | HalfExport | None = None
+    engine: EngineExport | None = None
+    source: FusedSource | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        opened = self.source
+        return () if opened is None else (*opened.network.checkpoint.notes, *opened.notes)
+
+    @property
+    def report(self) -> Report:
+        from kdna_deploy.reports.export import export_report
+
+        return export_report(self.onnx, self.engine, self.source, self.notes)
+
+
+def export(
+    network: Source,
+    output: PathLike | None = None,
+    *,
+    tensorrt: bool = False,
+    tensorrt_rtx: bool = False,
+    source: PathLike | None = None,
+    arch: str | None = None,
+    model: str | None = None,
+    ema: bool = False,
+    input_size: Size | None = None,
+    batch: int | str = DYNAMIC,
+    target: str | None = None,
+    opset: int = _OPSET,
+    children: str | None = None,
+    max_bloat: float | None = None,
+    precision: str = "fp32",
+    weights: str = "fp32",
+    half_io: bool = False,
+    held_out: PathLike | None = None,
+    calibration_method: str = "minmax",
+    max_drop: float | None = None,
+    channel_attention: str = "keep",
+    freeze_below: float | None = None,
+    calibration: PathLike | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    resize: int | None = None,
+    crop: Size | None = None,
+    color: str | None = None,
+    simplify: bool = True,
+    external_data: bool = False,
+    tf32: bool = True,
+    compute_capability: Sequence[str] = (),
+    layers: bool = False,
+    listener: Listener = SILENT,
+) -> ExportedFile:
+    """Write a deployable file, verified against the network as it was trained.
+
+    Args:
+        network: checkpoint, ``.fused.pt2``, what `load` or `fuse` returned, or a module; for engines also an ONNX file.
+        output: the file to write; named after `network` by default, in the current folder.
+        tensorrt, tensorrt_rtx: build an engine as well, with that library.
+        source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere.
+        arch, model, ema: how to load a checkpoint, see `load`.
+        input_size: of the images, 224 or (160, 192); as it was fused or recorded, else 224.
+        batch: ``"dynamic"``, a number, or for engines a range such as ``"1:8:128"``.
+        target: what the graph is spelled for: ``"cpu"`` (ONNX Runtime), ``"tensorrt"`` or ``"any"`` runtime; by default
+            cpu, for engines and half precision tensorrt.
+        opset: ONNX operator set, 18 to 23.
+        children: ``"materialize"``, ``"share"`` or ``"on-the-fly"`` (multiplied at every inference); as it was fused.
+        max_bloat: fail if the file exceeds so many times the trained parameters' bytes.
+        precision: what the file computes in: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+        weights: ``"fp16"`` stores them in half precision and computes in float32.
+        half_io: with fp16, take and return half precision too.
+        held_out: images that judge int8; every fifth of `calibration` by default.
+        calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
+        max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
+        channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
+        simplify: run onnxsim.
+        external_data: keep the weights in a file beside the model.
+        tf32: let an engine's float32 convolutions round to TF32.
+        compute_capability: GPUs to build a TensorRT-RTX engine for.
+        layers: write the engine's layers beside it.
+
+    Raises:
+        UsageError: what was said makes no sense.
+        InputError: something cannot be loaded or traced.
+        ParityError, AccuracyError, ExportError: the file is not what it must be; nothing is written.
+        RuntimeFailure: a library is missing, or needs a GPU that is not there.
+    """
+    size = image_size(input_size)
+    check_number("max_bloat", max_bloat, above=0)
+    engine = EngineWords(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability), layers)
+    engine.check()
+    fixed = None if engine.library else batch_size(batch)
+    images = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
+    judges = optional_path(held_out)
+    words = PrecisionWords(
+        *(precision, weights, half_io, target, children, judges, calibration_method, max_drop, images),
+        engine=engine.library is not None,
+    )
+    words.check()
+    given, wanted = source_of(network, arch, model, ema), optional_path(output)
+    checkpoint = optional_path(source)
+    _check_given(given, engine, precision, checkpoint)
+    inputs = (*_files(given, checkpoint), *words.inputs)
+    name = stem(given) if isinstance(given, Path) else _name(given)
+    built = (wanted or engine.output(Path(str(given)), name)) if engine.library else None
+    written = engine.graph_path(built) if built else wanted or Path(name + ".onnx")
+    from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
+    for file in (*([] if from_onnx else [written]), *engine.files(built)):
+        check_output(file, inputs)
+    if engine.library:
+        engine.require(str(batch))
+    if from_onnx:
+        assert built is not None and isinstance(given, Path)
+        return ExportedFile(built, engine=engine.build(given, built, str(batch), listener))
+    attention = AttentionWords(channel_attention, freeze_below, images, other_use=words.uses_images)
+    attention.check()
+    listener.plan(_steps(given, channel_attention, precision, simplify))
+    listener.step("load")
+    from kdna_deploy.export.onnx.export import OnnxOptions
+    from kdna_deploy.export.source import Request
+
+    options = OnnxOptions(
+        *(opset, fixed, simplify, external_data),
+        on_the_fly=children == "on-the-fly",
+        max_bloat=max_bloat,
+        target=words.chosen_target,  # type: ignore[arg-type]
+        weights=weights,  # type: ignore[arg-type]
+    )
+    asked: Any = words.children_in_graph
+    request = Request(checkpoint, arch, model, ema, size, asked, attention.request(listener))
+    opened = words.prepared(_opened(given, request, listener))
+    done = _write(opened, written, options, words, inputs, listener)
+    if built is None:
+        return ExportedFile(written, done, source=opened)
+    return ExportedFile(built, done, engine.build(written, built, str(batch), listener), opened)
+
+
+def _check_given(given: Any, engine: EngineWords, precision: str, checkpoint: Path | None) -> None:
+    if isinstance(given, Path):
+        check_input(given, (Kind.fused, Kind.checkpoint, Kind.onnx), "export")
+        if given.suffix == ".onnx" and (engine.library is None or precision != "fp32"):
+            raise UsageError(
+                f"'{given}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
+                "checkpoint."
+            )
+    if checkpoint is not None:
+        check_input(checkpoint, (Kind.checkpoint,), "`source`")
+
+
+def _files(given: Any, checkpoint: Path | None) -> tuple[Path, ...]:
+    """What no output may replace."""
+    return (*([given] if isinstance(given, Path) else []), *([] if checkpoint is None else [checkpoint]))
+
+
+def _name(given: Network | FusedSource) -> str:
+    network = getattr(given, "network", given)
+    return stem(network.checkpoint.path) or _IN_MEMORY
+
+
+def _opened(given: Path | Network | FusedSource, request: Request, listener: Listener) -> FusedSource:
+    from kdna_deploy.export.source import FusedSource, fuse_network, open_fused_source
+
+    if isinstance(given, Path):
+        return open_fused_source(given, request, listener)
+    if not isinstance(given, FusedSource):
+        return fuse_network(given, request, listener)
+    made = given.provenance.options.get("children", "materialize")
+    if request.attention is None and request.size is None and request.children in (None, made):
+        return given
+    return fuse_network(given.network, replace(request, children=request.children or made), listener)
+
+
+def _write(
+    opened: FusedSource,
+    written: Path,
+    options: Any,
+    words: PrecisionWords,
+    inputs: tuple[Path, ...],
+    listener: Listener,
+) -> OnnxExport | Int8Export | HalfExport:
+    if words.precision == "int8":
+        from kdna_deploy.export.onnx.int8.export import export_int8
+
+        int8 = words.int8_options(opened, options.batch, listener)
+        return export_int8(opened, written, options, int8, inputs, listener)
+    if words.precision == "fp16":
+        from kdna_deploy.export.onnx.half.export import export_half
+
+        half = words.half_options(opened, options.batch, listener)
+        return export_half(opened, written, options, half, inputs, listener)
+    from kdna_deploy.export.onnx.export import export_fused
+
+    return export_fused(opened, written, options, inputs, listener)
+
+
+def _steps(given: Any, channel_attention: str, precision: str, simplify: bool) -> tuple[str, ...]:
+    """For a listener's plan."""
+    fused = hasattr(given, "graph") or (isinstance(given, Path) and given.suffix == ".pt2")
+    before = ("load",) if fused and channel_attention == "keep" else fuse_steps(channel_attention)
+    write = ("translate to ONNX", *(("simplify",) if simplify else ()), "write", "verify", "read the sharing ledger")
+    after = {
+        "fp32": (),
+        "fp16": ("see how large activations get", "cast to half precision", "write", "verify"),
+        "int8": ("calibrate", "evaluate on held-out images", "write"),
+    }
+    return (*before, *write, *after[precision])

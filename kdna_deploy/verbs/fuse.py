@@ -1,0 +1,127 @@
+"""Trained network → one folded graph, proven to compute the same, and the ``.fused.pt2`` that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.files import check_output
+from kdna_deploy.input_files import Kind, check_input
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.verbs.arguments import Numbers, PathLike, Size, chosen, image_size, optional_path
+from kdna_deploy.verbs.attention_words import AttentionWords
+from kdna_deploy.verbs.image_words import ImageWords
+from kdna_deploy.verbs.result import Result
+from kdna_deploy.verbs.source import Source, source_of
+
+if TYPE_CHECKING:
+    from kdna_deploy.export.fuse import Fused
+    from kdna_deploy.export.source import FusedSource
+    from kdna_deploy.reports.report import Report
+
+SUFFIX = ".fused.pt2"  # as in `graph.file`, which imports torch
+CHILDREN = ("materialize", "share")
+
+
+@dataclass(frozen=True)
+class FusedNetwork(Result):
+    """A fused network.
+
+    Attributes:
+        source: the graph, the network as it was trained, and where both come from.
+        path: where it was written; None where it was not.
+    """
+
+    source: FusedSource
+    path: Path | None = None
+
+    @property
+    def fused(self) -> Fused:
+        """What the folding did."""
+        assert self.source.fused is not None
+        return self.source.fused
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.source.network.checkpoint.notes, *self.source.notes)
+
+    @property
+    def report(self) -> Report:
+        from kdna_deploy.reports.fuse import fuse_report
+
+        return fuse_report(self.source, self.path, self.notes)
+
+
+def fuse(
+    network: Source,
+    output: PathLike | None = None,
+    *,
+    arch: str | None = None,
+    model: str | None = None,
+    ema: bool = False,
+    input_size: Size | None = None,
+    children: str = "materialize",
+    channel_attention: str = "keep",
+    freeze_below: float | None = None,
+    calibration: PathLike | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    resize: int | None = None,
+    crop: Size | None = None,
+    color: str | None = None,
+    listener: Listener = SILENT,
+) -> FusedNetwork:
+    """Fold static attention and BatchNorm, materialise or share the children; compare with the original.
+
+    Args:
+        network: checkpoint file, what `load` returned, or a module.
+        output: ``.fused.pt2`` to write; None to keep it in memory.
+        arch, model, ema: how to load a checkpoint, see `load`.
+        input_size: of the images, 224 or (160, 192); as the checkpoint records, else 224.
+        children: ``"materialize"`` gives each child a kernel of its own, ``"share"`` stores each parent once.
+        channel_attention: ``"keep"`` it dynamic, ``"freeze"`` it to its mean, or ``"drop"`` it. The last two change
+            what the network computes; the result says by how much.
+        freeze_below: freeze only attention whose variance over images is below this.
+        calibration: folder of images, ``.npy`` or ``.npz``; needed to freeze.
+        mean, std, resize, crop, color: how image files become input, as `load` finds it recorded, else ImageNet's.
+
+    Raises:
+        UsageError: what was said makes no sense.
+        InputError: something cannot be loaded or traced.
+        ParityError: the fused network computes something else than the original.
+    """
+    size = image_size(input_size)
+    asked = chosen("children", children, CHILDREN)
+    words = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
+    attention = AttentionWords(channel_attention, freeze_below, words)
+    attention.check()
+    words.check()
+    given, target = source_of(network, arch, model, ema), optional_path(output)
+    if isinstance(given, Path):
+        check_input(given, (Kind.checkpoint,), "fuse")
+    if target is not None:
+        check_output(target, (*([given] if isinstance(given, Path) else []), *words.inputs))
+    listener.plan((*fuse_steps(channel_attention), *(["write"] if target else [])))
+    listener.step("load")
+    from kdna_deploy.export.source import FusedSource, Request, fuse_checkpoint, fuse_network
+    from kdna_deploy.graph.file import save_fused
+
+    if isinstance(given, FusedSource):
+        raise UsageError("That network is fused already; give what `load` returned, or the checkpoint.")
+    request = Request(None, arch, model, ema, size, asked, attention.request(listener))  # type: ignore[arg-type]
+    done = (
+        fuse_checkpoint(given, request, listener) if isinstance(given, Path) else fuse_network(given, request, listener)
+    )
+    if target is not None:
+        listener.step("write")
+        source = done.network.checkpoint.path
+        save_fused(done.graph, done.provenance.beside(target, source), target, (source, *words.inputs))
+    return FusedNetwork(done, target)
+
+
+def fuse_steps(channel_attention: str) -> tuple[str, ...]:
+    """The steps of fusing, for a listener's plan."""
+    frozen = ("measure channel attention", "compare with constant gates", "measure what changed")
+    return ("load", "capture", "fold", "compare with the original", *(frozen if channel_attention != "keep" else ()))

@@ -1,0 +1,183 @@
+"""What a user says of precision, the target and the images that judge it, and what these exclude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.input_files import check_images
+from kdna_deploy.progress import Listener
+from kdna_deploy.verbs.arguments import check_number, chosen
+from kdna_deploy.verbs.image_words import ImageWords
+
+if TYPE_CHECKING:
+    from kdna_deploy.export.onnx.half.export import HalfOptions
+    from kdna_deploy.export.onnx.int8.export import Int8Options
+    from kdna_deploy.export.source import FusedSource
+    from kdna_deploy.images.preprocessing import Preprocessing
+
+PRECISIONS = ("fp32", "fp16", "int8")
+WEIGHTS = ("fp32", "fp16")
+TARGETS = ("cpu", "tensorrt", "any")
+CHILDREN = ("materialize", "share", "on-the-fly")
+METHODS = ("minmax", "percentile", "entropy")
+
+
+@dataclass(frozen=True)
+class PrecisionWords:
+    """What was said; `engine` is whether an engine is built from the file."""
+
+    precision: str
+    weights: str
+    half_io: bool
+    target: str | None
+    children: str | None
+    held_out: Path | None
+    method: str
+    max_drop: float | None
+    images: ImageWords
+    engine: bool = False
+
+    @property
+    def chosen_target(self) -> str:
+        """Engines are built from TensorRT's graphs, and CPUs do not compute in half precision."""
+        return self.target or ("tensorrt" if self.engine or self.precision == "fp16" else "cpu")
+
+    @property
+    def uses_images(self) -> bool:
+        """Whether calibration images are of use, whatever becomes of channel attention."""
+        return self.precision != "fp32"
+
+    def check(self) -> None:
+        """Refuse what makes no sense, before anything heavy is imported.
+
+        Raises:
+            UsageError: a word that there is not, int8 without images, an option without the precision that it goes
+                with, or a target for which the file would make no sense.
+            InputError: there are no images where they should be.
+        """
+        chosen("precision", self.precision, PRECISIONS)
+        chosen("weights", self.weights, WEIGHTS)
+        chosen("calibration_method", self.method, METHODS)
+        chosen("target", self.chosen_target, TARGETS)
+        if self.children is not None:
+            chosen("children", self.children, CHILDREN)
+        refusal = next((text for applies, text in self._refusals() if applies), None)
+        if refusal:
+            raise UsageError(refusal)
+        check_number("max_drop", self.max_drop)
+        self.images.check()
+        if self.held_out is not None:
+            check_images(self.held_out, "`held_out`")
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """What no output may replace."""
+        return (*self.images.inputs, *([] if self.held_out is None else [self.held_out]))
+
+    def _refusals(self) -> list[tuple[bool, str]]:
+        target, int8, fp16 = self.chosen_target, self.precision == "int8", self.precision == "fp16"
+        lazy = self.children in ("share", "on-the-fly")
+        return [
+            (
+                int8 and self.images.path is None,
+                '`precision="int8"` needs images like those the network will see: name them with `calibration`.',
+            ),
+            (
+                not int8 and (self.held_out is not None or self.max_drop is not None),
+                '`held_out` and `max_drop` go with `precision="int8"`.',
+            ),
+            (
+                self.engine and target == "cpu",
+                'An engine is built from a graph for TensorRT; leave `target="cpu"` out.',
+            ),
+            (self.engine and self.half_io, "Engines take and return float32; leave `half_io` out."),
+            (self.half_io and not fp16, '`half_io` goes with `precision="fp16"`.'),
+            (
+                self.weights == "fp16" and self.precision != "fp32",
+                f'`weights="fp16"` goes with `precision="fp32"`; {self.precision} has smaller weights already.',
+            ),
+            (
+                fp16 and target == "cpu",
+                'CPUs do not compute in half precision; `weights="fp16"` halves the file for them, and '
+                '`target="tensorrt"` or any is for GPUs.',
+            ),
+            (int8 and target == "any", 'No int8 file suits every runtime; choose `target="cpu"` or tensorrt.'),
+            (
+                target == "tensorrt" and lazy,
+                'TensorRT may compute shared kernels at every inference; use `children="materialize"` with it.',
+            ),
+            (
+                int8 and self.children == "on-the-fly",
+                'int8 kernels are made once; use `children="materialize"`, or share for the codes that can be.',
+            ),
+            (
+                fp16 and self.children == "on-the-fly",
+                '`precision="fp16"` casts kernels once; use `children="materialize"` or share.',
+            ),
+        ]
+
+    @property
+    def children_in_graph(self) -> str | None:
+        """What the choice asks of the fused graph; on the fly, children are shared there."""
+        if self.precision == "int8":
+            return "materialize"
+        return "share" if self.children == "on-the-fly" else self.children
+
+    def prepared(self, opened: FusedSource) -> FusedSource:
+        """`opened` with the preprocessing that its images will have, and a note where that is, or is not, as recorded.
+
+        Raises:
+            UsageError: a mean, deviation or size that is none.
+            ArtifactError: the record is damaged.
+        """
+        from kdna_deploy.images.preprocessing import from_record
+
+        files = [path for path in (self.images.path, self.held_out) if path is not None and path.is_dir()]
+        if not self.uses_images or not files:
+            return opened
+        asked, made = self.images.asked(), opened.provenance
+        recorded = from_record(made.preprocessing, made.source)
+        note = asked.note(recorded, "the checkpoint or artifact")
+        return replace(
+            opened,
+            provenance=replace(made, preprocessing=asked.over(recorded).to_record()),
+            notes=(*opened.notes, *([note] if note else [])),
+        )
+
+    def _preprocessing(self, opened: FusedSource) -> Preprocessing:
+        from kdna_deploy.images.preprocessing import from_record
+
+        return self.images.asked().over(from_record(opened.provenance.preprocessing, opened.provenance.source))
+
+    def int8_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> Int8Options:
+        """What `export_int8` takes."""
+        import torch
+
+        from kdna_deploy.export.onnx.int8.export import Int8Options
+        from kdna_deploy.images.split import split_images
+
+        assert self.images.path is not None
+        shape = opened.graph.image_shape
+        outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
+        images = split_images(
+            *(self.images.path, self.held_out, shape, self._preprocessing(opened), outputs, batch, listener),
+            class_names=tuple(opened.provenance.class_names),
+        )
+        method = chosen("calibration_method", self.method, METHODS)
+        return Int8Options(images, method, self.max_drop, self.children != "materialize")  # type: ignore[arg-type]
+
+    def half_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> HalfOptions:
+        """What `export_half` takes."""
+        from kdna_deploy.export.onnx.half.export import HalfOptions
+        from kdna_deploy.images.folder import ImageSource
+        from kdna_deploy.images.record import image_record
+
+        path = self.images.path
+        if path is None:
+            return HalfOptions(None, self.half_io, {"images": "random"})
+        preprocessing = self._preprocessing(opened)
+        source = ImageSource(path, opened.graph.image_shape, preprocessing, listener)
+        return HalfOptions(lambda: source.batches(batch), self.half_io, image_record(path, preprocessing))

@@ -1,0 +1,53 @@
+"""What a verb may be given as a network: a file, what another verb returned, or a module."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.verbs.load import LoadedNetwork, load
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kdna_deploy.export.source import FusedSource
+    from kdna_deploy.network.load import Network
+    from kdna_deploy.verbs.export import ExportedFile
+    from kdna_deploy.verbs.fuse import FusedNetwork
+
+    Source = Union[str, os.PathLike[str], LoadedNetwork, FusedNetwork, nn.Module]
+    Files = Union[str, os.PathLike[str], FusedNetwork, ExportedFile]
+else:
+    Source = Files = Any
+
+
+def source_of(given: Source, arch: str | None, model: str | None, ema: bool) -> Path | Network | FusedSource:
+    """The file, the network or the fused graph that was given.
+
+    Raises:
+        UsageError: it is none of these, or `arch`, `model` or `ema` are said of what is loaded already.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    if arch or model or ema:
+        raise UsageError("`arch`, `model` and `ema` say how to load a checkpoint; this network is loaded already.")
+    if isinstance(given, LoadedNetwork):
+        return given.network
+    inner = getattr(given, "source", None)
+    return inner if inner is not None and hasattr(inner, "graph") else load(given).network
+
+
+def file_of(given: Any, verb: str) -> Path:
+    """The file that was given, by its path or as what a verb has written.
+
+    Raises:
+        UsageError: it is no file.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    path = getattr(given, "path", None)
+    if isinstance(path, Path):
+        return path
+    raise UsageError(f"A {type(given).__name__} lies in no file, and {verb} takes files; write it first.")
