@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING, Literal
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import LARGEST_SIZE, check_number, parse_size
+from kdna_deploy.cli.options.graph import Attention, ExportChildren
+from kdna_deploy.cli.options.images import Color
+from kdna_deploy.cli.values import check_number, parse_size
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import check_images
 
@@ -25,60 +24,11 @@ if TYPE_CHECKING:
     from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 
 
-class Children(str, Enum):
-    materialize = "materialize"
-    share = "share"
-
-
-class ExportChildren(str, Enum):
-    materialize = "materialize"
-    share = "share"
-    on_the_fly = "on-the-fly"
-
-
-class Target(str, Enum):
-    """What an exported file is for."""
-
-    cpu = "cpu"
-    tensorrt = "tensorrt"
-    any = "any"
-
-
 def children_in_graph(choice: ExportChildren | None) -> Literal["materialize", "share"] | None:
     """What an export's choice of children asks of the fused graph; on the fly, they are shared there."""
     if choice is None:
         return None
     return "materialize" if choice is ExportChildren.materialize else "share"
-
-
-class Attention(str, Enum):
-    keep = "keep"
-    freeze = "freeze"
-    drop = "drop"
-
-
-class Color(str, Enum):
-    rgb = "RGB"
-    bgr = "BGR"
-    grey = "L"
-
-
-ChannelAttentionOption = Annotated[
-    Attention, typer.Option("--channel-attention", help="Keep it dynamic, freeze it to its mean, or drop it.")
-]
-YesDrop = Annotated[bool, typer.Option("--yes-drop", help="Confirm --channel-attention drop: it changes the function.")]
-FreezeBelow = Annotated[
-    float | None,
-    typer.Option("--freeze-below", metavar="VARIANCE", help="Freeze only attention that varies less than this."),
-]
-Calibration = Annotated[
-    Path | None, typer.Option("--calibration", metavar="DIR|FILE", help="Folder of images, .npy or .npz.")
-]
-Mean = Annotated[str | None, typer.Option(help="Per channel, of pixels in 0..1, comma-separated; ImageNet's.")]
-Std = Annotated[str | None, typer.Option(help="Likewise.")]
-Resize = Annotated[int | None, typer.Option(min=1, max=LARGEST_SIZE, help="Shorter side in pixels; 8/7 of the input.")]
-Crop = Annotated[str | None, typer.Option(metavar="N|HxW", help="Centre crop; the input size.")]
-ColorOption = Annotated[Color | None, typer.Option("--color", help="Channels of the image files; RGB.")]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
-"""The options of `export` that concern engines, and what they exclude."""
+"""What the command line says of engines, and what that excludes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import DYNAMIC
+from kdna_deploy.cli.values import DYNAMIC
 from kdna_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,22 +16,8 @@ if TYPE_CHECKING:
     from kdna_deploy.runtimes.nvidia.batches import Batches
     from kdna_deploy.runtimes.nvidia.library import LibraryName
 
-TensorRt = Annotated[bool, typer.Option("--tensorrt", help="Also build a TensorRT engine, on the GPU at hand.")]
-TensorRtRtx = Annotated[bool, typer.Option("--tensorrt-rtx", help="Also build a TensorRT-RTX engine; needs no GPU.")]
-Tf32 = Annotated[bool, typer.Option("--tf32/--no-tf32", help="Let an engine's float32 convolutions round to TF32.")]
-Capabilities = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--compute-capability",
-        metavar="8.6",
-        help="GPUs to build a TensorRT-RTX engine for; repeatable. 8.0, 8.6, 8.9 and 12.0.",
-        show_default=False,
-    ),
-]
 # As in `tensorrt/engine_record.py` and `tensorrt/engine_export.py`, which import torch.
 _RECORD, _LAYERS = ".json", ".layers.json"
-
-Layers = Annotated[bool, typer.Option("--layers", help="Write the engine's layers beside it, as JSON.")]
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.deployment import (
-    CalibrationChoice,
-    ColorOption,
-    Crop,
-    Mean,
-    Resize,
-    Std,
-    asked_preprocessing,
-)
-from kdna_deploy.cli.options import LARGEST_BATCH, Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
+from kdna_deploy.cli.deployment import CalibrationChoice, asked_preprocessing
+from kdna_deploy.cli.options.comparison import Other
+from kdna_deploy.cli.options.images import BatchSize, ColorOption, Crop, Labelled, Mean, Resize, Std
+from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
+from kdna_deploy.cli.values import newest, parse_size
 from kdna_deploy.input_files import MODELS, check_folder, check_input
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A folder of images for each class.")],
-    model_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="MODEL", help="Artifact to evaluate; the newest *.onnx here.", show_default=False),
-    ] = None,
-    against: Annotated[
-        Path | None, typer.Option(help="Another artifact, or the checkpoint, to agree with.", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images in one inference.")] = 32,
+    data: Labelled,
+    model_file: Artifact = None,
+    against: Other = None,
+    batch_size: BatchSize = 32,
     mean: Mean = None,
     std: Std = None,
     resize: Resize = None,
@@ -39,7 +25,7 @@ def evaluate(
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
+    input_size: InputSize = None,
     json: Json = False,
 ) -> None:
     """Accuracy of an artifact on labelled images, and its agreement with another."""

@@ -6,56 +6,49 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from kdna_deploy.cli.check import check_export
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.deployment import (
+from kdna_deploy.cli.deployment import CalibrationChoice, attention_request, children_in_graph
+from kdna_deploy.cli.engine import EngineChoice
+from kdna_deploy.cli.options.engine import Capabilities, Layers, TensorRt, TensorRtRtx, Tf32
+from kdna_deploy.cli.options.graph import (
     Attention,
-    Calibration,
-    CalibrationChoice,
-    ChannelAttentionOption,
-    ColorOption,
-    Crop,
+    ChannelAttention,
     ExportChildren,
+    ExportChildrenOption,
     FreezeBelow,
-    Mean,
-    Resize,
-    Std,
-    Target,
     YesDrop,
-    attention_request,
-    children_in_graph,
 )
-from kdna_deploy.cli.engine import Capabilities, EngineChoice, Layers, TensorRt, TensorRtRtx, Tf32
-from kdna_deploy.cli.options import (
-    DYNAMIC,
-    Arch,
-    Ema,
+from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, HeldOut, Mean, Resize, Std
+from kdna_deploy.cli.options.output import (
+    Batch,
+    Check,
+    ExternalData,
     Json,
-    Model,
-    OptionalInputSize,
+    MaxBloat,
+    Onnx,
+    Opset,
     Output,
-    check_number,
-    newest,
-    parse_batch,
-    parse_size,
-    stem,
+    Simplify,
+    TargetOption,
 )
-from kdna_deploy.cli.precision import (
+from kdna_deploy.cli.options.precision import (
     CalibrationMethod,
     HalfIo,
-    HeldOut,
     MaxDrop,
     Method,
     Precision,
-    PrecisionChoice,
     PrecisionOption,
     Weights,
     WeightsOption,
 )
+from kdna_deploy.cli.options.source import Arch, Ema, Exportable, InputSize, Model, Source
+from kdna_deploy.cli.precision import PrecisionChoice
+from kdna_deploy.cli.values import DYNAMIC, check_number, newest, parse_batch, parse_size, stem
 from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
@@ -71,62 +64,28 @@ if TYPE_CHECKING:
 
 def export(
     context: typer.Context,
-    model_file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Fused graph or checkpoint, for engines also an ONNX file; the newest *.fused.pt2 here.",
-            show_default=False,
-        ),
-    ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file (what is done by default).")] = False,
+    model_file: Exportable = None,
+    onnx: Onnx = False,
     tensorrt: TensorRt = False,
     tensorrt_rtx: TensorRtRtx = False,
     output: Output = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--source", help="Checkpoint that a fused graph was made from, when it lies elsewhere."),
-    ] = None,
+    source: Source = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
-    batch: Annotated[
-        str,
-        typer.Option(
-            "--batch",
-            metavar="dynamic|N|MIN:OPT:MAX",
-            help="Batch size of the file; of an engine also a range, 1:8:128.",
-        ),
-    ] = DYNAMIC,
-    target: Annotated[
-        Target | None,
-        typer.Option(
-            "--target",
-            help="What the graph is spelled for: ONNX Runtime on a CPU (for fp16: TensorRT), TensorRT, or any runtime.",
-            show_default=False,
-        ),
-    ] = None,
-    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set, 18 to 23.")] = 18,
-    children: Annotated[
-        ExportChildren | None,
-        typer.Option(
-            help="A kernel for each child; each parent once, multiplied at session start; or at every inference. "
-            "As it was fused by default.",
-            show_default=False,
-        ),
-    ] = None,
-    max_bloat: Annotated[
-        float | None,
-        typer.Option("--max-bloat", metavar="R", help="Fail if the file exceeds R × the trained parameters' bytes."),
-    ] = None,
+    input_size: InputSize = None,
+    batch: Batch = DYNAMIC,
+    target: TargetOption = None,
+    opset: Opset = 18,
+    children: ExportChildrenOption = None,
+    max_bloat: MaxBloat = None,
     precision: PrecisionOption = Precision.fp32,
     weights: WeightsOption = Weights.fp32,
     half_io: HalfIo = False,
     held_out: HeldOut = None,
     calibration_method: Method = CalibrationMethod.minmax,
     max_drop: MaxDrop = None,
-    channel_attention: ChannelAttentionOption = Attention.keep,
+    channel_attention: ChannelAttention = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,
@@ -135,19 +94,12 @@ def export(
     resize: Resize = None,
     crop: Crop = None,
     color: ColorOption = None,
-    simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim.")] = True,
-    external_data: Annotated[
-        bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
-    ] = False,
+    simplify: Simplify = True,
+    external_data: ExternalData = False,
     tf32: Tf32 = True,
     compute_capability: Capabilities = None,
     layers: Layers = False,
-    check: Annotated[
-        Path | None,
-        typer.Option(
-            "--check", metavar="FILE", help="Write nothing: say whether FILE is what this version makes of MODEL."
-        ),
-    ] = None,
+    check: Check = None,
     json: Json = False,
 ) -> None:
     """Write a deployable file, verified against the network as it was trained."""

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.deployment import (
+from kdna_deploy.cli.deployment import CalibrationChoice, attention_request
+from kdna_deploy.cli.options.graph import (
     Attention,
-    Calibration,
-    CalibrationChoice,
-    ChannelAttentionOption,
+    ChannelAttention,
     Children,
-    ColorOption,
-    Crop,
+    ChildrenOption,
     FreezeBelow,
-    Mean,
-    Resize,
-    Std,
     YesDrop,
-    attention_request,
 )
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, Output, parse_size, stem
+from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, Mean, Resize, Std
+from kdna_deploy.cli.options.output import Json, Output
+from kdna_deploy.cli.options.source import Arch, Checkpoint, Ema, InputSize, Model
+from kdna_deploy.cli.values import parse_size, stem
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
 
@@ -31,16 +25,14 @@ SUFFIX = ".fused.pt2"  # as in `fused_file`, which imports torch
 
 
 def fuse(
-    ckpt: Annotated[Path, typer.Argument(help="Training checkpoint.", show_default=False)],
+    ckpt: Checkpoint,
     output: Output = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
-    children: Annotated[
-        Children, typer.Option(help="Give each child a kernel of its own, or store the parent once.")
-    ] = Children.materialize,
-    channel_attention: ChannelAttentionOption = Attention.keep,
+    input_size: InputSize = None,
+    children: ChildrenOption = Children.materialize,
+    channel_attention: ChannelAttention = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,

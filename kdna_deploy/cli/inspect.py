@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, parse_size
+from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.source import Arch, Checkpoint, Ema, InputSize, Model
+from kdna_deploy.cli.values import parse_size
 from kdna_deploy.input_files import Kind, check_input
 
 
 def inspect(
-    ckpt: Annotated[Path, typer.Argument(help="Training checkpoint.", show_default=False)],
+    ckpt: Checkpoint,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
+    input_size: InputSize = None,
     json: Json = False,
 ) -> None:
     """Show what a checkpoint holds: layout, parents and children, parameters, MACs, attention."""

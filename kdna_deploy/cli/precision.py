@@ -1,16 +1,16 @@
-"""The options of `export` that concern precision, and what they exclude."""
+"""What the command line says of precision, and what that excludes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from kdna_deploy.cli.deployment import CalibrationChoice, ExportChildren, Target, asked_preprocessing
-from kdna_deploy.cli.options import check_number
+from kdna_deploy.cli.deployment import CalibrationChoice, asked_preprocessing
+from kdna_deploy.cli.options.graph import ExportChildren
+from kdna_deploy.cli.options.output import Target
+from kdna_deploy.cli.options.precision import CalibrationMethod, Precision, Weights
+from kdna_deploy.cli.values import check_number
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import check_images
 
@@ -24,53 +24,6 @@ if TYPE_CHECKING:
     from kdna_deploy.images.preprocessing import Preprocessing
 
     Named = Callable[[Unreadable], None]
-
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class Weights(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-
-
-class CalibrationMethod(str, Enum):
-    minmax = "minmax"
-    percentile = "percentile"
-    entropy = "entropy"
-
-
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option("--precision", help="What the file computes in. fp16: for GPUs; int8: needs --calibration."),
-]
-WeightsOption = Annotated[
-    Weights, typer.Option("--weights", help="fp16: half the file, computed with in float32, for CPUs.")
-]
-HalfIo = Annotated[bool, typer.Option("--half-io", help="fp16: take and return half precision too.")]
-HeldOut = Annotated[
-    Path | None,
-    typer.Option(
-        "--held-out",
-        metavar="DIR|FILE",
-        help="Images to judge int8 by, in class folders or not; every fifth of --calibration.",
-        show_default=False,
-    ),
-]
-Method = Annotated[
-    CalibrationMethod, typer.Option("--calibration-method", help="How int8 finds the range of an activation.")
-]
-MaxDrop = Annotated[
-    float | None,
-    typer.Option(
-        "--max-drop",
-        metavar="POINTS",
-        help="Percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.",
-    ),
-]
 
 
 @dataclass(frozen=True)

@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, check_number, newest, parse_size
+from kdna_deploy.cli.options.comparison import Atol, Bisect, Reference, Rtol
+from kdna_deploy.cli.options.images import Inputs
+from kdna_deploy.cli.options.output import Json, SaveWorst
+from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
+from kdna_deploy.cli.values import check_number, newest, parse_size
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import MODELS, check_images, check_input
 
 
 def verify(
-    model_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="MODEL", help="Artifact to check; the newest *.onnx here.", show_default=False),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(help="What it must agree with; the checkpoint that it was made from.", show_default=False),
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(metavar="DIR|FILE", help="Images, .npy or .npz, beside generated ones.")
-    ] = None,
-    rtol: Annotated[
-        float | None,
-        typer.Option(help="Allowed difference, share of an output's spread over images; 1e-4, in half precision 1e-2."),
-    ] = None,
-    atol: Annotated[float, typer.Option(help="Allowed difference on top of that.")] = 0.0,
-    bisect: Annotated[
-        bool, typer.Option("--bisect", help="Find the first layer that departs, and the stage at fault.")
-    ] = False,
-    save_worst: Annotated[
-        Path | None, typer.Option("--save-worst", metavar="FILE.npy", help="Keep the image that departs most.")
-    ] = None,
+    model_file: Artifact = None,
+    against: Reference = None,
+    inputs: Inputs = None,
+    rtol: Rtol = None,
+    atol: Atol = 0.0,
+    bisect: Bisect = False,
+    save_worst: SaveWorst = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
+    input_size: InputSize = None,
     json: Json = False,
 ) -> None:
     """Prove that an artifact computes what the trained network computes. Exit code 1 if it does not."""

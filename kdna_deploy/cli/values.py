@@ -1,43 +1,12 @@
-"""Options that several commands share, and how their values are read. Imports nothing heavy: ``--help`` is instant."""
+"""How the values of options are read: sizes, batches, numbers, and the names of files. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import math
 import re
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from kdna_deploy.errors import UsageError
-
-
-def _not_empty(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
-    if value is not None and not value.strip():
-        raise UsageError(f"{parameter.opts[0]} is empty; name one, or leave the option out.")
-    return value
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Arch = Annotated[
-    str | None,
-    typer.Option("--arch", callback=_not_empty, help="Architecture name; told from the checkpoint by default."),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="PKG.MODULE:FACTORY",
-        callback=_not_empty,
-        help="Function that builds your own network. Its code runs.",
-    ),
-]
-Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights that the checkpoint keeps.")]
-OptionalInputSize = Annotated[
-    str | None,
-    typer.Option("--input-size", metavar="N|HxW", help="Image size in pixels; as it was fused or recorded, else 224."),
-]
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output file; named after the input by default.")]
 
 DYNAMIC = "dynamic"
 LARGEST_SIZE = 4096
