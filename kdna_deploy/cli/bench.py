@@ -77,7 +77,11 @@ def bench(
     input_size: InputSize = None,
     json: Json = False,
 ) -> None:
-    """Measure latency on the CPU, or throughput on a GPU, interleaved with the plain backbone."""
+    """Measure latency or throughput beside the plain backbone.
+
+    Candidate and baseline take turns on the same cores, or on the same GPU, and every ratio has an interval. Ctrl-C
+    keeps what was measured.
+    """
     sink = Sink(json)
     check_number(min_time, "--min-time")
     if compare:

@@ -8,32 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from kdna_deploy.cli.failure import Failure
-from kdna_deploy.cli.streams import discard, results, writing
+from kdna_deploy.cli.streams import results, writing
+from kdna_deploy.cli.terminal import CONTROL, console_on
 
 if TYPE_CHECKING:
     from kdna_deploy.images.file import Unreadable
 
-# Tables are made for 100 columns; a pipe or a log file has no width of its own.
-_PLAIN_WIDTH = 100
 _NAMED = 5
-# What a file's name could do to a terminal, and what would make two lines of a sentence.
-_CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
-
-
-class _Console(Console):
-    def render_str(self, text: str, **options: Any) -> Text:
-        """Names of classes, layers and files stand in tables as well."""
-        return super().render_str(text.translate(_CONTROL), **options)
-
-    def on_broken_pipe(self) -> None:
-        """Rich's own ends the process."""
-        discard(self.file)
 
 
 class Sink:
@@ -43,8 +29,8 @@ class Sink:
         self._as_json = as_json
         self._expected: int | None = None
         self._stdout = results()
-        self._out = _Console(file=self._stdout, width=None if self._stdout.isatty() else _PLAIN_WIDTH, highlight=False)
-        self._err = _Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+        self._out = console_on(self._stdout)
+        self._err = console_on(sys.stderr)
 
     def result(self, table: Callable[[], RenderableType], data: Callable[[], dict[str, Any]]) -> None:
         """Print the result of the command.
@@ -152,4 +138,4 @@ class Sink:
 
 def _plain(text: str) -> str:
     """As it is: without a meaning for rich or for a terminal, and on the line that it is part of."""
-    return escape(text.replace("\n", "\\n").translate(_CONTROL))
+    return escape(text.replace("\n", "\\n").translate(CONTROL))

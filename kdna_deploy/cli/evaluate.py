@@ -28,7 +28,11 @@ def evaluate(
     input_size: InputSize = None,
     json: Json = False,
 ) -> None:
-    """Accuracy of an artifact on labelled images, and its agreement with another."""
+    """Measure accuracy on labelled images, and agreement with a file.
+
+    Top-1 and top-5, the classes recognised worst, and a warning with its likely cause where the accuracy falls short of
+    the one that the checkpoint records.
+    """
     sink = Sink(json)
     size = parse_size(input_size) if input_size is not None else None
     words = CalibrationChoice(None, mean, std, resize, crop, color)

@@ -43,7 +43,11 @@ def fuse(
     color: ColorOption = None,
     json: Json = False,
 ) -> None:
-    """Fold static attention and BatchNorm, materialise or share the children, write a .fused.pt2."""
+    """Fold what is static, and write a fused graph (.fused.pt2).
+
+    Static attention and BatchNorm go into the kernels; children get kernels of their own or share their parent's. The
+    fused graph is compared with the network as it was trained before it is written.
+    """
     sink = Sink(json)
     size = parse_size(input_size) if input_size is not None else None
     images = CalibrationChoice(calibration, mean, std, resize, crop, color)

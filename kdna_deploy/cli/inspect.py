@@ -17,7 +17,11 @@ def inspect(
     input_size: InputSize = None,
     json: Json = False,
 ) -> None:
-    """Show what a checkpoint holds: layout, parents and children, parameters, MACs, attention."""
+    """Show what a checkpoint holds: layers, kernels, parameters, cost.
+
+    Architecture and layout, parent kernels and their children, multiply-accumulates, and how far each child's static
+    attention departs from its parent.
+    """
     sink = Sink(json)
     size = parse_size(input_size) if input_size is not None else None
     check_input(ckpt, (Kind.checkpoint,), "inspect")

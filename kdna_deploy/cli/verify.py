@@ -32,7 +32,10 @@ def verify(
     input_size: InputSize = None,
     json: Json = False,
 ) -> None:
-    """Prove that an artifact computes what the trained network computes. Exit code 1 if it does not."""
+    """Compare a file with the network as it was trained.
+
+    Exit code 1 where it computes something else.
+    """
     sink = Sink(json)
     size = parse_size(input_size) if input_size is not None else None
     check_number(rtol, "--rtol")

@@ -42,7 +42,7 @@ Artifact = Annotated[
 Artifacts = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[MODELS]...",
+        metavar="MODELS",
         help="ONNX files, fused graphs or checkpoints; with --gpu also engines.",
         show_default="newest *.onnx here",
         rich_help_panel=SOURCE,
