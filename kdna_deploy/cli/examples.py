@@ -34,9 +34,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     ),
     "export": (
         Example("export ckpt.pt", "ckpt.onnx in float32, for ONNX Runtime on a CPU"),
-        Example(
-            "export ckpt.pt --precision int8 --calibration images/ -o net.int8.onnx", "int8, judged on held-out images"
-        ),
+        Example("export ckpt.pt --precision int8 --calibration images/", "int8, judged on held-out images"),
         Example("export ckpt.pt --tensorrt-rtx --precision fp16", "an engine for NVIDIA GPUs, built without one"),
     ),
     "verify": (

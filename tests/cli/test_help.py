@@ -55,7 +55,7 @@ def test_an_option_has_a_topic_a_metavar_and_a_sentence_that_stands_alone(comman
         name = max(one.opts, key=len)
         assert one.rich_help_panel in PANELS, name
         assert bool(one.metavar) is not bool(getattr(one, "is_flag", False)), name
-        assert re.fullmatch(r"[A-Zp].{15,}\.", one.help), f"{name}: {one.help}"
+        assert re.fullmatch(r"[A-Zp].{13,}\.", one.help), f"{name}: {one.help}"
         assert not re.search(r"[Ll]ikewise|same as above|ditto", one.help), name
 
 

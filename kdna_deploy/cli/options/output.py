@@ -28,7 +28,7 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="FILE",
-        help="File to write.",
+        help="The file to write.",
         show_default="named after the input, in this folder",
         rich_help_panel=OUTPUT,
     ),
