@@ -19,12 +19,14 @@ from typing import Annotated, Any
 import typer
 
 from kdna_deploy.cli.bench import bench
+from kdna_deploy.cli.command import Command, Program
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.evaluate import evaluate
 from kdna_deploy.cli.export import export
 from kdna_deploy.cli.failure import failure_of, usage_failure
 from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
+from kdna_deploy.cli.next_step import next_step
 from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
 from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
 from kdna_deploy.cli.verify import verify
@@ -40,13 +42,15 @@ class _Escaped(Exception):
 
 
 def as_command(function: Callable[..., None]) -> Callable[..., None]:
-    """With stdout kept for the result, and every exception brought to `run`."""
+    """With stdout kept for the result, the next step told, and every exception brought to `run`."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> None:
         try:
             with stdout_for_results():
                 function(*arguments, **options)
+                if (step := next_step(function.__name__, options)) is not None:
+                    Sink().say(f"next: {step}")
         except Exception as error:
             if isinstance(error, (EOFError, typer.Exit)) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise _Escaped(error) from error
@@ -57,16 +61,18 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+_HELP = {"help_option_names": ["--help", "-h"]}
 app = typer.Typer(
     name="kdna-deploy",
-    help="Take a trained KernelDNA network from its checkpoint to deployment.",
+    help="Take a trained KernelDNA network from its checkpoint to deployment. kdna-deploy COMMAND --help says how.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Program,
+    context_settings=_HELP,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 for command in (inspect, fuse, export, verify, evaluate, bench):
-    app.command()(as_command(command))
+    app.command(cls=Command, context_settings=_HELP)(as_command(command))
 
 
 def _print_version(requested: bool) -> None:

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from kdna_deploy.cli import gpu_bench
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.gpu_bench import Rendering
-from kdna_deploy.cli.options import (
-    LARGEST_BATCH,
-    Arch,
-    Json,
-    Model,
-    OptionalInputSize,
-    check_number,
-    newest,
-    parse_size,
+from kdna_deploy.cli.options.bench import (
+    Baseline,
+    BatchSize,
+    ColdStart,
+    Compare,
+    CpuThreads,
+    CudaGraphs,
+    FailIf,
+    GpuFlag,
+    HostCopies,
+    Iterations,
+    MinTime,
+    Precisions,
+    Profile,
+    Protocol,
+    ProtocolOption,
+    RuntimeName,
+    Runtimes,
+    Save,
+    Streams,
+    Suite,
+    SuiteOption,
 )
+from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.source import Arch, Artifacts, InputSize, Model
 from kdna_deploy.cli.signals import INTERRUPTED
+from kdna_deploy.cli.values import newest
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.input_files import MODELS, Kind, check_input
 from kdna_deploy.reports.formats import check_format
+from kdna_deploy.verbs.arguments import check_number, image_size
 
 if TYPE_CHECKING:
     from kdna_deploy.bench.gpu.result import GpuResult
@@ -36,102 +52,39 @@ if TYPE_CHECKING:
     from kdna_deploy.bench.thresholds import Threshold
 
 
-class Protocol(str, Enum):
-    interleaved = "interleaved"
-    paper = "paper"
-
-
-class Suite(str, Enum):
-    table1 = "table1"
-    layouts = "layouts"
-    runtimes = "runtimes"
-
-
-class RuntimeName(str, Enum):
-    pytorch = "pytorch"
-    pt2 = "pt2"
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-    openvino_bf16 = "openvino-bf16"
-    tensorrt = "tensorrt"
-    tensorrt_rtx = "tensorrt-rtx"
-    onnxruntime_cuda = "onnxruntime-cuda"
-    pytorch_cuda = "pytorch-cuda"
-    pytorch_cuda_graph = "pytorch-cuda-graph"
-    torch_compile = "torch-compile"
-
-
 def bench(
     ctx: typer.Context,
-    models: Annotated[
-        list[Path] | None,
-        typer.Argument(help=".onnx, .pt2, checkpoints or engines; the newest *.onnx here.", show_default=False),
-    ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Throughput and latency on an NVIDIA GPU.")] = False,
-    cpu_threads: Annotated[int, typer.Option(min=1, help="Threads of an inference, each on a core of its own.")] = 1,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, max=LARGEST_BATCH, help="Images in one inference; 1, with --gpu 128.", show_default=False),
-    ] = None,
-    runtime: Annotated[
-        list[RuntimeName] | None,
-        typer.Option("--runtime", help="Repeatable; what opens the file by default.", show_default=False),
-    ] = None,
-    precision: Annotated[
-        list[gpu_bench.Precision] | None,
-        typer.Option(
-            "--precision", help="With --gpu, repeatable; a file's own, else fp32 and fp16.", show_default=False
-        ),
-    ] = None,
-    streams: Annotated[int, typer.Option(min=1, help="With --gpu: inferences under way at once.")] = 1,
-    cuda_graphs: Annotated[
-        bool, typer.Option("--cuda-graphs/--no-cuda-graphs", help="With --gpu: replay captured graphs.")
-    ] = True,
-    host_copies: Annotated[
-        bool, typer.Option("--host-copies", help="With --gpu: time copies from and to the host as well.")
-    ] = False,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|RUNTIME", help="A model, a saved run, or a runtime; the plain backbone.", show_default=False
-        ),
-    ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(min=1, help="Timed runs of each candidate, at least; 100.", show_default=False)
-    ] = None,
-    min_time: Annotated[
-        float | None,
-        typer.Option(help="Seconds for each model with its baseline, at least; 3.", show_default=False),
-    ] = None,
-    protocol: Annotated[
-        Protocol, typer.Option(help="paper: batch 1, one thread, 1,000 runs, ratio of means.")
-    ] = Protocol.interleaved,
-    suite: Annotated[
-        Suite | None, typer.Option(help="Build and measure a set of networks instead of MODELS.", show_default=False)
-    ] = None,
-    cold_start: Annotated[
-        bool, typer.Option("--cold-start/--no-cold-start", help="Load time and memory, in fresh processes.")
-    ] = True,
-    profile: Annotated[bool, typer.Option("--profile", help="Where the time goes, by operator and layer.")] = False,
-    fail_if: Annotated[
-        list[str] | None,
-        typer.Option("--fail-if", metavar="'ratio>1.35'", help="Exit 1 when it holds; repeatable.", show_default=False),
-    ] = None,
-    save: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="Also write FILE.json (with samples), .csv or .md; repeatable.", show_default=False
-        ),
-    ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Two saved runs, A.json B.json, side by side.")] = False,
+    models: Artifacts = None,
+    gpu: GpuFlag = False,
+    cpu_threads: CpuThreads = 1,
+    batch_size: BatchSize = None,
+    runtime: Runtimes = None,
+    precision: Precisions = None,
+    streams: Streams = 1,
+    cuda_graphs: CudaGraphs = True,
+    host_copies: HostCopies = False,
+    baseline: Baseline = None,
+    iterations: Iterations = None,
+    min_time: MinTime = None,
+    protocol: ProtocolOption = Protocol.interleaved,
+    suite: SuiteOption = None,
+    cold_start: ColdStart = True,
+    profile: Profile = False,
+    fail_if: FailIf = None,
+    save: Save = None,
+    compare: Compare = False,
     arch: Arch = None,
     model: Model = None,
-    input_size: OptionalInputSize = None,
+    input_size: InputSize = None,
     json: Json = False,
 ) -> None:
-    """Measure latency on the CPU, or throughput on a GPU, interleaved with the plain backbone."""
+    """Measure latency or throughput beside the plain backbone.
+
+    Candidate and baseline take turns on the same cores, or on the same GPU, and every ratio has an interval. Ctrl-C
+    keeps what was measured.
+    """
     sink = Sink(json)
-    check_number(min_time, "--min-time")
+    check_number("min_time", min_time)
     if compare:
         if save or fail_if or suite or baseline or gpu:
             raise UsageError("--compare measures nothing: leave out --save, --fail-if, --suite, --baseline and --gpu.")
@@ -141,7 +94,7 @@ def bench(
         raise UsageError(f"--suite {suite.value} brings its own baselines; leave out --baseline.")
     runtimes = [name.value for name in runtime or ()]
     gpu_bench.check_device(ctx, gpu, runtimes)
-    size = parse_size(input_size) if input_size is not None else None
+    size = image_size(input_size)
     targets = save or []
     for target in targets:
         check_format(target)

@@ -7,30 +7,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from kdna_deploy.cli.failure import Failure
-from kdna_deploy.cli.plain import CONTROL, plain
+from kdna_deploy.cli.plain import plain
 from kdna_deploy.cli.progress import Shown
-from kdna_deploy.cli.streams import discard, results, writing
+from kdna_deploy.cli.streams import results, writing
+from kdna_deploy.cli.terminal import console_on
 from kdna_deploy.progress import Listener
 
-# Tables are made for 100 columns; a pipe or a log file has no width of its own.
-_PLAIN_WIDTH = 100
+if TYPE_CHECKING:
+    from kdna_deploy.reports.report import Report
+
 _NAMED = 5
-
-
-class _Console(Console):
-    def render_str(self, text: str, **options: Any) -> Text:
-        """Names of classes, layers and files stand in tables as well."""
-        return super().render_str(text.translate(CONTROL), **options)
-
-    def on_broken_pipe(self) -> None:
-        """Rich's own ends the process."""
-        discard(self.file)
 
 
 class Sink:
@@ -39,8 +30,20 @@ class Sink:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
         self._stdout = results()
-        self._out = _Console(file=self._stdout, width=None if self._stdout.isatty() else _PLAIN_WIDTH, highlight=False)
-        self._err = _Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+        self._out = console_on(self._stdout)
+        self._err = console_on(sys.stderr)
+
+    def report(self, report: Report) -> None:
+        """Print the result of the command; its notes go to stderr, before it.
+
+        Raises:
+            KdnaError: stdout cannot take it.
+        """
+        from kdna_deploy.reports.terminal import rendered
+
+        for note in report.notes:
+            self.note(note)
+        self.result(lambda: rendered(report), lambda: report.data)
 
     def result(self, table: Callable[[], RenderableType], data: Callable[[], dict[str, Any]]) -> None:
         """Print the result of the command.

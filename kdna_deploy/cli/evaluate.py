@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.deployment import (
-    CalibrationChoice,
-    ColorOption,
-    Crop,
-    Mean,
-    Resize,
-    Std,
-    asked_preprocessing,
-)
-from kdna_deploy.cli.options import LARGEST_BATCH, Arch, Ema, Json, Model, OptionalInputSize, newest, parse_size
-from kdna_deploy.input_files import MODELS, check_folder, check_input
+from kdna_deploy.cli.options.comparison import Other
+from kdna_deploy.cli.options.images import BatchSize, ColorOption, Crop, Labelled, Mean, Resize, Std
+from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
+from kdna_deploy.cli.values import newest
+from kdna_deploy.verbs.evaluate import evaluate as evaluated
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A folder of images for each class.")],
-    model_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="MODEL", help="Artifact to evaluate; the newest *.onnx here.", show_default=False),
-    ] = None,
-    against: Annotated[
-        Path | None, typer.Option(help="Another artifact, or the checkpoint, to agree with.", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=LARGEST_BATCH, help="Images in one inference.")] = 32,
+    data: Labelled,
+    model_file: Artifact = None,
+    against: Other = None,
+    batch_size: BatchSize = 32,
     mean: Mean = None,
     std: Std = None,
     resize: Resize = None,
@@ -39,30 +24,35 @@ def evaluate(
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
+    input_size: InputSize = None,
     json: Json = False,
 ) -> None:
-    """Accuracy of an artifact on labelled images, and its agreement with another."""
-    sink = Sink(json)
-    size = parse_size(input_size) if input_size is not None else None
-    words = CalibrationChoice(None, mean, std, resize, crop, color)
-    words.check()
-    if model_file is None:
-        model_file = newest("*.onnx", "kdna-deploy export --onnx")
-        sink.say(f"using {model_file}, the newest ONNX file here")
-    check_input(model_file, MODELS, "evaluate")
-    if against is not None:
-        check_input(against, MODELS, "--against")
-    check_folder(data, "--data")
-    from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
-    from kdna_deploy.reports import evaluation as reports
+    """Measure accuracy on labelled images, and agreement with a file.
 
-    asked = asked_preprocessing(words)
-    request = EvaluationRequest(model_file, data, against, batch_size, asked, size, arch, model, ema)
+    Top-1 and top-5, the classes recognised worst, and a warning with its likely cause where the accuracy falls short of
+    the one that the checkpoint records.
+    """
+    sink = Sink(json)
+    if model_file is None:
+        model_file = newest("*.onnx", "kdna-deploy export")
+        sink.say(f"using {model_file}, the newest ONNX file here")
     with sink.listening() as listener:
-        done = evaluate_files(request, listener)
-    for note in done.notes:
-        sink.note(note)
-    if done.shortfall:
-        sink.warn(f"{done.shortfall.text}; likely cause: {done.cause}")
-    sink.result(lambda: reports.evaluation_report(done), lambda: reports.evaluation_data(done))
+        done = evaluated(
+            model_file,
+            data,
+            against=against,
+            batch_size=batch_size,
+            mean=mean,
+            std=std,
+            resize=resize,
+            crop=crop,
+            color=color.value if color else None,
+            arch=arch,
+            model=model,
+            ema=ema,
+            input_size=input_size,
+            listener=listener,
+        )
+    if done.warning:
+        sink.warn(done.warning)
+    sink.report(done.report)

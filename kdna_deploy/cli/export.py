@@ -2,131 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kdna_deploy.cli.check import check_export
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.deployment import (
+from kdna_deploy.cli.options.engine import Capabilities, Layers, TensorRt, TensorRtRtx, Tf32
+from kdna_deploy.cli.options.graph import (
     Attention,
-    Calibration,
-    CalibrationChoice,
-    ChannelAttentionOption,
-    ColorOption,
-    Crop,
-    ExportChildren,
+    ChannelAttention,
+    ExportChildrenOption,
     FreezeBelow,
-    Mean,
-    Resize,
-    Std,
-    Target,
     YesDrop,
-    attention_request,
-    children_in_graph,
+    confirmed,
 )
-from kdna_deploy.cli.engine import Capabilities, EngineChoice, Layers, TensorRt, TensorRtRtx, Tf32
-from kdna_deploy.cli.options import (
-    DYNAMIC,
-    Arch,
-    Ema,
+from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, HeldOut, Mean, Resize, Std
+from kdna_deploy.cli.options.output import (
+    Batch,
+    Check,
+    ExternalData,
     Json,
-    Model,
-    OptionalInputSize,
+    MaxBloat,
+    Onnx,
+    Opset,
     Output,
-    check_number,
-    newest,
-    parse_batch,
-    parse_size,
-    stem,
+    Simplify,
+    TargetOption,
 )
-from kdna_deploy.cli.precision import (
+from kdna_deploy.cli.options.precision import (
     CalibrationMethod,
     HalfIo,
-    HeldOut,
     MaxDrop,
     Method,
     Precision,
-    PrecisionChoice,
     PrecisionOption,
     Weights,
     WeightsOption,
 )
+from kdna_deploy.cli.options.source import Arch, Ema, Exportable, InputSize, Model, Source
+from kdna_deploy.cli.values import newest
 from kdna_deploy.errors import AccuracyError, UsageError
-from kdna_deploy.files import check_output
-from kdna_deploy.input_files import Kind, check_input
-from kdna_deploy.progress import Listener
+from kdna_deploy.verbs.arguments import DYNAMIC
+from kdna_deploy.verbs.check import check as checked
+from kdna_deploy.verbs.export import export as exported
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from kdna_deploy.export.onnx.export import OnnxOptions
-    from kdna_deploy.export.source import FusedSource
-    from kdna_deploy.export.tensorrt.export import EngineExport
+# What a file that is checked cannot hold; everything else is in its provenance.
+_TAKEN = {"model_file", "check", "source", "model", "calibration", "json"}
 
 
 def export(
     context: typer.Context,
-    model_file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Fused graph or checkpoint, for engines also an ONNX file; the newest *.fused.pt2 here.",
-            show_default=False,
-        ),
-    ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file (what is done by default).")] = False,
+    model_file: Exportable = None,
+    onnx: Onnx = False,
     tensorrt: TensorRt = False,
     tensorrt_rtx: TensorRtRtx = False,
     output: Output = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--source", help="Checkpoint that a fused graph was made from, when it lies elsewhere."),
-    ] = None,
+    source: Source = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
-    batch: Annotated[
-        str,
-        typer.Option(
-            "--batch",
-            metavar="dynamic|N|MIN:OPT:MAX",
-            help="Batch size of the file; of an engine also a range, 1:8:128.",
-        ),
-    ] = DYNAMIC,
-    target: Annotated[
-        Target | None,
-        typer.Option(
-            "--target",
-            help="What the graph is spelled for: ONNX Runtime on a CPU (for fp16: TensorRT), TensorRT, or any runtime.",
-            show_default=False,
-        ),
-    ] = None,
-    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set, 18 to 23.")] = 18,
-    children: Annotated[
-        ExportChildren | None,
-        typer.Option(
-            help="A kernel for each child; each parent once, multiplied at session start; or at every inference. "
-            "As it was fused by default.",
-            show_default=False,
-        ),
-    ] = None,
-    max_bloat: Annotated[
-        float | None,
-        typer.Option("--max-bloat", metavar="R", help="Fail if the file exceeds R × the trained parameters' bytes."),
-    ] = None,
+    input_size: InputSize = None,
+    batch: Batch = DYNAMIC,
+    target: TargetOption = None,
+    opset: Opset = 18,
+    children: ExportChildrenOption = None,
+    max_bloat: MaxBloat = None,
     precision: PrecisionOption = Precision.fp32,
     weights: WeightsOption = Weights.fp32,
     half_io: HalfIo = False,
     held_out: HeldOut = None,
     calibration_method: Method = CalibrationMethod.minmax,
     max_drop: MaxDrop = None,
-    channel_attention: ChannelAttentionOption = Attention.keep,
+    channel_attention: ChannelAttention = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,
@@ -135,97 +84,64 @@ def export(
     resize: Resize = None,
     crop: Crop = None,
     color: ColorOption = None,
-    simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim.")] = True,
-    external_data: Annotated[
-        bool, typer.Option("--external-data", help="Keep the weights in a file beside the model.")
-    ] = False,
+    simplify: Simplify = True,
+    external_data: ExternalData = False,
     tf32: Tf32 = True,
     compute_capability: Capabilities = None,
     layers: Layers = False,
-    check: Annotated[
-        Path | None,
-        typer.Option(
-            "--check", metavar="FILE", help="Write nothing: say whether FILE is what this version makes of MODEL."
-        ),
-    ] = None,
+    check: Check = None,
     json: Json = False,
 ) -> None:
-    """Write a deployable file, verified against the network as it was trained."""
+    """Write an ONNX file or an engine, verified against the network.
+
+    A checkpoint is fused on the way. The file is run beside the network as it was trained, and appears under its name
+    only where it computes the same; int8 is judged by its accuracy instead.
+    """
     sink = Sink(json)
     if check is not None:
-        check_export(context, check, model_file, source, model, calibration, sink)
+        _check(context, check, model_file, source, model, calibration, sink)
         return
-    size = parse_size(input_size) if input_size is not None else None
-    check_number(max_bloat, "--max-bloat", above=0)
-    engine = EngineChoice(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability or ()), layers)
-    engine.check()
-    fixed_batch = None if engine.library else parse_batch(batch)
     if model_file is None:
         model_file = newest("*.fused.pt2", "kdna-deploy fuse CKPT")
         sink.say(f"using {model_file}, the newest fused graph here")
-    images = CalibrationChoice(calibration, mean, std, resize, crop, color)
-    choice = PrecisionChoice(
-        precision,
-        weights,
-        half_io,
-        target,
-        children,
-        held_out,
-        calibration_method,
-        max_drop,
-        images,
-        engine=engine.library is not None,
-    )
-    choice.check()
-    from_onnx = model_file.suffix == ".onnx"
-    check_input(model_file, (Kind.fused, Kind.checkpoint, Kind.onnx), "export")
-    if from_onnx and (engine.library is None or precision is not Precision.fp32):
-        raise UsageError(
-            f"'{model_file}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
-            "checkpoint."
-        )
-    if source is not None:
-        check_input(source, (Kind.checkpoint,), "--source")
-    inputs = (model_file, *([] if source is None else [source]), *choice.inputs)
-    built = (output or engine.output(model_file, stem(model_file))) if engine.library else None
-    written = engine.graph_path(built) if built else output or Path(stem(model_file) + ".onnx")
-    for file in (*([] if from_onnx else [written]), *engine.files(built)):
-        check_output(file, inputs)
-    if engine.library:
-        engine.require(batch)
-    if from_onnx:
-        assert built is not None
-        _show_engine(sink, engine.build(model_file, built, batch, sink))
-        return
-    int8 = precision is Precision.int8
-    with sink.listening() as listener:
-        attention = attention_request(
-            listener, channel_attention, yes_drop, freeze_below, images, other_use=choice.uses_images
-        )
-        from kdna_deploy.export.onnx.export import OnnxOptions
-        from kdna_deploy.export.source import Request, open_fused_source
-
-        options = OnnxOptions(
-            opset,
-            fixed_batch,
-            simplify,
-            external_data,
-            on_the_fly=children is ExportChildren.on_the_fly,
+    with _shown_losses(sink), sink.listening() as listener:
+        done = exported(
+            model_file,
+            output,
+            tensorrt=tensorrt,
+            tensorrt_rtx=tensorrt_rtx,
+            source=source,
+            arch=arch,
+            model=model,
+            ema=ema,
+            input_size=input_size,
+            batch=batch,
+            target=target.value if target else None,
+            opset=opset,
+            children=children.value if children else None,
             max_bloat=max_bloat,
-            target=choice.chosen_target.value,
+            precision=precision.value,
             weights=weights.value,
+            half_io=half_io,
+            held_out=held_out,
+            calibration_method=calibration_method.value,
+            max_drop=max_drop,
+            channel_attention=confirmed(channel_attention, yes_drop),
+            freeze_below=freeze_below,
+            calibration=calibration,
+            mean=mean,
+            std=std,
+            resize=resize,
+            crop=crop,
+            color=color.value if color else None,
+            simplify=simplify,
+            external_data=external_data,
+            tf32=tf32,
+            compute_capability=tuple(compute_capability or ()),
+            layers=layers,
+            listener=listener,
         )
-        in_graph: Literal["materialize", "share"] | None = "materialize" if int8 else children_in_graph(children)
-        request = Request(source, arch, model, ema, size, in_graph, attention)
-        opened = choice.prepared(open_fused_source(model_file, request, listener))
-        with _shown_losses(sink):
-            done = _export(opened, written, options, choice, inputs, listener)
-    for note in (*opened.network.checkpoint.notes, *opened.notes):
-        sink.note(note)
-    if built is None:
-        sink.result(done.report, done.data)
-    else:
-        _show_engine(sink, engine.build(written, built, batch, sink), done)
+    sink.report(done.report)
 
 
 @contextmanager
@@ -234,70 +150,42 @@ def _shown_losses(sink: Sink) -> Iterator[None]:
     try:
         yield
     except AccuracyError as error:
-        from kdna_deploy.reports.int8 import sensitivity_table
+        from kdna_deploy.reports.cells import rich_table
+        from kdna_deploy.reports.int8 import sensitivity_cells
 
-        sink.show(sensitivity_table(error.sensitivities))
+        sink.show(rich_table(sensitivity_cells(error.sensitivities)))
         raise
 
 
-@dataclass(frozen=True)
-class _Done:
-    """What was written, as a table and as a document."""
+def _check(
+    context: typer.Context,
+    file: Path,
+    model_file: Path | None,
+    source: Path | None,
+    factory: str | None,
+    calibration: Path | None,
+    sink: Sink,
+) -> None:
+    """Is `file` what this version makes of `model_file`? Exit code 1 if it is something else.
 
-    report: Callable[[], RenderableType]
-    data: Callable[[], dict[str, Any]]
-
-
-def _show_engine(sink: Sink, result: EngineExport, graph: _Done | None = None) -> None:
-    """`graph` is the ONNX file that was exported on the way, if there was one."""
-    from rich.console import Group
-
-    from kdna_deploy.reports import engine as reports
-
-    before = [graph.report()] if graph else []
-    sink.result(
-        lambda: Group(*before, reports.engine_report(result)),
-        lambda: reports.engine_data(result, graph.data() if graph else None),
-    )
-
-
-def _export(
-    opened: FusedSource,
-    written: Path,
-    options: OnnxOptions,
-    choice: PrecisionChoice,
-    inputs: tuple[Path, ...],
-    listener: Listener,
-) -> _Done:
-    from rich.console import Group
-
-    from kdna_deploy.reports import data, tables
-    from kdna_deploy.reports.input import input_data, input_facts
-
-    also = {**input_data(opened.provenance), **(data.attention_data(opened.fused) if opened.fused else {})}
-
-    def done(report: Callable[[], RenderableType], document: Callable[[], dict[str, Any]]) -> _Done:
-        """With what became of channel attention, and what the file takes and returns."""
-        changes = tables.attention_changes(opened.fused)
-        return _Done(lambda: Group(*changes, report(), input_facts(opened.provenance)), lambda: {**document(), **also})
-
-    if choice.precision is Precision.int8:
-        from kdna_deploy.export.onnx.int8.export import export_int8
-        from kdna_deploy.reports import int8 as int8_reports
-
-        int8 = export_int8(
-            opened, written, options, choice.int8_options(opened, options.batch, listener), inputs, listener
+    Raises:
+        UsageError: an option that the file's own stands against.
+    """
+    given = [name for name in context.params if _is_given(context, name) and name not in _TAKEN]
+    if given:
+        raise UsageError(f"--check takes the options that '{file}' records; leave --{given[0].replace('_', '-')} out.")
+    if model_file is None:
+        raise UsageError(
+            f"Name the checkpoint that '{file}' should be made from: kdna-deploy export CKPT --check {file}."
         )
-        return done(lambda: int8_reports.int8_report(int8), lambda: int8_reports.int8_data(int8))
-    if choice.precision is Precision.fp16:
-        from kdna_deploy.export.onnx.half.export import export_half
-        from kdna_deploy.reports import half as half_reports
+    with sink.listening() as listener:
+        found = checked(file, model_file, source=source, model=factory, calibration=calibration, listener=listener)
+    sink.report(found.report)
+    if not found.identical:
+        sink.fail(found.complaint)
+        raise typer.Exit(1)
 
-        half = export_half(
-            opened, written, options, choice.half_options(opened, options.batch, listener), inputs, listener
-        )
-        return done(lambda: half_reports.half_report(half), lambda: half_reports.half_data(half))
-    from kdna_deploy.export.onnx.export import export_fused
 
-    result = export_fused(opened, written, options, inputs, listener)
-    return done(lambda: tables.onnx_report(result), lambda: data.onnx_data(result))
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

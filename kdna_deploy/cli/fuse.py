@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.deployment import (
+from kdna_deploy.cli.options.graph import (
     Attention,
-    Calibration,
-    CalibrationChoice,
-    ChannelAttentionOption,
+    ChannelAttention,
     Children,
-    ColorOption,
-    Crop,
+    ChildrenOption,
     FreezeBelow,
-    Mean,
-    Resize,
-    Std,
     YesDrop,
-    attention_request,
+    confirmed,
 )
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, Output, parse_size, stem
-from kdna_deploy.files import check_output
-from kdna_deploy.input_files import Kind, check_input
-
-SUFFIX = ".fused.pt2"  # as in `fused_file`, which imports torch
+from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, Mean, Resize, Std
+from kdna_deploy.cli.options.output import Json, Output
+from kdna_deploy.cli.options.source import Arch, Checkpoint, Ema, InputSize, Model
+from kdna_deploy.verbs.arguments import stem
+from kdna_deploy.verbs.fuse import SUFFIX
+from kdna_deploy.verbs.fuse import fuse as fused
 
 
 def fuse(
-    ckpt: Annotated[Path, typer.Argument(help="Training checkpoint.", show_default=False)],
+    ckpt: Checkpoint,
     output: Output = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
-    children: Annotated[
-        Children, typer.Option(help="Give each child a kernel of its own, or store the parent once.")
-    ] = Children.materialize,
-    channel_attention: ChannelAttentionOption = Attention.keep,
+    input_size: InputSize = None,
+    children: ChildrenOption = Children.materialize,
+    channel_attention: ChannelAttention = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,
@@ -51,34 +41,29 @@ def fuse(
     color: ColorOption = None,
     json: Json = False,
 ) -> None:
-    """Fold static attention and BatchNorm, materialise or share the children, write a .fused.pt2."""
+    """Fold what is static, and write a fused graph (.fused.pt2).
+
+    Static attention and BatchNorm go into the kernels; children get kernels of their own or share their parent's. The
+    fused graph is compared with the network as it was trained before it is written.
+    """
     sink = Sink(json)
-    size = parse_size(input_size) if input_size is not None else None
-    images = CalibrationChoice(calibration, mean, std, resize, crop, color)
-    target = output or Path(stem(ckpt) + SUFFIX)
-    inputs = (ckpt, *images.inputs)
     with sink.listening() as listener:
-        attention = attention_request(listener, channel_attention, yes_drop, freeze_below, images)
-        images.check()
-        check_input(ckpt, (Kind.checkpoint,), "fuse")
-        check_output(target, inputs)
-        from rich.console import Group
-
-        from kdna_deploy.export.source import Request, fuse_checkpoint
-        from kdna_deploy.graph.file import save_fused
-        from kdna_deploy.reports import data, tables
-        from kdna_deploy.reports.input import input_data, input_facts
-
-        request = Request(None, arch, model, ema, size, children.value, attention)
-        done = fuse_checkpoint(ckpt, request, listener)
-        listener.step("write")
-        save_fused(done.graph, done.provenance.beside(target, ckpt), target, inputs)
-    fused = done.fused
-    assert fused is not None
-    for note in (*done.network.checkpoint.notes, *done.notes):
-        sink.note(note)
-    written = f"{target} ({target.stat().st_size / 1e6:.2f} MB)"
-    sink.result(
-        lambda: Group(tables.fused_report(fused, written), input_facts(done.provenance)),
-        lambda: {**data.fused_data(fused, str(target)), **input_data(done.provenance)},
-    )
+        done = fused(
+            ckpt,
+            output or Path(stem(ckpt) + SUFFIX),
+            arch=arch,
+            model=model,
+            ema=ema,
+            input_size=input_size,
+            children=children.value,
+            channel_attention=confirmed(channel_attention, yes_drop),
+            freeze_below=freeze_below,
+            calibration=calibration,
+            mean=mean,
+            std=std,
+            resize=resize,
+            crop=crop,
+            color=color.value if color else None,
+            listener=listener,
+        )
+    sink.report(done.report)

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import Arch, Ema, Json, Model, OptionalInputSize, parse_size
+from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.source import Arch, Checkpoint, Ema, InputSize, Model
 from kdna_deploy.input_files import Kind, check_input
+from kdna_deploy.verbs.load import load
 
 
 def inspect(
-    ckpt: Annotated[Path, typer.Argument(help="Training checkpoint.", show_default=False)],
+    ckpt: Checkpoint,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
-    input_size: OptionalInputSize = None,
+    input_size: InputSize = None,
     json: Json = False,
 ) -> None:
-    """Show what a checkpoint holds: layout, parents and children, parameters, MACs, attention."""
-    sink = Sink(json)
-    size = parse_size(input_size) if input_size is not None else None
-    check_input(ckpt, (Kind.checkpoint,), "inspect")
-    from kdna_deploy.graph.inspection import inspect_network
-    from kdna_deploy.network.load import load_network
-    from kdna_deploy.reports import data, tables
+    """Show what a checkpoint holds: layers, kernels, parameters, cost.
 
+    Architecture and layout, parent kernels and their children, multiply-accumulates, and how far each child's static
+    attention departs from its parent.
+    """
+    sink = Sink(json)
+    check_input(ckpt, (Kind.checkpoint,), "inspect")
     with sink.listening() as listener:
-        listener.step("load")
-        network = load_network(ckpt, arch, model, ema)
-        inspection = inspect_network(network, size, listener)
-    for note in (*network.checkpoint.notes, *inspection.size.notes):
-        sink.note(note)
-    sink.result(lambda: tables.inspection_report(inspection), lambda: data.inspection_data(inspection))
+        listener.plan(("load", "capture", "find parents and children"))
+        loaded = load(ckpt, arch=arch, model=model, ema=ema, input_size=input_size, listener=listener)
+        found = loaded.inspect(listener)
+    sink.report(found.report)

@@ -92,7 +92,7 @@ def evaluate_files(
     Raises:
         InputError: a file cannot be loaded, or the images do not fit the network.
     """
-    listener.step(f"open {request.model}")
+    listener.step("open")
     model = _open(request.model, request)
     against = _open(request.against, request) if request.against else None
     session, reference = model.session, against.session if against else None

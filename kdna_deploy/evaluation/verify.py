@@ -19,6 +19,7 @@ from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.network.input_size import DEFAULT_SIZE, InputSize
+from kdna_deploy.network.load import Network
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
@@ -58,9 +59,10 @@ def verify_files(
     factory: str | None = None,
     arch: str | None = None,
     ema: bool = False,
+    original: Network | None = None,
     listener: Listener = SILENT,
 ) -> FileVerification:
-    """Compare the artifact `candidate` with `against`, by default the checkpoint that it was made from.
+    """Compare the artifact `candidate` with `against`, by default `original`, or the checkpoint that it was made from.
 
     Without `rtol`, the tolerance and the rounding are those of the precision that the files say they are in; with it,
     the rounding is that of float32. `atol` is added.
@@ -69,10 +71,15 @@ def verify_files(
     Raises:
         InputError: a file cannot be loaded, or the two do not take the same images.
     """
-    listener.step(f"open {candidate}")
+    listener.step("open")
     session = open_session(candidate, factory, arch, ema)
     listener.step("open the reference")
-    reference = open_session(against, factory, arch, ema) if against else _source_session(candidate, factory)
+    if against:
+        reference = open_session(against, factory, arch, ema)
+    else:
+        reference = _original_session(
+            original or original_network(read_provenance(candidate), candidate, None, factory)
+        )
     shape = _image_shape(session, reference, size)
     usual = max((_usual(path) for path in (candidate, against) if path), key=lambda tolerance: tolerance.roundoff)
     # Who asks for another share than that of a format does not mean that format's rounding either.
@@ -116,9 +123,8 @@ def _usual(path: Path) -> Tolerance:
     return HALF if "fp16" in (options.get("weights"), options.get("precision")) else FLOAT32
 
 
-def _source_session(candidate: Path, factory: str | None) -> Session:
-    network = original_network(read_provenance(candidate), candidate, None, factory)
-    return TorchSession(network.module, network.checkpoint.path.name)
+def _original_session(network: Network) -> Session:
+    return TorchSession(network.module, network.checkpoint.path.name or network.name)
 
 
 def _image_shape(session: Session, reference: Session, size: tuple[int, int] | None) -> tuple[int, int, int]:

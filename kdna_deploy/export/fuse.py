@@ -139,6 +139,7 @@ def fuse(
     folded = capture(original, image_shape)
     check_function(folded, original)
     cast_floats(folded.module, torch.float64)
+    listener.step("fold")
     steps = []
     ledger = None
     for transform in FOLDING:

@@ -39,7 +39,7 @@ def evaluation_report(done: FileEvaluation) -> Report:
             ("cosine", f"{agreement.cosine:.6f} on average"),
         ]
     wrong = any(c.right < c.images for c in result.classes)
-    parts = (Facts("Evaluation", rows), *([_worst(done)] if wrong else []))
+    parts: tuple[Facts | Cells, ...] = (Facts("Evaluation", rows), *((_worst(done),) if wrong else ()))
     return Report(parts, _data(done), done.notes)
 
 

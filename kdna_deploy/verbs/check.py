@@ -27,6 +27,15 @@ class CheckedFile(Result):
         return self.reproduction.identical
 
     @property
+    def complaint(self) -> str:
+        """What differs first, a sentence; empty where nothing does."""
+        found = self.reproduction
+        if found.identical:
+            return ""
+        made = f"what kdna-deploy {found.version} makes of '{found.source}'"
+        return f"'{found.path}' is not {made}: {found.differences[0]}."
+
+    @property
     def report(self) -> Report:
         from kdna_deploy.reports.check import check_report
 

@@ -11,11 +11,12 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import LARGEST_BATCH, Numbers, PathLike, Size, image_size, optional_path
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.result import Result
-from kdna_deploy.verbs.source import Files, file_of
+from kdna_deploy.verbs.source import file_of
 
 if TYPE_CHECKING:
     from kdna_deploy.evaluation.evaluate import FileEvaluation
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.verbs.source import Files
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Evaluated(Result):
     @property
     def top5(self) -> float | None:
         return self.evaluation.result.top5
+
+    @property
+    def warning(self) -> str:
+        """That the accuracy falls short of the recorded one, and the likely cause; empty where it does not."""
+        short = self.evaluation.shortfall
+        return f"{short.text}; likely cause: {self.evaluation.cause}" if short else ""
 
     @property
     def notes(self) -> tuple[str, ...]:

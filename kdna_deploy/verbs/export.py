@@ -28,16 +28,17 @@ from kdna_deploy.verbs.fuse import fuse_steps
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
 from kdna_deploy.verbs.result import Result
-from kdna_deploy.verbs.source import Source, source_of
+from kdna_deploy.verbs.source import source_of
 
 if TYPE_CHECKING:
-    from kdna_deploy.export.onnx.export import OnnxExport
+    from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions
     from kdna_deploy.export.onnx.half.export import HalfExport
     from kdna_deploy.export.onnx.int8.export import Int8Export
     from kdna_deploy.export.source import FusedSource, Request
     from kdna_deploy.export.tensorrt.export import EngineExport
     from kdna_deploy.network.load import Network
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.verbs.source import Source
 
 _OPSET = 18
 _IN_MEMORY = "network"  # a network that lies in no file gives its artifact no name
@@ -209,9 +210,9 @@ def _files(given: Any, checkpoint: Path | None) -> tuple[Path, ...]:
     return (*([given] if isinstance(given, Path) else []), *([] if checkpoint is None else [checkpoint]))
 
 
-def _name(given: Network | FusedSource) -> str:
-    network = getattr(given, "network", given)
-    return stem(network.checkpoint.path) or _IN_MEMORY
+def _name(given: Any) -> str:
+    """After the checkpoint of a network or a fused graph."""
+    return stem(getattr(given, "network", given).checkpoint.path) or _IN_MEMORY
 
 
 def _opened(given: Path | Network | FusedSource, request: Request, listener: Listener) -> FusedSource:
@@ -230,7 +231,7 @@ def _opened(given: Path | Network | FusedSource, request: Request, listener: Lis
 def _write(
     opened: FusedSource,
     written: Path,
-    options: Any,
+    options: OnnxOptions,
     words: PrecisionWords,
     inputs: tuple[Path, ...],
     listener: Listener,

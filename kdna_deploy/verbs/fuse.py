@@ -14,12 +14,13 @@ from kdna_deploy.verbs.arguments import Numbers, PathLike, Size, chosen, image_s
 from kdna_deploy.verbs.attention_words import AttentionWords
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.result import Result
-from kdna_deploy.verbs.source import Source, source_of
+from kdna_deploy.verbs.source import source_of
 
 if TYPE_CHECKING:
     from kdna_deploy.export.fuse import Fused
     from kdna_deploy.export.source import FusedSource
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.verbs.source import Source
 
 SUFFIX = ".fused.pt2"  # as in `graph.file`, which imports torch
 CHILDREN = ("materialize", "share")

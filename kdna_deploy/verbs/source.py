@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.verbs.load import LoadedNetwork, load
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from torch import nn
 
     from kdna_deploy.export.source import FusedSource
     from kdna_deploy.network.load import Network
-    from kdna_deploy.verbs.export import ExportedFile
-    from kdna_deploy.verbs.fuse import FusedNetwork
 
-    Source = Union[str, os.PathLike[str], LoadedNetwork, FusedNetwork, nn.Module]
-    Files = Union[str, os.PathLike[str], FusedNetwork, ExportedFile]
-else:
-    Source = Files = Any
+    class MadeOf(Protocol):
+        """What `fuse` returned."""
+
+        @property
+        def source(self) -> FusedSource: ...
+
+    class Written(Protocol):
+        """What a verb wrote."""
+
+        @property
+        def path(self) -> Path | None: ...
+
+    Source: TypeAlias = "str | os.PathLike[str] | LoadedNetwork | MadeOf | nn.Module"
+    Files: TypeAlias = "str | os.PathLike[str] | Written"
 
 
 def source_of(given: Source, arch: str | None, model: str | None, ema: bool) -> Path | Network | FusedSource:
@@ -35,8 +45,8 @@ def source_of(given: Source, arch: str | None, model: str | None, ema: bool) -> 
         raise UsageError("`arch`, `model` and `ema` say how to load a checkpoint; this network is loaded already.")
     if isinstance(given, LoadedNetwork):
         return given.network
-    inner = getattr(given, "source", None)
-    return inner if inner is not None and hasattr(inner, "graph") else load(given).network
+    fused: FusedSource | None = getattr(given, "source", None)
+    return fused if fused is not None and hasattr(fused, "graph") else load(given).network  # type: ignore[arg-type]
 
 
 def file_of(given: Any, verb: str) -> Path:
@@ -51,3 +61,9 @@ def file_of(given: Any, verb: str) -> Path:
     if isinstance(path, Path):
         return path
     raise UsageError(f"A {type(given).__name__} lies in no file, and {verb} takes files; write it first.")
+
+
+def original_in_memory(given: Any) -> Network | None:
+    """The network that `given` was made from, where that lies in no checkpoint; None where it does, or is not known."""
+    network = getattr(getattr(given, "source", None), "network", None)
+    return None if network is None or network.checkpoint.sha256 else network

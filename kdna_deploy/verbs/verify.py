@@ -13,12 +13,13 @@ from kdna_deploy.input_files import MODELS, check_images, check_input
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import PathLike, Size, check_number, image_size, optional_path
 from kdna_deploy.verbs.result import Result
-from kdna_deploy.verbs.source import Files, file_of
+from kdna_deploy.verbs.source import file_of, original_in_memory
 
 if TYPE_CHECKING:
     from kdna_deploy.evaluation.verify import FileVerification
     from kdna_deploy.export.bisect import Bisection
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.verbs.source import Files
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def verify(
     from kdna_deploy.evaluation.verify import save_image, verify_files
     from kdna_deploy.export.bisect_file import bisect_file
 
-    result = verify_files(path, reference, images, rtol, atol, size, model, arch, ema, listener)
+    original = original_in_memory(file)
+    result = verify_files(path, reference, images, rtol, atol, size, model, arch, ema, original, listener)
     found = None
     if bisect:
         listener.step("bisect")

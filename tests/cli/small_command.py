@@ -11,7 +11,7 @@ import typer
 
 from kdna_deploy.cli.app import app, as_command, main
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.options import Json
+from kdna_deploy.cli.options.output import Json
 from kdna_deploy.files import atomic_output, scratch_folder
 
 
@@ -20,7 +20,7 @@ from kdna_deploy.files import atomic_output, scratch_folder
 def small(
     wait: Annotated[bool, typer.Option("--wait", help="Until a signal comes.")] = False,
     prints: Annotated[bool, typer.Option("--prints", help="As a network's code may.")] = False,
-    exits: Annotated[bool, typer.Option("--exits", help="Likewise.")] = False,
+    exits: Annotated[bool, typer.Option("--exits", help="As a network's code may end the process.")] = False,
     rows: int = 1,
     json: Json = False,
 ) -> None:

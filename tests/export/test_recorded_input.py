@@ -15,8 +15,10 @@ import torch
 from typer.testing import CliRunner
 
 from kdna_deploy.cli.app import app
-from kdna_deploy.cli.deployment import CalibrationChoice, Color
-from kdna_deploy.cli.precision import CalibrationMethod, Precision, PrecisionChoice, Weights
+from kdna_deploy.cli.deployment import CalibrationChoice
+from kdna_deploy.cli.options.images import Color
+from kdna_deploy.cli.options.precision import CalibrationMethod, Precision, Weights
+from kdna_deploy.cli.precision import PrecisionChoice
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, FileEvaluation, evaluate_files
 from kdna_deploy.export.onnx.export import OnnxOptions, export_fused

@@ -195,7 +195,7 @@ def _export(
         listener.step("write")
         save(model, temporary, options.external_data)
         check_bloat(temporary, provenance, options)
-        listener.step(f"verify against the {reference}")
+        listener.step("verify")
         agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options, sample)
         listener.step("read the sharing ledger")
         storage = _ledger(temporary, graph, model, provenance)

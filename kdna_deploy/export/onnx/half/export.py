@@ -121,7 +121,7 @@ def export_half(
             listener.step("write")
             save(cast, temporary, options.external_data)
             check_bloat(temporary, opened.provenance, options)
-            listener.step(f"verify against the {reference.name}")
+            listener.step("verify")
             agreements = verify_file(temporary, shape, reference, replace(options, tolerance=HALF), sample)
     return HalfExport(output, file_bytes(output), float_export, audit, reference.name, agreements)
 

@@ -118,7 +118,7 @@ def export_int8(
         float_export = export_fused(
             sampled, path, replace(options, target="any", max_bloat=None, external_data=False), listener=listener
         )
-        listener.step(f"calibrate ({int8.method})")
+        listener.step("calibrate")
         ranges = calibrate(path, int8.images.calibration(), int8.method, listener)
         kernels = _kernels(path) if int8.share else {}
 

@@ -1,0 +1,61 @@
+"""The commands as typer parses them, with a help page of ours and an ear for the words of other tools."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from kdna_deploy.cli.examples import EXAMPLES, FIRST_STEPS
+from kdna_deploy.cli.help_page import help_page
+from kdna_deploy.cli.other_words import likely, understood
+from kdna_deploy.cli.streams import writing
+from kdna_deploy.cli.terminal import console_on
+
+
+class Command(TyperCommand):
+    """A command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what is said here, or in the words of other tools.
+
+        Raises:
+            UsageError: a word of another tool for which there is none here.
+        """
+        if ctx.resilient_parsing:  # of a line that is not complete, for a shell that completes it
+            return super().parse_args(ctx, args)
+        own = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
+        try:
+            return super().parse_args(ctx, understood(str(self.name), args, own))
+        except Exception as error:  # of typer or of Click, by version
+            if getattr(error, "possibilities", None):
+                error.possibilities = likely(error.option_name, own)  # type: ignore[attr-defined]
+            raise
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the page; what is written to `formatter` could not be as wide as the terminal."""
+        _print_page(self, ctx)
+
+
+class Program(TyperGroup):
+    """All commands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the page."""
+        _print_page(self, ctx)
+
+
+def _print_page(command: Command | Program, ctx: Any) -> None:
+    console = console_on(sys.stdout)
+    program = isinstance(command, Program)
+    page = help_page(
+        ctx.command_path,
+        command.help or "",
+        command.get_params(ctx),
+        list(command.commands.values()) if isinstance(command, Program) else (),
+        FIRST_STEPS if program else EXAMPLES.get(str(command.name), ()),
+        console.width,
+    )
+    with writing(sys.stdout):
+        console.print(page)

@@ -1,0 +1,55 @@
+"""Three examples of every command, as its help page shows them. Each line is run by a test, up to the library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command line behind ``kdna-deploy``, and what it is for."""
+
+    line: str
+    says: str
+
+
+# One checkpoint on its way.
+FIRST_STEPS = (
+    Example("fuse ckpt.pt", "fold the checkpoint: ckpt.fused.pt2"),
+    Example("export ckpt.fused.pt2", "write ckpt.onnx, verified"),
+    Example("bench ckpt.onnx", "measure it beside its plain backbone"),
+)
+
+EXAMPLES: Mapping[str, tuple[Example, ...]] = {
+    "inspect": (
+        Example("inspect ckpt.pt", "what a checkpoint holds"),
+        Example("inspect ckpt.pt --ema --input-size 160x192", "of its averaged weights, with the cost of other images"),
+        Example("inspect mine.pt --model net.py:build --json", "a network of your own, for a script"),
+    ),
+    "fuse": (
+        Example("fuse ckpt.pt", "a kernel for each child: ckpt.fused.pt2"),
+        Example("fuse ckpt.pt --children share -o small.fused.pt2", "each parent kernel once: a smaller file"),
+        Example("fuse mine.pt --model net.py:build", "a network of your own, built by build() in net.py"),
+    ),
+    "export": (
+        Example("export ckpt.pt", "ckpt.onnx in float32, for ONNX Runtime on a CPU"),
+        Example("export ckpt.pt --precision int8 --calibration images/", "int8, judged on held-out images"),
+        Example("export ckpt.pt --tensorrt-rtx --precision fp16", "an engine for NVIDIA GPUs, built without one"),
+    ),
+    "verify": (
+        Example("verify ckpt.onnx", "against the checkpoint that it was made from"),
+        Example("verify ckpt.onnx --inputs images/ --bisect", "on your images too; where it departs, if it does"),
+        Example("verify new.onnx --against old.onnx", "two files with each other"),
+    ),
+    "evaluate": (
+        Example("evaluate ckpt.onnx --data val/", "top-1, top-5, and the classes recognised worst"),
+        Example("evaluate ckpt.int8.onnx --data val/ --against ckpt.onnx", "what int8 costs"),
+        Example("evaluate ckpt.pt --data val/ --json", "of the checkpoint itself, for a script"),
+    ),
+    "bench": (
+        Example("bench ckpt.onnx ckpt.int8.onnx --cpu-threads 4", "latency of two files on four cores"),
+        Example("bench ckpt.onnx --fail-if 'ratio>1.35' --save today.json", "a gate for CI, and the figures kept"),
+        Example("bench ckpt.engine --gpu --batch-size 64", "throughput of an engine on a GPU"),
+    ),
+}

@@ -1,0 +1,97 @@
+"""What to do after a command, said in its last line: ``next: kdna-deploy bench net.onnx``.
+
+    inspect → fuse → export → verify | evaluate | bench → bench --compare
+
+A function of the command line alone, so that a command need not know of the others: what was left out there is found
+again as the command found it. After int8 and frozen attention comes `evaluate`, for they change the function; an engine
+is verified on its GPU. Nothing is said after `--json`, `--check`, `--compare` and failures.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdna_deploy.cli.options.graph import Attention
+from kdna_deploy.cli.options.precision import Precision
+from kdna_deploy.cli.values import newest
+from kdna_deploy.errors import UsageError
+from kdna_deploy.verbs.arguments import stem
+
+Said = Mapping[str, Any]  # the options of a command, by parameter
+_LOADING = {"arch": "--arch", "model": "--model", "input_size": "--input-size"}
+
+
+def next_step(command: str, said: Said) -> str | None:
+    """The command line that comes after `command` was done; None where nothing does."""
+    if said.get("json") or said.get("check") or said.get("compare"):
+        return None
+    after = _AFTER.get(command)
+    try:
+        words = after(said) if after else None
+    except UsageError:  # what was read is gone
+        return None
+    return None if words is None else "kdna-deploy " + shlex.join(map(str, words))
+
+
+def _after_inspect(said: Said) -> Sequence[Any]:
+    return ["fuse", said["ckpt"], *_loading(said), *(["--ema"] if said["ema"] else [])]
+
+
+def _after_fuse(said: Said) -> Sequence[Any]:
+    written = said["output"] or Path(stem(said["ckpt"]) + ".fused.pt2")
+    return ["export", written, *_own_network(said)]
+
+
+def _after_export(said: Said) -> Sequence[Any]:
+    model = said["model_file"] or newest("*.fused.pt2", "")
+    if said["tensorrt"] or said["tensorrt_rtx"]:
+        return ["verify", said["output"] or _engine(model, said["tensorrt"]), *_own_network(said)]
+    written = said["output"] or Path(stem(model) + ".onnx")
+    if said["precision"] is Precision.int8 or said["channel_attention"] is not Attention.keep:
+        return ["evaluate", written, "--data", "DIR", "--against", model, *_own_network(said)]
+    return ["bench", written, *_own_network(said), *(["--gpu"] if said["precision"] is Precision.fp16 else [])]
+
+
+def _engine(model: Path, tensorrt: bool) -> Path:
+    from kdna_deploy.verbs.engine_words import EngineWords
+
+    return EngineWords(tensorrt, not tensorrt, True, (), False).output(model, stem(model))
+
+
+def _after_comparing(said: Said) -> Sequence[Any]:
+    model = said["model_file"] or newest("*.onnx", "")
+    gpu = ["--gpu"] if model.suffix == ".engine" else []
+    return ["bench", model, *_loading(said), *gpu]
+
+
+def _after_bench(said: Said) -> Sequence[Any] | None:
+    kept = next((path for path in said["save"] or () if path.suffix == ".json"), None)
+    if kept is not None:
+        return ["bench", "--compare", kept, "LATER.json"]
+    if said["suite"] or said["save"]:
+        return None
+    models = said["models"] or [newest("*.onnx", "")]
+    return ["bench", *models, *_loading(said), *(["--gpu"] if said["gpu"] else []), "--save", "today.json"]
+
+
+def _loading(said: Said) -> list[str]:
+    """How a checkpoint is loaded, again."""
+    return [word for name, option in _LOADING.items() if said[name] is not None for word in (option, said[name])]
+
+
+def _own_network(said: Said) -> list[str]:
+    """A file of one's own network needs its function again."""
+    return ["--model", said["model"]] if said["model"] is not None else []
+
+
+_AFTER: Mapping[str, Callable[[Said], Sequence[Any] | None]] = {
+    "inspect": _after_inspect,
+    "fuse": _after_fuse,
+    "export": _after_export,
+    "verify": _after_comparing,
+    "evaluate": _after_comparing,
+    "bench": _after_bench,
+}

@@ -1,0 +1,90 @@
+"""Options on the graph: what becomes of children and of channel attention."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from kdna_deploy.cli.options.panels import GRAPH, choices
+from kdna_deploy.errors import UsageError
+
+
+class Children(str, Enum):
+    materialize = "materialize"
+    share = "share"
+
+
+class ExportChildren(str, Enum):
+    materialize = "materialize"
+    share = "share"
+    on_the_fly = "on-the-fly"
+
+
+class Attention(str, Enum):
+    keep = "keep"
+    freeze = "freeze"
+    drop = "drop"
+
+
+def confirmed(choice: Attention, yes_drop: bool) -> str:
+    """`choice`, which drops only what was confirmed to be dropped.
+
+    Raises:
+        UsageError: it was not.
+    """
+    if choice is Attention.drop and not yes_drop:
+        raise UsageError(
+            "Dropping channel attention changes what the network computes; add --yes-drop if that is wanted."
+        )
+    return choice.value
+
+
+ChildrenOption = Annotated[
+    Children,
+    typer.Option(
+        "--children",
+        metavar=choices(Children),
+        help="Give each child a kernel of its own, or store each parent kernel once.",
+        rich_help_panel=GRAPH,
+    ),
+]
+ExportChildrenOption = Annotated[
+    ExportChildren | None,
+    typer.Option(
+        "--children",
+        metavar=choices(ExportChildren),
+        help="A kernel for each child; or each parent kernel once, its children made when a session starts (share) or "
+        "at every inference (on-the-fly).",
+        show_default="as fused; of a checkpoint materialize",
+        rich_help_panel=GRAPH,
+    ),
+]
+ChannelAttention = Annotated[
+    Attention,
+    typer.Option(
+        "--channel-attention",
+        metavar=choices(Attention),
+        help="Keep channel attention dynamic, freeze it to its mean over --calibration, or drop it.",
+        rich_help_panel=GRAPH,
+    ),
+]
+YesDrop = Annotated[
+    bool,
+    typer.Option(
+        "--yes-drop",
+        help="Confirm --channel-attention drop, which changes what the network computes.",
+        rich_help_panel=GRAPH,
+    ),
+]
+FreezeBelow = Annotated[
+    float | None,
+    typer.Option(
+        "--freeze-below",
+        metavar="VARIANCE",
+        help="Freeze only channel attention that varies less than this over the images.",
+        show_default="freeze all",
+        rich_help_panel=GRAPH,
+    ),
+]

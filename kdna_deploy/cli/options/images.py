@@ -1,0 +1,119 @@
+"""Options on images: which, and how image files become what a network takes."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdna_deploy.cli.options.panels import IMAGES, choices
+from kdna_deploy.verbs.arguments import LARGEST_BATCH, LARGEST_SIZE
+
+
+class Color(str, Enum):
+    rgb = "RGB"
+    bgr = "BGR"
+    grey = "L"
+
+
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="DIR|FILE",
+        help="Images like those the network will see: a folder, or a file .npy or .npz.",
+        show_default=False,
+        rich_help_panel=IMAGES,
+    ),
+]
+HeldOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--held-out",
+        metavar="DIR|FILE",
+        help="Images to judge int8 by; labelled where they lie in class folders.",
+        show_default="every fifth of --calibration",
+        rich_help_panel=IMAGES,
+    ),
+]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs",
+        metavar="DIR|FILE",
+        help="Images to compare on beside generated ones: a folder, or a file .npy or .npz.",
+        show_default="generated ones alone",
+        rich_help_panel=IMAGES,
+    ),
+]
+Labelled = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", help="A folder with a folder of images for each class.", rich_help_panel=IMAGES
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        max=LARGEST_BATCH,
+        help="Images in one inference.",
+        rich_help_panel=IMAGES,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        metavar="M,M,M",
+        help="Mean of the pixels in 0..1, one number or one a channel.",
+        show_default="as recorded, else ImageNet's",
+        rich_help_panel=IMAGES,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        "--std",
+        metavar="S,S,S",
+        help="Standard deviation of the pixels in 0..1, one number or one a channel.",
+        show_default="as recorded, else ImageNet's",
+        rich_help_panel=IMAGES,
+    ),
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        "--resize",
+        metavar="N",
+        min=1,
+        max=LARGEST_SIZE,
+        help="Shorter side of an image in pixels, before the crop.",
+        show_default="as recorded, else 8/7 of the input",
+        rich_help_panel=IMAGES,
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        "--crop",
+        metavar="N|HxW",
+        help="Size of the centre crop in pixels.",
+        show_default="as recorded, else the input size",
+        rich_help_panel=IMAGES,
+    ),
+]
+ColorOption = Annotated[
+    Color | None,
+    typer.Option(
+        "--color",
+        metavar=choices(Color),
+        help="Order of the channels that the network takes; L is grey.",
+        show_default="as recorded, else RGB",
+        rich_help_panel=IMAGES,
+    ),
+]

@@ -1,0 +1,96 @@
+"""Options on what a command reads: the model, and how a checkpoint becomes a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdna_deploy.cli.options.panels import SOURCE
+from kdna_deploy.errors import UsageError
+
+
+def _not_empty(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise UsageError(f"{parameter.opts[0]} is empty; name one, or leave the option out.")
+    return value
+
+
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(metavar="CKPT", help="Training checkpoint.", show_default=False, rich_help_panel=SOURCE),
+]
+Exportable = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Fused graph or checkpoint; for an engine also an ONNX file.",
+        show_default="newest *.fused.pt2 here",
+        rich_help_panel=SOURCE,
+    ),
+]
+Artifact = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="ONNX file, engine, fused graph or checkpoint.",
+        show_default="newest *.onnx here",
+        rich_help_panel=SOURCE,
+    ),
+]
+Artifacts = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="MODELS",
+        help="ONNX files, fused graphs or checkpoints; with --gpu also engines.",
+        show_default="newest *.onnx here",
+        rich_help_panel=SOURCE,
+    ),
+]
+Source = Annotated[
+    Path | None,
+    typer.Option(
+        "--source",
+        metavar="CKPT",
+        help="Checkpoint that a fused graph was made from, where it lies elsewhere.",
+        show_default="as the fused graph remembers",
+        rich_help_panel=SOURCE,
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        callback=_not_empty,
+        help="Architecture of the checkpoint, such as resnet18.",
+        show_default="told from its weights",
+        rich_help_panel=SOURCE,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="FILE.py:FUNCTION",
+        callback=_not_empty,
+        help="Function that builds your own network, in a file or in a module (PKG.MODULE:FUNCTION). Its code runs.",
+        show_default=False,
+        rich_help_panel=SOURCE,
+    ),
+]
+Ema = Annotated[
+    bool,
+    typer.Option("--ema", help="Take the averaged weights that the checkpoint keeps.", rich_help_panel=SOURCE),
+]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size",
+        metavar="N|HxW",
+        help="Image size in pixels.",
+        show_default="as fused or recorded, else 224",
+        rich_help_panel=SOURCE,
+    ),
+]

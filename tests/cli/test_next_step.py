@@ -1,0 +1,87 @@
+"""The next step: a command line that there is, with the file that was just written."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kdna_deploy.cli.next_step import next_step
+from tests.cli.handed import commands
+from tests.conftest import Cli
+from tests.samples import RESNET, sample_path
+
+
+def after(line: str) -> str | None:
+    command, *words = shlex.split(line)
+    return next_step(command, commands()[command].make_context(command, words).params)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the newest files are named new."""
+    for when, name in enumerate(("old.onnx", "new.onnx", "old.fused.pt2", "new.fused.pt2")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (when, when))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("done", "then"),
+    [
+        ("inspect ckpt.pt", "fuse ckpt.pt"),
+        ("inspect 'my net.pt' --ema --input-size 64", "fuse 'my net.pt' --input-size 64 --ema"),
+        ("inspect mine.pt --model net.py:build", "fuse mine.pt --model net.py:build"),
+        ("fuse runs/ckpt.pth.tar", "export ckpt.fused.pt2"),
+        ("fuse ckpt.pt -o out/it.fused.pt2", "export out/it.fused.pt2"),
+        ("fuse mine.pt --model net.py:build", "export mine.fused.pt2 --model net.py:build"),
+        ("export ckpt.pt", "bench ckpt.onnx"),
+        ("export", "bench new.onnx"),
+        ("export net.fused.pt2 --model net.py:build", "bench net.onnx --model net.py:build"),
+        ("export ckpt.pt --precision fp16", "bench ckpt.onnx --gpu"),
+        (
+            "export ckpt.pt --precision int8 --calibration images -o net.int8.onnx",
+            "evaluate net.int8.onnx --data DIR --against ckpt.pt",
+        ),
+        (
+            "export ckpt.pt --channel-attention freeze --calibration images",
+            "evaluate ckpt.onnx --data DIR --against ckpt.pt",
+        ),
+        ("export ckpt.pt --tensorrt-rtx", "verify ckpt.rtx.engine"),
+        ("export net.onnx --tensorrt -o a/b.engine", "verify a/b.engine"),
+        ("verify", "bench new.onnx"),
+        ("verify net.onnx --against ckpt.pt", "bench net.onnx"),
+        ("verify net.rtx.engine", "bench net.rtx.engine --gpu"),
+        ("evaluate net.onnx --data val", "bench net.onnx"),
+        ("bench", "bench new.onnx --save today.json"),
+        ("bench a.onnx b.onnx --gpu", "bench a.onnx b.onnx --gpu --save today.json"),
+        ("bench a.onnx --save a.csv --save 'my run.json'", "bench --compare 'my run.json' LATER.json"),
+        ("bench a.onnx --save a.md", None),
+        ("bench --suite table1", None),
+        ("bench --compare a.json b.json", None),
+        ("export ckpt.pt --check net.onnx", None),
+        ("fuse ckpt.pt --json", None),
+    ],
+)
+def test_the_next_step_follows_and_is_a_command_line(done: str, then: str | None) -> None:
+    said = after(done)
+    assert said == (then and f"kdna-deploy {then}")
+    if said:
+        _, command, *words = shlex.split(said)
+        commands()[command].make_context(command, words)
+
+
+def test_a_folder_that_was_emptied_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert after("verify") is None
+
+
+def test_it_is_the_last_line_on_stderr_and_not_beside_json(cli: Cli) -> None:
+    ckpt, size = sample_path(RESNET), ("--input-size", "64")
+    table = cli("inspect", ckpt, *size)
+    assert table.stderr.splitlines()[-1] == f"next: kdna-deploy fuse {shlex.quote(str(ckpt))} --input-size 64"
+    assert "next:" not in cli("inspect", ckpt, *size, "--json").stderr
+    assert "next:" not in cli("inspect", "missing.pt").stderr

@@ -1,0 +1,138 @@
+"""Words of other tools: each means what the table says, or ends in one sentence that names what there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+
+from kdna_deploy.cli.other_words import WORDS, understood
+from kdna_deploy.errors import UsageError
+from tests.cli.handed import commands
+from tests.cli.test_contract import COMMANDS
+from tests.conftest import Cli
+
+PAIRS = [(command, name, word) for word in WORDS for command in word.commands for name in word.names]
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """What a command makes of its options, without running it."""
+    command, *words = shlex.split(line)
+    return commands()[command].make_context(command, words).params
+
+
+def own(command: str) -> set[str]:
+    return {name for one in commands()[command].params for name in (*one.opts, *one.secondary_opts)}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("export ckpt.pt --fp16", "export ckpt.pt --precision fp16"),
+        ("export ckpt.pt --half", "export ckpt.pt --precision fp16"),
+        ("export ckpt.pt --int8 --data-dir x", None),
+        ("export ckpt.pt --int8", "export ckpt.pt --precision int8"),
+        ("export ckpt.pt --imgsz 640", "export ckpt.pt --input-size 640"),
+        ("export ckpt.pt --img-size=640x480", "export ckpt.pt --input-size 640x480"),
+        ("export ckpt.pt --image_size 640", "export ckpt.pt --input-size 640"),
+        ("export ckpt.pt --input_size 640", "export ckpt.pt --input-size 640"),
+        ("export ckpt.pt --batch-size 8", "export ckpt.pt --batch 8"),
+        ("export ckpt.pt --dynamic-batch", "export ckpt.pt --batch dynamic"),
+        ("export ckpt.pt --opset-version 20", "export ckpt.pt --opset 20"),
+        ("export ckpt.pt --format onnx", "export ckpt.pt --onnx"),
+        ("export ckpt.pt --format=engine", "export ckpt.pt --tensorrt"),
+        ("export ckpt.pt --format TensorRT-RTX", "export ckpt.pt --tensorrt-rtx"),
+        ("export ckpt.pt --out net.onnx", "export ckpt.pt -o net.onnx"),
+        ("export --weights ckpt.pt", "export ckpt.pt"),
+        ("export --weights=runs/best", "export runs/best"),
+        ("export ckpt.pt --weights fp16", "export ckpt.pt --weights fp16"),
+        ("export ckpt.pt --simplify", "export ckpt.pt"),
+        ("fuse --weights ckpt.pt --use-ema", "fuse ckpt.pt --ema"),
+        ("inspect --ckpt ckpt", "inspect ckpt"),
+        ("verify a.onnx --ref b.onnx", "verify a.onnx --against b.onnx"),
+        ("evaluate a.onnx --val-dir val --batch 8", "evaluate a.onnx --data val --batch-size 8"),
+        ("bench a.onnx --device cpu --threads 4", "bench a.onnx --cpu-threads 4"),
+        ("bench a.onnx --device cuda:0 --half", "bench a.onnx --gpu --precision fp16"),
+        ("bench a.onnx --tf32 --fp32", "bench a.onnx --precision tf32 --precision fp32"),
+        ("bench --save a.json -- --imgsz", "bench --save a.json -- --imgsz"),
+    ],
+)
+def test_a_word_is_understood_as_the_option_that_means_the_same(said: str, meant: str | None) -> None:
+    if meant is None:
+        with pytest.raises(Exception, match="data-dir"):
+            parsed(said)
+    else:
+        assert parsed(said) == parsed(meant)
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("export --dynamic", "--batch dynamic"),
+        ("export --device cuda", "bench --gpu"),
+        ("bench --device 1", "CUDA_VISIBLE_DEVICES"),
+        ("export --format torchscript", "--tensorrt-rtx"),
+        ("export --data coco.yaml", "--calibration"),
+        ("verify --weights ckpt.pt", "--against"),
+        ("fuse --fp16", "export --precision"),
+        ("bench --ema", "fuse --ema"),
+        ("inspect --num_classes 10", "told from the weights"),
+    ],
+)
+def test_a_word_without_an_equal_is_answered_by_one_sentence_that_points_on(said: str, named: str) -> None:
+    command, word, *_ = said.split()
+    with pytest.raises(UsageError, match=re.escape(named)) as refused:
+        parsed(said)
+    assert str(refused.value).startswith(f"{command} has no option {word.replace('_', '-')}: ")
+
+
+@pytest.mark.parametrize(("command", "name", "word"), PAIRS, ids=[f"{c} {n}" for c, n, _ in PAIRS])
+def test_an_entry_can_be_reached_and_says_options_that_there_are(command: str, name: str, word: Any) -> None:
+    mine = own(command)
+    if name in mine and not word.file:
+        pytest.skip("the command has it")
+    before = [one for one in WORDS if name in one.names and command in one.commands]
+    if before[0] is not word:
+        pytest.skip("an entry for this command alone comes first")
+    for said in (word.says, *word.by_value.values()):
+        assert {part for part in said if part.startswith("--")} <= mine
+    if word.points:
+        assert word.points.endswith(".")
+        with pytest.raises(UsageError):
+            understood(command, [name, "value"], mine)
+
+
+def test_no_entry_is_dead() -> None:
+    for word in WORDS:
+        reached = [
+            (command, name)
+            for command in word.commands
+            for name in word.names
+            if (word.file or name not in own(command))
+            and next(one for one in WORDS if name in one.names and command in one.commands) is word
+        ]
+        assert reached, word.names
+        assert set(word.commands) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("said", "suggested"),
+    [
+        ("export --calib x", ["--calibration", "--calibration-method"]),
+        ("export --precison fp16", ["--precision"]),
+        ("export --imagsize 4", []),
+        ("bench --emma", []),
+    ],
+)
+def test_suggestions_are_slips_of_the_pen_not_any_option_that_looks_alike(said: str, suggested: list[str]) -> None:
+    with pytest.raises(Exception, match="No such option") as refused:
+        parsed(said)
+    assert list(refused.value.possibilities or ()) == suggested  # type: ignore[attr-defined]
+
+
+def test_a_pointer_is_a_usage_error_of_one_sentence(cli: Cli) -> None:
+    done = cli("export", "--dynamic")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: export has no option --dynamic: ") and done.stderr.count("\n") == 1
