@@ -23,6 +23,7 @@ from kdna_deploy.cli.options import (
     parse_size,
 )
 from kdna_deploy.cli.signals import INTERRUPTED
+from kdna_deploy.cli.spelling import spelled
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.input_files import MODELS, Kind, check_input
@@ -279,7 +280,7 @@ def _write(
         sink.warn(note)
     for target in targets:
         with atomic_output(target, inputs) as temporary:
-            temporary.write_text(rendering.written(target), encoding="utf-8")
+            temporary.write_text(spelled(rendering.written(target)), encoding="utf-8")
     sink.result(rendering.table, rendering.data)
     for target in targets:
         sink.say(f"saved {target}")
