@@ -1,9 +1,16 @@
-"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment.
+"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment, in six verbs.
 
-    source = open_fused_source(Path("ckpt.pt"), Request())
-    result = export_fused(source, Path("ckpt.onnx"), OnnxOptions())
+    import kdna_deploy as kd
 
-The names below are imported on first use, so that importing the package costs nothing.
+    network = kd.load("ckpt.pt")
+    fused = kd.fuse(network, children="share")
+    file = kd.export(fused, "net.onnx", precision="int8", calibration="images/", max_drop=0.5)
+    kd.verify(file)
+    kd.evaluate(file, data="val/")
+    kd.bench(file, cpu_threads=1)
+
+Each returns a frozen result that prints as the command's tables, in a terminal and in a notebook. A verb is imported
+when it is first used, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -11,71 +18,62 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from kdna_deploy.errors import (
+    AccuracyError,
+    ArchitectureError,
+    ArtifactError,
+    CaptureError,
+    CheckpointError,
+    ExportError,
+    InputError,
+    KdnaError,
+    ParityError,
+    RuntimeFailure,
+    ThresholdError,
+    UsageError,
+)
+from kdna_deploy.progress import Listener
 from kdna_deploy.version import VERSION as __version__
 
-_HOME = {
-    "load_checkpoint": "kdna_deploy.network.checkpoint",
-    "Checkpoint": "kdna_deploy.network.checkpoint",
-    "load_network": "kdna_deploy.network.load",
-    "Network": "kdna_deploy.network.load",
-    "fuse": "kdna_deploy.export.fuse",
-    "Fused": "kdna_deploy.export.fuse",
-    "save_fused": "kdna_deploy.graph.file",
-    "load_fused": "kdna_deploy.graph.file",
-    "provenance_of": "kdna_deploy.graph.provenance",
-    "export_fused": "kdna_deploy.export.onnx.export",
-    "export_onnx": "kdna_deploy.export.onnx.export",
-    "FuseOptions": "kdna_deploy.export.fuse",
-    "Request": "kdna_deploy.export.source",
-    "open_fused_source": "kdna_deploy.export.source",
-    "OnnxOptions": "kdna_deploy.export.onnx.export",
-    "compare": "kdna_deploy.evaluation.parity",
-    "open_session": "kdna_deploy.runtimes.open",
-    "bench": "kdna_deploy.bench.run",
-    "BenchOptions": "kdna_deploy.bench.plan",
-    "KdnaError": "kdna_deploy.errors",
-}
+if TYPE_CHECKING:
+    from kdna_deploy.verbs.bench import bench
+    from kdna_deploy.verbs.evaluate import evaluate
+    from kdna_deploy.verbs.export import export
+    from kdna_deploy.verbs.fuse import fuse
+    from kdna_deploy.verbs.load import load
+    from kdna_deploy.verbs.verify import verify
+
+_VERBS = ("load", "fuse", "export", "verify", "evaluate", "bench")
 
 __all__ = [
     "__version__",
-    "BenchOptions",
-    "Checkpoint",
-    "FuseOptions",
-    "Fused",
-    "KdnaError",
-    "Network",
-    "OnnxOptions",
-    "Request",
     "bench",
-    "compare",
-    "export_fused",
-    "export_onnx",
+    "evaluate",
+    "export",
     "fuse",
-    "load_checkpoint",
-    "load_fused",
-    "load_network",
-    "open_fused_source",
-    "open_session",
-    "provenance_of",
-    "save_fused",
+    "load",
+    "verify",
+    "AccuracyError",
+    "ArchitectureError",
+    "ArtifactError",
+    "CaptureError",
+    "CheckpointError",
+    "ExportError",
+    "InputError",
+    "KdnaError",
+    "Listener",
+    "ParityError",
+    "RuntimeFailure",
+    "ThresholdError",
+    "UsageError",
 ]
-
-if TYPE_CHECKING:
-    from kdna_deploy.bench.plan import BenchOptions
-    from kdna_deploy.bench.run import bench
-    from kdna_deploy.errors import KdnaError
-    from kdna_deploy.evaluation.parity import compare
-    from kdna_deploy.export.fuse import Fused, FuseOptions, fuse
-    from kdna_deploy.export.onnx.export import OnnxOptions, export_fused, export_onnx
-    from kdna_deploy.export.source import Request, open_fused_source
-    from kdna_deploy.graph.file import load_fused, save_fused
-    from kdna_deploy.graph.provenance import provenance_of
-    from kdna_deploy.network.checkpoint import Checkpoint, load_checkpoint
-    from kdna_deploy.network.load import Network, load_network
-    from kdna_deploy.runtimes.open import open_session
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _VERBS:
         raise AttributeError(f"module 'kdna_deploy' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(f"kdna_deploy.verbs.{name}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

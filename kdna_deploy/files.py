@@ -35,40 +35,40 @@ def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
         UsageError: `path` is one of `inputs`, no regular file, or its folder does not exist or takes no files.
     """
     if str(path) == "-":
-        raise UsageError("Outputs are files, and '-' is none; give a file name with -o.")
+        raise UsageError("Outputs are files, and '-' is none; give a file name with `output`.")
     try:
         _check_place(path)
         for source in inputs:
             _check_not(path, source)
     except OSError as error:
         raise UsageError(
-            f"The output '{path}' cannot be written: {error.strerror or error}; choose another name with -o."
+            f"The output '{path}' cannot be written: {error.strerror or error}; choose another name with `output`."
         ) from error
 
 
 def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
-        raise UsageError(f"There is no folder '{path.parent}' to write to; make it, or choose another with -o.")
+        raise UsageError(f"There is no folder '{path.parent}' to write to; make it, or choose another with `output`.")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         path.stat()  # tells a name that is too long, or a link that leads nowhere but to itself
     if path.is_dir():
-        raise UsageError(f"The output '{path}' is a folder; give a file name with -o.")
+        raise UsageError(f"The output '{path}' is a folder; give a file name with `output`.")
     if path.exists() and not path.is_file():
-        raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with -o.")
+        raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with `output`.")
     if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with -o.")
+        raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with `output`.")
 
 
 def _check_not(path: Path, source: Path) -> None:
     if not path.exists() or not source.exists():
         return
     if path.samefile(source):
-        raise UsageError(f"The output '{path}' is the input itself; choose another name with -o.")
+        raise UsageError(f"The output '{path}' is the input itself; choose another name with `output`.")
     if any(weights.exists() and path.samefile(weights) for weights in external_files(source)):
-        raise UsageError(f"The output '{path}' holds the weights of '{source}'; choose another name with -o.")
+        raise UsageError(f"The output '{path}' holds the weights of '{source}'; choose another name with `output`.")
     inside = path.suffix.lower() in IMAGE_SUFFIXES and source.resolve() in path.resolve().parents
     if inside and source.is_dir():
-        raise UsageError(f"The output '{path}' is an image of the input '{source}'; choose another name with -o.")
+        raise UsageError(f"The output '{path}' is an image of the input '{source}'; choose another name with `output`.")
 
 
 def file_sha256(path: Path) -> str:

@@ -8,8 +8,11 @@ _LONGEST = 240
 
 
 def first_sentence(error: BaseException) -> str:
-    """The first sentence of an error's message, without its full stop; its type where it has no message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The first sentence of an error's message, without its full stop; its type where it has no message.
+
+    Backticks become quotes: in sentences of ours they name parameters.
+    """
+    lines = [line.strip() for line in str(error).replace("`", "'").splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     sentence = re.split(r"[.!?]\s+(?=[A-Z])", lines[0])[0].rstrip(".:")

@@ -166,7 +166,7 @@ def candidate(
 
 def _check_batch(subject: Subject, options: BenchOptions) -> None:
     if subject.batch not in (None, options.batch):
-        raise UsageError(f"'{subject.name}' takes batches of {subject.batch} alone; add --batch-size {subject.batch}.")
+        raise UsageError(f"'{subject.name}' takes batches of {subject.batch} alone; add `batch_size={subject.batch}`.")
 
 
 def _subjects(models: Sequence[Path], options: BenchOptions, folder: Path) -> list[Subject]:

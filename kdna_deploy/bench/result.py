@@ -172,7 +172,7 @@ def notes_on(
     if not cores:
         notes.append("this system cannot pin a process to a core: expect more spread")
     if any(floor.value is None for floor in floors):
-        notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval; raise --iterations or --min-time")
+        notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval; raise `iterations` or `min_time`")
     notes += [f"{row.name}: {row.unavailable}" for row in rows if row.unavailable and not row.samples]
     return (*notes, *_drift(options, peak))
 
@@ -185,5 +185,5 @@ def _drift(options: BenchOptions, peak: Peak | None) -> tuple[str, ...]:
     change = f" (the core's peak differs by {peak.best.gflops / before - 1:+.1%})" if before and peak else ""
     return (
         f"a ratio to a saved run holds the machine's drift between the two{change}, and its interval does not; "
-        "save this run beside the plain backbone and use --compare, which is free of it",
+        "save this run beside the plain backbone and use `compare`, which is free of it",
     )

@@ -95,7 +95,7 @@ def read_run(path: Path) -> SavedRun:
     except (ValueError, KeyError, TypeError, RecursionError):
         kind = version = None
     if kind != "bench":
-        raise ArtifactError(f"'{path}' is not a run that kdna-deploy bench --save wrote.")
+        raise ArtifactError(f"'{path}' is not a run that `bench(save=...)` wrote.")
     if version != SCHEMA_VERSION:
         raise ArtifactError(
             f"'{path}' has schema {version}, and this kdna-deploy reads {SCHEMA_VERSION}; measure it again."

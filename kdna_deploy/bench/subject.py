@@ -106,7 +106,9 @@ class Given:
         if made is None:
             raise ArtifactError(f"'{self._source.path}' does not say which checkpoint it was made from.")
         if made.factory and not self._source.factory:
-            raise UsageError(f"'{self._source.path}' holds the network of {made.factory}; add --model {made.factory}.")
+            raise UsageError(
+                f"'{self._source.path}' holds the network of {made.factory}; add `model={made.factory!r}`."
+            )
         path = find_source(made, self._source.path)
         return Source(path, None if made.factory else made.name, made.factory, made.ema)
 
@@ -208,7 +210,7 @@ def given(
     if path.suffix == ".onnx":
         return _given_onnx(path, folder, factory)
     if path.suffix == ENGINE:
-        raise UsageError(f"'{path}' is an engine, which runs on a GPU; add --gpu.")
+        raise UsageError(f"'{path}' is an engine, which runs on a GPU; add `gpu=True`.")
     if path.suffix == ".pt2":
         made = load_fused(path).provenance
         artifacts = Given(Source(path, factory=factory), "fused", made, made.image_shape, folder)
@@ -256,11 +258,11 @@ def plain_backbone(subject: Subject, folder: Path) -> Subject:
     architecture = made.restored_architecture() if made else None
     if made is None:
         raise UsageError(
-            f"'{subject.name}' was not exported by kdna-deploy; give what to compare with: --baseline FILE."
+            f"'{subject.name}' was not exported by kdna-deploy; give what to compare with: `baseline='FILE'`."
         )
     if architecture is None:
         raise UsageError(
-            f"The plain backbone of {made.name} is not known; name what to compare with by --baseline FILE."
+            f"The plain backbone of {made.name} is not known; name what to compare with by `baseline='FILE'`."
         )
     plain = architecture.plain
     _, h, w = made.image_shape

@@ -63,9 +63,9 @@ def _check_runtimes(name: str, options: BenchOptions) -> None:
     if name == "runtimes":
         return
     if len(options.runtimes) > 1:
-        raise UsageError(f"--suite {name} takes one --runtime; --suite runtimes compares them.")
+        raise UsageError(f"`suite={name!r}` takes one `runtime`; `suite='runtimes'` compares them.")
     if name == "layouts" and any(RUNTIMES[one].artifact == "checkpoint" for one in options.runtimes):
-        raise UsageError("The layouts of --suite layouts have no checkpoints; choose another --runtime.")
+        raise UsageError("The layouts of `suite='layouts'` have no checkpoints; choose another `runtime`.")
 
 
 def _table1(options: BenchOptions, folder: Path, on_step: Step) -> Suite:

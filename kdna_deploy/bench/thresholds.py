@@ -107,7 +107,7 @@ def parse_threshold(text: str) -> Threshold:
     match = _SYNTAX.fullmatch(text)
     if match is None or match[1] not in METRICS:
         raise UsageError(
-            f"--fail-if '{text}' is not METRIC OPERATOR NUMBER, such as 'ratio>1.35'; "
+            f"`fail_if` '{text}' is not METRIC OPERATOR NUMBER, such as 'ratio>1.35'; "
             f"metrics: {', '.join(METRICS)}; operators: {' '.join(_OPERATORS)}."
         )
     return Threshold(match[1], match[2], float(match[3]))

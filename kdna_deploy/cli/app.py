@@ -1,4 +1,5 @@
-"""Entry point: the commands, and what becomes of errors (`failure`), signals (`signals`) and streams (`streams`).
+"""Entry point: the commands, and what becomes of errors (`failure`), signals (`signals`), streams (`streams`),
+and names of parameters (`spelling`).
 
 Commands import the library inside their functions, so that ``--help`` answers without torch or ONNX Runtime.
 """
@@ -28,6 +29,7 @@ from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
 from kdna_deploy.cli.next_step import next_step
 from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
+from kdna_deploy.cli.spelling import Spelling
 from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
 from kdna_deploy.cli.verify import verify
 from kdna_deploy.version import VERSION
@@ -47,7 +49,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> None:
         try:
-            with stdout_for_results():
+            with stdout_for_results(), SPELLING.in_use():
                 function(*arguments, **options)
                 if (step := next_step(function.__name__, options)) is not None:
                     Sink().say(f"next: {step}")
@@ -71,6 +73,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+SPELLING = Spelling(app)
 for command in (inspect, fuse, export, verify, evaluate, bench):
     app.command(cls=Command, context_settings=_HELP)(as_command(command))
 
@@ -104,7 +107,7 @@ def run(arguments: list[str]) -> int:
     """Run the command line `arguments`; the exit code."""
     debug = os.environ.get("KDNA_DEBUG") == "1"
     sink = Sink(as_json="--json" in arguments)
-    with ending_signals() as received, contextlib.nullcontext() if debug else _quiet():
+    with SPELLING.in_use(), ending_signals() as received, contextlib.nullcontext() if debug else _quiet():
         try:
             return _invoke(arguments, sink, received)
         except BaseException as raised:

@@ -37,6 +37,7 @@ from kdna_deploy.cli.options.bench import (
 from kdna_deploy.cli.options.output import Json
 from kdna_deploy.cli.options.source import Arch, Artifacts, InputSize, Model
 from kdna_deploy.cli.signals import INTERRUPTED
+from kdna_deploy.cli.spelling import spelled
 from kdna_deploy.cli.values import newest
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.files import atomic_output, check_output
@@ -232,7 +233,7 @@ def _write(
         sink.warn(note)
     for target in targets:
         with atomic_output(target, inputs) as temporary:
-            temporary.write_text(rendering.written(target), encoding="utf-8")
+            temporary.write_text(spelled(rendering.written(target)), encoding="utf-8")
     sink.result(rendering.table, rendering.data)
     for target in targets:
         sink.say(f"saved {target}")

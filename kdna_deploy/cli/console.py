@@ -1,4 +1,7 @@
-"""The one sink of all output: results to stdout (a table, or one JSON document), everything else to stderr."""
+"""The one sink of all output: results to stdout (a table, or one JSON document), everything else to stderr.
+
+The library speaks of its parameters; what is said here speaks of options (`spelling`).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from rich.console import RenderableType
 from kdna_deploy.cli.failure import Failure
 from kdna_deploy.cli.plain import plain
 from kdna_deploy.cli.progress import Shown
+from kdna_deploy.cli.spelling import spelled, spelled_document
 from kdna_deploy.cli.streams import results, writing
 from kdna_deploy.cli.terminal import console_on
 from kdna_deploy.progress import Listener
@@ -60,7 +64,7 @@ class Sink:
 
     def say(self, text: str) -> None:
         """A line on stderr."""
-        self._line(plain(text))
+        self._line(plain(spelled(text)))
 
     def show(self, table: RenderableType) -> None:
         """A table that explains a failure, on stderr."""
@@ -71,7 +75,7 @@ class Sink:
         self.say(f"note: {text}")
 
     def warn(self, text: str) -> None:
-        self._line(f"[yellow]warning:[/] {plain(text)}")
+        self._line(f"[yellow]warning:[/] {plain(spelled(text))}")
 
     def _skipped(self, files: Mapping[str, str]) -> None:
         """Count and name image files that were skipped, with the reason, if any."""
@@ -83,7 +87,7 @@ class Sink:
         self.warn(f"{len(files)} {what} skipped ({names}{'; …' if len(files) > _NAMED else ''})")
 
     def fail(self, text: str) -> None:
-        self._line(f"[red]error:[/] {plain(text)}")
+        self._line(f"[red]error:[/] {plain(spelled(text))}")
 
     def end(self, failure: Failure) -> None:
         """Tell how a command ended that has printed no result: its sentence, and with ``--json`` a document as well."""
@@ -97,7 +101,8 @@ class Sink:
                 self._print_document(failure.document())
 
     def _print_document(self, data: dict[str, Any]) -> None:
-        print(json.dumps(data, indent=2), file=self._stdout)  # in ASCII: it must survive every terminal and pipe
+        document = json.dumps(spelled_document(data), indent=2)
+        print(document, file=self._stdout)  # in ASCII: it must survive every terminal and pipe
 
     def _line(self, markup: str) -> None:
         with writing(sys.stderr):

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kdna_deploy.cli.plain import CONTROL
+from kdna_deploy.cli.spelling import spelled
 from kdna_deploy.cli.streams import discard
 
 PIPED_WIDTH = 100
@@ -22,8 +23,8 @@ PIPED_WIDTH = 100
 
 class _Console(Console):
     def render_str(self, text: str, **options: Any) -> Text:
-        """Names of classes, layers and files stand in tables as well."""
-        return super().render_str(text.translate(CONTROL), **options)
+        """Names of classes, layers and files stand in tables as well, and so do notes."""
+        return super().render_str(spelled(text).translate(CONTROL), **options)
 
     def on_broken_pipe(self) -> None:
         """Rich's own ends the process."""

@@ -107,18 +107,18 @@ def _preparations(
 ) -> Iterable[tuple[str, Preprocessing]]:
     one = used.channels == 1
     if recorded is not None and recorded.channels == used.channels:
-        yield "preprocessing: give no --mean, --std, --resize, --crop or --color, so that the recorded apply", recorded
+        yield "preprocessing: give no `mean`, `std`, `resize`, `crop` or `color`, so that the recorded apply", recorded
     imagenet = (sum(MEAN) / 3,), (sum(STD) / 3,)
     yield (
         "normalisation: ImageNet's mean and std",
         replace(used, mean=imagenet[0] if one else MEAN, std=imagenet[1] if one else STD),
     )
-    yield "normalisation: --mean 0.5 --std 0.5", replace(used, mean=(0.5,), std=(0.5,))
-    yield "normalisation: --mean 0 --std 1", replace(used, mean=(0.0,), std=(1.0,))
+    yield "normalisation: `mean=0.5, std=0.5`", replace(used, mean=(0.5,), std=(0.5,))
+    yield "normalisation: `mean=0, std=1`", replace(used, mean=(0.0,), std=(1.0,))
     if not one:
         other = "BGR" if used.color == "RGB" else "RGB"
-        yield f"colour order: --color {other}", replace(used, color=other)  # type: ignore[arg-type]
-    yield f"crop: --resize {min(shape[1:])}", replace(used, resize=min(shape[1:]), crop=None)
+        yield f"colour order: `color={other!r}`", replace(used, color=other)  # type: ignore[arg-type]
+    yield f"crop: `resize={min(shape[1:])}`", replace(used, resize=min(shape[1:]), crop=None)
 
 
 def _sizes(model: ModelRecord, path: Path, images: LabelledImages) -> Iterator[Trial]:
@@ -130,8 +130,8 @@ def _sizes(model: ModelRecord, path: Path, images: LabelledImages) -> Iterator[T
     what = "give" if model.any_size else "make it again with"
     for h, w in dict.fromkeys(sizes):
         if [h, w] != given:
-            text = str(h) if h == w else f"{h}x{w}"
-            yield Trial(f"input size: {what} --input-size {text}", session, replace(images, image_shape=(c, h, w)))
+            text = str(h) if h == w else f"'{h}x{w}'"
+            yield Trial(f"input size: {what} `input_size={text}`", session, replace(images, image_shape=(c, h, w)))
 
 
 def _as_trained(made: Provenance | None, path: Path) -> Session | None:

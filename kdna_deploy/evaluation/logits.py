@@ -26,7 +26,7 @@ def judged(answers: Images, images: int, name: str) -> Logits:
             f"{name} returns shape {answers.shape} for {images} images, where one row of logits for each is needed."
         )
     if problem := _problem(answers):
-        raise InputError(f"{name} {problem}; check --mean and --std, and the weights with kdna-deploy verify.")
+        raise InputError(f"{name} {problem}; check `mean` and `std`, and the weights with `verify`.")
     return answers.astype(np.float64)
 
 

@@ -93,7 +93,7 @@ def check_reproduction(
     options = recorded_options(made, path)
     if made.factory and not given.factory:
         raise UsageError(
-            f"'{path}' holds the network of {made.factory}; add --model {made.factory} to let its code build it."
+            f"'{path}' holds the network of {made.factory}; add `model={made.factory!r}` to let its code build it."
         )
     earlier = [*_other_checkpoint(made, given), *_other_images(path, made, options, given)]
     if earlier:
@@ -115,7 +115,7 @@ _OTHER_CHECKPOINT = "it was made from another checkpoint"
 def _opened(path: Path) -> tuple[onnx.ModelProto, Provenance]:
     if path.suffix != ".onnx":
         raise UsageError(
-            f"--check takes an ONNX file, not '{path.name}'; of an engine, check the ONNX file that lies beside it."
+            f"`check` takes an ONNX file, not '{path.name}'; of an engine, check the ONNX file that lies beside it."
         )
     if not path.is_file():
         raise ArtifactError(f"There is no file '{path}'.")
@@ -140,13 +140,13 @@ def _other_images(path: Path, made: Provenance, options: RecordedOptions, given:
     images = options.images
     if images is None:
         if given.calibration is not None:
-            raise UsageError(f"'{path}' was made without calibration images; leave --calibration out.")
+            raise UsageError(f"'{path}' was made without calibration images; leave `calibration` out.")
         return
     if given.calibration is None:
         if options.precision != "fp32" or not _frozen_there(made, given):
             raise UsageError(
                 f"'{path}' was made with the calibration images '{images.name}', which it does not hold; give them "
-                f"again: --calibration {images.name}."
+                f"again: `calibration={images.name!r}`."
             )
         return
     if not given.calibration.exists():

@@ -99,7 +99,7 @@ def open_fused_source(
     if path.suffix != ".pt2":
         return fuse_checkpoint(path, request, listener)
     if request.arch or request.ema:
-        raise UsageError("--arch and --ema say how to load a checkpoint; a fused graph was made from one already.")
+        raise UsageError("`arch` and `ema` say how to load a checkpoint; a fused graph was made from one already.")
     listener.step("load")
     opened = load_fused(path)
     made = opened.provenance

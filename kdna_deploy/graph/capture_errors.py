@@ -114,7 +114,7 @@ def _own_error(failure: BaseException, module: nn.Module, example: Tensor) -> st
         )
     said = first_sentence(failure)
     if isinstance(failure, (RuntimeError, ValueError, IndexError)) and _SHAPES.search(str(failure)):
-        return f"The network cannot run on images of shape {shape}: {said}; check --input-size.{_dimension(module)}"
+        return f"The network cannot run on images of shape {shape}: {said}; check `input_size`.{_dimension(module)}"
     kind = "" if said == type(failure).__name__ else f"{type(failure).__name__}: "
     return f"The network's forward fails on images of shape {shape} ({kind}{said}); no artifact can be made of it."
 

@@ -61,7 +61,7 @@ def save_fused(graph: Graph, provenance: Provenance, path: Path, inputs: tuple[P
     except (Misfit, Unbounded) as error:
         raise CaptureError(
             f"The network holds what a .fused.pt2 may not ({error}), for its reader admits the tensor operators of "
-            "PyTorch alone; export it to ONNX straight from the checkpoint: kdna-deploy export CKPT."
+            "PyTorch alone; export it to ONNX straight from the checkpoint: `export('CKPT')`."
         ) from error
     with atomic_output(path, inputs) as temporary:
         temporary.write_bytes(checked.getbuffer())

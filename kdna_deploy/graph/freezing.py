@@ -85,7 +85,7 @@ def plan_freezing(graph: Graph, options: AttentionOptions, listener: Listener) -
         InputError: there are no images, or they make the network or a gate NaN.
     """
     if options.below is not None and options.choice != "freeze":
-        raise UsageError("--freeze-below goes with --channel-attention freeze.")
+        raise UsageError("`freeze_below` goes with `channel_attention='freeze'`.")
     if options.choice == "keep":
         return Freezing("keep")
     refused = tuple(Refusal(a.site, a.obstacle) for a in scaled_maps(graph.module) if a.obstacle)
@@ -93,7 +93,7 @@ def plan_freezing(graph: Graph, options: AttentionOptions, listener: Listener) -
         if options.choice == "freeze":
             raise UsageError(
                 "Freezing replaces channel attention by its mean over calibration images; "
-                "name a folder of them or an .npz with --calibration."
+                "name a folder of them or an .npz with `calibration`."
             )
         return Freezing("drop", gates={a.name: None for a in channel_attentions(graph.module)}, refused=refused)
     statistics = measure_gates(graph, options.batches(), listener)

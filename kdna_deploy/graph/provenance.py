@@ -256,7 +256,7 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
     state = "has changed since" if found else f"is not beside '{artifact}'"
     raise ArtifactError(
         f"'{provenance.source}', from which '{artifact}' was made, {state}; "
-        "name the checkpoint with --source (export) or --against (verify)."
+        "name the checkpoint with `source` (export) or `against` (verify)."
     )
 
 

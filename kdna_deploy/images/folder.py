@@ -92,8 +92,8 @@ def check_channels(image_shape: tuple[int, int, int], preprocessing: Preprocessi
     """
     if image_shape[0] != preprocessing.channels:
         raise InputError(
-            f"The network takes {image_shape[0]} channels, but --mean has {len(preprocessing.mean)} values and --color "
-            f"is {preprocessing.color}; give --color L for grey images, or an .npz of arrays."
+            f"The network takes {image_shape[0]} channels, but `mean` has {len(preprocessing.mean)} values and `color` "
+            f"is {preprocessing.color}; give `color='L'` for grey images, or an .npz of arrays."
         )
 
 

@@ -54,17 +54,17 @@ class Preprocessing:
         return [
             (
                 not all(map(math.isfinite, (*self.mean, *self.std))),
-                "--mean and --std are finite numbers, of pixels in 0..1.",
+                "`mean` and `std` are finite numbers, of pixels in 0..1.",
             ),
-            (any(value <= 0 for value in self.std), "--std divides: every value must be greater than 0."),
+            (any(value <= 0 for value in self.std), "`std` divides: every value must be greater than 0."),
             (
                 any(len(values) not in (1, channels) for values in (self.mean, self.std)),
-                f"--mean has {len(self.mean)} and --std {len(self.std)} values for images in {self.color}; give one "
+                f"`mean` has {len(self.mean)} and `std` {len(self.std)} values for images in {self.color}; give one "
                 "for each channel, or one for all.",
             ),
             (
                 any(not 1 <= side <= LARGEST_SIDE for side in sides),
-                f"--resize and --crop are sizes in pixels, from 1 to {LARGEST_SIDE}.",
+                f"`resize` and `crop` are sizes in pixels, from 1 to {LARGEST_SIDE}.",
             ),
         ]
 

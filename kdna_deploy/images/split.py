@@ -79,7 +79,7 @@ def split_images(
         if len(source) < 2 * _EVERY:
             raise InputError(
                 f"'{calibration}' holds {len(source)} images, too few to calibrate with some and judge by others; "
-                f"give at least {2 * _EVERY}, or more with --held-out."
+                f"give at least {2 * _EVERY}, or more with `held_out`."
             )
         if not has_class_folders(calibration):
             return _split_unlabelled(source, batch, record)
@@ -154,7 +154,7 @@ def _batches(images: Iterable[Images], batch: int | None, path: Path) -> Iterato
     if not batches:
         raise InputError(
             f"'{path}' holds too few images that can be read for batches of {batch or 1}, once some are kept to "
-            "judge by; give more, or others with --held-out."
+            "judge by; give more, or others with `held_out`."
         )
 
 

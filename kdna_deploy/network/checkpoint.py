@@ -114,12 +114,12 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
     notes = []
     if ema:
         if not averaged:
-            raise CheckpointError(f"'{path}' keeps no averaged weights; leave --ema out.")
+            raise CheckpointError(f"'{path}' keeps no averaged weights; leave `ema` out.")
         chosen = averaged[0]
     elif trained:
         chosen = trained[0]
         if averaged:
-            notes.append(f"the checkpoint also keeps averaged weights ({averaged[0]}); --ema takes those")
+            notes.append(f"the checkpoint also keeps averaged weights ({averaged[0]}); `ema` takes those")
     elif averaged:
         chosen = averaged[0]
         notes.append(f"only averaged weights ({chosen}) are in the checkpoint")

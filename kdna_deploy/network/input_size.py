@@ -34,7 +34,7 @@ class InputSize:
         if self.origin == "recorded":
             return (f"the input size is {size}, as the checkpoint records",)
         if self.origin == "assumed":
-            return (f"assumed {size}: nothing in the checkpoint tells the size it was trained on; give --input-size",)
+            return (f"assumed {size}: nothing in the checkpoint tells the size it was trained on; give `input_size`",)
         return ()
 
 
@@ -52,5 +52,5 @@ def made_for_assumed(name: str, image_shape: tuple[int, int, int], options: Mapp
     _, h, w = image_shape
     return (
         f"{name} was made for an assumed {h}×{w}: nothing in the checkpoint told the size it was trained on; make it "
-        "again with --input-size",
+        "again with `input_size`",
     )

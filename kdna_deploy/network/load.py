@@ -61,7 +61,7 @@ def load_network(path: Path, arch: str | None = None, factory: str | None = None
         UsageError: both `arch` and `factory`, or a malformed `factory`.
     """
     if arch and factory:
-        raise UsageError("Give either --arch or --model, not both.")
+        raise UsageError("Give either `arch` or `model`, not both.")
     checkpoint = load_checkpoint(path, ema)
     if factory:
         return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
@@ -132,7 +132,7 @@ def _call_factory(reference: str) -> nn.Module:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # no such name, or the user's module fails, or exits, while it is imported
-        raise InputError(f"--model {reference} cannot be imported: {_told(error)}.") from error
+        raise InputError(f"`model={reference!r}` cannot be imported: {_told(error)}.") from error
     try:
         module = factory()
     except KeyboardInterrupt:
@@ -149,7 +149,7 @@ def _call_factory(reference: str) -> nn.Module:
 def _told(error: BaseException) -> str:
     """The first line of what it says; an exit says a number or nothing."""
     try:
-        said = str(error).strip().splitlines()
+        said = str(error).replace("`", "'").strip().splitlines()  # backticks are ours: they name parameters
     except Exception:  # of a class that the network's code brings along
         said = []
     if isinstance(error, Exception) and said:

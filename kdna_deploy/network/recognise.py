@@ -64,19 +64,19 @@ def recognise(shapes: Shapes, name: str | None = None, recorded: str | None = No
         ranked = sorted(compared, key=lambda candidate: len(candidate[2]))[:_SHOWN_CANDIDATES]
         if name:
             raise ArchitectureError(
-                f"The checkpoint does not fit {name}: {ranked[0][2]}; leave --arch out to have it recognised."
+                f"The checkpoint does not fit {name}: {ranked[0][2]}; leave `arch` out to have it recognised."
             )
         listing = "; ".join(f"{entry.name}: {mismatch}" for entry, _, mismatch in ranked)
         raise ArchitectureError(
             f"The checkpoint fits no known architecture ({listing}); "
-            "build its network with --model package.module:factory."
+            "build its network with `model='package.module:factory'`."
         )
     exact = [fitted for entry, fitted in fitting if fitted.backbone.widths == entry.backbone.widths]
     chosen = exact or [fitted for _, fitted in fitting]
     by_name = [fitted for fitted in chosen if fitted.name == recorded]
     if len({replace(fitted, name="") for fitted in chosen}) > 1 and not by_name:
         names = ", ".join(fitted.name for fitted in chosen)
-        raise ArchitectureError(f"The checkpoint fits several architectures ({names}); choose one with --arch.")
+        raise ArchitectureError(f"The checkpoint fits several architectures ({names}); choose one with `arch`.")
     return (by_name or chosen)[0]
 
 

@@ -204,7 +204,7 @@ def _layer_cells(profile: Profile) -> Cells:
         )
         for layer in slowest
     )
-    title = f"Slowest {len(rows)} of {len(profile.layers)} layers of {profile.name}; --save FILE.json has them all"
+    title = f"Slowest {len(rows)} of {len(profile.layers)} layers of {profile.name}; `save='FILE.json'` has them all"
     return Cells(title, ("layer", "operator", "group", "output", "µs", "share"), rows, left=3)
 
 

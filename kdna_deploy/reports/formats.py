@@ -16,4 +16,4 @@ def check_format(path: Path) -> None:
         UsageError: it ends in none of `FORMATS`.
     """
     if path.suffix not in FORMATS:
-        raise UsageError(f"--save writes {', '.join(FORMATS)}; name a file that ends in one of them, not '{path}'.")
+        raise UsageError(f"`save` writes {', '.join(FORMATS)}; name a file that ends in one of them, not '{path}'.")

@@ -50,7 +50,7 @@ def read_provenance(path: Path) -> Provenance:
     elif path.suffix == ENGINE:
         made = read_record(path).provenance
     if made is None:
-        raise ArtifactError(f"'{path}' does not say which checkpoint it was made from; name one with --against.")
+        raise ArtifactError(f"'{path}' does not say which checkpoint it was made from; name one with `against`.")
     return made
 
 

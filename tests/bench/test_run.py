@@ -218,7 +218,7 @@ def test_a_named_baseline_takes_the_place_of_the_plain_backbone(net: Path, other
 
 
 def test_a_foreign_file_needs_a_baseline_and_is_measured_with_one(net: Path, other: Path) -> None:
-    with pytest.raises(UsageError, match=r"other\.onnx' was not exported by kdna-deploy; .*--baseline FILE"):
+    with pytest.raises(UsageError, match=r"other\.onnx' was not exported by kdna-deploy; .*`baseline='FILE'`"):
         bench([other], BenchOptions(settings=SHORT))
     result = bench([other], BenchOptions(baseline=net, settings=SHORT))
     assert result.rows[1].parameters == count_onnx(other).stored
@@ -228,7 +228,7 @@ def test_a_foreign_file_needs_a_baseline_and_is_measured_with_one(net: Path, oth
 def test_the_plain_backbone_of_a_users_own_model_is_not_guessed(net: Path, tmp_path: Path) -> None:
     own = replace(fused_sample(RESNET).provenance, architecture=None, factory="mine:build")
     path = with_metadata(net, tmp_path / "own.onnx", own.to_json())
-    with pytest.raises(UsageError, match=r"plain backbone of mine:build is not known; .*--baseline FILE"):
+    with pytest.raises(UsageError, match=r"plain backbone of mine:build is not known; .*`baseline='FILE'`"):
         bench([path], BenchOptions(settings=SHORT))
 
 
@@ -244,7 +244,7 @@ def test_a_file_measured_against_itself_has_a_row_each_time(net: Path) -> None:
 def test_a_fixed_batch_must_be_asked_for_and_is_measured_when_it_is(tmp_path: Path) -> None:
     path = tmp_path / "four.onnx"
     export_sample(path, batch=4, simplify=False)
-    with pytest.raises(UsageError, match="takes batches of 4 alone; add --batch-size 4"):
+    with pytest.raises(UsageError, match="takes batches of 4 alone; add `batch_size=4`"):
         bench([path], BenchOptions(settings=SHORT))
     result = bench([path], BenchOptions(batch=4, settings=SHORT))
     assert [row.name for row in result.rows] == [PLAIN, "four.onnx"]
@@ -473,5 +473,5 @@ def test_pinning_takes_as_many_cores_as_threads_and_gives_them_back() -> None:
 @pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="no pinning on this system")
 def test_more_threads_than_cores_are_refused() -> None:
     cores = len(psutil.Process().cpu_affinity())
-    with pytest.raises(UsageError, match=f"--cpu-threads {cores + 1} asks for more"), pinned(cores + 1):
+    with pytest.raises(UsageError, match=f"`cpu_threads={cores + 1}` asks for more"), pinned(cores + 1):
         pass

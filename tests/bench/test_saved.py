@@ -189,7 +189,7 @@ def test_a_folder_is_no_run(tmp_path: Path) -> None:
 def test_what_is_no_document_of_a_run_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"^'.*run\.json' is not a run that kdna-deploy bench --save wrote\.$"):
+    with pytest.raises(ArtifactError, match=r"^'.*run\.json' is not a run that `bench\(save=\.\.\.\)` wrote\.$"):
         read_run(path)
 
 
@@ -200,7 +200,7 @@ def test_a_document_of_another_kind_is_refused(tmp_path: Path, kind: object) -> 
 
 
 def test_a_document_of_another_kind_is_said_to_be_no_run(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"is not a run that kdna-deploy bench --save wrote"):
+    with pytest.raises(ArtifactError, match=r"is not a run that `bench\(save=\.\.\.\)` wrote"):
         read_run(changed(tmp_path, lambda document: document.update(kind="verify")))
 
 

@@ -175,7 +175,7 @@ def test_a_file_of_unknown_origin_has_no_other_files(files: dict[Artifact, Path]
     for kind in ("checkpoint", "fused"):
         with pytest.raises(ArtifactError, match=r"foreign\.onnx' does not say which checkpoint it was made from"):
             subject.artifacts.source(kind)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"was not exported by kdna-deploy; .*--baseline FILE"):
+    with pytest.raises(UsageError, match=r"was not exported by kdna-deploy; .*`baseline='FILE'`"):
         plain_backbone(subject, tmp_path)
 
 
@@ -192,11 +192,11 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_code_of_an_own_model_runs_only_when_it_is_named(own_model: Path, tmp_path: Path) -> None:
     subject = given(own_model, tmp_path / "made")
-    with pytest.raises(UsageError, match=f"holds the network of {FACTORY}; add --model {FACTORY}"):
+    with pytest.raises(UsageError, match=f"holds the network of {FACTORY}; add `model='{FACTORY}'`"):
         subject.artifacts.source("checkpoint")
-    with pytest.raises(UsageError, match=f"add --model {FACTORY}"):
+    with pytest.raises(UsageError, match=f"add `model='{FACTORY}'`"):
         subject.artifacts.source("onnx")
-    with pytest.raises(UsageError, match=f"plain backbone of {FACTORY} is not known; .*--baseline FILE"):
+    with pytest.raises(UsageError, match=f"plain backbone of {FACTORY} is not known; .*`baseline='FILE'`"):
         plain_backbone(subject, tmp_path)
 
 

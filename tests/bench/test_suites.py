@@ -128,7 +128,7 @@ def test_runtimes_are_measured_beside_pytorch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "runtimes", "said"),
     [
-        ("table1", ("onnxruntime", "openvino"), "--suite table1 takes one --runtime"),
+        ("table1", ("onnxruntime", "openvino"), "`suite='table1'` takes one `runtime`"),
         ("layouts", ("pytorch",), "have no checkpoints"),
     ],
 )

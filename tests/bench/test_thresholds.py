@@ -75,7 +75,7 @@ def test_anything_else_is_refused_with_the_metrics_and_operators_there_are(text:
     with pytest.raises(UsageError) as refused:
         parse_threshold(text)
     message = str(refused.value)
-    assert message.startswith(f"--fail-if '{text}' is not METRIC OPERATOR NUMBER")
+    assert message.startswith(f"`fail_if` '{text}' is not METRIC OPERATOR NUMBER")
     assert all(name in message for name in METRICS)
     assert "> >= < <=" in message
 

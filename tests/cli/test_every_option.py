@@ -480,10 +480,10 @@ def test_imagenets_mean_and_deviation_are_taken_where_none_is_given(monkeypatch:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--std 0,1,1", "--std 0 is not above 0"),
-        ("--std 1,1", "--std"),
-        ("--mean 1,1", "--mean"),
-        ("--std x", "--std 'x'"),
+        ("--std 0,1,1", "`std` 0 is not above 0"),
+        ("--std 1,1", "`std`"),
+        ("--mean 1,1", "`mean`"),
+        ("--std x", "`std` 'x'"),
     ],
 )
 def test_a_mean_or_deviation_that_is_none_is_refused_by_its_own_name(

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from kdna_deploy.cli.app import run
-from kdna_deploy.cli.engine import EngineChoice
 from kdna_deploy.cli.fuse import SUFFIX
+from kdna_deploy.verbs.engine_words import EngineWords
 from tests.conftest import REPOSITORY
 
 HEAVY = (
@@ -216,6 +216,6 @@ def test_what_the_command_line_knows_by_heart_is_what_the_library_says() -> None
 
     engine = Path("net.rtx.engine")
     assert SUFFIX == FUSED
-    choice = EngineChoice(tensorrt=False, rtx=True, tf32=True, capabilities=(), layers=True)
+    choice = EngineWords(tensorrt=False, rtx=True, tf32=True, capabilities=(), layers=True)
     assert choice.files(engine) == (engine, record_path(engine), layers_path(engine))
     assert choice.files(None) == ()

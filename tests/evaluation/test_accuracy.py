@@ -94,7 +94,7 @@ def test_answers_that_are_no_number_are_never_scored(value: float) -> None:
     """As class 0 they would be right for image 0, and the same as each other."""
     broken, whole = Table([LOGITS[0], [0, value, 0, 0, 0, 0, 0]]), Table(LOGITS)
     for labels in (np.asarray([0, 0]), np.asarray([0, FILLER])):
-        with pytest.raises(InputError, match=r"table answers 1 of 2 images with (NaN|infinity); check --mean"):
+        with pytest.raises(InputError, match=r"table answers 1 of 2 images with (NaN|infinity); check `mean`"):
             evaluate(broken, [(numbered(0, 1), labels)])
     with pytest.raises(InputError, match="table answers 1 of 2"):
         evaluate(whole, [(numbered(0, 1), None)], broken)

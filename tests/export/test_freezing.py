@@ -28,7 +28,7 @@ from kdna_deploy.graph.passes import Children, Pass, PassResult
 from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
 from kdna_deploy.progress import SILENT
 from kdna_deploy.reports import tables
-from kdna_deploy.reports.data import attention_data
+from kdna_deploy.reports.attention import attention_data
 from tests.attentions import KINDS, SHAPE, Network
 from tests.gated import Gated, folded
 

@@ -15,10 +15,6 @@ import torch
 from typer.testing import CliRunner
 
 from kdna_deploy.cli.app import app
-from kdna_deploy.cli.deployment import CalibrationChoice
-from kdna_deploy.cli.options.images import Color
-from kdna_deploy.cli.options.precision import CalibrationMethod, Precision, Weights
-from kdna_deploy.cli.precision import PrecisionChoice
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, FileEvaluation, evaluate_files
 from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
@@ -32,6 +28,8 @@ from kdna_deploy.images.preprocessing import MEAN, STD, AskedPreprocessing, Prep
 from kdna_deploy.network.load import load_network
 from kdna_deploy.progress import SILENT
 from kdna_deploy.runtimes.open import read_provenance
+from kdna_deploy.verbs.image_words import ImageWords
+from kdna_deploy.verbs.precision_words import PrecisionWords
 from tests.conftest import SAMPLES
 from tests.gated import Gated
 from tests.samples import RESNET, sample_path
@@ -39,7 +37,7 @@ from tests.samples import RESNET, sample_path
 DIGITS = SAMPLES / "digits"
 IMAGENET = Preprocessing()
 WRONG = Preprocessing((0.9,) * 3, (0.1,) * 3)
-ASSUMED = "assumed 224×224: nothing in the checkpoint tells the size it was trained on; give --input-size"
+ASSUMED = "assumed 224×224: nothing in the checkpoint tells the size it was trained on; give `input_size`"
 
 
 def with_args(path: Path, **args: object) -> Path:
@@ -160,20 +158,20 @@ def test_an_assumed_size_is_found_to_be_the_cause(assumed_onnx: Path) -> None:
     done = evaluated(assumed_onnx)
     assert done.result.top1 < 0.3 and done.size_assumed and done.shortfall is not None
     assert done.cause is not None
-    assert done.cause.startswith("input size: make it again with --input-size 64 (50 of 50 images right that way, ")
+    assert done.cause.startswith("input size: make it again with `input_size=64` (50 of 50 images right that way, ")
     assert any("was made for an assumed 224×224" in note for note in done.notes)
 
 
 def test_a_checkpoint_at_a_wrong_size_is_told_the_right_one() -> None:
     done = evaluated(sample_path(RESNET), size=(160, 160))
     assert not done.size_assumed and done.cause is not None
-    assert done.cause.startswith("input size: give --input-size 64 (50 of 50 images right that way, ")
+    assert done.cause.startswith("input size: give `input_size=64` (50 of 50 images right that way, ")
 
 
 def test_a_wrong_mean_that_is_said_is_found(recorded_onnx: Path) -> None:
     done = evaluated(recorded_onnx, preprocessing=AskedPreprocessing(mean=(0.9,), std=(0.1,)))
     assert done.cause is not None
-    assert done.cause.startswith("preprocessing: give no --mean, --std, --resize, --crop or --color, so that")
+    assert done.cause.startswith("preprocessing: give no `mean`, `std`, `resize`, `crop` or `color`, so that")
 
 
 def test_exchanged_classes_are_found_in_the_confusions(tmp_path: Path, recorded_onnx: Path) -> None:
@@ -226,14 +224,12 @@ def test_int8_prepares_images_as_recorded_and_records_how(folder: Path, monkeypa
     assert "labelled" in taken and json.loads(taken)["labelled"] is True
 
 
-def choice(calibration: CalibrationChoice, precision: Precision = Precision.int8) -> PrecisionChoice:
-    return PrecisionChoice(
-        *(precision, Weights.fp32, False, None, None, None, CalibrationMethod.minmax, None, calibration)
-    )
+def choice(calibration: ImageWords, precision: str = "int8") -> PrecisionWords:
+    return PrecisionWords(*(precision, "fp32", False, None, None, None, "minmax", None, calibration))
 
 
 def test_what_is_said_of_the_images_of_int8_is_recorded_with_a_note(recorded: FusedSource, tmp_path: Path) -> None:
-    said = CalibrationChoice(DIGITS, "0.5", "0.25,0.25,0.5", 70, "60", Color.bgr)
+    said = ImageWords(DIGITS, "0.5", "0.25,0.25,0.5", 70, "60", "BGR")
     opened = choice(said).prepared(recorded)
     used = Preprocessing((0.5,), (0.25, 0.25, 0.5), 70, (60, 60), "BGR")
     assert opened.provenance.preprocessing == used.to_record()
@@ -245,8 +241,8 @@ def test_what_is_said_of_the_images_of_int8_is_recorded_with_a_note(recorded: Fu
 
 def test_images_that_nothing_prepares_change_no_record(recorded: FusedSource, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((1, 3, 64, 64), np.float32))
-    nothing = CalibrationChoice(None, "0.5", None, None, None, None)
-    assert choice(nothing, Precision.fp32).prepared(recorded) is recorded
+    nothing = ImageWords(None, "0.5", None, None, None, None)
+    assert choice(nothing, "fp32").prepared(recorded) is recorded
     assert choice(replace(nothing, path=tmp_path / "a.npy")).prepared(recorded) is recorded
 
 
@@ -289,5 +285,5 @@ def test_recorded_class_names_tell_the_labels(tmp_path: Path, gated: Path) -> No
 def test_fuse_says_that_a_size_was_assumed(folder: Path, assumed: FusedSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     printed, told = run("fuse", folder / "plain.pth.tar", "-o", f"net{SUFFIX}", "--json")
-    assert f"note: {ASSUMED}" in told
+    assert "note: " + ASSUMED.replace("`input_size`", "--input-size") in told
     assert json.loads(printed)["size_assumed"] is True

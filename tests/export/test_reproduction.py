@@ -182,7 +182,7 @@ def test_other_ingredients_are_noticed(made: Path, tmp_path: Path) -> None:
     ("change", "error", "expected"),
     [
         (option(opset="18"), ArtifactError, "options.opset is no integer"),
-        (option(opset=7), ArtifactError, "--opset 7 is not supported"),
+        (option(opset=7), ArtifactError, "`opset=7` is not supported"),
         (option(batch=10**9), ArtifactError, "too large"),
         (option(target="moon"), ArtifactError, "options.target is none of"),
         (option(simplify="no"), ArtifactError, "options.simplify is no true or false"),
@@ -207,9 +207,9 @@ def test_provenance_that_makes_no_sense_is_refused_in_a_sentence(
 
 def test_what_the_file_cannot_hold_is_asked_for(made: Path, tmp_path: Path) -> None:
     files, given = made / "made", Ingredients(made / CHECKPOINT)
-    with pytest.raises(UsageError, match=r"add --model tests\.gated:Gated"):
+    with pytest.raises(UsageError, match=r"add `model='tests\.gated:Gated'`"):
         check_reproduction(files / "float32.onnx", given)
-    with pytest.raises(UsageError, match=f"give them again: --calibration {IMAGES}"):
+    with pytest.raises(UsageError, match=f"give them again: `calibration='{IMAGES}'`"):
         check_reproduction(files / "int8.onnx", Ingredients(made / CHECKPOINT, factory=FACTORY))
     with pytest.raises(UsageError, match="made without calibration images"):
         check(made, files / "float32.onnx", calibration=made / IMAGES)

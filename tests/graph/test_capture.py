@@ -168,7 +168,7 @@ def test_an_image_of_another_shape_than_the_network_takes_is_refused_with_the_sh
         capture(small(), (3, 7, 8))
     text = str(error.value)
     assert "(2, 3, 7, 8)" in text
-    assert "--input-size" in text
+    assert "check `input_size`" in text
 
 
 def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

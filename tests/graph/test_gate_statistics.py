@@ -73,9 +73,9 @@ def test_freeze_below_freezes_only_the_gates_that_hardly_move(graph: Graph) -> N
 
 
 def test_freezing_without_images_is_refused_and_dropping_is_not(graph: Graph) -> None:
-    with pytest.raises(UsageError, match="--calibration"):
+    with pytest.raises(UsageError, match="with `calibration`"):
         plan_freezing(graph, AttentionOptions("freeze"), SILENT)
-    with pytest.raises(UsageError, match="--freeze-below"):
+    with pytest.raises(UsageError, match="`freeze_below` goes with"):
         plan_freezing(graph, AttentionOptions("drop", below=1.0), SILENT)
     assert set(plan_freezing(graph, AttentionOptions("drop"), SILENT).gates.values()) == {None}
     assert not plan_freezing(graph, AttentionOptions("keep"), SILENT).gates

@@ -190,7 +190,7 @@ def test_images_are_resized_to_eight_sevenths_and_cropped_as_for_imagenet(tmp_pa
 
 
 def test_a_folder_is_refused_when_the_network_does_not_take_rgb() -> None:
-    with pytest.raises(InputError, match=r"takes 1 channels, but --mean has 3 values"):
+    with pytest.raises(InputError, match=r"takes 1 channels, but `mean` has 3 values"):
         load(DIGIT, (1, 64, 64))
 
 

@@ -124,7 +124,7 @@ def test_averaged_weights_are_taken_when_asked_for(tmp_path: Path, key: str) -> 
     assert (averaged.ema, averaged.notes) == (True, ())
     assert_weights(trained.state_dict, WEIGHTS)
     assert not trained.ema
-    assert trained.notes == (f"the checkpoint also keeps averaged weights ({key}); --ema takes those",)
+    assert trained.notes == (f"the checkpoint also keeps averaged weights ({key}); `ema` takes those",)
 
 
 def test_averaged_weights_that_stand_alone_are_taken_and_said_to_be(tmp_path: Path) -> None:

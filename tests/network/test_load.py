@@ -172,7 +172,7 @@ def test_a_factory_that_gives_no_network_is_refused_with_the_reason(
 @pytest.mark.parametrize("source", ["def convnet(:\n", "undefined_name\n", "1 / 0\n", "import absent_package\n"])
 def test_a_factory_whose_module_fails_to_import_is_refused(own_models: Path, source: str) -> None:
     (own_models / "broken_models.py").write_text(source)
-    with pytest.raises(InputError, match="--model broken_models:convnet cannot be imported"):
+    with pytest.raises(InputError, match="`model='broken_models:convnet'` cannot be imported"):
         load_network(saved(own_models, convnet().state_dict()), factory="broken_models:convnet")
 
 
@@ -197,7 +197,7 @@ def test_a_named_architecture_must_fit(tmp_path: Path) -> None:
 
 def test_an_architecture_and_a_factory_together_are_a_usage_error(tmp_path: Path) -> None:
     path = saved(tmp_path, convnet().state_dict())
-    with pytest.raises(UsageError, match="either --arch or --model"):
+    with pytest.raises(UsageError, match="either `arch` or `model`"):
         load_network(path, arch="resnet18", factory="own_models:convnet")
 
 

@@ -137,7 +137,7 @@ def test_an_unknown_network_is_refused_with_what_separates_it_from_the_nearest()
         recognise(network_shapes(RESNET34))
     message = str(refusal.value)
     assert "\n" not in message
-    assert "--model package.module:factory" in message
+    assert "`model='package.module:factory'`" in message
     # Against plain ResNet-18: eight blocks more, of two convolutions and two BatchNorms of five entries each.
     assert f"resnet18_plain: {8 * 2 * (1 + 5)} unexpected" in message
     assert message.index("resnet18_plain:") < message.index("resnet18:")

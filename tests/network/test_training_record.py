@@ -119,5 +119,5 @@ def test_what_is_said_comes_before_what_is_recorded_and_that_before_the_default(
     assert (assumed.size, assumed.assumed, assumed.notes) == (
         (224, 224),
         True,
-        ("assumed 224×224: nothing in the checkpoint tells the size it was trained on; give --input-size",),
+        ("assumed 224×224: nothing in the checkpoint tells the size it was trained on; give `input_size`",),
     )

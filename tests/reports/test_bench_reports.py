@@ -592,7 +592,7 @@ def test_a_name_tells_the_format(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["run", "run.txt", "run.json.gz", "run.JSON", ".json"])
 def test_a_name_that_tells_no_format_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=r"--save writes \.json, \.csv, \.md; .* not '"):
+    with pytest.raises(UsageError, match=r"`save` writes \.json, \.csv, \.md; .* not '"):
         check_format(Path(name))
 
 

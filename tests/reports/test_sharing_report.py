@@ -7,7 +7,9 @@ import torch
 from rich.console import Console
 
 from kdna_deploy.export.source import FusedSource, Request, open_fused_source
-from kdna_deploy.reports import data, tables
+from kdna_deploy.reports.attention import attention_data
+from kdna_deploy.reports.fuse import fuse_report
+from kdna_deploy.reports.terminal import rendered
 from tests.user_variant.network import build
 
 REASON = "its modulation of stencil takes as much room as the copy that it saves; stored as a kernel of its own"
@@ -30,7 +32,7 @@ def test_fuse_prints_each_child_that_is_not_shared(shared: FusedSource) -> None:
     assert shared.fused is not None
     console = Console(width=200)
     with console.capture() as printed:
-        console.print(tables.fused_report(shared.fused, "net.fused.pt2"))
+        console.print(rendered(fuse_report(shared, None)))
     lines = [line.split(maxsplit=2) for line in printed.get().splitlines() if line.startswith("not shared")]
     assert [line[2].strip() for line in lines] == [f"{site}: {REASON}" for site in ("norms.thin", "norms.wide")]
     assert "not folded" not in printed.get()
@@ -39,5 +41,5 @@ def test_fuse_prints_each_child_that_is_not_shared(shared: FusedSource) -> None:
 def test_the_documents_of_both_list_each_child_that_is_not_shared(shared: FusedSource) -> None:
     assert shared.fused is not None
     expected = [{"site": site, "reason": REASON} for site in ("norms.thin", "norms.wide")]
-    assert data.fused_data(shared.fused, "net.fused.pt2")["not_shared"] == expected
-    assert data.attention_data(shared.fused)["not_shared"] == expected
+    assert fuse_report(shared, None).data["not_shared"] == expected
+    assert attention_data(shared.fused)["not_shared"] == expected

@@ -7,11 +7,13 @@ import io
 import numpy as np
 import pytest
 import torch
-from rich.console import Console, Group
+from rich.console import Console
 
 from kdna_deploy.export.fuse import Fused, FuseOptions, fuse
 from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
-from kdna_deploy.reports.tables import attention_changes
+from kdna_deploy.reports.attention import attention_parts
+from kdna_deploy.reports.report import Report
+from kdna_deploy.reports.terminal import rendered as shown
 from tests.gated import Gated
 
 SHAPE = (3, 9, 9)
@@ -26,7 +28,7 @@ def fused(choice: ChannelAttention, below: float | None = None) -> Fused:
 
 def rendered(choice: Fused | None) -> str:
     text = io.StringIO()
-    Console(width=100, file=text, color_system=None).print(Group(*attention_changes(choice)))
+    Console(width=100, file=text, color_system=None).print(shown(Report(attention_parts(choice), {})))
     return " ".join(text.getvalue().split())
 
 
@@ -35,7 +37,7 @@ def test_every_gate_is_listed_with_its_fate_and_the_change_is_told(choice: Chann
     found = fused(choice)
     text = rendered(found)
     assert found.change is not None
-    assert text.count(f" {fate} │") == 2
+    assert text.count(f" {fate} ") == 2
     for gate in found.freezing.statistics:
         assert f"{gate.variance**0.5:.4f}" in text and f"{gate.explained:.1%}" in text
     assert f"NOT equivalent to the trained one: over {found.change.images} images" in text
@@ -45,8 +47,8 @@ def test_every_gate_is_listed_with_its_fate_and_the_change_is_told(choice: Chann
 def test_a_gate_that_varies_more_than_was_allowed_is_kept() -> None:
     low, high = sorted(gate.variance for gate in fused("freeze").freezing.statistics)
     text = rendered(fused("freeze", (low + high) / 2))
-    assert (text.count(" frozen │"), text.count(" kept │")) == (1, 1)
+    assert (text.count(" frozen "), text.count(" kept ")) == (1, 1)
 
 
 def test_nothing_is_said_of_channel_attention_that_was_kept() -> None:
-    assert attention_changes(None) == attention_changes(fused("keep")) == []
+    assert attention_parts(None) == attention_parts(fused("keep")) == ()

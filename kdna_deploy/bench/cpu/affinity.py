@@ -39,7 +39,7 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
         return
     allowed = process.cpu_affinity()
     if threads > len(allowed):
-        raise UsageError(f"This process may use {len(allowed)} cores; --cpu-threads {threads} asks for more.")
+        raise UsageError(f"This process may use {len(allowed)} cores; `cpu_threads={threads}` asks for more.")
     load = psutil.cpu_percent(interval=_LOOK_SECONDS, percpu=True)
     idlest = sorted(allowed, key=lambda core: load[core] if core < len(load) else 0.0)[:threads]
     before = {thread: _cores_of(thread) for thread in _threads()}

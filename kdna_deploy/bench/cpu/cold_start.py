@@ -84,7 +84,7 @@ def _fresh(request: ColdRequest) -> ColdStart:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise RuntimeFailure(
             f"A fresh process could not open {request.name}: {said[-1][:200] if said else error}; "
-            "--no-cold-start leaves this measurement out."
+            "`cold_start=False` leaves this measurement out."
         ) from error
 
 

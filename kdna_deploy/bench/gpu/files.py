@@ -106,8 +106,8 @@ class GpuFiles:
             return self._path
         if stored == "int8":
             raise UsageError(
-                f"{self._subject.name} is not in int8, which needs calibration images; export it by --precision int8 "
-                "--target tensorrt, and measure that file."
+                f"{self._subject.name} is not in int8, which needs calibration images; export it by `precision='int8', "
+                "target='tensorrt'`, and measure that file."
             )
         path = self._made(f"{stored}.onnx")
         if not path.exists():

@@ -225,7 +225,7 @@ def _subjects(paths: Sequence[Path], options: GpuOptions, folder: Path) -> list[
             given_engine(path) if kind == "engine" else given(path, place, options.factory, options.arch, options.size)
         )
         if made.batch not in (None, options.batch):
-            raise UsageError(f"'{made.name}' takes batches of {made.batch} alone; add --batch-size {made.batch}.")
+            raise UsageError(f"'{made.name}' takes batches of {made.batch} alone; add `batch_size={made.batch}`.")
         network = replace(made, name=next(name for name in free_names(path) if name not in found))
         found[network.name] = GpuSubject(network, GpuFiles(network, options.batch, place, path, kind))
     return list(found.values())

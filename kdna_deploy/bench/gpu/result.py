@@ -151,6 +151,6 @@ def notes_on(
     notes = ["interrupted: these figures are partial"] if interrupted else []
     notes += state.warnings if state else ()
     if any(floor.value is None for floor in floors):
-        notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval; raise --iterations or --min-time")
+        notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval; raise `iterations` or `min_time`")
     notes += [f"{row.name}: {row.unavailable}" for row in rows if row.unavailable]
     return (*notes, *extra)

@@ -92,7 +92,7 @@ def _ready(options: GpuOptions) -> Gpu:
     """Refuse what cannot work before anything is built for it."""
     for name in options.runtimes:
         gpu_runtime(name)
-    gpu = needed_gpu("bench --gpu measures")
+    gpu = needed_gpu("`bench(gpu=True)` measures")
     torch_cuda()  # buffers, streams and events are PyTorch's
     return gpu
 

@@ -95,7 +95,7 @@ def check_opset(opset: int) -> None:
         UsageError: it is none of `OPSETS`.
     """
     if opset not in OPSETS:
-        raise UsageError(f"--opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
+        raise UsageError(f"`opset={opset}` is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
 
 
 def drop_misshapen_biases(model: ir.Model) -> int:

@@ -79,11 +79,11 @@ class OnnxOptions:
         check_opset(self.opset)
         if self.target == "tensorrt" and (self.on_the_fly or self.weights == "fp16"):
             raise UsageError(
-                "TensorRT takes kernels as they are: with --target tensorrt, materialise children, and choose "
-                "--precision fp16 for half precision."
+                "TensorRT takes kernels as they are: with `target='tensorrt'`, materialise children, and choose "
+                "`precision='fp16'` for half precision."
             )
         if self.on_the_fly and self.weights == "fp16":
-            raise UsageError("--weights fp16 is cast at session start, children on the fly never are; choose one.")
+            raise UsageError("`weights='fp16'` is cast at session start, children on the fly never are; choose one.")
 
     @property
     def allowed(self) -> Tolerance:
@@ -245,7 +245,7 @@ def verify_file(
         remedy = (
             "Half precision is too coarse for this network: leave it in float32."
             if options.allowed == HALF
-            else "Fuse again with the --input-size to export for."
+            else "Fuse again with the `input_size` to export for."
         )
         raise ParityError(
             f"The ONNX file departs from the {reference.name}: {worst.complaint}; nothing was written. {remedy}"
@@ -264,8 +264,8 @@ def check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> Non
     if options.max_bloat is not None and size > options.max_bloat * unique:
         raise ExportError(
             f"The file takes {size / 1e6:.2f} MB, {size / unique:.2f} times the trained parameters "
-            f"({unique / 1e6:.2f} MB) and more than --max-bloat {options.max_bloat:g} allows; "
-            "--children share stores each parent once."
+            f"({unique / 1e6:.2f} MB) and more than `max_bloat={options.max_bloat:g}` allows; "
+            "`children='share'` stores each parent once."
         )
 
 

@@ -119,10 +119,10 @@ def _timings(opened: OpenedLibrary, cache: Path | None) -> str:
 
 def _remedy(cause: str, options: BuildOptions) -> str:
     if "memory" in cause.lower():
-        return "a smaller --batch range needs less"
+        return "a smaller `batch` range needs less"
     if options.compute_capabilities:
         return "leave the compute capability that is in the way out, or try another precision"
-    return "export the ONNX file again with --target tensorrt"
+    return "export the ONNX file again with `target='tensorrt'`"
 
 
 def _parse(source: OnnxInput, opened: OpenedLibrary, builder: Any, logger: Any) -> Any:
@@ -134,7 +134,7 @@ def _parse(source: OnnxInput, opened: OpenedLibrary, builder: Any, logger: Any) 
     remedy = (
         "express it with other operators in the model"
         if refusal.endswith(_UNKNOWN)
-        else "export the ONNX file again with --target tensorrt"
+        else "export the ONNX file again with `target='tensorrt'`"
     )
     raise ExportError(f"{opened.library.title} {opened.version} does not take '{source.path}': {refusal}; {remedy}.")
 

@@ -190,7 +190,7 @@ def _obstacle(engine: Path, record: EngineRecord) -> str | None:
 def _not_run(obstacle: str | None, output: Path, onnx_file: Path) -> tuple[str, ...]:
     if obstacle is None:
         return ()
-    verify = f"kdna-deploy verify {output.name} --against {onnx_file.name}"
+    verify = f"`verify({output.name!r}, against={onnx_file.name!r})`"
     return (f"the engine has not been run: {obstacle}; on the machine that it is for, run: {verify}",)
 
 
@@ -211,6 +211,6 @@ def _verify(engine: Path, source: OnnxInput, record: EngineRecord, listener: Lis
     if worst is not None:
         raise ParityError(
             f"The engine departs from '{source.path}': {worst.complaint}; nothing was written. Build it with "
-            "--no-tf32, or in fp32."
+            "`tf32=False`, or in fp32."
         )
     return agreements

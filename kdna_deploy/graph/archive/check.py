@@ -93,10 +93,10 @@ def open_archive(path: Path, extra: str) -> tuple[io.BytesIO, str]:
             f"'{path}' holds {_culprit(forbidden)}, which could run code, and is refused."
         ) from forbidden
     except (Misfit, DamagedArchive) as error:
-        raise ArtifactError(f"{damaged} ({error}); make it again with: kdna-deploy fuse.") from error
+        raise ArtifactError(f"{damaged} ({error}); make it again with: `fuse`.") from error
     except Exception as error:  # damaged bytes lead zipfile anywhere
-        raise ArtifactError(f"{damaged}; make it again with: kdna-deploy fuse.") from error
-    raise ArtifactError(f"'{path}' was not written by kdna-deploy; make one with: kdna-deploy fuse CKPT.")
+        raise ArtifactError(f"{damaged}; make it again with: `fuse`.") from error
+    raise ArtifactError(f"'{path}' was not written by kdna-deploy; make one with: `fuse('CKPT')`.")
 
 
 def _culprit(forbidden: Forbidden) -> str:

@@ -42,7 +42,7 @@ class Batches:
         if not self.smallest <= batch <= self.largest:
             takes = f"batches of {self.largest}" if self.fixed else f"batches of {self.smallest} to {self.largest}"
             raise UsageError(
-                f"{name} takes {takes} and cannot run on {batch}; build it again with a --batch that holds {batch}."
+                f"{name} takes {takes} and cannot run on {batch}; build it again with a `batch` that holds {batch}."
             )
 
 
@@ -74,7 +74,7 @@ def fit_batches(wanted: Batches | None, fixed: int | None, name: str) -> Batches
     own = Batches(fixed, fixed, fixed)
     if wanted not in (None, own):
         raise UsageError(
-            f"'{name}' has a fixed batch of {fixed}, so an engine for {wanted} cannot be built from it; leave --batch "
+            f"'{name}' has a fixed batch of {fixed}, so an engine for {wanted} cannot be built from it; leave `batch` "
             "out, or export the ONNX file with a dynamic batch."
         )
     return own

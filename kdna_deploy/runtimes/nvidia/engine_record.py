@@ -113,7 +113,7 @@ def read_record(engine: Path) -> EngineRecord:
         raise ArtifactError(f"There is no file '{engine}'.")
     path = record_path(engine)
     # Without a record the original options are not known; these are what can be said.
-    again = "kdna-deploy export MODEL.onnx --tensorrt (or --tensorrt-rtx)"
+    again = "`export('MODEL.onnx', tensorrt=True)` (or `tensorrt_rtx=True`)"
     try:
         return _parse(json.loads(path.read_text(encoding="utf-8")), path)
     except FileNotFoundError as error:

@@ -61,7 +61,7 @@ def needed_gpu(purpose: str) -> Gpu:
     except RuntimeFailure as reason:
         raise RuntimeFailure(
             f"{purpose} on an NVIDIA GPU, and there is none here: {reason}; run this on a machine with one, or leave "
-            "--gpu out to measure on the CPU."
+            "`gpu` out to measure on the CPU."
         ) from reason
 
 

@@ -145,7 +145,7 @@ def _needed_gpu(entry: Library, to_build: bool) -> Gpu:
         return first_gpu()
     except RuntimeFailure as reason:
         purpose = "builds engines on the GPU that they are for" if to_build else "runs engines on a GPU"
-        remedy = "build ahead of time with --tensorrt-rtx, or run this" if to_build else "run this"
+        remedy = "build ahead of time with `tensorrt_rtx=True`, or run this" if to_build else "run this"
         raise RuntimeFailure(
             f"{entry.title} {purpose}, and there is none here: {reason}; {remedy} on a machine with an NVIDIA GPU."
         ) from reason
@@ -182,7 +182,7 @@ def check_capabilities(opened: OpenedLibrary, wanted: tuple[str, ...]) -> dict[s
     if wanted and not entry.ahead_of_time:
         raise UsageError(
             f"{entry.title} builds for the GPU at hand and takes no compute capability; leave it out, or use "
-            "--tensorrt-rtx."
+            "`tensorrt_rtx=True`."
         )
     members = opened.trt.ComputeCapability.__members__.items() if entry.ahead_of_time else ()
     offered = {_capability(name): value for name, value in members if _capability(name)}

@@ -65,7 +65,7 @@ def read_onnx(path: Path) -> OnnxInput:
         raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
     batch, c, h, w = (dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
     if not (c and h and w):
-        raise ArtifactError(f"'{path}' leaves the size of its images open; export it again with --input-size.")
+        raise ArtifactError(f"'{path}' leaves the size of its images open; export it again with `input_size`.")
     _check_types(model, inputs[0], path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     made = from_json(metadata[KEY], str(path)) if KEY in metadata else None
@@ -79,7 +79,7 @@ def _check_types(model: onnx.ModelProto, images: onnx.ValueInfoProto, path: Path
             name = onnx.helper.tensor_dtype_to_string(kind).removeprefix("TensorProto.").lower()
             raise ArtifactError(
                 f"'{path}' {does} {name} ({value.name}), and engines take and return float32; export it again without "
-                "--half-io."
+                "`half_io`."
             )
 
 

@@ -62,7 +62,7 @@ class TensorRtSession:
 
     def __init__(self, path: Path, name: str | None = None, streams: int = 1, cuda_graphs: bool = False) -> None:
         if streams < 1:
-            raise UsageError(f"--streams must be at least 1, not {streams}.")
+            raise UsageError(f"`streams` must be at least 1, not {streams}.")
         self._record = read_record(path)
         check_engine(path, self._record)
         self._opened = open_library(self._record.library, to_build=False)

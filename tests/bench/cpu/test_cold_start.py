@@ -86,5 +86,5 @@ def test_a_file_that_cannot_be_opened_is_a_failure_with_one_sentence(tmp_path: P
         measure_cold_starts([ColdRequest("text.onnx", "onnxruntime", Source(path), 1, SHAPE)])
     sentence = str(caught.value)
     assert sentence.startswith("A fresh process could not open text.onnx: ")
-    assert sentence.endswith("; --no-cold-start leaves this measurement out.")
+    assert sentence.endswith("; `cold_start=False` leaves this measurement out.")
     assert "\n" not in sentence and "Traceback" not in sentence

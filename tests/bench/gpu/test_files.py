@@ -55,7 +55,8 @@ def test_a_file_for_cpus_is_exported_again_and_other_precisions_are_cast(folder:
 
 def test_int8_is_not_made_without_calibration(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"is not in int8, which needs calibration images; export it by --precision int8"
+        UsageError,
+        match=r"is not in int8, which needs calibration images; export it by `precision='int8', target='tensorrt'`",
     ):
         files(folder / "tensorrt.onnx", tmp_path / "made").get("onnx", "int8")
 

@@ -67,7 +67,7 @@ def test_networks_with_the_same_plain_backbone_share_it(net: Path, tmp_path: Pat
 
 def test_a_fixed_batch_of_another_size_is_refused(tmp_path: Path) -> None:
     export_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False, batch=2)
-    with pytest.raises(UsageError, match=r"'net.onnx' takes batches of 2 alone; add --batch-size 2\."):
+    with pytest.raises(UsageError, match=r"'net.onnx' takes batches of 2 alone; add `batch_size=2`\."):
         plan([tmp_path / "net.onnx"], GpuOptions(), tmp_path)
 
 

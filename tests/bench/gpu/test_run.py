@@ -115,7 +115,7 @@ def test_an_interruption_keeps_what_was_measured(group: GpuGroup) -> None:
 def test_without_a_gpu_nothing_is_built() -> None:
     if no_gpu() is None:
         pytest.skip("there is a GPU")
-    with pytest.raises(RuntimeFailure, match="bench --gpu measures on an NVIDIA GPU, and there is none here"):
+    with pytest.raises(RuntimeFailure, match=r"`bench\(gpu=True\)` measures on an NVIDIA GPU, and there is none here"):
         bench_gpu([Path("no-such-file.onnx")], GpuOptions())
     with pytest.raises(UsageError, match="There is no runtime 'openvino' on the GPU"):
         bench_gpu([], GpuOptions(runtimes=("openvino",)))

@@ -103,7 +103,7 @@ def test_all_opsets_from_18_to_23_are_offered() -> None:
 
 @pytest.mark.parametrize("opset", [-1, 0, 17, 24])
 def test_another_opset_is_a_usage_error_that_names_the_range(opset: int) -> None:
-    with pytest.raises(UsageError, match=f"--opset {opset} is not supported; choose 18 to 23"):
+    with pytest.raises(UsageError, match=f"`opset={opset}` is not supported; choose 18 to 23"):
         to_onnx(fused_sample().graph, opset)
 
 

@@ -174,7 +174,7 @@ def test_external_weights_of_an_earlier_export_are_not_counted(tmp_path: Path) -
 
 
 def test_an_opset_that_cannot_be_written_is_refused_before_anything_is_done() -> None:
-    with pytest.raises(UsageError, match="--opset 17 is not supported; choose 18 to 23"):
+    with pytest.raises(UsageError, match="`opset=17` is not supported; choose 18 to 23"):
         OnnxOptions(opset=17)
 
 
@@ -305,7 +305,7 @@ def test_an_output_that_is_an_input_is_refused(tmp_path: Path, link: bool) -> No
     if link:
         output = tmp_path / "out.onnx"
         output.symlink_to(source)
-    with pytest.raises(UsageError, match="is the input itself; choose another name with -o"):
+    with pytest.raises(UsageError, match="is the input itself; choose another name with `output`"):
         export(output, inputs=(source,))
     assert source.read_bytes() == b"weights"
 

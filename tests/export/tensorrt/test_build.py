@@ -144,4 +144,4 @@ def test_a_refusal_gives_the_reason_without_the_parsers_code(rtx: OpenedLibrary,
     said = str(caught.value)
     assert "at node 'odd' (ReduceMean), Axis input must resolve to a build-time constant" in said
     assert "Assertion" not in said
-    assert said.endswith("; export the ONNX file again with --target tensorrt.")
+    assert said.endswith("; export the ONNX file again with `target='tensorrt'`.")

@@ -71,7 +71,7 @@ def test_an_engine_that_could_not_be_run_says_why_and_how_to_verify_it(small: Pa
     assert made.agreements == ()
     assert made.notes[-1] == (
         f"the engine has not been run: {reason}; on the machine that it is for, run: "
-        "kdna-deploy verify net.rtx.engine --against small.onnx"
+        "`verify('net.rtx.engine', against='small.onnx')`"
     )
 
 

@@ -37,7 +37,7 @@ def test_a_dynamic_file_takes_the_range_that_is_asked_for() -> None:
 def test_a_fixed_file_has_one_size_and_refuses_others() -> None:
     assert fit_batches(None, 8, "net.onnx") == fit_batches(Batches(8, 8, 8), 8, "net.onnx") == Batches(8, 8, 8)
     for other in (Batches(4, 4, 4), Batches(1, 8, 8)):
-        with pytest.raises(UsageError, match=r"'net.onnx' has a fixed batch of 8.*--batch"):
+        with pytest.raises(UsageError, match=r"'net.onnx' has a fixed batch of 8.*leave `batch` out"):
             fit_batches(other, 8, "net.onnx")
 
 

@@ -49,7 +49,7 @@ def test_a_file_that_was_cut_short_is_refused(small: Path, tmp_path: Path) -> No
 
 
 def test_an_open_image_size_is_refused_with_the_option_that_fixes_it(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="--input-size"):
+    with pytest.raises(ArtifactError, match="again with `input_size`"):
         read_onnx(write_by_hand(tmp_path / "net.onnx", shape=("n", 8, "h", "w")))
 
 
@@ -61,7 +61,7 @@ def test_a_file_of_half_precision_images_or_logits_is_refused(
     model = onnx.load(small)
     getattr(model.graph, place)[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(ArtifactError, match=rf"net\.onnx' {does} float16 .* export it again without --half-io"):
+    with pytest.raises(ArtifactError, match=rf"net\.onnx' {does} float16 .* export it again without `half_io`"):
         read_onnx(tmp_path / "net.onnx")
 
 

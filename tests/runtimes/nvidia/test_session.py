@@ -58,7 +58,7 @@ def test_an_engine_without_its_record_or_with_other_bytes_is_refused(tmp_path: P
 
 
 def test_no_stream_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--streams"):
+    with pytest.raises(UsageError, match="`streams` must"):
         TensorRtSession(tmp_path / "net.engine", streams=0)
 
 

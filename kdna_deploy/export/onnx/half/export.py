@@ -91,9 +91,11 @@ def export_half(
     half = half or HalfOptions()
     check_output(output, inputs)
     if options.target == "cpu":
-        raise UsageError("CPUs do not compute in half precision; choose --target tensorrt or any, or --weights fp16.")
+        raise UsageError(
+            "CPUs do not compute in half precision; choose `target='tensorrt'` or `'any'`, or `weights='fp16'`."
+        )
     if options.on_the_fly:
-        raise UsageError("--precision fp16 casts kernels once; choose --children materialize or share.")
+        raise UsageError("`precision='fp16'` casts kernels once; choose `children='materialize'` or `'share'`.")
     with scratch_folder("half") as folder:
         path = folder / "float.onnx"
         sample = next(iter(half.images()), None) if half.images else opened.sample

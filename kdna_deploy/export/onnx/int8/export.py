@@ -107,9 +107,9 @@ def export_int8(
     """
     check_output(output, inputs)
     if opened.provenance.options.get("children") == "share" or options.on_the_fly:
-        raise UsageError("int8 is made from kernels of the children's own; use --children materialize.")
+        raise UsageError("int8 is made from kernels of the children's own; use `children='materialize'`.")
     if options.target == "any":
-        raise UsageError("No int8 file suits every runtime; choose --target cpu or tensorrt.")
+        raise UsageError("No int8 file suits every runtime; choose `target='cpu'` or `'tensorrt'`.")
     target: QuantisedFor = options.target
     with scratch_folder("int8") as folder:
         # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
@@ -164,7 +164,7 @@ def _accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | No
         return ()
     right = round(evaluation.agreement.reference_top1 * evaluation.images)
     shortfall = find_shortfall(right, evaluation.images, recorded)
-    return (f"float32: {shortfall.text}; kdna-deploy evaluate looks for the cause",) if shortfall else ()
+    return (f"float32: {shortfall.text}; `evaluate` looks for the cause",) if shortfall else ()
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:

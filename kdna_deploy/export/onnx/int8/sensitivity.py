@@ -167,6 +167,6 @@ def _attributed(
 
 def _too_lossy(evaluation: Evaluation, limit: float) -> str:
     return (
-        f"int8 loses {drop(evaluation):.2f} percentage points, more than --max-drop {limit:g} allows, even with all "
+        f"int8 loses {drop(evaluation):.2f} percentage points, more than `max_drop={limit:g}` allows, even with all "
         "layers but one in float32; nothing was written. Calibrate with images like those that the network will see."
     )

@@ -18,7 +18,7 @@ from kdna_deploy.export.onnx.half.export import HalfExport, HalfOptions, export_
 from kdna_deploy.export.onnx.ledger import optimised_model
 from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.graph.provenance import KEY
-from kdna_deploy.reports.data import onnx_data
+from kdna_deploy.reports.export import onnx_report
 from kdna_deploy.reports.half import half_data
 from tests.conftest import Cli
 from tests.export.onnx.int8.quantised import operators
@@ -117,7 +117,10 @@ def test_an_outlier_stays_in_float32_with_the_reason_and_the_file_still_agrees(t
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(OnnxOptions(), "--target tensorrt or any"), (OnnxOptions(target="any", on_the_fly=True), "casts kernels once")],
+    [
+        (OnnxOptions(), "`target='tensorrt'` or `'any'`"),
+        (OnnxOptions(target="any", on_the_fly=True), "casts kernels once"),
+    ],
 )
 def test_what_makes_no_sense_in_half_precision_is_refused(tmp_path: Path, options: OnnxOptions, said: str) -> None:
     with pytest.raises(UsageError, match=said):
@@ -136,7 +139,7 @@ def test_bloat_is_that_of_the_file_that_is_written(tmp_path: Path) -> None:
     """The float32 file that it is made from is 1.9 times the trained parameters, this one a little less than once."""
     done = export_half(fused_sample(), tmp_path / "net.onnx", OnnxOptions(target="tensorrt", max_bloat=1.1))
     assert done.path.exists()
-    with pytest.raises(ExportError, match=r"--max-bloat 0\.5"):
+    with pytest.raises(ExportError, match=r"`max_bloat=0\.5`"):
         export_half(fused_sample(), tmp_path / "small.onnx", OnnxOptions(target="tensorrt", max_bloat=0.5))
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
@@ -175,9 +178,9 @@ def test_the_change_of_the_weights_is_reported(stored: tuple[OnnxExport, OnnxExp
     assert report is not None
     assert 0 < report.largest_change <= 2.0**-11
     assert report.overflowing == ()
-    document = onnx_data(stored[1])
+    document = onnx_report(stored[1]).data
     assert document["half_storage"]["largest_change"] == report.largest_change
-    assert onnx_data(stored[0])["half_storage"] is None
+    assert onnx_report(stored[0]).data["half_storage"] is None
 
 
 def test_shared_children_make_half_storage_smaller_still(stored: tuple[OnnxExport, OnnxExport], tmp_path: Path) -> None:
