@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdna_deploy.runtimes.nvidia.gpu import no_gpu
 from tests.data.fill import ARCHITECTURES, HERE, checkpoint, golden_input
+from tests.gpu import no_gpu
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = REPOSITORY / "sample_checkpoints"

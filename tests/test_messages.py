@@ -18,6 +18,8 @@ OPTION = re.compile(r"(?<![\w-])--[a-z]{2}|(?<!\S)-o\b|\bkdna-deploy (inspect|fu
 # The record of an engine holds the command that builds it again, to be typed in a shell.
 COMMAND_LINES = {"runtimes/nvidia/engine_record.py": {"rebuild_command", "check_gpu"}}
 
+ONLY_IN_PYTHON = {"`load`"}
+
 
 def said(tree: ast.AST, spared: set[str]) -> Iterator[str]:
     """The strings of a module, docstrings and functions of the names `spared` aside; what is filled in is ``{}``."""
@@ -48,12 +50,12 @@ def test_the_library_spells_no_option(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_what_stands_in_backticks_is_a_name_of_the_command_line(path: Path) -> None:
-    """What is filled in may be any value, but not a name."""
+def test_what_stands_in_backticks_has_a_name_on_the_command_line(path: Path) -> None:
+    """A verb without a command aside. What is filled in may be any value, but not a name."""
     for text in strings(path):
         for name in re.findall(r"`[^`\n]+`", text):
             filled = name.replace("{}", "'1'")
-            assert SPELLING.of(filled) != filled, text
+            assert SPELLING.of(filled) != filled or name in ONLY_IN_PYTHON, text
 
 
 def test_an_option_would_be_found() -> None:

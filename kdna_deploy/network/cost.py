@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -89,7 +89,7 @@ def count(module: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
         counter = _executed(module, input_shape, FakeTensorMode(allow_non_fake_inputs=True))
     except InputError:
         counter = _executed(module, input_shape, contextlib.nullcontext())
-    parameters = sum(_distinct(module))
+    parameters = sum(parameter.numel() for parameter in module.parameters())  # shared ones are listed once
     return Cost(parameters, counter.macs, counter.macs + counter.extra)
 
 
@@ -118,8 +118,3 @@ def _taken_apart() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch._C._set_mkldnn_enabled(onednn)
-
-
-def _distinct(module: nn.Module) -> list[int]:
-    seen: dict[int, Tensor] = {id(p): p for p in module.parameters()}
-    return [p.numel() for p in seen.values()]

@@ -8,11 +8,6 @@ def millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
 
 
-def giga(count: int) -> str:
-    """``2.277 G``; below a tenth of that in millions."""
-    return f"{count / 1e9:.3f} G" if count >= 1e8 else f"{count / 1e6:.2f} M"
-
-
 def megabytes(size: int) -> str:
     """Decimal megabytes, ``72.35 MB``."""
     return f"{size / 1e6:.2f} MB"

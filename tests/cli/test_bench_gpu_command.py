@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from kdna_deploy.bench.saved import read_run
-from kdna_deploy.runtimes.nvidia.gpu import no_gpu
 from tests.bench.gpu.results import BASE, FULL, NET, gpu_result
 from tests.cli.test_bench_command import refusal
 from tests.conftest import Cli
+from tests.gpu import no_gpu
 from tests.reports.test_gpu_reports import save
 from tests.samples import RESNET, sample_path
 

@@ -22,10 +22,10 @@ from kdna_deploy.export.fuse import (
 )
 from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import BATCH_NORM, WEIGHTED, calls, constant
-from kdna_deploy.graph.passes import PIPELINE, PassResult
+from kdna_deploy.graph.passes import PassResult
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.rounding import NoFloat64
-from tests.graph.passes.equivalence import Lambda, operators, trained
+from tests.graph.passes.equivalence import PIPELINE, Lambda, operators, trained
 from tests.recorded import Recorded
 
 Published = Callable[[str], Path]

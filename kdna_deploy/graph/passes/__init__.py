@@ -31,9 +31,6 @@ FOLDING: tuple[Pass, ...] = (
 )
 
 
-PIPELINE: tuple[Pass, ...] = (*FOLDING, materialise)  # what `fuse` does unless asked for something else
-
-
 def finishing(children: Children, gates: Mapping[str, Tensor | None]) -> tuple[tuple[str, Pass], ...]:
     """What follows, by choice. `gates` are the channel attentions to freeze (None: to drop)."""
     return (
@@ -44,4 +41,4 @@ def finishing(children: Children, gates: Mapping[str, Tensor | None]) -> tuple[t
     )
 
 
-__all__ = ["FOLDING", "FREEZING", "PIPELINE", "Children", "Pass", "PassResult", "Refusal", "finishing"]
+__all__ = ["FOLDING", "FREEZING", "Children", "Pass", "PassResult", "Refusal", "finishing"]

@@ -41,15 +41,6 @@ def first_gpu() -> Gpu:
     return Gpu(name.value.decode(errors="replace"), f"{major}.{minor}")
 
 
-def no_gpu() -> str | None:
-    """Why there is no GPU to use, as a clause; None where there is one."""
-    try:
-        first_gpu()
-    except RuntimeFailure as reason:
-        return str(reason)
-    return None
-
-
 def needed_gpu(purpose: str) -> Gpu:
     """The first GPU, for `purpose`, with which the message begins.
 

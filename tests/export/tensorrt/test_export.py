@@ -14,9 +14,9 @@ from kdna_deploy.export.tensorrt.progress import Progress
 from kdna_deploy.files import file_sha256
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.engine_record import check_engine, check_version, read_record, record_path
-from kdna_deploy.runtimes.nvidia.gpu import no_gpu
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
 from tests.export.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
+from tests.gpu import no_gpu
 from tests.recorded import Recorded
 
 pytestmark = pytest.mark.usefixtures("rtx")

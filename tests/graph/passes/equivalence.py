@@ -15,13 +15,15 @@ from torch import Tensor, fx, nn
 
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.graph import Graph, cast_floats
-from kdna_deploy.graph.passes import Pass, PassResult
+from kdna_deploy.graph.passes import FOLDING, Pass, PassResult, finishing
 
 IMAGE = (4, 7, 8)  # no two sizes alike, so that a wrong axis shows
 BATCHES = (1, 3, 7)
 # Folding reorders some hundred float64 products and sums per output, 1e-16 each: 1e-14 of the largest output at worst.
 # A hundredfold margin still lies ten orders of magnitude below what any wrong equation does.
 RELATIVE = 1e-12
+# What `fuse` runs unless asked for something else.
+PIPELINE: tuple[Pass, ...] = (*FOLDING, *(transform for _, transform in finishing("materialize", {})))
 
 
 class Lambda(nn.Module):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kdna_deploy.graph.graph import BATCH_NORM, WEIGHTED, calls
-from kdna_deploy.graph.passes import PIPELINE, Pass
-from tests.graph.passes.equivalence import Lambda, assert_same, captured, constants, operators, run, trained
+from kdna_deploy.graph.passes import Pass
+from tests.graph.passes.equivalence import PIPELINE, Lambda, assert_same, captured, constants, operators, run, trained
 
 # A fixed sequence of examples: a failure is the same on every machine. None is shrunk: each try is a capture, which
 # takes a fifth of a second, and the networks are small as they are.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kdna_deploy.errors import RuntimeFailure, UsageError
-from kdna_deploy.runtimes.nvidia.gpu import no_gpu
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, OpenedLibrary, check_version, library, open_library
+from tests.gpu import no_gpu
 
 
 def test_a_library_that_is_not_installed_is_named_with_its_install_command() -> None:

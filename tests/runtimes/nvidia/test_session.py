@@ -12,11 +12,11 @@ from kdna_deploy.export.tensorrt.build import BuildOptions
 from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.engine_record import record_path
-from kdna_deploy.runtimes.nvidia.gpu import no_gpu
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
 from kdna_deploy.runtimes.nvidia.session import TensorRtSession
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.export.tensorrt.onnx_files import SMALL, write_small
+from tests.gpu import no_gpu
 
 
 def built(folder: Path, name: LibraryName = "tensorrt-rtx", batch: int | None = None) -> Path:
