@@ -92,6 +92,18 @@ def check_folder(path: Path, reader: str) -> None:
     _check_listed(path)
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        InputError: it is not there, a folder, or something else.
+    """
+    mode = _mode(path, "file")
+    if stat.S_ISDIR(mode):
+        raise InputError(f"'{path}' is a folder, not a file.")
+    _check_regular(path, mode)
+
+
 def _mode(path: Path, wanted: str) -> int:
     try:
         return path.stat().st_mode

@@ -106,11 +106,13 @@ class Given:
         if made is None:
             raise ArtifactError(f"'{self._source.path}' does not say which checkpoint it was made from.")
         if made.factory and not self._source.factory:
-            raise UsageError(
-                f"'{self._source.path}' holds the network of {made.factory}; add `model={made.factory!r}`."
-            )
+            hint = made.factory_hint(self._source.path)
+            raise UsageError(f"'{self._source.path}' holds the network of {made.factory}; add `model={hint!r}`.")
         path = find_source(made, self._source.path)
-        return Source(path, None if made.factory else made.name, made.factory, made.ema)
+        # The function that was named now, never the one that the file names: its code runs.
+        return Source(
+            path, None if made.factory else made.name, self._source.factory if made.factory else None, made.ema
+        )
 
     @cached_property
     def _fused(self) -> FusedSource:

@@ -38,6 +38,7 @@ from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.record import images_sha256
 from kdna_deploy.images.split import EVERY_FIFTH, Split, split_images
+from kdna_deploy.network.factory import named_file
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.version import VERSION
 
@@ -92,8 +93,9 @@ def check_reproduction(
     theirs, made = _opened(path)
     options = recorded_options(made, path)
     if made.factory and not given.factory:
+        hint = made.factory_hint(path)
         raise UsageError(
-            f"'{path}' holds the network of {made.factory}; add `model={made.factory!r}` to let its code build it."
+            f"'{path}' holds the network of {made.factory}; add `model={hint!r}` to let its code build it."
         )
     earlier = [*_other_checkpoint(made, given), *_other_images(path, made, options, given)]
     if earlier:
@@ -272,7 +274,15 @@ def _with_names(ours: Provenance, theirs: Provenance) -> Provenance:
             options[part][key] = named[key]
     versions = {name: version for name, version in ours.versions.items() if name not in BYSTANDERS}
     versions |= {name: version for name, version in theirs.versions.items() if name in BYSTANDERS}
-    return replace(ours, source=theirs.source, source_path=theirs.source_path, options=options, versions=versions)
+    factory = theirs.factory if _same_file(ours.factory, theirs.factory) else ours.factory
+    named = {"source": theirs.source, "source_path": theirs.source_path, "factory": factory}
+    return replace(ours, **named, options=options, versions=versions)
+
+
+def _same_file(ours: str | None, theirs: str | None) -> bool:
+    """Whether both name the same function of a file of the same name."""
+    here, there = (named_file(one) if one else None for one in (ours, theirs))
+    return here is not None and there is not None and (here[0].name, here[1]) == (there[0].name, there[1])
 
 
 def _versions(theirs: dict[str, str], ours: dict[str, str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ def original_network(provenance: Provenance, artifact: Path, source: Path | None
     if provenance.factory and not factory:
         raise UsageError(
             f"'{artifact}' holds the network of {provenance.factory}; "
-            f"add `model={provenance.factory!r}` to let its code build the original."
+            f"add `model={provenance.factory_hint(artifact)!r}` to let its code build the original."
         )
     checkpoint = source or find_source(provenance, artifact)
     arch = None if provenance.factory else provenance.name

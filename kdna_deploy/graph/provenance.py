@@ -31,6 +31,7 @@ from kdna_deploy.json_schema import (
 from kdna_deploy.json_schema import text as text_of
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.cost import count
+from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
 from kdna_deploy.network.load import Network
 from kdna_deploy.network.record import check_record, from_record, to_record
 
@@ -62,7 +63,7 @@ class Provenance:
         source: file name of the checkpoint.
         source_sha256: of the checkpoint.
         architecture: `to_record` of the architecture; None for a user's own model.
-        factory: ``package.module:factory`` of a user's own model.
+        factory: of a user's own model, the reference to its function, as `recorded`; a hint, for no artifact runs code.
         ema: whether averaged weights were taken.
         image_shape: (c, h, w).
         parameters: trained parameters of the original network.
@@ -124,6 +125,10 @@ class Provenance:
             return replace(self, source_path=Path(relative).as_posix())
         return self
 
+    def factory_hint(self, artifact: Path) -> str:
+        """What to name so that the network of `artifact`, a user's own, is built again."""
+        return hint(str(self.factory), artifact)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
@@ -159,7 +164,7 @@ _FIELDS: Mapping[str, Kind] = {
     "source": text_of(r"[^/\\]*", most=1000),
     "source_sha256": text_of(r"([0-9a-f]{64})?"),
     "architecture": optional(check_record),
-    "factory": optional(text_of(r"[^\s:]+:[^\s:]+", most=1000)),
+    "factory": optional(text_of(f"{MODULE_REFERENCE}|{FILE_REFERENCE}", most=1000)),
     "ema": boolean,
     "image_shape": list_of(integer(1, 1 << 16), most=3, least=3),
     "parameters": _COUNT,
@@ -225,7 +230,7 @@ def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_a
         source=network.checkpoint.path.name,
         source_sha256=network.checkpoint.sha256,
         architecture=to_record(network.architecture) if network.architecture else None,
-        factory=network.factory,
+        factory=recorded(network.factory) if network.factory else None,
         ema=network.checkpoint.ema,
         image_shape=image_shape,
         parameters=cost.parameters,

@@ -1,13 +1,11 @@
 """Checkpoint → Network: the trained module exactly as it was trained, in evaluation mode.
 
-The module comes from the architecture table, or from a user's factory (``package.module:factory``), whose code is
-trusted; the weights never are. All parity is measured against this module.
+The module comes from the architecture table, or from a user's factory (`factory`), whose code is trusted; the
+weights never are. All parity is measured against this module.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,11 +18,10 @@ from torch.nn.parameter import is_lazy
 from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.checkpoint import Checkpoint, load_checkpoint
+from kdna_deploy.network.factory import load_factory, told
 from kdna_deploy.network.input_channels import input_channels
 from kdna_deploy.network.module_copy import twin
 from kdna_deploy.network.recognise import compare, recognise
-
-_LONGEST = 300  # characters of what a user's code says
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Network:
         module: float32, evaluation mode.
         checkpoint: where the weights came from.
         architecture: None for a user's own model.
-        factory: ``package.module:factory`` of a user's own model.
+        factory: the reference to a user's own function (`factory`).
     """
 
     module: nn.Module
@@ -122,39 +119,18 @@ def _check_kinds(module: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def _call_factory(reference: str) -> nn.Module:
-    module_name, separator, function = reference.partition(":")
-    if not separator or not module_name or not function:
-        raise UsageError(f"'{reference}' is not of the form package.module:factory.")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's model lies in the current folder more often than not
-    try:
-        factory = getattr(importlib.import_module(module_name), function)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # no such name, or the user's module fails, or exits, while it is imported
-        raise InputError(f"`model={reference!r}` cannot be imported: {_told(error)}.") from error
+    factory = load_factory(reference)
     try:
         module = factory()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the user's code may raise anything, SystemExit too
         raise InputError(
-            f"{reference}() failed: {_told(error)}. It must build the network without arguments."
+            f"{reference}() failed: {told(error)}. It must build the network without arguments."
         ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{reference}() returned a {type(module).__name__}, not a torch.nn.Module.")
     return module
-
-
-def _told(error: BaseException) -> str:
-    """The first line of what it says; an exit says a number or nothing."""
-    try:
-        said = str(error).replace("`", "'").strip().splitlines()  # backticks are ours: they name parameters
-    except Exception:  # of a class that the network's code brings along
-        said = []
-    if isinstance(error, Exception) and said:
-        return said[0][:_LONGEST].rstrip(".")
-    return f"{type(error).__name__}{f' {said[0][:_LONGEST]}' if said else ''}"
 
 
 def network_of(module: nn.Module) -> Network:

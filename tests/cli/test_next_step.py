@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for when, name in enumerate(("old.onnx", "new.onnx", "old.fused.pt2", "new.fused.pt2")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (when, when))
+    (tmp_path / "net.py").touch()
     monkeypatch.chdir(tmp_path)
 
 

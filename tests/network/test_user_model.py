@@ -98,3 +98,22 @@ def test_code_of_the_variant_is_never_run_unasked(weights: Path, cli: Cli) -> No
     assert f"--model {FACTORY}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(weights.parent.glob("*.onnx"))
+
+
+@pytest.mark.slow
+def test_a_network_built_by_a_file_is_remembered_by_every_artifact(weights: Path, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "my code").mkdir()
+    (tmp_path / "my code" / "net.py").write_text("from tests.user_variant.network import build\n")
+    named = ("--model", str(tmp_path / "my code" / "net.py") + ":build")
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    assert cli("fuse", weights.name, *named, "--input-size", str(SIZE), **environment).returncode == 0
+    unnamed = cli("export", "mine.fused.pt2", **environment)
+    assert unnamed.returncode == 2
+    assert "add --model 'my code/net.py:build' to let its code build the original" in unnamed.stderr
+    done = cli("export", "mine.fused.pt2", "--model", "my code/net.py:build", **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "next: kdna-deploy bench mine.onnx --model 'my code/net.py:build'"
+    for name in ("mine.onnx", "mine.fused.pt2"):
+        assert "--model 'my code/net.py:build'" in cli("verify", name, **environment).stderr
+    again = cli("export", weights.name, "--check", "mine.onnx", *named, **environment)
+    assert again.returncode == 0, again.stderr

@@ -17,6 +17,22 @@ def _not_empty(context: typer.Context, parameter: typer.CallbackParam, value: st
     return value
 
 
+def _function(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Told before anything heavy is imported, as of every other file."""
+    value = _not_empty(context, parameter, value)
+    if value is None or context.resilient_parsing:
+        return value
+    if ":" not in value:
+        raise UsageError(
+            f"--model '{value}' names no function: write FILE.py:FUNCTION or PKG.MODULE:FUNCTION; a checkpoint "
+            "stands without an option, and an architecture behind --arch."
+        )
+    from kdna_deploy.network.factory import check_reference
+
+    check_reference(value)
+    return value
+
+
 Checkpoint = Annotated[
     Path,
     typer.Argument(metavar="CKPT", help="Training checkpoint.", show_default=False, rich_help_panel=SOURCE),
@@ -74,7 +90,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="FILE.py:FUNCTION",
-        callback=_not_empty,
+        callback=_function,
         help="Function that builds your own network, in a file or in a module (PKG.MODULE:FUNCTION). Its code runs.",
         show_default=False,
         rich_help_panel=SOURCE,
