@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests import warm_process
+from tests.built_once import build_once
 from tests.data.fill import ARCHITECTURES, HERE, checkpoint, golden_input
 from tests.gpu import no_gpu
 
@@ -20,7 +21,7 @@ SAMPLES = REPOSITORY / "sample_checkpoints"
 
 # On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
 torch.set_num_threads(1)
-
+build_once()
 
 SUMMARY = "summary"  # property of a test whose value is a line to be printed after the run
 
@@ -85,16 +86,9 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Run ``kdna-deploy`` in an empty folder, as a process of its own."""
+    """Run ``kdna-deploy`` in an empty folder, as a process of its own (`tests.warm_process`)."""
 
     def run(*arguments: str | Path, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kdna_deploy", *map(str, arguments)],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **environment},
-            timeout=280,
-        )
+        return warm_process.run(list(map(str, arguments)), cwd, {**os.environ, **warm_process.THREADS, **environment})
 
     return run

@@ -1,6 +1,6 @@
 """What happens to real processes: killed at any moment, told to end, on a full disk, two at once.
 
-Processes are forked from one that has everything imported, so that each costs a command alone. A moment is the n-th
+Processes are warm (`tests.warm_process`), so that each costs a command alone. A moment is the n-th
 time that Python is about to change something in the file system, of which `sys.addaudithook` tells.
 """
 
@@ -16,12 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tests.hostile_inputs.case import LIBRARIES
 from tests.hostile_inputs.samples import CHECKPOINT, FUSED, MODEL, ONNX, SIZE, sound
+from tests.warm_process import context
 
 _PLACE = re.compile(r"out[.\w]*$|\.partial")
 _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "tempfile.mkdtemp", "open"}
@@ -62,10 +62,8 @@ def run(folder: Path, arguments: list[str], around: Callable[[], Any] = _as_it_i
 
 
 def start(folder: Path, arguments: list[str], around: Callable[[], Any] = _as_it_is) -> Any:
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.hostile_inputs.warm"])
     _temporary(folder).mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_inside, args=(str(folder), arguments, around))
+    process = context().Process(target=_inside, args=(str(folder), arguments, around))
     process.start()
     return process
 
@@ -151,7 +149,7 @@ class After:
     def __call__(self, process: Any, began: Path) -> None:
         while process.is_alive() and not began.exists():
             time.sleep(0.005)
-        time.sleep(self._seconds)
+        process.join(self._seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, self._number)
 

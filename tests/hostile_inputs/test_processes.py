@@ -26,26 +26,25 @@ def left_over(files: frozenset[str]) -> set[str]:
     return {name for name in files if not name.endswith(".partial")}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at_any_moment_the_output_is_whole_or_not_there(folder: Path, moment: int) -> None:
-    done = run(folder, command("fuse"), At(moment, signal.SIGKILL))
-    assert done.code in (0, -signal.SIGKILL)
-    assert left_over(done.files) <= {"out.fused.pt2"}
-    if "out.fused.pt2" in done.files:
-        load_fused(folder / "out.fused.pt2")
-    again = run(folder, command("fuse"))  # what a killed process leaves stops nobody
+def test_killed_at_any_moment_the_output_is_whole_or_not_there(folder: Path) -> None:
+    for moment in MOMENTS:  # what a killed process leaves stops none of those after it
+        done = run(folder, command("fuse"), At(moment, signal.SIGKILL))
+        assert done.code in (0, -signal.SIGKILL), (moment, done.stderr)
+        assert left_over(done.files) <= {"out.fused.pt2"}
+        if "out.fused.pt2" in done.files:
+            load_fused(folder / "out.fused.pt2")
+            (folder / "out.fused.pt2").unlink()
+    again = run(folder, command("fuse"))
     assert again.code == 0, again.stderr
     load_fused(folder / "out.fused.pt2")
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_while_it_replaces_a_model_with_weights_of_its_own_one_of_the_two_is_whole(
-    folder: Path, moment: int
-) -> None:
+def test_killed_while_it_replaces_a_model_with_weights_of_its_own_one_of_the_two_is_whole(folder: Path) -> None:
     assert run(folder, command("external")).code == 0
-    done = run(folder, command("external"), At(moment, signal.SIGKILL))
-    assert done.code in (0, -signal.SIGKILL)
-    OrtSession(folder / "out.onnx")
+    for moment in MOMENTS:
+        done = run(folder, command("external"), At(moment, signal.SIGKILL))
+        assert done.code in (0, -signal.SIGKILL), (moment, done.stderr)
+        OrtSession(folder / "out.onnx")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -59,7 +58,7 @@ def test_told_to_end_while_it_writes_it_leaves_nothing(folder: Path, moment: int
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.8, 1.5, 3.0])
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.8, 1.6])
 def test_told_to_end_at_any_time_it_leaves_nothing(folder: Path, seconds: float, number: signal.Signals) -> None:
     done = run(folder, command("export"), meddle=After(seconds, number))
     assert done.code in (0, 128 + number), done.stderr

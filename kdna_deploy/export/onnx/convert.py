@@ -32,7 +32,7 @@ from torch import fx
 from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.export.onnx.cpu_layout import fill_hidden_channels, widen_gates
 from kdna_deploy.export.onnx.names import name_nodes
-from kdna_deploy.graph.capture import BATCH, export_program
+from kdna_deploy.graph.capture import BATCH, export_program, without_traces
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, site
 
 Target = Literal["cpu", "tensorrt", "any"]
@@ -189,7 +189,7 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), without_traces():
         warnings.simplefilter("ignore")
         try:
             yield

@@ -75,7 +75,7 @@ def test_every_parent_is_audited_with_its_children(half: HalfExport) -> None:
 
 
 def test_shared_children_are_audited_and_smaller(half: HalfExport, tmp_path: Path) -> None:
-    shared = open_fused_source(sample_path(RESNET), Request(size=SIZE, children="share"))
+    shared = fused_sample(RESNET, "share")
     small = export_half(shared, tmp_path / "net.onnx", OnnxOptions(target="any"))
     assert small.bytes < 0.8 * half.bytes
     layers = [{one.kernel: sorted(one.layers) for one in export.audit.kernels} for export in (half, small)]
@@ -184,7 +184,7 @@ def test_the_change_of_the_weights_is_reported(stored: tuple[OnnxExport, OnnxExp
 
 
 def test_shared_children_make_half_storage_smaller_still(stored: tuple[OnnxExport, OnnxExport], tmp_path: Path) -> None:
-    shared = open_fused_source(sample_path(RESNET), Request(size=SIZE, children="share"))
+    shared = fused_sample(RESNET, "share")
     small = export_fused(shared, tmp_path / "net.onnx", OnnxOptions(weights="fp16"))
     assert small.bytes < 0.7 * stored[1].bytes
     assert small.storage[-1].kernels == small.storage[-1].convolutions  # multiplied at session start

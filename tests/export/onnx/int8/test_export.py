@@ -25,7 +25,6 @@ from kdna_deploy.export.onnx.int8 import export as int8_export
 from kdna_deploy.export.onnx.int8.export import Int8Export, Int8Options, export_int8
 from kdna_deploy.export.onnx.int8.quantize import Method, calibrate
 from kdna_deploy.export.onnx.ledger import optimised_model
-from kdna_deploy.export.source import Request, open_fused_source
 from kdna_deploy.graph.provenance import KEY
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.folder import ImageSource, Preprocessing
@@ -290,7 +289,7 @@ def test_images_that_cannot_be_used_are_exit_code_3_in_one_sentence(
 
 
 def test_shared_children_are_refused(tmp_path: Path) -> None:
-    shared = open_fused_source(sample_path(RESNET), Request(size=SIZE, children="share"))
+    shared = fused_sample(RESNET, "share")
     with pytest.raises(UsageError, match="`children='materialize'`"):
         export_int8(shared, tmp_path / "net.onnx", OnnxOptions(), options())
 
