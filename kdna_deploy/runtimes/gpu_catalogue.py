@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.runtimes.device_session import DeviceSession
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
+from kdna_deploy.runtimes.session import DeviceSession
 
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
 GpuArtifact = Literal["fused", "onnx", "engine"]

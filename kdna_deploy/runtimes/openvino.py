@@ -1,14 +1,18 @@
 """OpenVINO on the CPU, from an ONNX file. Optional: ``pip install 'kdna-deploy[openvino]'``.
 
 The precision is a hint: bfloat16 is used where the processor has instructions for it, and rounds to 8 bits of mantissa.
+
+Its threading library notes the cores of a thread that enters it and puts those back when it leaves, which may be after
+somebody has pinned that thread. Opening and closing a session therefore leave the calling thread's cores as they were.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,6 +20,7 @@ import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
+from kdna_deploy.runtimes.session import Closing
 
 try:
     import openvino
@@ -25,7 +30,7 @@ except ImportError as error:
 Precision = Literal["f32", "bf16"]
 
 
-class OpenVinoSession:
+class OpenVinoSession(Closing):
     """A `Session` over an ONNX file.
 
     Raises:
@@ -46,7 +51,8 @@ class OpenVinoSession:
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
         try:
-            compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+            with _same_cores():
+                compiled = openvino.Core().compile_model(str(path), "CPU", hints)
         except Exception as error:  # a RuntimeError of many kinds
             raise ArtifactError(f"OpenVINO cannot open '{path}': {_cause(error)}.") from error
         finally:
@@ -63,11 +69,30 @@ class OpenVinoSession:
         self.image_shape = (c, h, w) if c and h and w else None
 
     def run(self, images: Images) -> Images:
+        self._check_open()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
             return np.asarray(self._request.infer([images], share_inputs=True)[0])
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
+
+    def _release(self) -> None:
+        with _same_cores():
+            del self._request  # and with it the model, which nothing else holds
+
+
+@contextlib.contextmanager
+def _same_cores() -> Iterator[None]:
+    """Leave the calling thread on the cores that it is on, whatever the block does to them."""
+    if not hasattr(os, "sched_getaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        yield
+    finally:
+        if os.sched_getaffinity(0) != before:
+            os.sched_setaffinity(0, before)
 
 
 class _SignalStack(ctypes.Structure):

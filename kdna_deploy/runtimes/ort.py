@@ -15,6 +15,7 @@ from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.provenance import KEY, from_json
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.session import Closing
 
 try:
     import onnxruntime
@@ -26,7 +27,7 @@ except ImportError as error:
 _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
 
 
-class OrtSession:
+class OrtSession(Closing):
     """A `Session` over an ONNX file with one image input and one output, either of which may be half precision.
 
     `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `cores` are those that the
@@ -83,6 +84,7 @@ class OrtSession:
         self.image_shape = (rest[0], rest[1], rest[2]) if all(isinstance(n, int) for n in rest) else None
 
     def run(self, images: Images) -> Images:
+        self._check_open()
         try:
             taken = images.astype(self._type, copy=False)
             return np.asarray(self._session.run(None, {self._input: taken})[0]).astype(np.float32, copy=False)
@@ -101,15 +103,25 @@ class OrtSession:
             moved = [folder / f"{seed}.onnx" for seed in range(MOVES)]
             for seed, path in enumerate(moved):
                 perturbed_file(self._path, path, roundoff, seed)
-            return np.maximum.reduce([np.abs(OrtSession(path).run(images) - plain) for path in moved])
+            return np.maximum.reduce([np.abs(_logits(path, images) - plain) for path in moved])
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
+        self._check_open()
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def end_profiling(self) -> Path:
         """Stop profiling; the file that the profile was written to, a JSON list of events."""
+        self._check_open()
         return Path(self._session.end_profiling())
+
+    def _release(self) -> None:
+        del self._session
+
+
+def _logits(path: Path, images: Images) -> Images:
+    with OrtSession(path) as session:
+        return session.run(images)
 
 
 def _configure(

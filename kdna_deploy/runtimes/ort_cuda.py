@@ -18,7 +18,8 @@ import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
-from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, torch_cuda
+from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, give_back, torch_cuda
+from kdna_deploy.runtimes.session import Closing
 
 try:
     import onnxruntime
@@ -32,7 +33,7 @@ _TYPES = {"tensor(float)": ("float32", np.float32), "tensor(float16)": ("float16
 Precision = Literal["fp32", "tf32", "fp16"]
 
 
-class OrtCudaSession:
+class OrtCudaSession(Closing):
     """A `DeviceSession` over an ONNX file, for batches of `batch`. A float16 file is run in float16 as it is.
 
     Raises:
@@ -69,6 +70,7 @@ class OrtCudaSession:
             return self._lanes.run()
 
     def load_on_device(self, images: Images) -> None:
+        self._check_open()
         if images.shape != (self._batch, *self._shape):
             takes, got = ("×".join(map(str, shape)) for shape in ((self._batch, *self._shape), images.shape))
             raise InputError(f"{self.name} was opened for images {takes} and cannot run on {got}.")
@@ -76,8 +78,14 @@ class OrtCudaSession:
             self._lanes.load(images)
 
     def time_on_device(self, inferences: int, host_copies: bool = False) -> float:
+        self._check_open()
         with failures(self.runtime, self.name):
             return self._lanes.time(inferences, host_copies)
+
+    def _release(self) -> None:
+        self._lanes.close()
+        self._opened.clear()
+        give_back()
 
     def _lane(self) -> Lane:
         torch = self._torch

@@ -14,9 +14,10 @@ from kdna_deploy.graph.graph import Graph
 from kdna_deploy.images.batch import Images
 from kdna_deploy.network.forward import forward
 from kdna_deploy.runtimes.rounding import module_rounding
+from kdna_deploy.runtimes.session import Closing
 
 
-class TorchSession:
+class TorchSession(Closing):
     """A `Session` over anything that maps an image tensor to logits."""
 
     def __init__(
@@ -30,10 +31,15 @@ class TorchSession:
         self.options: Mapping[str, str | int] = {"num_threads": torch.get_num_threads()}
 
     def run(self, images: Images) -> Images:
+        self._check_open()
         return forward(self._module, torch.from_numpy(images)).numpy()
 
     def rounding(self, images: Images, roundoff: float) -> Images:
         """How far rounding to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+        self._check_open()
         module = self._module.module if isinstance(self._module, Graph) else self._module
         assert isinstance(module, nn.Module)
         return module_rounding(module, images, roundoff)
+
+    def _release(self) -> None:
+        del self._module

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images
-from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, torch_cuda
+from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, give_back, torch_cuda
+from kdna_deploy.runtimes.session import Closing
 
 Precision = Literal["fp32", "tf32", "fp16"]
 _WARM_UP = 3  # before a graph is captured: libraries allocate, cuDNN chooses, Inductor compiles
@@ -68,7 +69,7 @@ def arithmetic(precision: Precision) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
 
 
-class TorchCudaSession:
+class TorchCudaSession(Closing):
     """A `DeviceSession` over a program on the GPU, for `batch` images of `image_shape`.
 
     Raises:
@@ -108,6 +109,7 @@ class TorchCudaSession:
             return self._lanes.run()
 
     def load_on_device(self, images: Images) -> None:
+        self._check_open()
         if images.shape != self._shape:
             takes, got = ("×".join(map(str, shape)) for shape in (self._shape, images.shape))
             raise InputError(f"{self.name} was opened for images {takes} and cannot run on {got}.")
@@ -115,8 +117,14 @@ class TorchCudaSession:
             self._lanes.load(images)
 
     def time_on_device(self, inferences: int, host_copies: bool = False) -> float:
+        self._check_open()
         with self._running():
             return self._lanes.time(inferences, host_copies)
+
+    def _release(self) -> None:
+        self._lanes.close()
+        del self._program
+        give_back()
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:

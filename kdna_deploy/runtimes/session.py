@@ -1,11 +1,24 @@
-"""What every runtime offers: images in, logits out."""
+"""What every runtime offers: opened, images in, logits out, closed.
+
+    with open_session(path) as session:        or session.close(), once it is done with
+        logits = session.run(images)
+
+Closing releases the runtime's own objects, their threads, and memory on a device, at once and in the right order;
+leaving that to the garbage collector would hold them while the next session is opened. What is closed stays closed.
+"""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
+from kdna_deploy.errors import UsageError
 from kdna_deploy.images.batch import Images
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Session(Protocol):
@@ -26,4 +39,65 @@ class Session(Protocol):
     options: Mapping[str, str | int]
 
     def run(self, images: Images) -> Images:
-        """Logits [n, classes] of normalised `images` [n, c, h, w], both float32."""
+        """Logits [n, classes] of normalised `images` [n, c, h, w], both float32.
+
+        Raises:
+            InputError: it does not take such images.
+            UsageError: it is closed.
+        """
+
+    def close(self) -> None:
+        """Release all that it holds; a second time does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class DeviceSession(Session, Protocol):
+    """A `Session` that can keep its images on the device, and time inferences on them there."""
+
+    def load_on_device(self, images: Images) -> None:
+        """Copy `images` to where every inference reads them, and wait until they are there."""
+
+    def time_on_device(self, inferences: int, host_copies: bool = False) -> float:
+        """Milliseconds of each of `inferences` back-to-back ones on what was loaded.
+
+        `host_copies` adds to each the copy of its images to the device and of its logits back.
+        """
+
+
+class Closing(abc.ABC):
+    """The end of a session, the same for all: what a class holds is for its `_release` to let go."""
+
+    name: str
+    _closed = False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abc.abstractmethod
+    def _release(self) -> None:
+        """Let go of everything; called once."""
+
+    def _check_open(self) -> None:
+        """Refuse a closed session.
+
+        Raises:
+            UsageError: it is one.
+        """
+        if self._closed:
+            raise UsageError(f"The session of '{self.name}' is closed; open it again.")

@@ -85,6 +85,13 @@ class Lanes:
         end.synchronize()
         return float(begin.elapsed_time(end)) / inferences
 
+    def close(self) -> None:
+        """Wait for what is under way, and let go of streams, buffers and whatever the work of the lanes holds."""
+        self._torch.cuda.synchronize()
+        self._lanes = ()
+        for buffers in ("_host", "_results"):
+            self.__dict__.pop(buffers, None)
+
     def _start(self, number: int, host_copies: bool) -> None:
         lane = self._lanes[number]
         # A CUDA graph is replayed, and PyTorch's kernels are started, on the current stream.
@@ -114,6 +121,11 @@ class Lanes:
                 found.append(self._torch.empty_like(lane.enqueue(), device="cpu", pin_memory=True))
         self._torch.cuda.synchronize()
         return found
+
+
+def give_back() -> None:
+    """Hand memory that PyTorch keeps for tensors to come back to the device: other libraries allocate by themselves."""
+    torch_cuda().cuda.empty_cache()
 
 
 def torch_cuda() -> Any:

@@ -21,12 +21,13 @@ import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure, UsageError
 from kdna_deploy.images.batch import Images
-from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, cause, torch_cuda
+from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, cause, give_back, torch_cuda
 from kdna_deploy.runtimes.nvidia.engine_record import check_engine, check_gpu, check_version, read_record
 from kdna_deploy.runtimes.nvidia.gpu import first_gpu
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary, create_context, open_library
 from kdna_deploy.runtimes.nvidia.log import Messages, listening
 from kdna_deploy.runtimes.nvidia.start import started
+from kdna_deploy.runtimes.session import Closing
 
 _KEPT = 4  # batch sizes whose lanes are kept
 
@@ -49,7 +50,7 @@ class _Lane:
         return self.output
 
 
-class TensorRtSession:
+class TensorRtSession(Closing):
     """A `Session` over an engine file.
 
     `streams` is the number of inferences that may be under way at once in `time_on_device`; `cuda_graphs` replays each
@@ -87,6 +88,7 @@ class TensorRtSession:
         self._input, self._output = _bindings(self._opened, self._engine, path)
 
     def run(self, images: Images) -> Images:
+        self._check_open()
         if images.shape[1:] != self._record.image_shape:
             takes, got = ("×".join(map(str, shape)) for shape in (self._record.image_shape, images.shape[1:]))
             raise InputError(f"{self.name} takes images of {takes} and cannot run on {got}.")
@@ -101,6 +103,7 @@ class TensorRtSession:
 
     def load_on_device(self, images: Images) -> None:
         """Copy `images` into the input buffer of every lane of their batch size, and wait until they are there."""
+        self._check_open()
         with self._failures():
             lanes = [Lane(lane.stream, lane.input, lane.enqueue) for lane in self._prepared(len(images))]
             self._loaded = Lanes(lanes)
@@ -108,10 +111,20 @@ class TensorRtSession:
 
     def time_on_device(self, inferences: int, host_copies: bool = False) -> float:
         """Milliseconds of each of `inferences` on the images that were loaded last."""
+        self._check_open()
         if self._loaded is None:
             raise UsageError(f"{self.name} has no images on the device; load them first.")
         with self._failures():
             return self._loaded.time(inferences, host_copies)
+
+    def _release(self) -> None:
+        self._torch.cuda.synchronize()
+        self._loaded = None
+        self._lanes.clear()
+        # Contexts before their engine, an engine before its runtime.
+        del self._engine
+        del self._runtime
+        give_back()
 
     def _prepared(self, batch: int) -> tuple[_Lane, ...]:
         """The lanes of a batch size, made at its first use."""

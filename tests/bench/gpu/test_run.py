@@ -19,8 +19,8 @@ from kdna_deploy.bench.statistics import FEWEST_ROUNDS, paired_ratio
 from kdna_deploy.bench.subject import Subject
 from kdna_deploy.errors import ArtifactError, RuntimeFailure, UsageError
 from kdna_deploy.reports.gpu_data import written
-from kdna_deploy.runtimes.device_session import DeviceSession
 from kdna_deploy.runtimes.nvidia.gpu import Gpu
+from kdna_deploy.runtimes.session import DeviceSession
 from tests.bench.gpu.on_host import SHAPE, OnHost, write_network
 from tests.gpu import no_gpu
 from tests.samples import RESNET, sample_path
