@@ -19,16 +19,15 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images
+from kdna_deploy.precision import FloatPrecision
 from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, torch_cuda
 
-Precision = Literal["fp32", "tf32", "fp16"]
 _WARM_UP = 3  # before a graph is captured: libraries allocate, cuDNN chooses, Inductor compiles
 
 
@@ -37,7 +36,7 @@ class Program:
     """A network made ready to run: its module, or what the compiler made of it."""
 
     call: Callable[[Tensor], Tensor]
-    precision: Precision
+    precision: FloatPrecision
     compiled: bool
 
     def fresh(self) -> Program:
@@ -45,7 +44,7 @@ class Program:
         return self if self.compiled else Program(copy.deepcopy(self.call), self.precision, False)
 
 
-def program(module: nn.Module, precision: Precision, device: str = "cuda", compiled: bool = False) -> Program:
+def program(module: nn.Module, precision: FloatPrecision, device: str = "cuda", compiled: bool = False) -> Program:
     """A copy of `module` on `device`, channels-last, in half precision for fp16."""
     made = copy.deepcopy(module).to(device=device, dtype=_dtype(precision))
     made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -53,7 +52,7 @@ def program(module: nn.Module, precision: Precision, device: str = "cuda", compi
 
 
 @contextlib.contextmanager
-def arithmetic(precision: Precision) -> Iterator[None]:
+def arithmetic(precision: FloatPrecision) -> Iterator[None]:
     """Have PyTorch round the operands of float32 products to TF32, or not, within the block."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     # These setters keep the older and the newer settings of PyTorch in step; its newer ones would not.
@@ -148,5 +147,5 @@ class TorchCudaSession:
         return self._program.call(images).float()
 
 
-def _dtype(precision: Precision) -> torch.dtype:
+def _dtype(precision: FloatPrecision) -> torch.dtype:
     return torch.float16 if precision == "fp16" else torch.float32
