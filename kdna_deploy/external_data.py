@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdna_deploy.kinds import Kind, named_kind
+
 _ENTRY = re.compile(rb"\x0a\x08location\x12([\x80-\xff]{0,2}[\x00-\x7f])", re.DOTALL)
 _DIGITS = 16
 PARTIAL = ".partial"  # the end of the name of a folder in which a file is being written
@@ -38,7 +40,7 @@ def external_files(model: Path) -> tuple[Path, ...]:
     Raises:
         OSError: the file cannot be read.
     """
-    if model.suffix != ".onnx" or not model.is_file():
+    if named_kind(model) is not Kind.onnx or not model.is_file():
         return ()
     return tuple(model.parent / name for name in sorted(_locations(model)))
 

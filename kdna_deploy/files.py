@@ -19,10 +19,10 @@ from typing import Any
 
 from kdna_deploy.errors import KdnaError, UsageError
 from kdna_deploy.external_data import PARTIAL, abandoned_weights, external_files
+from kdna_deploy.kinds import IMAGE_SUFFIXES
 
 # No space, a limit, a quota, a disk that takes no files.
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS}
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 _PREFIX_LENGTH = 40  # names of 255 bytes must be possible
 
 

@@ -13,10 +13,12 @@ import os
 import stat
 import zipfile
 from collections.abc import Collection
-from enum import Enum
 from pathlib import Path
 
 from kdna_deploy.errors import InputError
+from kdna_deploy.kinds import MODELS, SUFFIXES, Kind, named_kind
+
+__all__ = ["MODELS", "Kind", "check_folder", "check_images", "check_input"]
 
 _HEAD_BYTES = 16
 _SPECIAL = {
@@ -25,28 +27,12 @@ _SPECIAL = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-
-class Kind(Enum):
-    """What a file holds, as it is called in messages."""
-
-    checkpoint = "a checkpoint"
-    fused = "a fused graph"
-    onnx = "an ONNX file"
-    engine = "an engine"
-    images = "a NumPy file"
-    image = "an image"
-    saved_run = "a JSON file"
-
-
-MODELS = (Kind.onnx, Kind.fused, Kind.engine, Kind.checkpoint)
-_SUFFIXES = {".onnx": Kind.onnx, ".pt2": Kind.fused, ".engine": Kind.engine}  # anything else is read as a checkpoint
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of each protocol that torch.save has written
 _IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
 def check_input(path: Path, wanted: Collection[Kind], reader: str) -> None:
-    """Refuse what cannot be a file of one of the kinds `wanted`; `reader` is the command or option that reads it.
+    """Refuse what cannot be a file of one of the kinds `wanted`; `reader` is the verb or the parameter that takes it.
 
     Raises:
         InputError: it is not there, no regular file, may not be read, or is of another kind.
@@ -59,10 +45,9 @@ def check_input(path: Path, wanted: Collection[Kind], reader: str) -> None:
     if kind is not None and kind not in wanted:
         advice = "; give the folder that it lies in" if kind is Kind.image and Kind.images in wanted else ""
         raise InputError(f"'{path}' is {kind.value}, and {reader} takes {_listed(wanted)}{advice}.")
-    suffix = next((end for end, named in _SUFFIXES.items() if named is kind), None)
-    if len(wanted) > 1 and kind is not None and _SUFFIXES.get(path.suffix, Kind.checkpoint) is not kind:
+    if len(wanted) > 1 and kind is not None and named_kind(path) is not kind:
         raise InputError(
-            f"'{path}' is {kind.value}, which its name does not say; rename it to {_renamed(path, suffix)}."
+            f"'{path}' is {kind.value}, which its name does not say; rename it to {_renamed(path, SUFFIXES.get(kind))}."
         )
 
 
@@ -155,7 +140,8 @@ def _kind(path: Path) -> Kind | None:
         return Kind.checkpoint
     if head.lstrip()[:1] == b"{" and path.suffix == ".json":
         return Kind.saved_run
-    return None if path.suffix == ".pt2" else _SUFFIXES.get(path.suffix)  # those are archives, or damaged
+    named = named_kind(path)
+    return named if named in (Kind.onnx, Kind.engine) else None  # the others are archives or pickles, or damaged
 
 
 def _archive_kind(path: Path) -> Kind | None:

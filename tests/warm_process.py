@@ -31,8 +31,8 @@ _IMPORTED = (
     "torch.onnx",
     "kdna_deploy.cli.app",
     "kdna_deploy.export.onnx.export",
-    "kdna_deploy.reports.data",
-    "kdna_deploy.reports.tables",
+    "kdna_deploy.reports.export",
+    "kdna_deploy.reports.terminal",
 )
 _HERE = "tests.warm_process"
 

@@ -29,7 +29,7 @@ _TOP = 5
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Fidelity:
     """Artifact and reference on the same images. `sqnr` is infinite where they are equal."""
 
     same_top1: float
@@ -60,7 +60,7 @@ class Evaluation:
     top1: float
     top5: float | None
     classes: tuple[ClassResult, ...]
-    agreement: Agreement | None = None
+    agreement: Fidelity | None = None
 
 
 @dataclass
@@ -144,8 +144,8 @@ def _add_reference(sums: _Sums, logits: Logits, expected: Logits, labels: Labels
     sums.cosine += float(((logits * expected).sum(axis=1) / np.maximum(lengths, np.finfo(float).tiny)).sum())
 
 
-def _agreement(sums: _Sums) -> Agreement:
-    return Agreement(
+def _agreement(sums: _Sums) -> Fidelity:
+    return Fidelity(
         same_top1=sums.same / sums.images,
         sqnr=_decibels(sums.signal, sums.noise),
         cosine=sums.cosine / sums.images,

@@ -11,10 +11,10 @@ Rounding is relative to a layer's numbers; these are what some fifty layers may 
 from __future__ import annotations
 
 from kdna_deploy.evaluation.parity import FLOAT32, HALF, Tolerance
+from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord
-from kdna_deploy.runtimes.nvidia.onnx_input import Precision
 
-_TOLERANCES: dict[Precision, Tolerance] = {
+_TOLERANCES: dict[GraphPrecision, Tolerance] = {
     "fp32": HALF,
     "fp16": HALF,
     "int8": Tolerance(rtol=5e-2, roundoff=2.0**-8, tie=5e-2),

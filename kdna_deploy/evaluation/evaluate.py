@@ -15,7 +15,8 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.evaluation.accuracy_causes import NOT_FOUND, likely_cause
 from kdna_deploy.evaluation.accuracy_check import Shortfall, find_shortfall
-from kdna_deploy.evaluation.model_record import ModelRecord, Shape, open_model
+from kdna_deploy.evaluation.model_record import ModelRecord, open_model
+from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.labelled import LabelledImages
 from kdna_deploy.images.preprocessing import AskedPreprocessing

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
-from kdna_deploy.runtimes.open import ENGINE, open_session, provenance_in
+from kdna_deploy.runtimes.open import open_session, provenance_in
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def open_model(
         InputError: the file cannot be loaded, or its record is damaged.
         RuntimeFailure: an engine does not fit the library or the GPU here.
     """
-    if path.suffix == ".pt2":
+    if named_kind(path) is Kind.fused:
         fused = load_fused(path)
         made = fused.provenance
         return _of_artifact(TorchSession(fused.graph, path.name, made.image_shape), made, path, size)
-    if path.suffix in (".onnx", ENGINE):
+    if named_kind(path) is not Kind.checkpoint:
         session = open_session(path, factory, arch, ema)
         found = provenance_in(session, path) if isinstance(session, OrtSession) else read_record(path).provenance
         return _of_artifact(session, found, path, size)

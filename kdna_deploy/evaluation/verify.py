@@ -18,11 +18,12 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.input_size import DEFAULT_SIZE, InputSize
 from kdna_deploy.network.load import Network
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
-from kdna_deploy.runtimes.open import ENGINE, open_session, read_provenance
+from kdna_deploy.runtimes.open import open_session, read_provenance
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
 
@@ -114,7 +115,7 @@ def save_image(image: Images, path: Path, inputs: tuple[Path, ...] = ()) -> None
 
 def _usual(path: Path) -> Tolerance:
     """What an artifact of its precision is held to."""
-    if path.suffix == ENGINE:
+    if named_kind(path) is Kind.engine:
         return engine_tolerance(read_record(path))
     try:
         options = read_provenance(path).options

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.export.onnx.convert import Target
@@ -20,8 +20,8 @@ from kdna_deploy.graph.freezing import ChannelAttention
 from kdna_deploy.graph.passes import Children
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.folder import Color, Preprocessing
+from kdna_deploy.precision import GraphPrecision
 
-Precision = Literal["fp32", "fp16", "int8"]
 _LARGEST_INPUT = 1 << 28  # numbers in a batch of images: a gigabyte
 _RANDOM = "random"
 
@@ -41,7 +41,7 @@ class RecordedOptions:
 
     onnx: OnnxOptions
     size: tuple[int, int]
-    precision: Precision
+    precision: GraphPrecision
     children_in_graph: Children
     channel_attention: ChannelAttention
     freeze_below: float | None
@@ -68,7 +68,7 @@ def recorded_options(made: Provenance, path: Path) -> RecordedOptions:
 
 
 def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedOptions:
-    precision = _one_of(options.get("precision", "fp32"), Precision, "precision")
+    precision = _one_of(options.get("precision", "fp32"), GraphPrecision, "precision")
     children = options.get("children", "materialize")
     on_the_fly = children == "on-the-fly"
     int8, fp16, frozen = (_part(options, name) for name in ("int8", "fp16", "calibration"))

@@ -38,6 +38,7 @@ from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.record import images_sha256
 from kdna_deploy.images.split import EVERY_FIFTH, Split, split_images
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.factory import named_file
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.version import VERSION
@@ -115,7 +116,7 @@ _OTHER_CHECKPOINT = "it was made from another checkpoint"
 
 
 def _opened(path: Path) -> tuple[onnx.ModelProto, Provenance]:
-    if path.suffix != ".onnx":
+    if named_kind(path) is not Kind.onnx:
         raise UsageError(
             f"`check` takes an ONNX file, not '{path.name}'; of an engine, check the ONNX file that lies beside it."
         )
@@ -133,7 +134,8 @@ def _opened(path: Path) -> tuple[onnx.ModelProto, Provenance]:
 
 def _other_checkpoint(made: Provenance, given: Ingredients) -> Iterator[str]:
     """Of a fused graph, its own provenance tells, once it is open."""
-    if given.model.suffix != ".pt2" and given.model.is_file() and file_sha256(given.model) != made.source_sha256:
+    fused = named_kind(given.model) is Kind.fused
+    if not fused and given.model.is_file() and file_sha256(given.model) != made.source_sha256:
         yield _OTHER_CHECKPOINT
 
 
@@ -159,14 +161,14 @@ def _other_images(path: Path, made: Provenance, options: RecordedOptions, given:
 
 def _frozen_there(made: Provenance, given: Ingredients) -> bool:
     """Whether channel attention is fixed in the given fused graph already, as the file has it."""
-    if given.model.suffix != ".pt2":
+    if named_kind(given.model) is not Kind.fused:
         return False
     there = load_fused(given.model).provenance.options
     return all(there.get(key) == made.options.get(key) for key in ("channel_attention", "calibration"))
 
 
 def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> Request:
-    fused = given.model.suffix == ".pt2"
+    fused = named_kind(given.model) is Kind.fused
     attention = None
     if options.channel_attention != "keep" and not _frozen_there(made, given):
 

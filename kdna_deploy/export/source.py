@@ -19,6 +19,7 @@ from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.provenance import Provenance, provenance_of
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import Network, load_network
 from kdna_deploy.progress import SILENT, Listener
@@ -96,7 +97,7 @@ def open_fused_source(
         UsageError: the ``.pt2`` holds a user's own model, whose code is never run unasked, or the request tells how
             to load a checkpoint and there is none to load.
     """
-    if path.suffix != ".pt2":
+    if named_kind(path) is not Kind.fused:
         return fuse_checkpoint(path, request, listener)
     if request.arch or request.ema:
         raise UsageError("`arch` and `ema` say how to load a checkpoint; a fused graph was made from one already.")

@@ -22,14 +22,12 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Images, Shape
 
 LARGEST_FORTRAN = 1 << 31  # bytes
 _CHUNK = 8  # images
 _HEADER = 1 << 16  # bytes; a header of an array of images takes 128
 _MAGIC = b"\x93NUMPY"
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

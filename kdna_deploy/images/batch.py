@@ -1,4 +1,4 @@
-"""The array that goes through the whole package: normalised images in, logits out."""
+"""The array that goes through the whole package: normalised images in, logits out; and the shape of an image."""
 
 from __future__ import annotations
 
@@ -7,3 +7,4 @@ from numpy.typing import NDArray
 
 # [n, c, h, w] on the way in; what a network answers, mostly [n, classes], on the way out.
 Images = NDArray[np.float32]
+Shape = tuple[int, int, int]  # (c, h, w) of an image

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.files import IMAGE_SUFFIXES
 from kdna_deploy.images.arrays import count_arrays, read_arrays
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.file import UnreadableImage, check_pixels, open_image
 from kdna_deploy.images.preprocessing import MEAN, STD, Color, Preprocessing
+from kdna_deploy.kinds import IMAGE_SUFFIXES
 from kdna_deploy.progress import SILENT, Listener
 
 __all__ = ["MEAN", "STD", "Color", "ImageSource", "Preprocessing", "image_files", "read_image"]

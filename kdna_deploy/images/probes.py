@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Images, Shape
 
 NOISE = "noise"
 GIVEN = "given"
@@ -25,8 +25,6 @@ NOISE_BATCHES = (1, 2, 5)
 FAINT, STRONG = 0.05, 20.0
 _FLAT = (0.0, 1.0, -1.0)
 _PAIR, _FEW = 2, 4
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

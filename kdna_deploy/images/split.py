@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Images, Shape
 from kdna_deploy.images.class_folders import has_class_folders
 from kdna_deploy.images.folder import ImageSource, Preprocessing
 from kdna_deploy.images.labelled import LabelledImages, Labels, in_batches
@@ -28,7 +28,6 @@ from kdna_deploy.progress import SILENT, Listener
 BATCH = 8
 _EVERY = 5
 EVERY_FIFTH = f"1 in {_EVERY}"
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from pathlib import Path
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
+from kdna_deploy.kinds import SUFFIXES, Kind, named_kind
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
 
-ENGINE = ".engine"  # also the end of ".rtx.engine"
+ENGINE = SUFFIXES[Kind.engine]
 
 
 def open_session(path: Path, factory: str | None = None, arch: str | None = None, ema: bool = False) -> Session:
@@ -23,12 +24,12 @@ def open_session(path: Path, factory: str | None = None, arch: str | None = None
         InputError: the file cannot be loaded.
         RuntimeFailure: an engine does not fit the library or the GPU here.
     """
-    if path.suffix == ".onnx":
+    if named_kind(path) is Kind.onnx:
         return OrtSession(path)
-    if path.suffix == ".pt2":
+    if named_kind(path) is Kind.fused:
         fused = load_fused(path)
         return TorchSession(fused.graph, path.name, fused.provenance.image_shape)
-    if path.suffix == ENGINE:
+    if named_kind(path) is Kind.engine:
         from kdna_deploy.runtimes.nvidia.session import TensorRtSession
 
         return TensorRtSession(path)
@@ -42,12 +43,12 @@ def read_provenance(path: Path) -> Provenance:
     Raises:
         ArtifactError: it carries none.
     """
-    if path.suffix == ".pt2":
+    if named_kind(path) is Kind.fused:
         return load_fused(path).provenance
     made = None
-    if path.suffix == ".onnx":
+    if named_kind(path) is Kind.onnx:
         made = provenance_in(OrtSession(path, threads=1), path)
-    elif path.suffix == ENGINE:
+    elif named_kind(path) is Kind.engine:
         made = read_record(path).provenance
     if made is None:
         raise ArtifactError(f"'{path}' does not say which checkpoint it was made from; name one with `against`.")

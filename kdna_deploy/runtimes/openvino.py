@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise RuntimeFailure("OpenVINO is not installed; run: pip install 'kdna-deploy[openvino]'.") from error
 
-Precision = Literal["f32", "bf16"]
+InferencePrecision = Literal["f32", "bf16"]  # as OpenVINO spells its hint
 
 
 class OpenVinoSession(Closing):
@@ -38,7 +38,7 @@ class OpenVinoSession(Closing):
     """
 
     def __init__(
-        self, path: Path, threads: int | None = None, name: str | None = None, precision: Precision = "f32"
+        self, path: Path, threads: int | None = None, name: str | None = None, precision: InferencePrecision = "f32"
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")

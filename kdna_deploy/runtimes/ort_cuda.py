@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
+from kdna_deploy.precision import FloatPrecision
 from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, give_back, torch_cuda
 from kdna_deploy.runtimes.session import Closing
 
@@ -30,7 +31,6 @@ PROVIDER = "CUDAExecutionProvider"
 # Both packages are imported as `onnxruntime`, and the CPU's hides the GPU's.
 INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
 _TYPES = {"tensor(float)": ("float32", np.float32), "tensor(float16)": ("float16", np.float16)}
-Precision = Literal["fp32", "tf32", "fp16"]
 
 
 class OrtCudaSession(Closing):
@@ -42,7 +42,7 @@ class OrtCudaSession(Closing):
     """
 
     def __init__(
-        self, path: Path, batch: int, precision: Precision = "fp32", streams: int = 1, cuda_graphs: bool = False
+        self, path: Path, batch: int, precision: FloatPrecision = "fp32", streams: int = 1, cuda_graphs: bool = False
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")

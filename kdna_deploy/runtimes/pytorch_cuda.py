@@ -19,17 +19,16 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images
+from kdna_deploy.precision import FloatPrecision
 from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, give_back, torch_cuda
 from kdna_deploy.runtimes.session import Closing
 
-Precision = Literal["fp32", "tf32", "fp16"]
 _WARM_UP = 3  # before a graph is captured: libraries allocate, cuDNN chooses, Inductor compiles
 
 
@@ -38,7 +37,7 @@ class Program:
     """A network made ready to run: its module, or what the compiler made of it."""
 
     call: Callable[[Tensor], Tensor]
-    precision: Precision
+    precision: FloatPrecision
     compiled: bool
 
     def fresh(self) -> Program:
@@ -46,7 +45,7 @@ class Program:
         return self if self.compiled else Program(copy.deepcopy(self.call), self.precision, False)
 
 
-def program(module: nn.Module, precision: Precision, device: str = "cuda", compiled: bool = False) -> Program:
+def program(module: nn.Module, precision: FloatPrecision, device: str = "cuda", compiled: bool = False) -> Program:
     """A copy of `module` on `device`, channels-last, in half precision for fp16."""
     made = copy.deepcopy(module).to(device=device, dtype=_dtype(precision))
     made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -54,7 +53,7 @@ def program(module: nn.Module, precision: Precision, device: str = "cuda", compi
 
 
 @contextlib.contextmanager
-def arithmetic(precision: Precision) -> Iterator[None]:
+def arithmetic(precision: FloatPrecision) -> Iterator[None]:
     """Have PyTorch round the operands of float32 products to TF32, or not, within the block."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     # These setters keep the older and the newer settings of PyTorch in step; its newer ones would not.
@@ -156,5 +155,5 @@ class TorchCudaSession(Closing):
         return self._program.call(images).float()
 
 
-def _dtype(precision: Precision) -> torch.dtype:
+def _dtype(precision: FloatPrecision) -> torch.dtype:
     return torch.float16 if precision == "fp16" else torch.float32

@@ -35,11 +35,11 @@ from kdna_deploy.json_schema import (
     shown,
     text,
 )
+from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.gpu import Gpu
 from kdna_deploy.runtimes.nvidia.library import DEFAULT_CAPABILITIES, LibraryName, library
 from kdna_deploy.runtimes.nvidia.log import Notice
-from kdna_deploy.runtimes.nvidia.onnx_input import Precision
 
 SCHEMA_VERSION = 1
 SUFFIX = ".json"
@@ -69,7 +69,7 @@ class EngineRecord:
     engine_sha256: str
     onnx: str
     onnx_sha256: str
-    precision: Precision
+    precision: GraphPrecision
     tf32: bool
     batches: Batches
     image_shape: tuple[int, int, int]
@@ -161,7 +161,7 @@ _FIELDS: Mapping[str, Kind] = {
     "engine_sha256": text(r"[0-9a-f]{64}"),
     "onnx": _LABEL,
     "onnx_sha256": text(r"[0-9a-f]{64}"),
-    "precision": one_of(*get_args(Precision)),
+    "precision": one_of(*get_args(GraphPrecision)),
     "tf32": boolean,
     "batches": record({"smallest": _BATCH, "typical": _BATCH, "largest": _BATCH}),
     "image_shape": list_of(integer(1, 1 << 16), most=3, least=3),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -18,8 +17,7 @@ from google.protobuf.message import DecodeError
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
-
-Precision = Literal["fp32", "fp16", "int8"]
+from kdna_deploy.precision import GraphPrecision
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class OnnxInput:
     name: str
     batch: int | None
     image_shape: tuple[int, int, int]
-    precision: Precision
+    precision: GraphPrecision
     provenance: Provenance | None
 
 
@@ -83,7 +81,7 @@ def _check_types(model: onnx.ModelProto, images: onnx.ValueInfoProto, path: Path
             )
 
 
-def _precision(model: onnx.ModelProto) -> Precision:
+def _precision(model: onnx.ModelProto) -> GraphPrecision:
     nodes = model.graph.node
     if any(node.op_type == "QuantizeLinear" for node in nodes):
         return "int8"

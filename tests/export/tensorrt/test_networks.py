@@ -12,15 +12,15 @@ import pytest
 from kdna_deploy.export.onnx.half.convert import to_half
 from kdna_deploy.export.onnx.int8.quantize import calibrate, quantise
 from kdna_deploy.export.tensorrt.export import EngineExport, export_engine
+from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
-from kdna_deploy.runtimes.nvidia.onnx_input import Precision
 from tests.conftest import SUMMARY
 from tests.export.tensorrt.onnx_files import PublishedOnnx
 from tests.samples import PRESCALES
 
 pytestmark = pytest.mark.slow
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16", "int8")
 
 
 def half(path: Path) -> onnx.ModelProto:
@@ -32,7 +32,7 @@ def int8(path: Path) -> onnx.ModelProto:
     return quantise(path, calibrate(path, [images], "minmax"), target="tensorrt")
 
 
-def build(source: PublishedOnnx, precision: Precision, folder: Path) -> EngineExport:
+def build(source: PublishedOnnx, precision: GraphPrecision, folder: Path) -> EngineExport:
     path = source.path
     if precision != "fp32":
         path = folder / f"{precision}.onnx"

@@ -1,0 +1,37 @@
+"""The kinds of files there are, and what a file's name says of its kind.
+
+    .onnx         an ONNX file
+    .pt2          a fused graph
+    .engine       an engine, of TensorRT-RTX as well (.rtx.engine)
+    all others    a checkpoint, where a model is wanted
+
+What a file really holds is told from its bytes (`input_files`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+
+class Kind(Enum):
+    """What a file holds, as it is called in messages."""
+
+    checkpoint = "a checkpoint"
+    fused = "a fused graph"
+    onnx = "an ONNX file"
+    engine = "an engine"
+    images = "a NumPy file"
+    image = "an image"
+    saved_run = "a JSON file"
+
+
+MODELS = (Kind.onnx, Kind.fused, Kind.engine, Kind.checkpoint)
+SUFFIXES = {Kind.onnx: ".onnx", Kind.fused: ".pt2", Kind.engine: ".engine"}
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+_NAMED = {suffix: kind for kind, suffix in SUFFIXES.items()}
+
+
+def named_kind(path: Path) -> Kind:
+    """Which kind of model the name of `path` says it is."""
+    return _NAMED.get(path.suffix, Kind.checkpoint)
