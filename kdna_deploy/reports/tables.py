@@ -1,4 +1,7 @@
-"""Rich tables for the results of the commands; each fits 100 columns."""
+"""Rich tables for the results of the commands; each fits 80 columns.
+
+Names may wrap, figures may not: a table that is narrowed loses no column and no digit.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from kdna_deploy.evaluation.parity import Agreement
 from kdna_deploy.export.fuse import Fused, Rounding
 from kdna_deploy.export.onnx.export import OnnxExport
 from kdna_deploy.export.onnx.half_storage import HalfStorage
-from kdna_deploy.graph.inspection import Inspection
+from kdna_deploy.graph.inspection import AttentionStatistics, Inspection
 from kdna_deploy.graph.ledger import KernelStorage, Ledger
 from kdna_deploy.graph.passes import FREEZING
 from kdna_deploy.images.probes import GIVEN
@@ -25,7 +28,7 @@ _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is sto
 def facts(title: str, rows: list[tuple[str, str]]) -> Table:
     """A two-column table without a header."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, escape(value))
@@ -52,11 +55,7 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
     found = {step.name: step.result for step in fused.steps}
     r = fused.rounding
     rows = [
-        (
-            "sharing",
-            f"{fused.ledger.children} children of {len(fused.ledger.parents)} parent kernels, "
-            f"{_CHILDREN[fused.children]}",
-        ),
+        ("sharing", _sharing(fused.ledger, _CHILDREN[fused.children])),
         ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
         ("still dynamic", f"{fused.channel_attentions} channel attentions"),
         (
@@ -79,6 +78,13 @@ def fused_report(fused: Fused, output: str) -> RenderableType:
     if fused.freezing.statistics:
         parts.append(_gate_table(fused))
     return Group(*parts, facts("Fused", [*rows, *_attention_rows(fused)]))
+
+
+def _sharing(ledger: Ledger, children: str) -> str:
+    """``6 children of 4 parent kernels, materialised``; of a network like any other that there is nothing to share."""
+    if not ledger.parents:
+        return "plain: nothing shared"
+    return f"{ledger.children} children of {len(ledger.parents)} parent kernels, {children}"
 
 
 def _attention_rows(fused: Fused) -> list[tuple[str, str]]:
@@ -134,15 +140,15 @@ def _gate_table(fused: Fused) -> Table:
 
 def storage_table(storage: tuple[KernelStorage, ...]) -> Table:
     """The sharing ledger, stage by stage."""
-    table = Table(title="Convolution kernels", title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    for heading in ("stored", "used by", "bytes", "materialised"):
+    table = Table(title="Convolution kernels, and the convolutions that use them", title_justify="left")
+    table.add_column("stage", overflow="fold")
+    for heading in ("kernels", "convolutions", "stored", "materialised"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in storage:
         table.add_row(
             row.stage,
-            f"{row.kernels} kernels",
-            f"{row.convolutions} convolutions",
+            str(row.kernels),
+            str(row.convolutions),
             megabytes(row.unique_bytes),
             megabytes(row.materialised_bytes),
         )
@@ -184,11 +190,14 @@ def _half_storage(half: HalfStorage) -> str:
 
 def agreement_table(agreements: tuple[Agreement, ...], title: str) -> Table:
     """One row a probe; of the user's own images, however many, the one that uses most of what it is allowed."""
-    star = "* what rounding explains, more than the spread allows" if any(a.explained for a in agreements) else None
-    table = Table(title=title, title_justify="left", caption=star, caption_justify="left")
-    table.add_column("images", no_wrap=True)
-    for heading in ("batch", "worst |Δ|", "allowed", "spread", "same top-1", ""):
+    remarks = ["* what rounding explains, more than the spread allows"] if any(a.explained for a in agreements) else []
+    remarks += dict.fromkeys(f"{a.images} skipped: {a.skipped}" for a in agreements if a.skipped)
+    table = Table(title=title, title_justify="left", caption="\n".join(remarks) or None, caption_justify="left")
+    table.add_column("images", overflow="fold")
+    for heading in ("batch", "worst |Δ|", "allowed", "spread"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("same top-1", justify="right", overflow="fold")
+    table.add_column("", justify="right", overflow="fold", min_width=4)
     generated, given = ([a for a in agreements if (a.images == GIVEN) is own] for own in (False, True))
     for a in generated:
         table.add_row(a.images, str(a.batch), *_agreement_cells(a))
@@ -212,7 +221,7 @@ def _verdict(a: Agreement) -> str:
 
 def _agreement_cells(a: Agreement) -> tuple[str, ...]:
     if a.skipped:
-        return ("", "", "", "", f"skipped: {a.skipped}")
+        return ("", "", "", "", "skipped")
     tied = f" + {a.ties} tied" if a.ties else ""
     return (
         small(a.worst),
@@ -227,6 +236,7 @@ def inspection_report(inspection: Inspection) -> RenderableType:
     """Everything about a checkpoint."""
     network, cost = inspection.network, inspection.cost
     checkpoint, architecture = network.checkpoint, network.architecture
+    attentions = inspection.channel_attentions
     c, h, w = inspection.image_shape
     rows = [("architecture", network.name)]
     if architecture:
@@ -236,7 +246,7 @@ def inspection_report(inspection: Inspection) -> RenderableType:
         ("classes", str(inspection.num_classes)),
         ("parameters", f"{cost.parameters:,}"),
         (f"MACs at {c}×{h}×{w}", f"{cost.macs:,} (as the paper counts FLOPs: {cost.table_flops:,})"),
-        ("channel attentions", f"{inspection.channel_attentions}, dynamic"),
+        ("channel attentions", f"{attentions}, dynamic" if attentions else "none"),
     ]
     if checkpoint.epoch is not None:
         rows.append(("epoch", str(checkpoint.epoch)))
@@ -245,19 +255,24 @@ def inspection_report(inspection: Inspection) -> RenderableType:
     if checkpoint.accuracy is not None:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger
-    if ledger.parents:
-        rows.append(
-            (
-                "kernels",
-                f"{megabytes(ledger.storage.unique_bytes)} unique, "
-                f"{megabytes(ledger.storage.materialised_bytes)} materialised",
-            )
-        )
+    unique, materialised = ledger.storage.unique_bytes, ledger.storage.materialised_bytes
+    rows.append(("sharing", _sharing(ledger, f"{megabytes(unique)} unique, {megabytes(materialised)} materialised")))
     rows += [("not static", f"{refusal.site}: {refusal.reason}") for refusal in inspection.refused]
+    learned = any(_is_learned(row) for row in inspection.attention)
+    if ledger.parents and not learned:
+        rows.append(("static attention", "no static attention learned: every child is its parent's kernel as it is"))
     parts: list[RenderableType] = [facts(checkpoint.path.name, rows)]
     if ledger.parents:
-        parts += [ledger_table(ledger), _attention_table(inspection)]
+        parts.append(ledger_table(ledger))
+    if learned:
+        parts.append(_attention_table(inspection))
     return Group(*parts)
+
+
+def _is_learned(row: AttentionStatistics) -> bool:
+    """Whether the table would show anything but M = 1."""
+    shown = (row.filter_spread, row.spatial_spread, row.low - 1, row.high - 1)
+    return any(abs(value) >= 0.00005 for value in shown[:2]) or any(abs(value) >= 0.0005 for value in shown[2:])
 
 
 def _attention_table(inspection: Inspection) -> Table:
