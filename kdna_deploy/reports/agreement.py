@@ -29,10 +29,10 @@ def agreement_cells(agreements: Sequence[Agreement], title: str) -> Cells:
             ties=sum(each.ties for each in given),
         )
         rows.append((GIVEN, str(whole.batch), *_cells(whole)[:-1], _verdict(worst)))
-    reasons = dict.fromkeys(a.skipped for a in agreements if a.skipped)
-    notes = [*([_STAR] if any(a.explained for a in agreements) else []), *(f"skipped: {why}" for why in reasons)]
+    remarks = [_STAR] if any(a.explained for a in agreements) else []
+    remarks += dict.fromkeys(f"{a.images} skipped: {a.skipped}" for a in agreements if a.skipped)
     headings = ("images", "batch", "worst |Δ|", "allowed", "spread", "same top-1", "")
-    return Cells(title, headings, tuple(rows), caption="; ".join(notes))
+    return Cells(title, headings, tuple(rows), caption="\n".join(remarks))
 
 
 def _cells(a: Agreement) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.attention import attention_cells, attention_data, attention_rows
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.input import input_data, input_facts
-from kdna_deploy.reports.ledger import ledger_cells
+from kdna_deploy.reports.ledger import ledger_cells, sharing
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
 
@@ -35,11 +35,7 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
     found = {step.name: step.result for step in fused.steps}
     r = fused.rounding
     rows = [
-        (
-            "sharing",
-            f"{fused.ledger.children} children of {len(fused.ledger.parents)} parent kernels, "
-            f"{_CHILDREN[fused.children]}",
-        ),
+        ("sharing", sharing(fused.ledger, _CHILDREN[fused.children])),
         ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
         ("still dynamic", f"{fused.channel_attentions} channel attentions"),
         (

@@ -41,12 +41,12 @@ def _kernel_cells(kernels: tuple[KernelAudit, ...]) -> Cells:
     shared = [k for k in kernels if len(k.layers) > 1]
     others = sorted((k for k in kernels if len(k.layers) == 1), key=lambda k: (-len(k.overflowing), -k.subnormal))
     rows = tuple(
-        (k.kernel, str(len(k.layers)), small(k.largest), f"{k.subnormal:.2%}", ", ".join(k.overflowing) or "none")
+        (k.kernel, ", ".join(k.overflowing) or "none", str(len(k.layers)), small(k.largest), f"{k.subnormal:.2%}")
         for k in (*shared, *others[: max(0, _SHOWN - len(shared))])
     )
-    heading = ("kernel", "layers", "largest weight", "subnormal", "overflow in")
+    heading = ("kernel", "overflow in", "layers", "largest weight", "subnormal")
     return Cells(
-        "Weights in half precision, modulations included: parents, and the layers that lose most", heading, rows
+        "Weights in half precision, modulations included: parents, and the layers that lose most", heading, rows, left=2
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from kdna_deploy.graph.inspection import Inspection
 from kdna_deploy.network.record import to_record
 from kdna_deploy.reports.cells import Cells
-from kdna_deploy.reports.ledger import ledger_cells
+from kdna_deploy.reports.ledger import ledger_cells, sharing
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.report import Facts, Report, document
 
@@ -18,13 +18,16 @@ def inspection_report(inspection: Inspection) -> Report:
     checkpoint = inspection.network.checkpoint
     parts: list[Facts | Cells] = [Facts(checkpoint.path.name or inspection.network.name, _rows(inspection))]
     if inspection.ledger.parents:
-        parts += [ledger_cells(inspection.ledger), _attention(inspection)]
+        parts.append(ledger_cells(inspection.ledger))
+    if _learned(inspection):
+        parts.append(_attention(inspection))
     return Report(tuple(parts), _data(inspection), (*checkpoint.notes, *inspection.size.notes))
 
 
 def _rows(inspection: Inspection) -> list[tuple[str, str]]:
     network, cost = inspection.network, inspection.cost
     checkpoint, architecture = network.checkpoint, network.architecture
+    attentions = inspection.channel_attentions
     c, h, w = inspection.image_shape
     rows = [("architecture", network.name)]
     if architecture:
@@ -34,7 +37,7 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
         ("classes", str(inspection.num_classes)),
         ("parameters", f"{cost.parameters:,}"),
         (f"MACs at {c}×{h}×{w}", f"{cost.macs:,} (as the paper counts FLOPs: {cost.table_flops:,})"),
-        ("channel attentions", f"{inspection.channel_attentions}, dynamic"),
+        ("channel attentions", f"{attentions}, dynamic" if attentions else "none"),
     ]
     if checkpoint.epoch is not None:
         rows.append(("epoch", str(checkpoint.epoch)))
@@ -43,16 +46,20 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
     if checkpoint.accuracy is not None:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger
-    if ledger.parents:
-        rows.append(
-            (
-                "kernels",
-                f"{megabytes(ledger.storage.unique_bytes)} unique, "
-                f"{megabytes(ledger.storage.materialised_bytes)} materialised",
-            )
-        )
+    unique, materialised = ledger.storage.unique_bytes, ledger.storage.materialised_bytes
+    rows.append(("sharing", sharing(ledger, f"{megabytes(unique)} unique, {megabytes(materialised)} materialised")))
     rows += [("not static", f"{refusal.site}: {refusal.reason}") for refusal in inspection.refused]
+    if ledger.parents and not _learned(inspection):
+        rows.append(("static attention", "no static attention learned: every child is its parent's kernel as it is"))
     return rows
+
+
+def _learned(inspection: Inspection) -> bool:
+    """Whether the table would show anything but M = 1."""
+    return any(
+        max(row.filter_spread, row.spatial_spread) >= 0.00005 or max(abs(row.low - 1), abs(row.high - 1)) >= 0.0005
+        for row in inspection.attention
+    )
 
 
 def _attention(inspection: Inspection) -> Cells:

@@ -26,11 +26,19 @@ def storage_cells(storage: tuple[KernelStorage, ...]) -> Cells:
     rows = tuple(
         (
             row.stage,
-            f"{row.kernels} kernels",
-            f"{row.convolutions} convolutions",
+            str(row.kernels),
+            str(row.convolutions),
             megabytes(row.unique_bytes),
             megabytes(row.materialised_bytes),
         )
         for row in storage
     )
-    return Cells("Convolution kernels", ("stage", "stored", "used by", "bytes", "materialised"), rows)
+    headings = ("stage", "kernels", "convolutions", "stored", "materialised")
+    return Cells("Convolution kernels, and the convolutions that use them", headings, rows)
+
+
+def sharing(ledger: Ledger, children: str) -> str:
+    """``6 children of 4 parent kernels, materialised``; of a network like any other that there is nothing to share."""
+    if not ledger.parents:
+        return "plain: nothing shared"
+    return f"{ledger.children} children of {len(ledger.parents)} parent kernels, {children}"

@@ -22,7 +22,7 @@ def rendered(report: Report) -> RenderableType:
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     """A two-column table without a header."""
     table = Table(title=escape(title), title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(escape(name), escape(value))

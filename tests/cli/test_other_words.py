@@ -12,7 +12,7 @@ from kdna_deploy.cli.other_words import WORDS, understood
 from kdna_deploy.errors import UsageError
 from tests.cli.handed import commands
 from tests.cli.test_contract import COMMANDS
-from tests.conftest import Cli
+from tests.conftest import REPOSITORY, Cli
 
 PAIRS = [(command, name, word) for word in WORDS for command in word.commands for name in word.names]
 
@@ -102,6 +102,14 @@ def test_an_entry_can_be_reached_and_says_options_that_there_are(command: str, n
         assert word.points.endswith(".")
         with pytest.raises(UsageError):
             understood(command, [name, "value"], mine)
+
+
+def test_the_reference_lists_every_word_that_is_understood() -> None:
+    section = (
+        (REPOSITORY / "docs" / "cli.md").read_text().split("**Words of other tools**")[1].split("\n\n| exit code")[0]
+    )
+    listed = set(re.findall(r"--[a-z0-9-]+", section))
+    assert {name for word in WORDS if not (word.points and not word.by_value) for name in word.names} <= listed
 
 
 def test_no_entry_is_dead() -> None:

@@ -1,0 +1,77 @@
+"""How wide and how colourful a command's output is: on a terminal, in a pipe, and where colours are asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, Cli
+from tests.samples import RESNET, sample_path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+COMMAND = ("inspect", str(sample_path(RESNET)), "--input-size", "64")
+PLAIN = {"COLUMNS": "", "FORCE_COLOR": "", "NO_COLOR": "", "TERM": "xterm-256color"}
+
+
+def on_a_terminal(width: int, *words: str) -> str:
+    """What a terminal of `width` columns is sent on stdout."""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (50, width))
+    environment = {**os.environ, **PLAIN, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    del environment["FORCE_COLOR"]  # empty, it would forbid colours
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdna_deploy", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    os.close(theirs)
+    text = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            text += chunk
+    except OSError:  # how Linux says that the other side is closed
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    return text.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.skipif(not hasattr(termios, "tcsetwinsize"), reason="Python 3.11")
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_is_filled_and_coloured_and_nothing_is_cut(width: int) -> None:
+    text = on_a_terminal(width, *COMMAND)
+    assert ANSI.search(text)
+    lines = ANSI.sub("", text).splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    page = ANSI.sub("", on_a_terminal(width, "export", "--help")).splitlines()
+    assert max(map(len, page)) == width
+
+
+def test_a_pipe_has_100_columns_and_no_colours_unless_they_are_asked_for(cli: Cli) -> None:
+    help_page = cli("fuse", "--help", **PLAIN).stdout
+    assert max(map(len, help_page.splitlines())) == 100
+    plain = cli(*COMMAND, **PLAIN)
+    assert not ANSI.search(plain.stdout + plain.stderr)
+    assert max(map(len, plain.stdout.splitlines())) <= 100
+    forced = cli(*COMMAND, **{**PLAIN, "FORCE_COLOR": "1"})
+    assert ANSI.search(forced.stdout)
+    assert ANSI.sub("", forced.stdout) == plain.stdout
+    assert json.loads(cli(*COMMAND, "--json", **{**PLAIN, "FORCE_COLOR": "1"}).stdout)["kind"] == "inspect"
+
+
+def test_columns_says_how_wide_a_pipe_is(cli: Cli, tmp_path: Path) -> None:
+    narrow = cli("fuse", "--help", **{**PLAIN, "COLUMNS": "72"}).stdout
+    assert max(map(len, narrow.splitlines())) == 72
+    for odd in ("0", "-5", "wide"):
+        assert max(map(len, cli("fuse", "--help", **{**PLAIN, "COLUMNS": odd}).stdout.splitlines())) == 100
