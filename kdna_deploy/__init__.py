@@ -32,7 +32,7 @@ _HOME = {
     "compare": "kdna_deploy.evaluation.parity",
     "open_session": "kdna_deploy.runtimes.open",
     "bench": "kdna_deploy.bench.run",
-    "BenchOptions": "kdna_deploy.bench.plan",
+    "BenchOptions": "kdna_deploy.bench.device",
     "KdnaError": "kdna_deploy.errors",
 }
 
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from kdna_deploy.bench.plan import BenchOptions
+    from kdna_deploy.bench.device import BenchOptions
     from kdna_deploy.bench.run import bench
     from kdna_deploy.errors import KdnaError
     from kdna_deploy.evaluation.parity import compare

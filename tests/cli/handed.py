@@ -30,6 +30,7 @@ from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.split import Split
 from kdna_deploy.network.load import Network
+from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.nvidia.gpu import Gpu
 from tests.samples import fused_sample
 
@@ -57,8 +58,6 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.evaluation.evaluate.evaluate_files": None,
     "kdna_deploy.bench.run.bench": None,
     "kdna_deploy.bench.run.bench_suite": None,
-    "kdna_deploy.bench.gpu.run.bench_gpu": None,
-    "kdna_deploy.bench.gpu.run.bench_gpu_table1": None,
     "kdna_deploy.bench.compare.compare_runs": None,
 }
 
@@ -171,7 +170,7 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _flat(key, value(SHAPE, None))  # a checkpoint that records no preprocessing
     elif key.endswith("half.images") and callable(value):
         yield key, np.concatenate(list(value()))
-    elif callable(value) or isinstance(value, (FusedSource, Graph, Network, Provenance)):
+    elif callable(value) or isinstance(value, (FusedSource, Graph, Listener, Network, Provenance)):
         return  # made from what came before, or told of progress
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
