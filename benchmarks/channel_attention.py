@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from table import interval, write_table
 
-from kdna_deploy.bench.cpu.latency import LatencySettings
-from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.cpu.device import Cpu
+from kdna_deploy.bench.device import BenchOptions
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.run import bench
 from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.export.source import Request, open_fused_source
@@ -60,12 +61,10 @@ def hits(path: Path, held_out: Digits) -> int:
     return int((predicted == held_out.labels.numpy()).sum())
 
 
-def measure(
-    name: str, calibration: Digits, held_out: Digits, folder: Path, settings: LatencySettings
-) -> list[list[str]]:
+def measure(name: str, calibration: Digits, held_out: Digits, folder: Path, settings: Settings) -> list[list[str]]:
     """Table rows of one network."""
     paths = [export(name, choice, calibration, folder) for choice in CHOICES]
-    measured = {row.name: row for row in bench(paths, BenchOptions(settings=settings)).rows}
+    measured = {row.name: row for row in bench(paths, BenchOptions(Cpu(), settings=settings)).rows}
     total = len(held_out.labels)
     rows = []
     for choice, path in zip(CHOICES, paths, strict=True):
@@ -86,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in NETWORKS:
             print(f"{name} …", file=sys.stderr)
-            rows += measure(name, calibration, held_out, Path(folder), LatencySettings(200, options.min_time))
+            rows += measure(name, calibration, held_out, Path(folder), Settings(200, options.min_time))
     write_table(
         options.out,
         "Channel attention: kept, frozen, dropped",

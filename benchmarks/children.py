@@ -16,8 +16,9 @@ from pathlib import Path
 from table import interval, write_table
 
 from kdna_deploy.bench.cpu.cold_start import PROCESSES
-from kdna_deploy.bench.cpu.latency import LatencySettings
-from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.cpu.device import Cpu
+from kdna_deploy.bench.device import BenchOptions
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.result import Row
 from kdna_deploy.bench.run import bench
 from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
@@ -41,22 +42,23 @@ def export_layouts(arch: str, folder: Path) -> list[Path]:
     return paths
 
 
-def measure(arch: str, folder: Path, settings: LatencySettings) -> list[list[str]]:
+def measure(arch: str, folder: Path, settings: Settings) -> list[list[str]]:
     """Table rows of one architecture."""
     paths = export_layouts(arch, folder)
-    result = bench(paths, BenchOptions(settings=settings, cold_start=True))
+    result = bench(paths, BenchOptions(Cpu(cold_start=True), settings=settings))
     measured = {row.name: row for row in result.rows}
     return [row(arch, layout, measured[path.name]) for layout, path in zip(LAYOUTS, paths, strict=True)]
 
 
 def row(arch: str, layout: str, measured: Row) -> list[str]:
-    assert measured.cold is not None and measured.latency is not None
+    cold = measured.figures.cold
+    assert cold is not None and measured.latency is not None
     return [
         arch,
         layout,
         f"{measured.file_bytes / 1e6:.2f} MB",
-        f"{measured.cold.load_ms:.0f} ms",
-        f"{measured.cold.resident_bytes / 1e6:.0f} MB",
+        f"{cold.load_ms:.0f} ms",
+        f"{cold.resident_bytes / 1e6:.0f} MB",
         f"{measured.latency.median:.2f} ms",
         interval(measured),
     ]
@@ -71,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for arch in ARCHITECTURES:
             print(f"{arch} …", file=sys.stderr)
-            rows += measure(arch, Path(folder), LatencySettings(100, options.min_time))
+            rows += measure(arch, Path(folder), Settings(100, options.min_time))
     write_table(
         options.out,
         "Children: materialised, shared, on the fly",

@@ -2,7 +2,7 @@
 
 On a processor with VNNI the entry should change no logit and cost time; on one without, it should change logits and
 the time that it costs is what exact int8 costs there. Networks of published size with fresh weights: latency does not
-depend on their values. One thread, pinned; the three interleaved (kdna_deploy/benchmark/latency.py).
+depend on their values. One thread, pinned; the three interleaved (kdna_deploy/bench/protocol.py).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import psutil
 from table import write_table
 
 from kdna_deploy.bench.cpu.affinity import pinned
-from kdna_deploy.bench.cpu.latency import LatencySettings, measure_latency
+from kdna_deploy.bench.cpu.latency import measure_latency
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.statistics import paired_ratio, summarise
-from kdna_deploy.bench.subject import untrained
+from kdna_deploy.bench.subject import Untrained
 from kdna_deploy.export.onnx.export import OnnxOptions
 from kdna_deploy.export.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.export.source import Request, open_fused_source
@@ -32,6 +33,7 @@ from kdna_deploy.images.split import split_images
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.int8_kernels import EXACT_INT8, int8_kernels_here
 from kdna_deploy.runtimes.processor import first_processor, instruction_sets
+from kdna_deploy.runtimes.session import Closing
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (3, 224, 224)
@@ -39,7 +41,7 @@ CALIBRATING = 10  # random images
 INT8_FLAGS = ("avx2", "avx_vnni", "avx512bw", "avx512_vnni", "amx_int8")
 
 
-class Forced:
+class Forced(Closing):
     """A `Session` with the entry or without it, whatever the processor needs."""
 
     batch = image_shape = None
@@ -57,6 +59,9 @@ class Forced:
     def run(self, images: Images) -> Images:
         return self._session.run(None, {"input": images})[0]
 
+    def _release(self) -> None:
+        del self._session
+
 
 @dataclass(frozen=True)
 class Files:
@@ -67,16 +72,16 @@ class Files:
 
 
 def files(arch: str, folder: Path) -> Files:
-    subject = untrained(ARCHITECTURES[arch], SHAPE, OnnxOptions(), folder / arch, arch)
-    checkpoint, path = subject.artifacts.source("checkpoint").path, folder / f"{arch}.int8.onnx"
+    made = Untrained(ARCHITECTURES[arch], SHAPE, OnnxOptions(), folder / arch)
+    checkpoint, path = made.source("checkpoint").path, folder / f"{arch}.int8.onnx"
     images = folder / "images.npy"
     np.save(images, np.random.default_rng(0).standard_normal((CALIBRATING, *SHAPE), dtype=np.float32))
     split = split_images(images, None, SHAPE, Preprocessing(), ARCHITECTURES[arch].num_classes)
     export_int8(open_fused_source(checkpoint, Request(arch=arch)), path, OnnxOptions(), Int8Options(split))
-    return Files(subject.artifacts.source("onnx").path, path)
+    return Files(made.source("onnx").path, path)
 
 
-def measure(arch: str, network: Files, settings: LatencySettings) -> list[str]:
+def measure(arch: str, network: Files, settings: Settings) -> list[str]:
     """A table row."""
     images = np.random.default_rng(1).standard_normal((1, *SHAPE), dtype=np.float32)
     openers = [
@@ -102,7 +107,7 @@ def main() -> None:
     parser.add_argument("--arch", action="append", help="only this architecture; repeatable")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "int8_kernels.md")
     options = parser.parse_args()
-    settings = LatencySettings(100, options.min_time)
+    settings = Settings(100, options.min_time)
     rows, busy = [], []
     with tempfile.TemporaryDirectory() as name:
         for arch in options.arch or [name for name, entry in ARCHITECTURES.items() if entry.sharing]:

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from table import interval, write_table
 
-from kdna_deploy.bench.cpu.latency import LatencySettings
-from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.cpu.device import Cpu
+from kdna_deploy.bench.device import BenchOptions
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.result import Row
 from kdna_deploy.bench.run import bench
 from kdna_deploy.evaluation.accuracy import Agreement, evaluate
@@ -90,9 +91,7 @@ def agreement(path: Path, reference: Path, images: Split) -> Agreement:
     return found
 
 
-def measure(
-    arch: str, digits: tuple[Digits, Digits], epochs: int, folder: Path, settings: LatencySettings
-) -> list[list[str]]:
+def measure(arch: str, digits: tuple[Digits, Digits], epochs: int, folder: Path, settings: Settings) -> list[list[str]]:
     """Table rows of one architecture, the plain backbone first."""
     training, held_out = Digits(*(part[:TRAINING] for part in vars(digits[0]).values())), digits[1]
     judging = image_files(training, held_out, TRAINED, folder)
@@ -106,7 +105,7 @@ def measure(
         agreements = [None] + [agreement(small[kind], small["float32"], judging) for kind in PRECISIONS[1:]]
         found += [Variant(name, kind, large[kind], a) for kind, a in zip(PRECISIONS, agreements, strict=True)]
     baseline, *others = (variant.path for variant in found)
-    result = bench(others, BenchOptions(settings=settings, baseline=baseline))
+    result = bench(others, BenchOptions(Cpu(), settings=settings, baseline=baseline))
     measured = {row.name: row for row in result.rows}
     own = {v.network: measured[v.path.name] for v in found if v.precision == "float32"}
     return [cells(v, measured[v.path.name], own[v.network]) for v in found]
@@ -145,7 +144,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for arch in options.arch or [name for name, entry in ARCHITECTURES.items() if entry.sharing]:
-            rows += measure(arch, digits, options.epochs, Path(folder), LatencySettings(100, options.min_time))
+            rows += measure(arch, digits, options.epochs, Path(folder), Settings(100, options.min_time))
     vnni = "has no" if int8_kernels_here().entries else "has"
     write_table(
         options.out,

@@ -19,7 +19,8 @@ from onnx_ir.passes import common
 from table import write_table
 
 from kdna_deploy.bench.cpu.affinity import pinned
-from kdna_deploy.bench.cpu.latency import LatencySettings, measure_latency
+from kdna_deploy.bench.cpu.latency import measure_latency
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.statistics import Ratio, noise_floor, paired_ratio
 from kdna_deploy.export.fuse import fuse
 from kdna_deploy.export.onnx.convert import to_onnx
@@ -155,7 +156,7 @@ def fused(architecture: Architecture) -> tuple[Graph, int]:
     return fuse(module, SHAPE).graph, count(module, SHAPE).macs
 
 
-def measure(name: str, folder: Path, settings: LatencySettings) -> tuple[dict[str, Ratio], float, float | None]:
+def measure(name: str, folder: Path, settings: Settings) -> tuple[dict[str, Ratio], float, float | None]:
     """Form → ratio to the plain backbone; the ratio of MACs; the noise floor."""
     plain, plain_macs = fused(ARCHITECTURES[name].plain)
     graph, macs = fused(ARCHITECTURES[name])
@@ -189,7 +190,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             print(f"{name} …", file=sys.stderr)
-            ratios, macs, floor = measure(name, Path(folder), LatencySettings(100, options.min_time))
+            ratios, macs, floor = measure(name, Path(folder), Settings(100, options.min_time))
             floors.append(f"{floor:.1%}")
             macs_ratios.append(f"{macs:.4f}")
             for form, ratio in ratios.items():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from table import write_table
 
-from kdna_deploy.bench.subject import untrained
+from kdna_deploy.bench.subject import Untrained
 from kdna_deploy.export.onnx.export import OnnxOptions
 from kdna_deploy.network.families import ARCHITECTURES
 
@@ -63,9 +63,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {
-            arch: untrained(ARCHITECTURES[arch], SHAPE, OnnxOptions(), folder / arch, arch)
-            .artifacts.source("onnx")
-            .path
+            arch: Untrained(ARCHITECTURES[arch], SHAPE, OnnxOptions(), folder / arch).source("onnx").path
             for arch in options.arch or NAMES
         }
         # One after the other, not one architecture at a time: the runs of each are then minutes apart.

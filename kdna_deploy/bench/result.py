@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
 
-from kdna_deploy.bench.cpu.cold_start import ColdStart
-from kdna_deploy.bench.cpu.latency import Measured
-from kdna_deploy.bench.cpu.profile import Explanation, Profile, explain
-from kdna_deploy.bench.cpu.roofline import Peak
+from kdna_deploy.bench.device import BenchOptions, Candidate, Figures, Findings, Group, Watch
 from kdna_deploy.bench.environment import Environment
-from kdna_deploy.bench.plan import BenchOptions, Candidate, Group, available
-from kdna_deploy.bench.saved import SavedRun
+from kdna_deploy.bench.protocol import Measured, Taken
 from kdna_deploy.bench.statistics import (
     FEWEST_ROUNDS,
     Ratio,
@@ -24,9 +21,6 @@ from kdna_deploy.bench.statistics import (
 )
 from kdna_deploy.bench.suites import Suite
 
-# A tail this far above the median means that something else used the core.
-_NOISY_TAIL = 1.25
-
 
 @dataclass(frozen=True)
 class Row:
@@ -35,34 +29,34 @@ class Row:
     Attributes:
         name: unique in the run.
         model: the network's name; the same for one network on several runtimes.
-        runtime: key in `RUNTIMES`.
-        runtime_version: what ran it, with the version.
-        runtime_options: as they were set.
+        runtime, precision: key in `RUNTIMES`, and what is computed in.
+        figures: what the device tells besides.
         parameters: trained parameters; numbers stored in the file where its provenance is unknown.
         macs: multiply-accumulates of one image.
+        runtime_version: what ran it, with the version.
+        runtime_options: as they were set.
         file_bytes: size of the file that the runtime opened.
+        latency: of single inferences.
         baseline: name of the row, or saved run, that `ratio` refers to; None for a baseline itself.
-        share: part of the core's multiply-add peak that the median reaches; None below float32.
-        samples: None where nothing was measured; then `unavailable` says why.
+        ratio: of times: above 1 is slower.
+        samples: that the ratio is of; None where nothing was measured, and `unavailable` says why.
     """
 
     name: str
     model: str
     runtime: str
+    precision: str
+    figures: Figures
     parameters: int
     macs: int
     runtime_version: str = ""
-    runtime_options: dict[str, str | int] = field(default_factory=dict)
+    runtime_options: Mapping[str, str | int] = field(default_factory=dict)
     file_bytes: int = 0
     latency: Summary | None = None
     baseline: str | None = None
     ratio: Ratio | None = None
-    share: float | None = None
-    cold: ColdStart | None = None
     samples: Samples | None = None
     unavailable: str = ""
-    throughput: None = None  # is measured on the GPU
-    kept: None = None
 
 
 @dataclass(frozen=True)
@@ -76,14 +70,11 @@ class Floor:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """A measurement. `cores` is empty where the process could not be pinned."""
+    """A measurement. `findings` are what the device tells of the whole run."""
 
     rows: tuple[Row, ...]
     floors: tuple[Floor, ...]
-    peak: Peak | None
-    profiles: tuple[Profile, ...]
-    explanations: tuple[Explanation, ...]
-    cores: tuple[int, ...]
+    findings: Findings
     options: BenchOptions
     environment: Environment
     notes: tuple[str, ...]
@@ -91,99 +82,109 @@ class BenchResult:
     suite: Suite | None = None
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What ran a candidate, as its session says."""
+
+    version: str
+    options: Mapping[str, str | int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was taken of a group's available candidates, and last of a second session of the first; or why it failed."""
+
+    measured: Measured
+    ran: Mapping[str, Ran] = field(default_factory=dict)
+    failure: str = ""
+
+
+_UNMEASURED = Outcome(Measured((), complete=False))
+
+
 def rows_of(
-    groups: Sequence[Group], measured: list[tuple[Group, Measured]], options: BenchOptions
+    groups: Sequence[Group], outcomes: Sequence[Outcome], options: BenchOptions, watch: Watch
 ) -> tuple[tuple[Row, ...], tuple[Floor, ...]]:
+    """Rows and noise floors of all groups, measured or not."""
     rows: list[Row] = []
     floors: list[Floor] = []
-    by_group = [done for _, done in measured] + [Measured((), False)] * (len(groups) - len(measured))
-    for group, done in zip(groups, by_group, strict=True):
-        samples = {c.name: s for c, s in zip(available(group), done.samples, strict=False) if s.rounds}
-        floor = _floor(available(group), done, options)
-        if floor is not None:
-            floors.append(floor)
-        rows += [_row(c, group, samples, (floor and floor.value) or 0.0, options) for c in group.candidates]
+    for group, outcome in zip_longest(groups, outcomes, fillvalue=_UNMEASURED):
+        assert isinstance(group, Group)
+        taken = {
+            candidate.name: taken
+            for candidate, taken in zip(group.available, outcome.measured.taken, strict=False)
+            if taken.samples.rounds
+        }
+        floor = _floor(group.available, outcome.measured, options)
+        floors += [floor] if floor else []
+        value = (floor and floor.value) or 0.0
+        rows += [_row(candidate, group, outcome, taken, value, options, watch) for candidate in group.candidates]
     return tuple(rows), tuple(floors)
 
 
-def _floor(candidates: list[Candidate], done: Measured, options: BenchOptions) -> Floor | None:
-    if len(done.samples) <= len(candidates) or not done.samples[0].rounds:
+def _floor(candidates: Sequence[Candidate], measured: Measured, options: BenchOptions) -> Floor | None:
+    if len(measured.taken) <= len(candidates) or not measured.taken[0].samples.rounds:
         return None
-    itself = paired_ratio(done.samples[-1], done.samples[0], statistic=options.statistic)
+    itself = paired_ratio(measured.taken[-1].samples, measured.taken[0].samples, statistic=options.statistic)
     return Floor(candidates[0].name, itself, noise_floor(itself))
 
 
-def _row(candidate: Candidate, group: Group, samples: dict[str, Samples], floor: float, options: BenchOptions) -> Row:
-    own = samples.get(candidate.name)
-    row = Row(
+def _row(
+    candidate: Candidate,
+    group: Group,
+    outcome: Outcome,
+    taken: Mapping[str, Taken],
+    floor: float,
+    options: BenchOptions,
+    watch: Watch,
+) -> Row:
+    own = taken.get(candidate.name)
+    baseline, ratio = _compared(candidate, group, taken, floor, options)
+    ran = outcome.ran.get(candidate.name, Ran("", {}))
+    return Row(
         name=candidate.name,
         model=candidate.subject.name,
-        runtime=candidate.runtime,
+        runtime=candidate.variant.runtime,
+        precision=candidate.variant.precision,
+        figures=watch.figures(candidate, own, ratio),
         parameters=candidate.subject.parameters,
         macs=candidate.subject.macs,
-        latency=summarise(own.values) if own else None,
-        samples=own,
-        unavailable=candidate.unavailable or ("" if own else "not measured: interrupted"),
+        runtime_version=ran.version,
+        runtime_options=ran.options,
+        file_bytes=candidate.file_bytes,
+        latency=summarise(own.singles.values) if own else None,
+        baseline=baseline,
+        ratio=ratio,
+        samples=own.samples if own else None,
+        unavailable="" if own else candidate.unavailable or outcome.failure or "not measured: interrupted",
     )
+
+
+def _compared(
+    candidate: Candidate, group: Group, taken: Mapping[str, Taken], floor: float, options: BenchOptions
+) -> tuple[str | None, Ratio | None]:
+    """What a candidate is compared with, and the ratio to that; none for the baseline itself."""
+    own, first = taken.get(candidate.name), group.candidates[0]
     if group.saved is not None:
-        return _against_saved(row, group.saved, floor, options)
-    first = group.candidates[0]
+        earlier = group.saved.row(candidate.subject.name, candidate.variant.label)
+        assert earlier.samples is not None
+        ratio = unpaired_ratio(own.samples, earlier.samples, floor, options.statistic) if own else None
+        return f"{earlier.name} in {group.saved.path.name}", ratio
     if candidate is first:
-        return row
-    reference = samples.get(first.name)
-    ratio = paired_ratio(own, reference, floor, options.statistic) if own and reference else None
-    return replace(row, baseline=first.name, ratio=ratio)
-
-
-def _against_saved(row: Row, saved: SavedRun, floor: float, options: BenchOptions) -> Row:
-    earlier = saved.row(row.model, row.runtime)
-    assert earlier.samples is not None
-    ratio = unpaired_ratio(row.samples, earlier.samples, floor, options.statistic) if row.samples else None
-    return replace(row, baseline=f"{earlier.name} in {saved.path.name}", ratio=ratio)
-
-
-def explanations(rows: Sequence[Row]) -> tuple[Explanation, ...]:
-    """The difference of each row to its baseline in the same run, taken apart."""
-    by_name = {row.name: row for row in rows}
-    found = []
-    for row in rows:
-        plain = by_name.get(row.baseline or "")
-        if plain and plain.latency and row.latency and plain.macs:
-            figures = (row.latency.median, plain.latency.median, row.macs, plain.macs)
-            found.append(explain(row.name, plain.name, *figures))
-    return tuple(found)
+        return None, None
+    reference = taken.get(first.name)
+    if own is None or reference is None:
+        return first.name, None
+    return first.name, paired_ratio(own.samples, reference.samples, floor, options.statistic)
 
 
 def notes_on(
-    rows: Sequence[Row],
-    floors: Sequence[Floor],
-    cores: tuple[int, ...],
-    options: BenchOptions,
-    peak: Peak | None,
-    interrupted: bool,
+    rows: Sequence[Row], floors: Sequence[Floor], of_device: Sequence[str], of_networks: Sequence[str], partial: bool
 ) -> tuple[str, ...]:
     """Sentences on what limits the figures."""
-    notes = []
-    if interrupted:
-        notes.append("interrupted: these figures are partial")
-    noisy = [row.name for row in rows if row.latency and row.latency.p90 > _NOISY_TAIL * row.latency.median]
-    if noisy:
-        notes.append(f"this machine is noisy: p90 lies more than 25 % above the median for {', '.join(noisy)}")
-    if not cores:
-        notes.append("this system cannot pin a process to a core: expect more spread")
+    notes = ["interrupted: these figures are partial"] if partial else []
+    notes += of_device
     if any(floor.value is None for floor in floors):
         notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval; raise `iterations` or `min_time`")
-    notes += [f"{row.name}: {row.unavailable}" for row in rows if row.unavailable and not row.samples]
-    return (*notes, *_drift(options, peak))
-
-
-def _drift(options: BenchOptions, peak: Peak | None) -> tuple[str, ...]:
-    """What a ratio to a saved run cannot tell."""
-    if not isinstance(options.baseline, SavedRun):
-        return ()
-    before = options.baseline.peak_gflops
-    change = f" (the core's peak differs by {peak.best.gflops / before - 1:+.1%})" if before and peak else ""
-    return (
-        f"a ratio to a saved run holds the machine's drift between the two{change}, and its interval does not; "
-        "save this run beside the plain backbone and use `compare`, which is free of it",
-    )
+    notes += [f"{row.name}: {row.unavailable}" for row in rows if row.unavailable]
+    return (*notes, *of_networks)

@@ -31,9 +31,9 @@ from kdna_deploy.network.cost import Cost, count
 from kdna_deploy.network.input_size import ASSUMED, DEFAULT_SIZE, choose_size, made_for_assumed
 from kdna_deploy.network.load import load_network
 from kdna_deploy.network.record import to_record
-from kdna_deploy.runtimes.catalogue import Artifact, Source
 from kdna_deploy.runtimes.open import ENGINE, provenance_in
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.table import Artifact, Source
 
 Shape = tuple[int, int, int]
 
@@ -143,12 +143,12 @@ class Given:
 
 
 class Untrained:
-    """Files of an architecture with fresh weights."""
+    """Files of an architecture with fresh weights for images of `shape` (c, h, w), made in `folder`."""
 
     def __init__(self, architecture: Architecture, shape: Shape, options: OnnxOptions, folder: Path):
         self._architecture = architecture
-        self._shape = shape
-        self._options = options
+        self.shape = shape
+        self.options = options
         self._folder = folder
 
     def source(self, kind: Artifact) -> Source:
@@ -161,7 +161,7 @@ class Untrained:
 
     @cached_property
     def cost(self) -> Cost:
-        return count(self._module, self._shape)
+        return count(self._module, self.shape)
 
     @cached_property
     def _module(self) -> nn.Module:
@@ -171,7 +171,7 @@ class Untrained:
 
     @cached_property
     def _fused(self) -> Fused:
-        return fuse(self._module, self._shape)
+        return fuse(self._module, self.shape)
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -181,7 +181,7 @@ class Untrained:
             architecture=to_record(self._architecture),
             factory=None,
             ema=False,
-            image_shape=self._shape,
+            image_shape=self.shape,
             parameters=self.cost.parameters,
             macs=self.cost.macs,
             channel_attentions=self._fused.channel_attentions,
@@ -193,7 +193,7 @@ class Untrained:
         elif kind == "fused":
             save_fused(self._fused.graph, self.provenance, path)
         else:
-            export_onnx(self._fused.graph, self._module, self.provenance, path, self._options)
+            export_onnx(self._fused.graph, self._module, self.provenance, path, self.options)
 
 
 def given(
@@ -234,8 +234,8 @@ def given(
 
 def _given_onnx(path: Path, folder: Path, factory: str | None) -> Subject:
     cost = count_onnx(path)
-    session = OrtSession(path, threads=1)
-    made = provenance_in(session, path)
+    with OrtSession(path, threads=1) as session:
+        made = provenance_in(session, path)
     shape = session.image_shape or (made.image_shape if made else (3, *DEFAULT_SIZE))
     artifacts = Given(Source(path, factory=factory), "onnx", made, shape, folder)
     parameters = made.parameters if made else cost.stored
@@ -243,11 +243,10 @@ def _given_onnx(path: Path, folder: Path, factory: str | None) -> Subject:
     return Subject(path.name, parameters, cost.macs, shape, "onnx", artifacts, session.batch, made, notes)
 
 
-def untrained(architecture: Architecture, shape: Shape, options: OnnxOptions, folder: Path, name: str) -> Subject:
-    """A network of `architecture` with fresh weights for images of `shape` (c, h, w), its files in `folder`."""
-    artifacts = Untrained(architecture, shape, options, folder)
-    cost = artifacts.cost
-    return Subject(name, cost.parameters, cost.macs, shape, "onnx", artifacts, options.batch)
+def untrained(files: Untrained, name: str) -> Subject:
+    """A network with fresh weights."""
+    cost = files.cost
+    return Subject(name, cost.parameters, cost.macs, files.shape, "onnx", files, files.options.batch)
 
 
 def plain_backbone(subject: Subject, folder: Path) -> Subject:
@@ -268,7 +267,8 @@ def plain_backbone(subject: Subject, folder: Path) -> Subject:
         )
     plain = architecture.plain
     _, h, w = made.image_shape
-    return untrained(plain, made.image_shape, same_options(made.options), folder, f"{plain.name} {h}×{w}")
+    files = Untrained(plain, made.image_shape, same_options(made.options), folder)
+    return untrained(files, f"{plain.name} {h}×{w}")
 
 
 def plain_identity(provenance: Provenance) -> str:

@@ -7,23 +7,23 @@ runtimes   every architecture on every runtime, beside PyTorch running it as it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kdna_deploy.bench.device import BenchOptions, Group
 from kdna_deploy.bench.paper import TABLE1, TABLE3, Printed
-from kdna_deploy.bench.plan import BenchOptions, Group, candidate
+from kdna_deploy.bench.plan import candidate
 from kdna_deploy.bench.subject import Shape, Subject, Untrained, untrained
 from kdna_deploy.errors import UsageError
 from kdna_deploy.export.onnx.export import OnnxOptions
 from kdna_deploy.network.families import ARCHITECTURES, Architecture, KernelDNA
-from kdna_deploy.runtimes.catalogue import RUNTIMES
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
 
 SHAPE: Shape = (3, 224, 224)
 _STAGES = ("layer3", "layer4")  # of ResNet-18, which Table 3 varies
 _REFERENCE = "pytorch"
-
-Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,19 @@ class Suite:
     options: BenchOptions
 
 
-def build_suite(name: str, options: BenchOptions, folder: Path, on_step: Step = lambda _: None) -> Suite:
+def build_suite(name: str, options: BenchOptions, folder: Path, listener: Listener = SILENT) -> Suite:
     """Build the networks of suite `name` in `folder`.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the device has none of that name, or the suite does not take the chosen runtimes.
     """
-    if name not in SUITES:
-        raise UsageError(f"There is no suite '{name}'; choose from {', '.join(SUITES)}.")
-    _check_runtimes(name, options)
-    return SUITES[name](options, folder, on_step)
+    offered = options.device.suites
+    if name not in offered:
+        where = " on the GPU" if options.device.name == "gpu" else ""
+        raise UsageError(f"There is no suite '{name}'{where}; choose from {', '.join(offered)}.")
+    if options.device.name == "cpu":
+        _check_runtimes(name, options)
+    return _SUITES[name](options, folder, listener)
 
 
 def _check_runtimes(name: str, options: BenchOptions) -> None:
@@ -68,17 +71,17 @@ def _check_runtimes(name: str, options: BenchOptions) -> None:
         raise UsageError("The layouts of `suite='layouts'` have no checkpoints; choose another `runtime`.")
 
 
-def _table1(options: BenchOptions, folder: Path, on_step: Step) -> Suite:
-    groups, entries = [], []
+def _table1(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
+    groups: list[Group] = []
+    entries: list[Entry] = []
     for architecture in _kerneldna():
-        pair = (architecture.plain, architecture)
-        subjects = [_subject(network, options, folder) for network in pair]
-        entries += [_entry(subject, TABLE1.get(subject.name)) for subject in subjects]
-        groups.append(_group(subjects, options, on_step))
+        subjects, pair = _networks((architecture.plain, architecture), options, folder)
+        entries += pair
+        groups += _groups(subjects, options, listener)
     return Suite("table1", tuple(groups), tuple(entries), options)
 
 
-def _layouts(options: BenchOptions, folder: Path, on_step: Step) -> Suite:
+def _layouts(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
     base = ARCHITECTURES["resnet18"]
     assert base.sharing is not None
     plain, *others = TABLE3
@@ -86,23 +89,22 @@ def _layouts(options: BenchOptions, folder: Path, on_step: Step) -> Suite:
     networks += [
         replace(base, name=layout, sharing=KernelDNA(tuple((stage, layout) for stage in _STAGES))) for layout in others
     ]
-    subjects = [_subject(network, options, folder) for network in networks]
-    entries = tuple(_entry(subject, TABLE3[subject.name]) for subject in subjects)
-    return Suite("layouts", (_group(subjects, options, on_step),), entries, options)
+    subjects, entries = _networks(networks, options, folder)
+    return Suite("layouts", tuple(_groups(subjects, options, listener)), tuple(entries), options)
 
 
-def _runtimes(options: BenchOptions, folder: Path, on_step: Step) -> Suite:
-    names = tuple(dict.fromkeys((_REFERENCE, *(options.runtimes or RUNTIMES))))
+def _runtimes(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
+    names = tuple(dict.fromkeys((_REFERENCE, *(options.runtimes or runtimes_on("cpu")))))
     chosen = replace(options, runtimes=names, baseline=_REFERENCE)
-    groups, entries = [], []
-    for architecture in _kerneldna():
-        subject = _subject(architecture, options, folder)
-        entries.append(_entry(subject, TABLE1.get(subject.name)))
-        groups.append(Group(tuple(candidate(subject, name, chosen, on_step, several=True) for name in names)))
+    groups = []
+    subjects, entries = _networks(_kerneldna(), options, folder)
+    for subject in subjects:
+        variants = options.device.variants(subject, chosen)
+        groups.append(Group(tuple(candidate(subject, one, chosen, listener, labelled=True) for one in variants)))
     return Suite("runtimes", tuple(groups), tuple(entries), chosen)
 
 
-SUITES: dict[str, Callable[[BenchOptions, Path, Step], Suite]] = {
+_SUITES: dict[str, Callable[[BenchOptions, Path, Listener], Suite]] = {
     "table1": _table1,
     "layouts": _layouts,
     "runtimes": _runtimes,
@@ -113,19 +115,24 @@ def _kerneldna() -> list[Architecture]:
     return [entry for entry in ARCHITECTURES.values() if entry.sharing]
 
 
-def _subject(architecture: Architecture, options: BenchOptions, folder: Path) -> Subject:
+def _networks(
+    architectures: Sequence[Architecture], options: BenchOptions, folder: Path
+) -> tuple[list[Subject], list[Entry]]:
+    """The networks with fresh weights; the paper's figures are left out for another image size than its own."""
     shape = (SHAPE[0], *options.size) if options.size else SHAPE
-    return untrained(architecture, shape, OnnxOptions(), folder / architecture.name, architecture.name)
+    printed = TABLE1 | TABLE3 if shape == SHAPE else {}
+    subjects, entries = [], []
+    for architecture in architectures:
+        place = folder / architecture.name
+        files = Untrained(architecture, shape, OnnxOptions(), place)
+        network = untrained(files, architecture.name)
+        cost = files.cost
+        subjects.append(options.device.made(network, place, options))
+        entries.append(Entry(network.name, cost.parameters, cost.macs, cost.table_flops, printed.get(network.name)))
+    return subjects, entries
 
 
-def _group(subjects: list[Subject], options: BenchOptions, on_step: Step) -> Group:
-    runtime = options.runtimes[0] if options.runtimes else "onnxruntime"
-    return Group(tuple(candidate(subject, runtime, options, on_step) for subject in subjects))
-
-
-def _entry(subject: Subject, printed: Printed | None) -> Entry:
-    """`printed` is left out for another image size than the paper's."""
-    assert isinstance(subject.artifacts, Untrained)
-    cost = subject.artifacts.cost
-    comparable = printed if subject.image_shape == SHAPE else None
-    return Entry(subject.name, cost.parameters, cost.macs, cost.table_flops, comparable)
+def _groups(subjects: list[Subject], options: BenchOptions, listener: Listener) -> list[Group]:
+    """The networks beside each other, the first being the baseline, in every variant."""
+    variants = options.device.variants(subjects[0], options)
+    return [Group(tuple(candidate(one, variant, options, listener) for one in subjects)) for variant in variants]

@@ -13,49 +13,27 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kdna_deploy.errors import UsageError
 
 if TYPE_CHECKING:  # a threshold is parsed before anything heavy is imported
-    from kdna_deploy.bench.cpu.cold_start import ColdStart
-    from kdna_deploy.bench.statistics import Kept, Ratio, Summary
+    from kdna_deploy.bench.result import Row
 
 
-class Measured(Protocol):
-    """What a threshold looks at."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def file_bytes(self) -> int: ...
-    @property
-    def latency(self) -> Summary | None: ...
-    @property
-    def ratio(self) -> Ratio | None: ...
-    @property
-    def cold(self) -> ColdStart | None: ...
-    @property
-    def throughput(self) -> float | None: ...
-    @property
-    def kept(self) -> Kept | None: ...
-    @property
-    def share(self) -> float | None: ...
-
-
-def _latency(name: str) -> Callable[[Measured], float | None]:
+def _latency(name: str) -> Callable[[Row], float | None]:
     return lambda row: getattr(row.latency, name) if row.latency else None
 
 
-def _cold(name: str, unit: float = 1.0) -> Callable[[Measured], float | None]:
-    return lambda row: getattr(row.cold, name) / unit if row.cold else None
-
-
-def _end(index: int) -> Callable[[Measured], float | None]:
+def _end(index: int) -> Callable[[Row], float | None]:
     return lambda row: row.ratio.interval[index] if row.ratio and row.ratio.interval else None
 
 
-METRICS: dict[str, Callable[[Measured], float | None]] = {
+def _of_device(name: str) -> Callable[[Row], float | None]:
+    return lambda row: row.figures.metrics.get(name)
+
+
+METRICS: dict[str, Callable[[Row], float | None]] = {
     "ratio": lambda row: row.ratio.value if row.ratio else None,
     "ratio.low": _end(0),
     "ratio.high": _end(1),
@@ -64,14 +42,9 @@ METRICS: dict[str, Callable[[Measured], float | None]] = {
     "p90": _latency("p90"),
     "p99": _latency("p99"),
     "min": _latency("minimum"),
-    "load": _cold("load_ms"),
-    "first": _cold("first_ms"),
-    "resident": _cold("resident_bytes", 1e6),
-    "peak": _cold("peak_bytes", 1e6),
     "file": lambda row: row.file_bytes / 1e6 if row.file_bytes else None,
-    "share": lambda row: row.share,
-    "throughput": lambda row: row.throughput,
-    "kept": lambda row: 100 * row.kept.value if row.kept else None,
+    # On the CPU alone, and on a GPU alone.
+    **{name: _of_device(name) for name in ("load", "first", "resident", "peak", "share", "throughput", "kept")},
 }
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _SYNTAX = re.compile(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*")
@@ -113,7 +86,7 @@ def parse_threshold(text: str) -> Threshold:
     return Threshold(match[1], match[2], float(match[3]))
 
 
-def crossings(threshold: Threshold, rows: Sequence[Measured]) -> list[Crossing]:
+def crossings(threshold: Threshold, rows: Sequence[Row]) -> list[Crossing]:
     """The rows for which `threshold` holds.
 
     A metric that no row has is a crossing too, and so is the lack of rows: a gate must not pass unseen.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ import typer
 
 from kdna_deploy.cli import gpu_bench
 from kdna_deploy.cli.console import Sink
-from kdna_deploy.cli.gpu_bench import Rendering
 from kdna_deploy.cli.options.bench import (
     Baseline,
     BatchSize,
@@ -42,12 +41,12 @@ from kdna_deploy.cli.values import newest
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.input_files import MODELS, Kind, check_input
+from kdna_deploy.progress import Listener
 from kdna_deploy.reports.formats import check_format
 from kdna_deploy.verbs.arguments import check_number, image_size
 
 if TYPE_CHECKING:
-    from kdna_deploy.bench.gpu.result import GpuResult
-    from kdna_deploy.bench.plan import BenchOptions
+    from kdna_deploy.bench.device import BenchOptions, Device
     from kdna_deploy.bench.result import BenchResult
     from kdna_deploy.bench.saved import SavedRun
     from kdna_deploy.bench.thresholds import Threshold
@@ -112,20 +111,12 @@ def bench(
     for target in targets:
         check_output(target, inputs)
     if gpu:
-        on_gpu = gpu_bench.gpu_options(
-            *(batch_size, runtimes, precision, baseline, iterations, min_time),
-            *(streams, cuda_graphs, host_copies, arch, model, size),
-        )
-        measured = gpu_bench.measure(sink, models, suite.value if suite else None, on_gpu)
-        _write(sink, measured.notes, gpu_bench.rendering(measured), targets, inputs)
-        _finish(sink, thresholds, measured)
-        return
-    options = _options(
-        *(cpu_threads, batch_size or 1, runtimes, baseline, iterations, min_time),
-        *(protocol, cold_start, profile, arch, model, size),
-    )
+        device = _gpu(precision, streams, cuda_graphs, host_copies)
+    else:
+        device = _cpu(cpu_threads, batch_size, protocol, cold_start, profile)
+    options = _options(device, batch_size, runtimes, baseline, iterations, min_time, protocol, arch, model, size)
     result = _measure(sink, models, suite, options)
-    _write(sink, result.notes, _rendering(result), targets, inputs)
+    _write(sink, result, targets, inputs)
     _finish(sink, thresholds, result)
 
 
@@ -156,40 +147,46 @@ def _models(sink: Sink, models: list[Path] | None, suite: Suite | None) -> list[
     return [found]
 
 
+def _cpu(threads: int, batch: int | None, protocol: Protocol, cold_start: bool, profile: bool) -> Device:
+    from kdna_deploy.bench.cpu.device import Cpu
+
+    if protocol is Protocol.paper and (threads, batch or 1) != (1, 1):
+        raise UsageError("--protocol paper is batch 1 on one thread; leave out --cpu-threads and --batch-size.")
+    return Cpu(threads, cold_start, profile)
+
+
+def _gpu(precisions: list[gpu_bench.Precision] | None, streams: int, cuda_graphs: bool, host_copies: bool) -> Device:
+    from kdna_deploy.bench.gpu.device import Gpu
+
+    return Gpu(tuple(dict.fromkeys(one.value for one in precisions or ())), streams, cuda_graphs, host_copies)
+
+
 def _options(
-    threads: int,
-    batch: int,
+    device: Device,
+    batch: int | None,
     runtimes: list[str],
     baseline: str | None,
     iterations: int | None,
     min_time: float | None,
     protocol: Protocol,
-    cold_start: bool,
-    profile: bool,
     arch: str | None,
     factory: str | None,
     size: tuple[int, int] | None,
 ) -> BenchOptions:
-    from kdna_deploy.bench.cpu.latency import LatencySettings
-    from kdna_deploy.bench.plan import PAPER_SETTINGS, BenchOptions
+    from kdna_deploy.bench.device import BenchOptions
+    from kdna_deploy.bench.protocol import PAPER_SETTINGS, Settings
 
-    default = LatencySettings()
-    if protocol is Protocol.paper:
-        if (threads, batch) != (1, 1):
-            raise UsageError("--protocol paper is batch 1 on one thread; leave out --cpu-threads and --batch-size.")
-        default = PAPER_SETTINGS
+    default = PAPER_SETTINGS if protocol is Protocol.paper else device.settings
     return BenchOptions(
-        threads=threads,
-        batch=batch,
+        device,
+        batch=batch or device.batch,
         runtimes=tuple(dict.fromkeys(runtimes)),
         baseline=_baseline(baseline),
-        settings=LatencySettings(
+        settings=Settings(
             iterations if iterations is not None else default.iterations,
             min_time if min_time is not None else default.min_time,
         ),
         protocol=protocol.value,
-        cold_start=cold_start,
-        profile=profile,
         factory=factory,
         arch=arch,
         size=size,
@@ -211,35 +208,44 @@ def _measure(sink: Sink, models: list[Path], suite: Suite | None, options: Bench
     from kdna_deploy.bench.run import bench_suite
 
     with sink.progress() as (label, fraction):
+        listener = _Bar(label, fraction)
         if suite is not None:
-            return bench_suite(suite.value, options, label, fraction)
-        return run_bench(models, options, label, fraction)
+            return bench_suite(suite.value, options, listener)
+        return run_bench(models, options, listener)
 
 
-def _rendering(result: BenchResult) -> Rendering:
+class _Bar(Listener):
+    """The sink's bar: a label, and the part of the step that is done."""
+
+    def __init__(self, label: Callable[[str], None], fraction: Callable[[float], None]) -> None:
+        self._label, self._fraction = label, fraction
+        self._total, self._done = 1.0, 0.0
+
+    def step(self, name: str) -> None:
+        self._label(name)
+
+    def expect(self, total: float, unit: str = "images") -> None:
+        self._total, self._done = total, 0.0
+
+    def advance(self, done: float = 1) -> None:
+        self._done += done
+        self._fraction(self._done / self._total)
+
+
+def _write(sink: Sink, result: BenchResult, targets: list[Path], inputs: tuple[Path, ...]) -> None:
     from kdna_deploy.reports import bench_data, bench_tables
 
-    return Rendering(
-        lambda: bench_tables.bench_report(result),
-        lambda: bench_data.bench_data(result),
-        lambda path: bench_data.written(result, path),
-    )
-
-
-def _write(
-    sink: Sink, notes: Sequence[str], rendering: Rendering, targets: list[Path], inputs: tuple[Path, ...]
-) -> None:
-    for note in notes:
+    for note in result.notes:
         sink.warn(note)
     for target in targets:
         with atomic_output(target, inputs) as temporary:
-            temporary.write_text(spelled(rendering.written(target)), encoding="utf-8")
-    sink.result(rendering.table, rendering.data)
+            temporary.write_text(spelled(bench_data.written(result, target)), encoding="utf-8")
+    sink.result(lambda: bench_tables.bench_report(result), lambda: bench_data.bench_data(result))
     for target in targets:
         sink.say(f"saved {target}")
 
 
-def _finish(sink: Sink, thresholds: list[Threshold], result: BenchResult | GpuResult) -> None:
+def _finish(sink: Sink, thresholds: list[Threshold], result: BenchResult) -> None:
     """The exit code, after the result was printed: that of an interruption, or of a crossed threshold."""
     from kdna_deploy.bench.thresholds import crossings
 

@@ -12,13 +12,23 @@ from typing import Any
 
 from kdna_deploy.bench.compare import ComparedRow, Comparison
 from kdna_deploy.bench.cpu.cold_start import ColdStart
-from kdna_deploy.bench.cpu.profile import Profile
 from kdna_deploy.bench.result import BenchResult, Floor, Row
 from kdna_deploy.bench.saved import SCHEMA_VERSION
 from kdna_deploy.bench.statistics import Kept, Ratio, Summary
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
-from kdna_deploy.reports.cells import Cells, markdown
+from kdna_deploy.reports.cells import markdown
 from kdna_deploy.reports.data import document
+
+_NESTED = {
+    "latency_ms": tuple(field.name for field in fields(Summary)),
+    "ratio": ("value", "low", "high", "bootstrap_low", "bootstrap_high", "noise_floor", "verdict"),
+    "cold_start": tuple(field.name for field in fields(ColdStart)),
+    "kept": tuple(field.name for field in fields(Kept)),
+}
+_LEFT_OUT = ("samples_ms", "single_ms", "blocks", "runtime_options")
+# What every document and row has, whichever device fills it.
+_DOCUMENT: dict[str, Any] = {"cores": [], "peak": None, "profiles": [], "differences": []}
+_ROW: dict[str, Any] = {"share_of_peak": None, "cold_start": None}
 
 
 def bench_data(result: BenchResult) -> dict[str, Any]:
@@ -29,25 +39,23 @@ def bench_data(result: BenchResult) -> dict[str, Any]:
             "partial": result.partial,
             "suite": result.suite.name if result.suite else None,
             "options": result.options.record,
-            "environment": result.environment.record,
-            "cores": list(result.cores),
-            "peak": asdict(result.peak) if result.peak else None,
-            "noise_floors": [floor_data(floor) for floor in result.floors],
+            "environment": {**result.environment.record, **result.findings.environment},
+            **_DOCUMENT,
+            **result.findings.record,
+            "noise_floors": [_floor(floor) for floor in result.floors],
             "notes": list(result.notes),
             "networks": [asdict(entry) for entry in result.suite.entries] if result.suite else [],
             "rows": [_row(row) for row in result.rows],
-            "profiles": [_profile(profile) for profile in result.profiles],
-            "differences": [{**asdict(e), "overhead_ms": e.overhead_ms} for e in result.explanations],
         },
         schema=SCHEMA_VERSION,
     )
 
 
-def floor_data(floor: Floor) -> dict[str, Any]:
-    return {"baseline": floor.baseline, "value": floor.value, "ratio": ratio_data(floor.ratio)}
+def _floor(floor: Floor) -> dict[str, Any]:
+    return {"baseline": floor.baseline, "value": floor.value, "ratio": _ratio(floor.ratio)}
 
 
-def ratio_data(ratio: Ratio | None) -> dict[str, Any] | None:
+def _ratio(ratio: Ratio | None) -> dict[str, Any] | None:
     if ratio is None:
         return None
     low, high = ratio.interval or (None, None)
@@ -68,27 +76,18 @@ def _row(row: Row) -> dict[str, Any]:
         "model": row.model,
         "runtime": row.runtime,
         "runtime_version": row.runtime_version,
-        "runtime_options": row.runtime_options,
+        "runtime_options": dict(row.runtime_options),
         "parameters": row.parameters,
         "macs": row.macs,
         "file_bytes": row.file_bytes,
         "latency_ms": asdict(row.latency) if row.latency else None,
         "baseline": row.baseline,
-        "ratio": ratio_data(row.ratio),
-        "share_of_peak": row.share,
-        "cold_start": asdict(row.cold) if row.cold else None,
+        "ratio": _ratio(row.ratio),
+        **_ROW,
+        **row.figures.record,
         "unavailable": row.unavailable or None,
         "samples_ms": row.samples.values.round(6).tolist() if row.samples else [],
         "blocks": row.samples.blocks.tolist() if row.samples else [],
-    }
-
-
-def _profile(profile: Profile) -> dict[str, Any]:
-    return {
-        "name": profile.name,
-        "groups_us": profile.by_group,
-        "operators": {name: {"nodes": n, "us": us} for name, (n, us) in profile.by_operator.items()},
-        "layers": [asdict(layer) for layer in profile.layers],
     }
 
 
@@ -122,28 +121,14 @@ def written(result: BenchResult, path: Path) -> str:
     """The text of a file to save `result` to, in the format that its name tells."""
     if path.suffix == ".json":
         return json.dumps(bench_data(result), indent=1)
-    return _csv(result) if path.suffix == ".csv" else _markdown(result)
+    return _csv(result.rows) if path.suffix == ".csv" else _markdown(result)
 
 
-_NESTED = {
-    "latency_ms": tuple(field.name for field in fields(Summary)),
-    "ratio": ("value", "low", "high", "bootstrap_low", "bootstrap_high", "noise_floor", "verdict"),
-    "cold_start": tuple(field.name for field in fields(ColdStart)),
-    "kept": tuple(field.name for field in fields(Kept)),
-}
-_LEFT_OUT = ("samples_ms", "single_ms", "blocks", "runtime_options")
-
-
-def _csv(result: BenchResult) -> str:
+def _csv(rows: Sequence[Row]) -> str:
     """One line a model, without the samples; the columns are always the same, empty where nothing was measured."""
-    return as_csv([_row(row) for row in result.rows])
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of a document as lines."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    lines = [_flat(row) for row in rows]
+    lines = [_flat(_row(row)) for row in rows]
     writer.writerow(lines[0])
     writer.writerows(line.values() for line in lines)
     return text.getvalue()
@@ -161,10 +146,6 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _markdown(result: BenchResult) -> str:
-    return as_markdown(bench_cells(result), bench_facts(result), result.notes)
-
-
-def as_markdown(tables: Sequence[Cells], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
     """Tables, then facts and notes as one list."""
-    lines = [*(f"- {name}: {text}" for name, text in facts), *(f"- {note}" for note in notes)]
-    return "\n".join(markdown(cells) for cells in tables) + "\n" + "\n".join(lines) + "\n"
+    lines = [*(f"- {name}: {text}" for name, text in bench_facts(result)), *(f"- {note}" for note in result.notes)]
+    return "\n".join(markdown(cells) for cells in bench_cells(result)) + "\n" + "\n".join(lines) + "\n"

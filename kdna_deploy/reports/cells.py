@@ -8,7 +8,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-_NARROWEST_NAME = 18
+_NARROWEST_NAME, _NARROWEST_OTHER = 18, 12  # of the first column, and of further names
+_NARROWEST_TERMINAL = 80
+
+Fact = tuple[str, str]  # a name and a sentence
 _VERDICTS = {"pass": "green", "agrees": "green", "FAIL": "red", "departs": "red"}
 
 
@@ -27,7 +30,7 @@ class Cells:
 
 
 def rich_table(cells: Cells) -> Table:
-    """For a terminal; narrow rules, so that ten columns fit 100 characters."""
+    """For a terminal: names fold, figures never do, and headings where the table would not fit 80 columns otherwise."""
     table = Table(
         title=escape(cells.title),
         title_justify="left",
@@ -37,11 +40,15 @@ def rich_table(cells: Cells) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
+    widths = [max(len(heading), _widest(cells, index)) for index, heading in enumerate(cells.headings)]
+    wide = sum(widths) + 2 * len(widths) > _NARROWEST_TERMINAL
     for index, heading in enumerate(cells.headings):
         if index < cells.left:
-            table.add_column(escape(heading), overflow="fold", min_width=min(_NARROWEST_NAME, _widest(cells, index)))
+            narrowest = _NARROWEST_OTHER if index else _NARROWEST_NAME
+            table.add_column(escape(heading), overflow="fold", min_width=min(narrowest, _widest(cells, index)))
         else:
-            table.add_column(escape(heading), justify="right", no_wrap=True)
+            fold = wide and len(heading) > _widest(cells, index)
+            table.add_column(escape(heading.replace(" ", "\n") if fold else heading), justify="right", no_wrap=True)
     for row in cells.rows:
         table.add_row(*map(_shown, row))
     return table

@@ -60,6 +60,7 @@ class OrtCudaSession(Closing):
         }
         self._path = path
         self._opened: list[tuple[Any, Any, Any, Any]] = []  # sessions and bindings must outlive their lanes
+        give_back()
         with failures(self.runtime, self.name):
             self._lanes = Lanes([self._lane() for _ in range(streams)])
         self.image_shape: tuple[int, int, int] | None = self._shape

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdna_deploy.bench.compare import Change, ComparedRow, Comparison, compare_runs
-from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.cpu.device import Cpu
+from kdna_deploy.bench.device import BenchOptions
 from kdna_deploy.bench.saved import SavedRatio, SavedRow, SavedRun, read_run
 from kdna_deploy.bench.statistics import Ratio, Samples, summarise
 from tests.bench.test_saved import MACHINE, measured, result_of, samples, save, unavailable
@@ -31,7 +32,7 @@ def to_plain(value: float, low: float | None, high: float | None) -> SavedRatio:
 
 
 def run_of(*rows: SavedRow, name: str = "run.json", **machine: Any) -> SavedRun:
-    return SavedRun(Path(name), rows, BenchOptions().record, {**MACHINE.record, **machine}, (0.01,), 80.0)
+    return SavedRun(Path(name), rows, BenchOptions(Cpu()).record, {**MACHINE.record, **machine}, (0.01,), 80.0)
 
 
 def compared(first: Ends | None, second: Ends | None) -> ComparedRow:
@@ -179,7 +180,7 @@ def test_runs_of_one_machine_with_the_same_options_have_no_differences() -> None
 
 
 def test_what_differs_between_machines_and_options_is_listed() -> None:
-    second = replace(run_of(saved_row("net"), cpu="Xeon"), options=BenchOptions(threads=4).record)
+    second = replace(run_of(saved_row("net"), cpu="Xeon"), options=BenchOptions(Cpu(threads=4)).record)
     comparison = compare_runs(run_of(saved_row("net")), second)
     assert comparison.differences == ("cpu (AMD EPYC against Xeon)", "threads (1 against 4)")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ import pytest
 
 from kdna_deploy.bench.cpu import roofline
 from kdna_deploy.bench.cpu.affinity import pinned
-from kdna_deploy.bench.cpu.latency import RUNS, LatencySettings
-from kdna_deploy.bench.plan import BenchOptions, Group, plan
+from kdna_deploy.bench.cpu.device import Cpu
+from kdna_deploy.bench.device import BenchOptions, Group
+from kdna_deploy.bench.plan import plan
+from kdna_deploy.bench.protocol import RUNS, Settings
 from kdna_deploy.bench.result import BenchResult, Row
 from kdna_deploy.bench.run import bench, measure
 from kdna_deploy.bench.saved import SavedRun, read_run
@@ -28,13 +29,14 @@ from kdna_deploy.export.onnx.cost import count_onnx
 from kdna_deploy.graph.provenance import KEY
 from kdna_deploy.network.cost import count
 from kdna_deploy.reports.bench_data import bench_data
-from kdna_deploy.runtimes import catalogue
+from kdna_deploy.runtimes import table
 from kdna_deploy.runtimes.ort import OrtSession
+from tests.bench.heard import Heard, InterruptAt
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
 
-SHORT = LatencySettings(iterations=6, min_time=0.0)
+SHORT = Settings(iterations=6, min_time=0.0)
 ROUNDS = SHORT.blocks * SHORT.rounds
-ENOUGH = LatencySettings(iterations=FEWEST_ROUNDS * RUNS, min_time=0.0)
+ENOUGH = Settings(iterations=FEWEST_ROUNDS * RUNS, min_time=0.0)
 PLAIN, SMALL_PLAIN = "resnet18_plain 64×64", "resnet18_plain 32×32"
 
 
@@ -77,18 +79,18 @@ def groups(net: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Group, 
     """The sample network, and the same one exported for smaller images, with their plain backbones."""
     smaller = replace(fused_sample(RESNET).provenance, image_shape=(3, 32, 32)).with_options(opset=18, simplify=False)
     small = with_metadata(net, net.with_name("small.onnx"), smaller.to_json())
-    return plan([net, small], BenchOptions(settings=SHORT), tmp_path_factory.mktemp("plain"))
+    return plan([net, small], BenchOptions(Cpu(), settings=SHORT), tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(scope="module")
 def beside_plain(groups: tuple[Group, ...]) -> BenchResult:
-    return measure(groups, BenchOptions(settings=SHORT))
+    return measure(groups, BenchOptions(Cpu(), settings=SHORT))
 
 
 @pytest.fixture(scope="module")
 def beside_other(net: Path, other: Path) -> BenchResult:
     """Measured long enough for intervals."""
-    return bench([net], BenchOptions(baseline=other, settings=ENOUGH))
+    return bench([net], BenchOptions(Cpu(), baseline=other, settings=ENOUGH))
 
 
 def names_and_baselines(result: BenchResult) -> list[tuple[str, str | None]]:
@@ -118,7 +120,7 @@ def test_every_model_stands_beside_a_plain_backbone_for_its_image_size(beside_pl
 def test_models_with_the_same_plain_backbone_share_it(net: Path, tmp_path: Path) -> None:
     made = fused_sample(RESNET).provenance.with_options(opset=18, simplify=False)
     twin = with_metadata(net, tmp_path / "twin.onnx", made.to_json())
-    (group,) = plan([twin, twin], BenchOptions(settings=SHORT), tmp_path)
+    (group,) = plan([twin, twin], BenchOptions(Cpu(), settings=SHORT), tmp_path)
     assert [candidate.name for candidate in group.candidates] == [PLAIN, "twin.onnx", str(twin)]
 
 
@@ -150,7 +152,7 @@ def test_a_baseline_is_measured_against_a_second_session_of_itself(beside_other:
 
 
 def test_the_papers_protocol_compares_means(net: Path, other: Path) -> None:
-    result = bench([net], BenchOptions(baseline=other, settings=ENOUGH, protocol="paper"))
+    result = bench([net], BenchOptions(Cpu(), baseline=other, settings=ENOUGH, protocol="paper"))
     baseline, model = result.rows
     assert model.ratio is not None and model.latency is not None and baseline.latency is not None
     assert model.ratio.value == pytest.approx(model.latency.mean / baseline.latency.mean)
@@ -174,17 +176,19 @@ def test_rows_say_what_ran_them_and_how(beside_plain: BenchResult) -> None:
         assert (row.runtime, row.model) == ("onnxruntime", row.name)
         assert row.runtime_version.startswith("ONNX Runtime ")
         assert row.runtime_options["intra_op_num_threads"] == 1
-        assert (row.cold, row.unavailable) == (None, "")
-    assert beside_plain.profiles == beside_plain.explanations == ()
+        assert (row.figures.cold, row.unavailable) == (None, "")
+    assert beside_plain.findings.profiles == beside_plain.findings.explanations == ()
 
 
 def test_the_share_of_the_peak_counts_every_image_of_the_batch(net: Path, other: Path) -> None:
-    result = bench([net], BenchOptions(batch=3, baseline=other, settings=SHORT))
-    assert result.peak is not None
+    result = bench([net], BenchOptions(Cpu(), batch=3, baseline=other, settings=SHORT))
+    assert result.findings.peak is not None
     for row in result.rows:
         assert row.latency is not None
         assert row.macs == count_onnx(net).macs  # of one image
-        assert row.share == pytest.approx(2 * 3 * row.macs / (result.peak.best.gflops * 1e6 * row.latency.median))
+        assert row.figures.share == pytest.approx(
+            2 * 3 * row.macs / (result.findings.peak.best.gflops * 1e6 * row.latency.median)
+        )
 
 
 def test_every_round_leaves_the_samples_of_a_turn_for_every_row(beside_plain: BenchResult) -> None:
@@ -204,14 +208,15 @@ def test_the_json_document_holds_samples_and_environment(beside_plain: BenchResu
     assert document["rows"][1]["ratio"].keys() >= {"value", "low", "high", "noise_floor", "verdict"}
     assert document["options"]["iterations"] == SHORT.iterations
     assert document["environment"]["versions"]["onnxruntime"]
-    assert document["cores"] == list(beside_plain.cores)
+    assert document["cores"] == list(beside_plain.findings.cores)
     assert document["peak"]["best"]["gflops"] > 0
     assert [floor["baseline"] for floor in document["noise_floors"]] == [PLAIN, SMALL_PLAIN]
 
 
 def test_a_named_baseline_takes_the_place_of_the_plain_backbone(net: Path, other: Path) -> None:
-    steps: list[str] = []
-    result = bench([net], BenchOptions(baseline=other, settings=SHORT), steps.append)
+    heard = Heard()
+    result = bench([net], BenchOptions(Cpu(), baseline=other, settings=SHORT), heard)
+    steps = heard.steps
     assert names_and_baselines(result) == [("other.onnx", None), ("net.onnx", "other.onnx")]
     assert not any("resnet18_plain" in step for step in steps)  # nothing was exported for it
     assert steps[-1] == "measure net.onnx beside other.onnx"
@@ -219,8 +224,8 @@ def test_a_named_baseline_takes_the_place_of_the_plain_backbone(net: Path, other
 
 def test_a_foreign_file_needs_a_baseline_and_is_measured_with_one(net: Path, other: Path) -> None:
     with pytest.raises(UsageError, match=r"other\.onnx' was not exported by kdna-deploy; .*`baseline='FILE'`"):
-        bench([other], BenchOptions(settings=SHORT))
-    result = bench([other], BenchOptions(baseline=net, settings=SHORT))
+        bench([other], BenchOptions(Cpu(), settings=SHORT))
+    result = bench([other], BenchOptions(Cpu(), baseline=net, settings=SHORT))
     assert result.rows[1].parameters == count_onnx(other).stored
     assert result.rows[1].ratio is not None
 
@@ -229,11 +234,11 @@ def test_the_plain_backbone_of_a_users_own_model_is_not_guessed(net: Path, tmp_p
     own = replace(fused_sample(RESNET).provenance, architecture=None, factory="mine:build")
     path = with_metadata(net, tmp_path / "own.onnx", own.to_json())
     with pytest.raises(UsageError, match=r"plain backbone of mine:build is not known; .*`baseline='FILE'`"):
-        bench([path], BenchOptions(settings=SHORT))
+        bench([path], BenchOptions(Cpu(), settings=SHORT))
 
 
 def test_a_file_measured_against_itself_has_a_row_each_time(net: Path) -> None:
-    result = bench([net, net], BenchOptions(baseline=net, settings=SHORT))
+    result = bench([net, net], BenchOptions(Cpu(), baseline=net, settings=SHORT))
     assert names_and_baselines(result) == [
         ("net.onnx", None),
         (str(net), "net.onnx"),
@@ -245,8 +250,8 @@ def test_a_fixed_batch_must_be_asked_for_and_is_measured_when_it_is(tmp_path: Pa
     path = tmp_path / "four.onnx"
     export_sample(path, batch=4, simplify=False)
     with pytest.raises(UsageError, match="takes batches of 4 alone; add `batch_size=4`"):
-        bench([path], BenchOptions(settings=SHORT))
-    result = bench([path], BenchOptions(batch=4, settings=SHORT))
+        bench([path], BenchOptions(Cpu(), settings=SHORT))
+    result = bench([path], BenchOptions(Cpu(), batch=4, settings=SHORT))
     assert [row.name for row in result.rows] == [PLAIN, "four.onnx"]
     assert result.rows[1].macs == fused_sample(RESNET).provenance.macs  # of one image
 
@@ -255,7 +260,7 @@ def test_a_fixed_batch_is_refused_by_the_name_that_the_user_gave(net: Path, tmp_
     path = tmp_path / "four.onnx"
     export_sample(path, batch=4, simplify=False)
     with pytest.raises(UsageError, match=r"four\.onnx' takes batches of 4 alone"):
-        bench([path], BenchOptions(settings=SHORT))
+        bench([path], BenchOptions(Cpu(), settings=SHORT))
 
 
 @pytest.mark.parametrize(("name", "content"), [("missing.onnx", None), ("text.onnx", b"text"), ("text.pt2", b"text")])
@@ -263,17 +268,17 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path, name: str, content: byte
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ArtifactError, match=name):
-        bench([tmp_path / name], BenchOptions(settings=SHORT))
+        bench([tmp_path / name], BenchOptions(Cpu(), settings=SHORT))
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.pt").write_bytes(b"")
     with pytest.raises(InputError, match=r"net\.pt"):
-        bench([tmp_path / "net.pt"], BenchOptions(settings=SHORT))
+        bench([tmp_path / "net.pt"], BenchOptions(Cpu(), settings=SHORT))
 
 
 def test_a_runtime_as_the_baseline_compares_each_model_with_itself(net: Path, other: Path) -> None:
-    options = BenchOptions(baseline="onnxruntime", runtimes=("pytorch",), settings=SHORT)
+    options = BenchOptions(Cpu(), baseline="onnxruntime", runtimes=("pytorch",), settings=SHORT)
     result = bench([net, other], options)
     assert names_and_baselines(result) == [
         ("net.onnx, onnxruntime", None),
@@ -287,10 +292,12 @@ def test_a_runtime_as_the_baseline_compares_each_model_with_itself(net: Path, ot
     assert second.file_bytes == sample_path(RESNET).stat().st_size
     assert second.ratio is not None
     assert unknown.latency is None and "does not say which checkpoint" in unknown.unavailable
-    assert (unknown.ratio, unknown.share, unknown.file_bytes) == (None, None, 0)
+    assert (unknown.ratio, unknown.figures.share, unknown.file_bytes) == (None, None, 0)
 
 
-@pytest.mark.parametrize("options", [BenchOptions(runtimes=("tensorrt",)), BenchOptions(baseline="tensorrt")])
+@pytest.mark.parametrize(
+    "options", [BenchOptions(Cpu(), runtimes=("tensorrt",)), BenchOptions(Cpu(), baseline="tensorrt")]
+)
 def test_an_unknown_runtime_is_refused_before_any_file_is_opened(tmp_path: Path, options: BenchOptions) -> None:
     with pytest.raises(UsageError, match="There is no runtime 'tensorrt'; choose from pytorch, "):
         bench([tmp_path / "missing.onnx"], options)
@@ -300,7 +307,7 @@ def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine on which `package` is not installed."""
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        catalogue.importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest)
+        table.importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest)
     )
 
 
@@ -308,7 +315,7 @@ def test_a_runtime_that_is_not_installed_is_a_row_that_says_how_to_get_it(
     net: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without("openvino", monkeypatch)
-    options = BenchOptions(runtimes=("onnxruntime", "openvino"), baseline=other, settings=SHORT)
+    options = BenchOptions(Cpu(), runtimes=("onnxruntime", "openvino"), baseline=other, settings=SHORT)
     result = bench([net], options)
     measured = [(row.name, row.runtime, rounds(row)) for row in result.rows]
     assert measured == [
@@ -321,7 +328,7 @@ def test_a_runtime_that_is_not_installed_is_a_row_that_says_how_to_get_it(
     assert [row.unavailable for row in result.rows] == ["", "", reason, reason]
     assert f"net.onnx, openvino: {reason}" in result.notes
     assert not result.partial
-    assert all("OpenVINO" not in kernel.name for kernel in result.peak.tried)  # type: ignore[union-attr]
+    assert all("OpenVINO" not in kernel.name for kernel in result.findings.peak.tried)  # type: ignore[union-attr]
 
 
 def test_nothing_but_a_runtime_that_is_not_installed_is_a_failure(
@@ -329,13 +336,13 @@ def test_nothing_but_a_runtime_that_is_not_installed_is_a_failure(
 ) -> None:
     without("openvino", monkeypatch)
     with pytest.raises(RuntimeFailure, match="OpenVINO is not installed; run: pip install"):
-        bench([net], BenchOptions(runtimes=("openvino",), baseline=other, settings=SHORT))
+        bench([net], BenchOptions(Cpu(), runtimes=("openvino",), baseline=other, settings=SHORT))
 
 
 def test_a_model_whose_checkpoint_is_gone_is_a_row_with_the_reason(net: Path, tmp_path: Path) -> None:
     lost = replace(fused_sample(RESNET).provenance, source="lost.pth.tar", source_path="")
     path = with_metadata(net, tmp_path / "alone.onnx", lost.to_json())
-    result = bench([path], BenchOptions(runtimes=("onnxruntime",), baseline="pytorch", settings=SHORT))
+    result = bench([path], BenchOptions(Cpu(), runtimes=("onnxruntime",), baseline="pytorch", settings=SHORT))
     original, deployed = result.rows
     assert original.runtime == "pytorch"
     assert original.latency is None and "'lost.pth.tar', from which" in original.unavailable
@@ -351,7 +358,7 @@ def saved(result: BenchResult, path: Path) -> SavedRun:
 
 def test_a_saved_run_is_a_baseline_without_a_verdict(net: Path, beside_other: BenchResult, tmp_path: Path) -> None:
     earlier = saved(beside_other, tmp_path / "earlier.json")
-    result = bench([net], BenchOptions(baseline=earlier, settings=ENOUGH))
+    result = bench([net], BenchOptions(Cpu(), baseline=earlier, settings=ENOUGH))
     (row,) = result.rows
     assert (row.name, row.baseline) == ("net.onnx", "net.onnx in earlier.json")
     assert row.ratio is not None and row.latency is not None
@@ -367,7 +374,7 @@ def test_a_saved_run_is_a_baseline_without_a_verdict(net: Path, beside_other: Be
 def test_a_saved_run_of_another_batch_is_refused(net: Path, beside_other: BenchResult, tmp_path: Path) -> None:
     earlier = saved(beside_other, tmp_path / "earlier.json")
     with pytest.raises(UsageError, match=r"earlier\.json' cannot be the baseline, .*batch \(1 against 2\)"):
-        bench([net], BenchOptions(batch=2, baseline=earlier, settings=SHORT))
+        bench([net], BenchOptions(Cpu(), batch=2, baseline=earlier, settings=SHORT))
 
 
 def test_a_saved_run_without_the_model_is_refused(beside_other: BenchResult, net: Path, tmp_path: Path) -> None:
@@ -376,17 +383,7 @@ def test_a_saved_run_without_the_model_is_refused(beside_other: BenchResult, net
     with pytest.raises(
         UsageError, match=r"did not measure unknown\.onnx on onnxruntime; it has other\.onnx, net\.onnx"
     ):
-        bench([unknown], BenchOptions(baseline=earlier, settings=SHORT))
-
-
-def interrupt_at(step: str) -> Callable[[str], None]:
-    """Ctrl-C when a step of that name begins."""
-
-    def on_step(name: str) -> None:
-        if name.startswith(step):
-            raise KeyboardInterrupt
-
-    return on_step
+        bench([unknown], BenchOptions(Cpu(), baseline=earlier, settings=SHORT))
 
 
 def test_an_interruption_in_a_round_keeps_every_round_before_it(
@@ -402,18 +399,15 @@ def test_an_interruption_in_a_round_keeps_every_round_before_it(
                 raise KeyboardInterrupt
         return run(session, images)
 
-    def on_step(name: str) -> None:
-        steps.append(name)
-
-    def on_progress(done: float) -> None:
+    def at(done: float) -> None:
         # The second round of the second group begins; it has three turns.
-        if steps[-1].startswith("measure small.onnx") and done >= 0.75 and not calls_left:
+        if heard.steps[-1].startswith("measure small.onnx") and done >= 0.5 and not calls_left:
             calls_left.append(RUNS + 3)
 
-    steps: list[str] = []
+    heard = Heard(at)
     monkeypatch.setattr(OrtSession, "run", interrupted)
-    options = BenchOptions(settings=SHORT, cold_start=True, profile=True)
-    result = measure(groups, options, on_step=on_step, on_progress=on_progress)
+    options = BenchOptions(Cpu(cold_start=True, profile=True), settings=SHORT)
+    result = measure(groups, options, listener=heard)
     assert result.partial
     assert result.notes[0] == "interrupted: these figures are partial"
     assert [(row.name, rounds(row)) for row in result.rows] == [
@@ -423,13 +417,13 @@ def test_an_interruption_in_a_round_keeps_every_round_before_it(
         ("small.onnx", ROUNDS - 1),
     ]
     assert [row.ratio is not None for row in result.rows] == [False, True, False, True]
-    assert steps[-1] == "interrupted"  # neither cold starts nor profiles
-    assert result.profiles == ()
+    assert heard.steps[-1] == "interrupted"  # neither cold starts nor profiles
+    assert result.findings.profiles == ()
     assert json.loads(json.dumps(bench_data(result)))["partial"] is True
 
 
 def test_models_that_an_interruption_left_out_say_so(groups: tuple[Group, ...]) -> None:
-    result = measure(groups, BenchOptions(settings=SHORT), on_step=interrupt_at("measure small.onnx"))
+    result = measure(groups, BenchOptions(Cpu(), settings=SHORT), listener=InterruptAt("measure small.onnx"))
     assert result.partial
     assert [rounds(row) for row in result.rows] == [ROUNDS, ROUNDS, 0, 0]
     assert [row.unavailable for row in result.rows] == ["", "", *["not measured: interrupted"] * 2]
@@ -438,23 +432,23 @@ def test_models_that_an_interruption_left_out_say_so(groups: tuple[Group, ...]) 
 
 
 def test_an_interruption_before_anything_was_measured_leaves_rows_without_figures(groups: tuple[Group, ...]) -> None:
-    result = measure(groups, BenchOptions(settings=SHORT), on_step=interrupt_at("measure the core's peak"))
-    assert result.partial and result.peak is None and result.floors == ()
+    result = measure(groups, BenchOptions(Cpu(), settings=SHORT), listener=InterruptAt("measure the core's peak"))
+    assert result.partial and result.findings.peak is None and result.floors == ()
     assert {row.unavailable for row in result.rows} == {"not measured: interrupted"}
-    assert {row.share for row in result.rows} == {None}
+    assert {row.figures.share for row in result.rows} == {None}
 
 
 def test_an_interruption_of_the_cold_starts_keeps_all_latencies(groups: tuple[Group, ...]) -> None:
-    options = BenchOptions(settings=SHORT, cold_start=True)
-    result = measure(groups[:1], options, on_step=interrupt_at("measure cold starts"))
+    options = BenchOptions(Cpu(cold_start=True), settings=SHORT)
+    result = measure(groups[:1], options, listener=InterruptAt("measure cold starts"))
     assert result.partial
-    assert [(rounds(row), row.cold) for row in result.rows] == [(ROUNDS, None)] * 2
+    assert [(rounds(row), row.figures.cold) for row in result.rows] == [(ROUNDS, None)] * 2
 
 
 def test_one_plain_backbone_on_two_runtimes_has_two_names(net: Path, tmp_path: Path) -> None:
     made = fused_sample(RESNET).provenance.with_options(opset=18, target="cpu")
     path = with_metadata(net, tmp_path / "net.onnx", made.to_json())
-    result = bench([path, sample_path(RESNET)], BenchOptions(size=(64, 64), settings=SHORT))
+    result = bench([path, sample_path(RESNET)], BenchOptions(Cpu(), size=(64, 64), settings=SHORT))
     assert [row.runtime for row in result.rows] == ["onnxruntime", "onnxruntime", "pytorch", "pytorch"]
     assert result.rows[0].runtime_version.startswith("ONNX Runtime ")
     assert len({row.name for row in result.rows}) == 4

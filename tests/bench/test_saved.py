@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from kdna_deploy.bench.cpu.cold_start import ColdStart
-from kdna_deploy.bench.cpu.latency import LatencySettings
+from kdna_deploy.bench.cpu.device import Cpu, CpuFigures, CpuFindings
+from kdna_deploy.bench.cpu.profile import Explanation, Profile
 from kdna_deploy.bench.cpu.roofline import Kernel, Peak
+from kdna_deploy.bench.device import BenchOptions
 from kdna_deploy.bench.environment import Environment
-from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.result import BenchResult, Floor, Row
 from kdna_deploy.bench.saved import SCHEMA_VERSION, SavedRun, check_comparable, incomparable, read_run
 from kdna_deploy.bench.statistics import Ratio, Samples, summarise
@@ -37,7 +39,7 @@ MACHINE = Environment(
 )
 COLD = ColdStart(import_ms=210.4, load_ms=88.1, first_ms=31.7, resident_bytes=143_200_000, peak_bytes=161_900_000)
 PEAK = Peak(Kernel("1×1 convolutions of 256 channels at 28×28, onnxruntime 1.20.0", 81.25), (Kernel("other", 40.0),))
-SETTINGS = LatencySettings(iterations=36, min_time=0.5)
+SETTINGS = Settings(iterations=36, min_time=0.5)
 
 
 def samples(milliseconds: float, seed: int = 0, blocks: int = 3, rounds: int = 4) -> Samples:
@@ -45,42 +47,55 @@ def samples(milliseconds: float, seed: int = 0, blocks: int = 3, rounds: int = 4
     return Samples((milliseconds * noise).round(6), np.repeat(np.arange(blocks), rounds))
 
 
-def measured(name: str, milliseconds: float = 10.0, runtime: str = "onnxruntime", **fields: Any) -> Row:
+def measured(
+    name: str,
+    milliseconds: float = 10.0,
+    runtime: str = "onnxruntime",
+    share: float | None = 0.61,
+    cold: ColdStart | None = COLD,
+    **fields: Any,
+) -> Row:
     """A row with samples of about so many milliseconds."""
     own = samples(milliseconds)
     row = Row(
         name=name,
         model=name,
         runtime=runtime,
+        precision="fp32",
+        figures=CpuFigures(share, cold),
         parameters=9_240_000,
         macs=2_277_000_000,
         runtime_version="onnxruntime 1.20.0",
         runtime_options={"intra_op_num_threads": 1, "execution_mode": "sequential"},
         file_bytes=45_100_000,
         latency=summarise(own.values),
-        share=0.61,
-        cold=COLD,
         samples=own,
     )
     return replace(row, **fields)
 
 
 def unavailable(name: str, reason: str = "OpenVINO is not installed; run: pip install", **fields: Any) -> Row:
-    row = Row(name, name, "openvino", parameters=9_240_000, macs=2_277_000_000, unavailable=reason)
+    row = Row(
+        name, name, "openvino", "fp32", CpuFigures(), parameters=9_240_000, macs=2_277_000_000, unavailable=reason
+    )
     return replace(row, **fields)
 
 
-def result_of(*rows: Row, **fields: Any) -> BenchResult:
+def result_of(
+    *rows: Row,
+    cores: tuple[int, ...] = (1,),
+    peak: Peak | None = PEAK,
+    profiles: tuple[Profile, ...] = (),
+    explanations: tuple[Explanation, ...] = (),
+    **fields: Any,
+) -> BenchResult:
     """A complete result of `rows`; the first is their baseline."""
     itself = Ratio(1.002, 0.99, 1.015)
     result = BenchResult(
         rows=rows,
         floors=(Floor(rows[0].name, itself, 0.015),),
-        peak=PEAK,
-        profiles=(),
-        explanations=(),
-        cores=(1,),
-        options=BenchOptions(settings=SETTINGS),
+        findings=CpuFindings(cores, peak, profiles, explanations),
+        options=BenchOptions(Cpu(), settings=SETTINGS),
         environment=MACHINE,
         notes=("this machine is noisy",),
         partial=False,
@@ -340,7 +355,7 @@ def test_load_memory_and_versions_may_differ(tmp_path: Path, harmless: dict[str,
 
 
 def test_how_long_was_measured_may_differ(tmp_path: Path) -> None:
-    longer = replace(PAIR.options, settings=LatencySettings(1000, 9.0), runtimes=("openvino",), baseline="pytorch")
+    longer = replace(PAIR.options, settings=Settings(1000, 9.0), runtimes=("openvino",), baseline="pytorch")
     check_comparable(saved_run(tmp_path), MACHINE.record, longer.record)
 
 
@@ -362,9 +377,9 @@ def test_another_machine_is_refused_with_what_differs(tmp_path: Path, other: dic
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (BenchOptions(threads=2), r"threads \(1 against 2\)"),
-        (BenchOptions(batch=8), r"batch \(1 against 8\)"),
-        (BenchOptions(protocol="paper"), r"protocol \(interleaved against paper\)"),
+        (BenchOptions(Cpu(threads=2)), r"threads \(1 against 2\)"),
+        (BenchOptions(Cpu(), batch=8), r"batch \(1 against 8\)"),
+        (BenchOptions(Cpu(), protocol="paper"), r"protocol \(interleaved against paper\)"),
     ],
 )
 def test_other_options_are_refused_with_what_differs(tmp_path: Path, other: BenchOptions, told: str) -> None:
@@ -374,6 +389,6 @@ def test_other_options_are_refused_with_what_differs(tmp_path: Path, other: Benc
 
 def test_everything_that_differs_is_named(tmp_path: Path) -> None:
     found = incomparable(
-        saved_run(tmp_path), {**MACHINE.record, "cpu": "Xeon", "cores": 4}, BenchOptions(batch=2).record
+        saved_run(tmp_path), {**MACHINE.record, "cpu": "Xeon", "cores": 4}, BenchOptions(Cpu(), batch=2).record
     )
     assert found == ["cpu (AMD EPYC against Xeon)", "cores (2 against 4)", "batch (1 against 2)"]

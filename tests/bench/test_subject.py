@@ -17,9 +17,9 @@ from kdna_deploy.export.onnx.export import OnnxOptions
 from kdna_deploy.export.source import Request, open_fused_source
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.network.cost import count
-from kdna_deploy.runtimes.catalogue import RUNTIMES, Artifact
 from kdna_deploy.runtimes.open import provenance_in, read_provenance
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.table import RUNTIMES, Artifact, OnCpu
 from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
 from tests.user_variant.network import build
 
@@ -49,7 +49,8 @@ def subject(files: dict[Artifact, Path], tmp_path_factory: pytest.TempPathFactor
 
 
 def logits(subject: Subject, kind: Artifact, images: np.ndarray) -> np.ndarray:
-    return RUNTIMES[OPENS[kind]].open(subject.artifacts.source(kind), 1, ()).run(images)
+    with RUNTIMES[OPENS[kind]].prepare(subject.artifacts.source(kind), OnCpu())() as session:
+        return session.run(images)
 
 
 def some_images(shape: tuple[int, int, int]) -> np.ndarray:

@@ -6,22 +6,24 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from kdna_deploy.bench import suites
 from kdna_deploy.bench.cpu import roofline
-from kdna_deploy.bench.cpu.latency import LatencySettings
+from kdna_deploy.bench.cpu.device import Cpu
+from kdna_deploy.bench.device import BenchOptions, Candidate, Variant
 from kdna_deploy.bench.paper import TABLE1, TABLE3, Printed
-from kdna_deploy.bench.plan import BenchOptions, Candidate
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.run import bench_suite
-from kdna_deploy.bench.suites import SUITES, Suite, build_suite
+from kdna_deploy.bench.subject import Subject
+from kdna_deploy.bench.suites import Suite, build_suite
 from kdna_deploy.errors import UsageError
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.families.resnet import ResNetSpec
+from kdna_deploy.progress import Listener
 from kdna_deploy.reports.bench_data import bench_data
 from kdna_deploy.reports.bench_tables import bench_cells
-from kdna_deploy.runtimes.catalogue import RUNTIMES
+from kdna_deploy.runtimes.table import runtimes_on
 from tests.conftest import REPOSITORY
 
 PAPER = REPOSITORY / "tests" / "data" / "paper"
@@ -64,13 +66,13 @@ def built(name: str, folder: Path, options: BenchOptions | None = None) -> Suite
     """A suite whose candidates are not tried, for that exports every network at 224×224."""
 
     def untried(
-        subject: object, runtime: str, chosen: BenchOptions, on_step: object, several: bool = False
+        subject: Subject, variant: Variant, chosen: BenchOptions, listener: Listener, labelled: bool = False
     ) -> Candidate:
-        return Candidate(subject.name, subject, runtime, np.zeros(0, np.float32))  # type: ignore[attr-defined,arg-type]
+        return Candidate(subject.name, subject, variant)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suites, "candidate", untried)
-        return build_suite(name, options or BenchOptions(), folder)
+        return build_suite(name, options or BenchOptions(Cpu()), folder)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def table1(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 def test_table_1_puts_every_architecture_beside_its_plain_backbone(table1: Suite) -> None:
     assert [tuple(c.name for c in group.candidates) for group in table1.groups] == PAIRS
-    assert {c.runtime for group in table1.groups for c in group.candidates} == {"onnxruntime"}
+    assert {c.variant.runtime for group in table1.groups for c in group.candidates} == {"onnxruntime"}
     assert {c.subject.image_shape for group in table1.groups for c in group.candidates} == {(3, 224, 224)}
     assert [entry.name for entry in table1.entries] == [name for pair in PAIRS for name in pair]
 
@@ -117,12 +119,12 @@ def test_layouts_are_one_group_with_the_printed_parameters(tmp_path: Path) -> No
 
 
 def test_runtimes_are_measured_beside_pytorch(tmp_path: Path) -> None:
-    suite = built("runtimes", tmp_path, BenchOptions(size=(32, 32), runtimes=("onnxruntime", "pytorch")))
-    assert [[c.runtime for c in group.candidates] for group in suite.groups] == [["pytorch", "onnxruntime"]] * 4
+    suite = built("runtimes", tmp_path, BenchOptions(Cpu(), size=(32, 32), runtimes=("onnxruntime", "pytorch")))
+    assert [[c.variant.runtime for c in group.candidates] for group in suite.groups] == [["pytorch", "onnxruntime"]] * 4
     assert [entry.name for entry in suite.entries] == [network for _, network in PAIRS]
     assert suite.options.baseline == "pytorch"
-    every = built("runtimes", tmp_path, BenchOptions(size=(32, 32)))
-    assert {c.runtime for group in every.groups for c in group.candidates} == RUNTIMES.keys()
+    every = built("runtimes", tmp_path, BenchOptions(Cpu(), size=(32, 32)))
+    assert {c.variant.runtime for group in every.groups for c in group.candidates} == runtimes_on("cpu").keys()
 
 
 @pytest.mark.parametrize(
@@ -136,12 +138,12 @@ def test_runtimes_that_a_suite_cannot_use_are_refused(
     tmp_path: Path, name: str, runtimes: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        built(name, tmp_path, BenchOptions(runtimes=runtimes))
+        built(name, tmp_path, BenchOptions(Cpu(), runtimes=runtimes))
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"There is no suite 'table2'; choose from {', '.join(SUITES)}"):
-        build_suite("table2", BenchOptions(), tmp_path)
+    with pytest.raises(UsageError, match=f"There is no suite 'table2'; choose from {', '.join(Cpu.suites)}"):
+        build_suite("table2", BenchOptions(Cpu()), tmp_path)
 
 
 @pytest.mark.slow
@@ -150,7 +152,7 @@ def test_a_suite_on_small_images_has_a_row_for_every_layout(monkeypatch: pytest.
     # Narrow, for most of the time would be spent on exporting.
     narrow = replace(ResNetSpec("basic", (2, 2, 2, 2)), widths=(8, 8, 16, 32, 32))
     monkeypatch.setitem(suites.ARCHITECTURES, "resnet18", replace(ARCHITECTURES["resnet18"], backbone=narrow))
-    options = BenchOptions(size=(32, 32), settings=LatencySettings(iterations=3, min_time=0.0))
+    options = BenchOptions(Cpu(), size=(32, 32), settings=Settings(iterations=3, min_time=0.0))
     result = bench_suite("layouts", options)
     plain, *others = TABLE3
     assert [(row.name, row.baseline) for row in result.rows] == [(plain, None), *((name, plain) for name in others)]
@@ -160,8 +162,9 @@ def test_a_suite_on_small_images_has_a_row_for_every_layout(monkeypatch: pytest.
     document = bench_data(result)
     assert document["suite"] == "layouts"
     assert [network["name"] for network in document["networks"]] == list(TABLE3)
-    table = bench_cells(result)[0]
-    assert table.title.startswith("Table 3")
-    assert [row[0] for row in table.rows] == list(TABLE3)
+    sizes, times = bench_cells(result)[:2]
+    for table in (sizes, times):
+        assert table.title.startswith("Table 3")
+        assert [row[0] for row in table.rows] == list(TABLE3)
     base, *entries = result.suite.entries
-    assert [row[5] for row in table.rows] == ["1", *(f"×{entry.macs / base.macs:.3f}" for entry in entries)]
+    assert [row[4] for row in times.rows] == ["1", *(f"×{entry.macs / base.macs:.3f}" for entry in entries)]

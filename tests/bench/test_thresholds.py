@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdna_deploy.bench.cpu.cold_start import ColdStart
+from kdna_deploy.bench.cpu.device import CpuFigures
 from kdna_deploy.bench.result import Row
 from kdna_deploy.bench.statistics import Ratio, Summary
 from kdna_deploy.bench.thresholds import METRICS, Crossing, Threshold, crossings, parse_threshold
@@ -19,7 +20,8 @@ OPERATORS = (">", ">=", "<", "<=")
 
 
 def row(name: str = "net.onnx", **measured: object) -> Row:
-    return Row(name, name, "onnxruntime", parameters=1, macs=1, **measured)
+    own = CpuFigures(measured.pop("share", None), measured.pop("cold", None))  # type: ignore[arg-type]
+    return Row(name, name, "onnxruntime", "fp32", own, parameters=1, macs=1, **measured)  # type: ignore[arg-type]
 
 
 FULL = row(file_bytes=45_000_000, latency=LATENCY, baseline="plain", ratio=RATIO, share=0.5, cold=COLD)

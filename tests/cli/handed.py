@@ -58,8 +58,6 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.evaluation.evaluate.evaluate_files": None,
     "kdna_deploy.bench.run.bench": None,
     "kdna_deploy.bench.run.bench_suite": None,
-    "kdna_deploy.bench.gpu.run.bench_gpu": None,
-    "kdna_deploy.bench.gpu.run.bench_gpu_table1": None,
     "kdna_deploy.bench.compare.compare_runs": None,
 }
 

@@ -12,55 +12,68 @@ import pytest
 from rich.console import Console
 
 from kdna_deploy.bench.compare import compare_runs
-from kdna_deploy.bench.gpu.result import notes_on
-from kdna_deploy.bench.gpu.suite import GpuSuite
+from kdna_deploy.bench.gpu.device import Gpu
 from kdna_deploy.bench.paper import TABLE1
+from kdna_deploy.bench.result import notes_on
 from kdna_deploy.bench.saved import incomparable, read_run
 from kdna_deploy.bench.statistics import Ratio
+from kdna_deploy.bench.suites import Entry, Suite
 from kdna_deploy.bench.thresholds import crossings, parse_threshold
+from kdna_deploy.reports.bench_data import bench_data, written
+from kdna_deploy.reports.bench_tables import bench_cells, bench_facts, bench_report
 from kdna_deploy.reports.formats import FORMATS
-from kdna_deploy.reports.gpu_data import gpu_data, written
-from kdna_deploy.reports.gpu_tables import gpu_cells, gpu_facts, gpu_report
 from tests.bench.gpu.results import BASE, FULL, MISSING, NET, PLAIN, STATE, beside, gpu_result, gpu_row
 from tests.bench.test_saved import PAIR
 from tests.bench.test_saved import save as save_cpu
 
-WIDTH = 100
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "bench-file.md"
 
 
-def printed(result: object) -> str:
-    console = Console(width=WIDTH, file=io.StringIO(), highlight=False)
-    console.print(gpu_report(result))  # type: ignore[arg-type]
+def printed(result: object, width: int = 100) -> str:
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console.print(bench_report(result))  # type: ignore[arg-type]
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_table_has_throughput_and_what_is_kept_of_the_baselines() -> None:
-    (table,) = gpu_cells(FULL)
+    table, latencies, files = bench_cells(FULL)
     plain, net, missing = table.rows
-    assert BASE.throughput is not None and NET.throughput is not None
-    assert plain[:6] == (PLAIN, "tensorrt", "fp16", f"{BASE.throughput:.0f}", "baseline", "")
+    assert BASE.latency is not None
+    assert plain == (PLAIN, "tensorrt", "fp16", f"{BASE.figures.throughput:.0f}", "100", "baseline")
     # 1 / 1.1, and the ends of the interval 1.09 / 1.004 to 1.11 * 1.004 inverted.
-    assert net[:6] == ("net.onnx", "tensorrt", "fp16", f"{NET.throughput:.0f}", "90.9", "89.7–92.1")
-    assert missing == ("net.onnx", "onnxruntime-cuda", "fp16", "–", "–", "no figures", "–", "–", "–")
+    assert net == ("net.onnx", "tensorrt", "fp16", f"{NET.figures.throughput:.0f}", "90.9", "89.7–92.1")
+    assert missing == ("net.onnx", "onnxruntime-cuda", "fp16", "–", "–", "no figures")
+    median, p99 = (f"{value:.2f}" for value in (BASE.latency.median, BASE.latency.p99))
+    assert (latencies.rows[0][0], latencies.rows[0][1], latencies.rows[0][4]) == (BASE.name, median, p99)
+    assert [row[0] for row in files.rows] == [BASE.name, NET.name]  # not what was not measured
+    assert files.rows[1][1:] == ("9.24", "2.277", "38.20")
 
 
-def test_everything_fits_a_hundred_columns() -> None:
+@pytest.mark.parametrize("width", [80, 100])
+def test_everything_fits_a_terminal_of_80_columns(width: int) -> None:
     wide = gpu_row("resnet50_plain 224×224", 50.0, "pytorch-cuda-graph")
-    text = printed(gpu_result(wide, beside("resnet50-of-a-long-name.fused.pt2", 52.0, wide, Ratio(1.0, 0.9, 1.1))))
-    assert all(len(line.rstrip()) <= WIDTH for line in text.splitlines())
-    assert "pytorch-cuda-graph" in text and "…" not in text
+    net = beside("resnet50-of-a-long-name.fused.pt2", 52.0, wide, Ratio(1.0, 0.9, 1.1))
+    text = printed(gpu_result(wide, net), width)
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    assert "…" not in text
+    figures = [cell for table in bench_cells(gpu_result(wide, net)) for row in table.rows for cell in row[table.left :]]
+    assert all(figure in text for figure in figures)
+    assert "pytorch-cuda-graph" in text
 
 
 def test_the_machine_line_has_clocks_power_and_temperature() -> None:
-    facts = dict(gpu_facts(FULL))
+    facts = dict(bench_facts(FULL))
     assert facts["machine"] == (
         "NVIDIA GeForce RTX 4090, compute capability 8.9, driver 570.86, CUDA 13.0, clock 2527 MHz (2520 to 2535), "
         "memory 10501 MHz, 320 W of 450, at most 330, 66 °C"
     )
     assert facts["protocol"].startswith("batch 128, images on the device, 1 stream, CUDA graphs, 36 spans each")
-    copied = replace(FULL, options=replace(FULL.options, host_copies=True, streams=2, cuda_graphs=False), state=None)
-    facts = dict(gpu_facts(copied))
+    copied = replace(
+        FULL,
+        options=replace(FULL.options, device=Gpu(host_copies=True, streams=2, cuda_graphs=False)),
+        findings=replace(FULL.findings, state=None),
+    )
+    facts = dict(bench_facts(copied))
     assert "copies from and to the host included, 2 streams, no CUDA graphs" in facts["protocol"]
     assert facts["machine"].endswith("CUDA 13.0")
 
@@ -68,18 +81,25 @@ def test_the_machine_line_has_clocks_power_and_temperature() -> None:
 def test_table_1_stands_beside_the_papers_throughput() -> None:
     plain = gpu_row("resnet18_plain", 15.0)
     net = beside("resnet18", 16.5, plain, Ratio(1.1, None, None))
-    suite = GpuSuite("table1", (), TABLE1, FULL.options)
-    table, _ = gpu_cells(gpu_result(plain, net, suite=suite))
+    entries = tuple(Entry(name, 1, 1, 1, TABLE1[name]) for name in ("resnet18_plain", "resnet18"))
+    suite = Suite("table1", (), entries, FULL.options)
+    table, *_ = bench_cells(gpu_result(plain, net, suite=suite))
     assert [row[4:] for row in table.rows] == [("8463", "", ""), ("7683", "90.9", "90.8")]
-    other_size, _ = gpu_cells(gpu_result(plain, net, suite=replace(suite, printed={})))
+    unprinted = tuple(replace(entry, printed=None) for entry in entries)
+    other_size, *_ = bench_cells(gpu_result(plain, net, suite=replace(suite, entries=unprinted)))
     assert [row[4:] for row in other_size.rows] == [("–", "", ""), ("–", "90.9", "")]
 
 
 def test_throttling_and_what_could_not_be_measured_are_noted() -> None:
-    notes = notes_on(FULL.rows, FULL.floors, STATE, ["TensorRT is not installed"], interrupted=True)
+    told = [*STATE.warnings, "TensorRT is not installed"]
+    notes = notes_on(FULL.rows, FULL.floors, told, ["net.onnx: 224×224 is assumed"], partial=True)
     assert notes[0] == "interrupted: these figures are partial"
     assert "throttled by its power limit in 50%" in notes[1]
-    assert notes[2:] == (f"{MISSING.name}: {MISSING.unavailable}", "TensorRT is not installed")
+    assert notes[2:] == (
+        "TensorRT is not installed",
+        f"{MISSING.name}: {MISSING.unavailable}",
+        "net.onnx: 224×224 is assumed",
+    )
 
 
 def save(folder: Path, result: object = FULL, name: str = "run.json") -> Path:
@@ -96,13 +116,13 @@ def test_a_saved_run_is_read_back(tmp_path: Path) -> None:
         ("net.onnx", "onnxruntime-cuda, fp16"),
     ]
     assert run.rows[1].ratio is not None and run.rows[1].ratio.value == 1.1
-    assert run.rows[0].samples is not None and BASE.spans is not None
-    assert (run.rows[0].samples.values == BASE.spans.values).all()
+    assert run.rows[0].samples is not None and BASE.samples is not None
+    assert (run.rows[0].samples.values == BASE.samples.values).all()
     assert run.rows[2].samples is None
 
 
 def test_two_runs_on_the_gpu_are_compared_by_their_ratios(tmp_path: Path) -> None:
-    slower = replace(NET, ratio=Ratio(1.2, 1.19, 1.21, floor=0.004))
+    slower = beside("net.onnx", 16.5, BASE, Ratio(1.2, 1.19, 1.21, floor=0.004))
     first, second = read_run(save(tmp_path)), read_run(save(tmp_path, gpu_result(BASE, slower), "later.json"))
     comparison = compare_runs(first, second)
     assert comparison.differences == ()
@@ -111,7 +131,11 @@ def test_two_runs_on_the_gpu_are_compared_by_their_ratios(tmp_path: Path) -> Non
 
 def test_other_devices_streams_and_gpus_are_not_comparable(tmp_path: Path) -> None:
     run = read_run(save(tmp_path, name="gpu.json"))
-    other = replace(FULL, options=replace(FULL.options, streams=2), machine=replace(FULL.machine, name="NVIDIA H100"))
+    other = replace(
+        FULL,
+        options=replace(FULL.options, device=Gpu(streams=2)),
+        findings=replace(FULL.findings, machine=replace(FULL.findings.machine, name="NVIDIA H100")),
+    )
     later = read_run(save(tmp_path, other, "other.json"))
     found = "; ".join(incomparable(run, later.machine, later.options))
     assert "gpu (NVIDIA GeForce RTX 4090 against NVIDIA H100)" in found and "streams (1 against 2)" in found
@@ -152,7 +176,7 @@ def test_every_format_can_be_written(tmp_path: Path) -> None:
 
 def test_every_field_of_the_document_is_documented() -> None:
     text = DOCUMENTATION.read_text(encoding="utf-8")
-    document = json.loads(json.dumps(gpu_data(FULL)))
+    document = json.loads(json.dumps(bench_data(FULL)))
     environment = [name for name in document["environment"] if name.startswith("gpu")]
     names = {*document, *document["rows"][0], *document["gpu_state"], *document["options"], *environment}
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []

@@ -12,10 +12,10 @@ import torch
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.graph.file import save_fused
-from kdna_deploy.runtimes.catalogue import RUNTIMES, Artifact, Source, runtime
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.table import Artifact, OnCpu, Source, runtime, runtimes_on
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
 
 IMAGES = np.zeros((1, 3, 64, 64), np.float32)
@@ -34,12 +34,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     }
 
 
-@pytest.fixture(params=list(RUNTIMES))
+@pytest.fixture(params=list(runtimes_on("cpu")))
 def session(request: pytest.FixtureRequest, sources: dict[Artifact, Source]) -> Session:
-    entry = runtime(request.param)
+    entry = runtime(request.param, "cpu")
     if entry.missing:
         pytest.skip(entry.missing)
-    return entry.open(sources[entry.artifact], 2, ())
+    return entry.prepare(sources[entry.artifact], OnCpu(2))()
 
 
 def test_a_closed_session_refuses_to_run_and_to_be_entered_again(session: Session) -> None:
@@ -101,7 +101,7 @@ def test_openvino_leaves_the_cores_of_whoever_opens_and_closes_it(sources: dict[
 
     every = os.sched_getaffinity(0)
     try:
-        opened = runtime("openvino").open(sources["onnx"], 1, ())
+        opened = runtime("openvino", "cpu").prepare(sources["onnx"], OnCpu())()
         assert os.sched_getaffinity(0) == every
         os.sched_setaffinity(0, {min(every)})
         opened.run(IMAGES)

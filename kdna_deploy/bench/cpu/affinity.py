@@ -5,6 +5,9 @@ fused or exported, and they would otherwise go on wherever there is room, beside
 inherit the pinning. Within the cores ONNX Runtime's workers get one each, which it has an option for; those of PyTorch
 and OpenVINO, which have as many threads on the same cores, are left to the operating system.
 
+Opening or closing a session may move the thread that does it (OpenVINO puts back the cores that it found when it came),
+so that this thread is put where it belongs again before it measures (`hold`).
+
 Does not apply where the operating system has no affinity (macOS): the measurement then runs unpinned and says so.
 Windows has one mask for the whole process, which does the same.
 """
@@ -53,6 +56,12 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
             own = before.get(thread, allowed if _cores_of(thread) == set(idlest) else None)
             if own:
                 _place(thread, own)
+
+
+def hold(cores: tuple[int, ...]) -> None:
+    """Put the calling thread back on `cores` where it has been moved; its runtimes' workers stay where they are."""
+    if cores and hasattr(os, "sched_getaffinity") and os.sched_getaffinity(0) != set(cores):
+        os.sched_setaffinity(0, cores)
 
 
 def _pin(process: psutil.Process, cores: list[int]) -> None:

@@ -14,12 +14,13 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from kdna_deploy.errors import RuntimeFailure
-from kdna_deploy.runtimes.catalogue import Source
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.table import Source
 
 PROCESSES = 3
 _LONGEST_SECONDS = 300
@@ -48,19 +49,18 @@ class ColdRequest:
     disabled_optimizers: tuple[str, ...] = ()
 
 
-def measure_cold_starts(
-    requests: Sequence[ColdRequest], on_progress: Callable[[float], None] = lambda _: None
-) -> list[ColdStart]:
+def measure_cold_starts(requests: Sequence[ColdRequest], listener: Listener = SILENT) -> list[ColdStart]:
     """Cold start of each request. Processes inherit the pinning of this one.
 
     Raises:
         RuntimeFailure: a process fails.
     """
     runs: list[list[ColdStart]] = [[] for _ in requests]
-    for turn in range(PROCESSES):
+    listener.expect(PROCESSES * len(requests), "processes")
+    for _ in range(PROCESSES):
         for index, request in enumerate(requests):
-            on_progress((turn * len(requests) + index) / (PROCESSES * len(requests)))
             runs[index].append(_fresh(request))
+            listener.advance()
     return [_median(starts) for starts in runs]
 
 

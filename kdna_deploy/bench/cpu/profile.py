@@ -23,7 +23,8 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,16 @@ class Profile:
             found[layer.operator] = (count + 1, total + layer.microseconds)
         return dict(sorted(found.items(), key=lambda entry: -entry[1][1]))
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """As it is stored, in types that JSON has."""
+        return {
+            "name": self.name,
+            "groups_us": self.by_group,
+            "operators": {name: {"nodes": n, "us": us} for name, (n, us) in self.by_operator.items()},
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -89,6 +100,11 @@ class Explanation:
     @property
     def overhead_ms(self) -> float:
         return self.difference_ms - self.extra_macs_ms
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As it is stored, in types that JSON has."""
+        return {**asdict(self), "overhead_ms": self.overhead_ms}
 
 
 def explain(
@@ -115,17 +131,20 @@ def profile(requests: Sequence[ProfileRequest], threads: int, cores: tuple[int, 
     """
     with tempfile.TemporaryDirectory(prefix="kdna-profile-") as folder:
         places = [Path(folder) / str(number) for number in range(len(requests))]
-        sessions = [
-            OrtSession(request.path, threads, request.name, place.with_suffix(".onnx"), cores, place)
-            for request, place in zip(requests, places, strict=True)
-        ]
-        for _ in range(_RUNS):
-            for session, request in zip(sessions, requests, strict=True):
-                session.run(request.images)
-        return tuple(
-            Profile(session.name, _layers(_events(session), _groups(_graph(place))))
-            for session, place in zip(sessions, places, strict=True)
-        )
+        with ExitStack() as opened:
+            sessions = [
+                opened.enter_context(
+                    OrtSession(request.path, threads, request.name, place.with_suffix(".onnx"), cores, place)
+                )
+                for request, place in zip(requests, places, strict=True)
+            ]
+            for _ in range(_RUNS):
+                for session, request in zip(sessions, requests, strict=True):
+                    session.run(request.images)
+            return tuple(
+                Profile(session.name, _layers(_events(session), _groups(_graph(place))))
+                for session, place in zip(sessions, places, strict=True)
+            )
 
 
 def _events(session: OrtSession) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from kdna_deploy.bench.cpu.affinity import hold
 from kdna_deploy.images.batch import Images
-from kdna_deploy.runtimes.catalogue import RUNTIMES, Source
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.table import RUNTIMES, OnCpu, Opener, Source
 
 _SECONDS = 0.12  # for each kernel
 _OPSET, _IR_VERSION = 18, 9
@@ -61,28 +63,29 @@ class Peak:
         return self.floor_ms(macs) / milliseconds
 
 
-def measure_peak(
-    threads: int, cores: tuple[int, ...] = (), on_progress: Callable[[float], None] = lambda _: None
-) -> Peak:
+def measure_peak(threads: int, cores: tuple[int, ...] = (), listener: Listener = SILENT) -> Peak:
     """The multiply-add peak of `threads` threads, float32."""
     tried = []
     with tempfile.TemporaryDirectory(prefix="kdna-peak-") as folder:
-        kernels = list(_kernels(Path(folder), threads, cores))
-        for done, (name, macs, session, images) in enumerate(kernels):
-            on_progress(done / len(kernels))
-            tried.append(Kernel(f"{name}, {session.runtime}", 2 * macs / _fastest(session, images) / 1e9))
+        kernels = list(_kernels(Path(folder), threads))
+        listener.expect(len(kernels), "kernels")
+        for name, macs, opener, images in kernels:
+            with opener(cores) as session:
+                hold(cores)
+                tried.append(Kernel(f"{name}, {session.runtime}", 2 * macs / _fastest(session, images) / 1e9))
+            listener.advance()
     return Peak(max(tried, key=lambda kernel: kernel.gflops), tuple(tried))
 
 
-def _kernels(folder: Path, threads: int, cores: tuple[int, ...]) -> Iterator[tuple[str, int, Session, Images]]:
-    """Name, MACs, session and input of each kernel."""
+def _kernels(folder: Path, threads: int) -> Iterator[tuple[str, int, Opener, Images]]:
+    """Name, MACs, opener and input of each kernel."""
     runtimes = [RUNTIMES[name] for name in ("onnxruntime", "openvino") if not RUNTIMES[name].missing]
     for number, (name, macs, shape, model) in enumerate(_models()):
         path = folder / f"{number}.onnx"
         onnx.save_model(model, path)
         images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         for runtime in runtimes:
-            yield name, macs, runtime.open(Source(path), threads, cores), images
+            yield name, macs, runtime.prepare(Source(path), OnCpu(threads)), images
 
 
 def _models() -> Iterator[tuple[str, int, tuple[int, ...], onnx.ModelProto]]:

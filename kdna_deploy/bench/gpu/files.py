@@ -11,11 +11,8 @@ Does not apply to int8, which needs calibration images: it is measured where the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from kdna_deploy.bench.subject import Subject
 from kdna_deploy.errors import ArtifactError, UsageError
@@ -24,83 +21,50 @@ from kdna_deploy.export.onnx.half.export import export_half
 from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.export.tensorrt.build import BuildOptions
 from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
-from kdna_deploy.progress import Listener
-from kdna_deploy.runtimes.catalogue import Artifact, Source
-from kdna_deploy.runtimes.gpu_catalogue import GpuArtifact, Precision
+from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, read_record
-from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
+from kdna_deploy.runtimes.nvidia.library import LIBRARIES, Library, LibraryName, library
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
-from kdna_deploy.runtimes.open import ENGINE
-
-Kind = Literal["checkpoint", "fused", "onnx", "engine"]
-
-
-@dataclass(frozen=True)
-class Reports:
-    """Where the steps of longer work are told."""
-
-    step: Callable[[str], None] = lambda _: None
-    fraction: Callable[[float], None] = lambda _: None
-
-    @property
-    def listener(self) -> Listener:
-        return _Steps(self)
-
-
-class _Steps(Listener):
-    """Passes on the steps of what files are made by."""
-
-    def __init__(self, reports: Reports) -> None:
-        self._reports = reports
-
-    def step(self, name: str) -> None:
-        self._reports.step(name)
+from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Precision, Source
 
 
 class GpuFiles:
-    """Files of `subject` for batches of `batch`, made in `folder`. `path` is the user's own, of `kind`, if any.
+    """Files of `subject` for batches of `batch`, made in `folder`. `path` is the user's own, if any.
 
     Attributes:
         own: the precision that the user's file computes in; fp32 where it is one that others are made from.
         library: that built the user's engine, None where it is none.
     """
 
-    def __init__(
-        self, subject: Subject, batch: int, folder: Path, path: Path | None = None, kind: Kind = "fused"
-    ) -> None:
+    def __init__(self, subject: Subject, batch: int, folder: Path, path: Path | None = None) -> None:
         self._subject, self._batch, self._folder = subject, batch, folder
-        self._path, self._kind = path, kind
+        self._path, self._kind = path, subject.kind
         self.library: LibraryName | None = None
         self.own: Precision = "fp32"
-        if path is not None and kind == "engine":
+        if path is not None and self._kind == "engine":
             record = read_record(path)
             record.batches.check(batch, path.name)
             self.library, self.own = record.library, _precision_of(record)
-        elif path is not None and kind == "onnx":
+        elif path is not None and self._kind == "onnx":
             self.own = read_onnx(path).precision
 
-    def get(
-        self,
-        kind: GpuArtifact,
-        precision: Precision,
-        library: LibraryName | None = None,
-        reports: Reports | None = None,
-    ) -> Path:
-        """The file of a kind, made where it is not there yet.
+    def source(self, kind: Artifact) -> Source:
+        """The file of a kind that all devices share."""
+        return self._subject.artifacts.source(kind)
+
+    def get(self, runtime: str, precision: Precision, listener: Listener = SILENT) -> Path:
+        """The file that a runtime opens for a precision, made where it is not there yet.
 
         Raises:
             KdnaError: it cannot be made.
         """
-        reports = reports or Reports()
-        if kind == "fused":
-            return self._subject.artifacts.source("fused").path
-        if kind == "onnx":
-            return self._onnx(precision, reports)
-        assert library is not None
-        return self._engine(library, precision, reports)
+        kind = RUNTIMES[runtime].artifact
+        if kind == "engine":
+            return self._engine(library(runtime), precision, listener)
+        return self._onnx(precision, listener) if kind == "onnx" else self.source(kind).path
 
-    def _onnx(self, precision: Precision, reports: Reports) -> Path:
+    def _onnx(self, precision: Precision, listener: Listener) -> Path:
         stored: Precision = "fp32" if precision == "tf32" else precision
         if self._path is not None and self._kind == "onnx" and stored == self.own and not self._for_cpus:
             return self._path
@@ -111,27 +75,24 @@ class GpuFiles:
             )
         path = self._made(f"{stored}.onnx")
         if not path.exists():
-            options = OnnxOptions(target="tensorrt")
-            if stored == "fp16":
-                export_half(self._opened, path, options, listener=reports.listener)
-            else:
-                export_fused(self._opened, path, options, listener=reports.listener)
+            export = export_half if stored == "fp16" else export_fused
+            export(self._opened, path, OnnxOptions(target="tensorrt"), listener=listener)
         return path
 
-    def _engine(self, library: LibraryName, precision: Precision, reports: Reports) -> Path:
+    def _engine(self, builder: Library, precision: Precision, listener: Listener) -> Path:
         if self._path is not None and self._kind == "engine":
-            if (library, precision) == (self.library, self.own):
+            if (builder.name, precision) == (self.library, self.own):
                 return self._path
             raise UsageError(
-                f"'{self._path}' is an engine of {LIBRARIES[self.library or library].title} in {self.own}; to measure "
-                "others, name the ONNX file or the checkpoint that it was built from."
+                f"'{self._path}' is an engine of {LIBRARIES[self.library or builder.name].title} in {self.own}; to "
+                "measure others, name the ONNX file or the checkpoint that it was built from."
             )
-        path = self._made(f"{precision}{LIBRARIES[library].suffix}")
+        path = self._made(f"{precision}{builder.suffix}")
         if not path.exists():
-            source = self._onnx(precision, reports)
+            source = self._onnx(precision, listener)
             batches = Batches(self._batch, self._batch, self._batch)
-            options = EngineOptions(library, BuildOptions(batches, tf32=precision == "tf32"))
-            export_engine(source, path, options, reports.listener)
+            options = EngineOptions(builder.name, BuildOptions(batches, tf32=precision == "tf32"))
+            export_engine(source, path, options, listener)
         return path
 
     def _made(self, ending: str) -> Path:
@@ -145,8 +106,7 @@ class GpuFiles:
 
     @cached_property
     def _opened(self) -> FusedSource:
-        artifacts = self._subject.artifacts
-        path, checkpoint = artifacts.source("fused").path, artifacts.source("checkpoint")
+        path, checkpoint = self.source("fused").path, self.source("checkpoint")
         return open_fused_source(path, Request(checkpoint.path, factory=checkpoint.factory, children="materialize"))
 
 
@@ -172,16 +132,7 @@ def given_engine(path: Path) -> Subject:
     record = read_record(path)
     made = record.provenance
     parameters, macs = (made.parameters, made.macs) if made else (0, 0)
-    return Subject(path.name, parameters, macs, record.image_shape, "fused", EngineAlone(path), None, made)
-
-
-def kind_of(path: Path) -> Kind:
-    """What a file is by its name."""
-    if path.suffix == ENGINE:
-        return "engine"
-    if path.suffix == ".onnx":
-        return "onnx"
-    return "fused" if path.suffix == ".pt2" else "checkpoint"
+    return Subject(path.name, parameters, macs, record.image_shape, "engine", EngineAlone(path), None, made)
 
 
 def _precision_of(record: EngineRecord) -> Precision:

@@ -124,8 +124,14 @@ class Lanes:
 
 
 def give_back() -> None:
-    """Hand memory that PyTorch keeps for tensors to come back to the device: other libraries allocate by themselves."""
-    torch_cuda().cuda.empty_cache()
+    """Hand memory that PyTorch keeps for tensors to come back to the device: other libraries allocate by themselves.
+
+    A session does so when it is closed; one that could not be opened has no end, so that whoever needs the memory asks.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def torch_cuda() -> Any:

@@ -70,6 +70,7 @@ class TensorRtSession(Closing):
         check_version(path, self._record, self._opened.version)
         check_gpu(path, self._record, first_gpu())
         self._torch = torch_cuda()
+        give_back()
         self.name = name or path.name
         self.runtime = f"{self._opened.library.title} {self._opened.version}"
         self.batch = self._record.batches.largest if self._record.batches.fixed else None

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kdna_deploy.bench.cpu import affinity
 from kdna_deploy.bench.cpu.affinity import pinned
 from kdna_deploy.errors import UsageError
-from kdna_deploy.runtimes.catalogue import RUNTIMES, Source
+from kdna_deploy.runtimes.table import RUNTIMES, OnCpu, Source
 
 TASKS = Path("/proc/self/task")
 # Before any test has run: a runtime may put back, when its session goes, the cores that it found when it came.
@@ -83,10 +83,10 @@ def test_workers_of_a_runtime_stay_on_the_cores_that_are_measured(name: str, tmp
     onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
     before = cores_of_threads()
     with pinned(1) as cores:
-        session = RUNTIMES[name].open(Source(path), 2, cores)
-        for _ in range(3):
-            session.run(np.ones((1, 3, 64, 64), np.float32))
-        during = cores_of_threads()
+        with RUNTIMES[name].prepare(Source(path), OnCpu(2))(cores) as session:
+            for _ in range(3):
+                session.run(np.ones((1, 3, 64, 64), np.float32))
+            during = cores_of_threads()
         assert during.keys() - before.keys()
         assert set(during.values()) == {str(cores[0])}
     assert set(cores_of_threads().values()) == set(before.values())

@@ -9,7 +9,8 @@ import pytest
 from kdna_deploy.bench.cpu import cold_start, fresh_process
 from kdna_deploy.bench.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
 from kdna_deploy.errors import RuntimeFailure
-from kdna_deploy.runtimes.catalogue import RUNTIMES, Source
+from kdna_deploy.runtimes.table import Source, runtimes_on
+from tests.bench.heard import Heard
 from tests.samples import RESNET, export_sample, sample_path
 
 SHAPE = (1, 3, 64, 64)
@@ -39,11 +40,11 @@ def test_a_fresh_process_of_each_runtime_tells_times_and_memory(net: Path, one_p
         ColdRequest("net", "onnxruntime", Source(net), 1, SHAPE, ("ConstantFolding",)),
         ColdRequest("trained", "pytorch", Source(sample_path(RESNET), arch="resnet18"), 1, SHAPE),
     ]
-    told: list[float] = []
-    deployed, trained = measure_cold_starts(requests, told.append)
+    heard = Heard()
+    deployed, trained = measure_cold_starts(requests, heard)
     check(deployed)
     check(trained)
-    assert told == [0.0, 0.5]
+    assert heard.expected == [(2, "processes")] and heard.parts == [0.5, 1.0]
     # Each process imports its own runtime alone; torch takes several times the memory.
     assert deployed.resident_bytes < trained.resident_bytes
 
@@ -56,7 +57,7 @@ def test_openvino_starts_in_a_fresh_process(net: Path, one_process: None) -> Non
 
 
 def test_every_runtime_can_be_started_in_a_fresh_process() -> None:
-    assert fresh_process._LOADERS.keys() == RUNTIMES.keys()
+    assert fresh_process._LOADERS.keys() == runtimes_on("cpu").keys()
 
 
 def test_figures_are_medians_over_processes_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +70,14 @@ def test_figures_are_medians_over_processes_that_take_turns(monkeypatch: pytest.
         return ColdStart(load + 1, load, load + 2, int(load) * 100, int(load) * 200)
 
     monkeypatch.setattr(cold_start, "_fresh", fresh)
-    told: list[float] = []
+    heard = Heard()
     requests = [ColdRequest(name, "onnxruntime", Source(Path(name)), 1, SHAPE) for name in "ab"]
-    assert measure_cold_starts(requests, told.append) == [
+    assert measure_cold_starts(requests, heard) == [
         ColdStart(3.0, 2.0, 4.0, 200, 400),
         ColdStart(6.0, 5.0, 7.0, 500, 1000),
     ]
     assert asked == ["a", "b"] * 3
-    assert told == pytest.approx([number / 6 for number in range(6)])
+    assert heard.parts == pytest.approx([number / 6 for number in range(1, 7)])
 
 
 def test_a_file_that_cannot_be_opened_is_a_failure_with_one_sentence(tmp_path: Path) -> None:

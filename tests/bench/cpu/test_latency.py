@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from kdna_deploy.bench.cpu.latency import BLOCKS, RUNS, LatencySettings, Measured, measure_latency
+from kdna_deploy.bench.cpu.affinity import pinned
+from kdna_deploy.bench.cpu.latency import LatencyRunner, measure_latency
+from kdna_deploy.bench.protocol import BLOCKS, RUNS, Measured, Settings, interleave
 from kdna_deploy.images.batch import Images
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.session import Closing
+from tests.bench.heard import Heard
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 WARM_UP = 10  # calls until a session of constant latency counts as steady
 MOST_WARM_UP = 50
 TURN = 1 + RUNS  # one inference that is not timed
-ONE_ROUND = LatencySettings(iterations=1, min_time=0.0)
+ONE_ROUND = Settings(iterations=1, min_time=0.0)
 # Block and call within the block → milliseconds.
 Duration = Callable[[int, int], float]
 
@@ -39,11 +48,12 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("kdna_deploy.bench.cpu.latency.time", clock)
+    for module in ("cpu.latency", "protocol"):
+        monkeypatch.setattr(f"kdna_deploy.bench.{module}.time", clock)
     return clock
 
 
-class Recorder:
+class Recorder(Closing):
     """A session that tells its theatre of every call."""
 
     runtime = "none"
@@ -60,6 +70,9 @@ class Recorder:
         self.calls += 1
         return images
 
+    def _release(self) -> None:
+        self.theatre.open -= 1
+
 
 class Theatre:
     """Candidates, and a log of what is opened (``+a``) and run (``a``)."""
@@ -70,19 +83,22 @@ class Theatre:
         self.seen: dict[str, list[Images]] = {name: [] for name in durations}
         self.alive: weakref.WeakSet[Recorder] = weakref.WeakSet()
         self.alive_at_opening: list[int] = []
+        self.open, self.open_at_opening = 0, []
         self.interrupt_at: int | None = None
 
     @property
     def openers(self) -> list[Callable[[], Recorder]]:
         return [lambda name=name: self._open(name) for name in self.durations]
 
-    def measure(self, settings: LatencySettings, on_progress: Callable[[float], None] = lambda _: None) -> Measured:
+    def measure(self, settings: Settings, listener: Listener = SILENT) -> Measured:
         images = [np.full((1, 1), float(number)) for number in range(len(self.durations))]
-        return measure_latency(self.openers, images, settings, on_progress)
+        return measure_latency(self.openers, images, settings, listener)
 
     def _open(self, name: str) -> Recorder:
         self.alive_at_opening.append(len(self.alive))
+        self.open_at_opening.append(self.open)
         self._note(f"+{name}")
+        self.open += 1
         session = Recorder(name, self, self.log.count(f"+{name}") - 1)
         self.alive.add(session)
         return session
@@ -142,7 +158,7 @@ def told(blocks: int, rounds: int) -> np.ndarray:
 
 def test_every_block_opens_the_sessions_anew_and_warms_them_up_before_its_rounds(clock: Clock) -> None:
     theatre = Theatre(clock, a=constant(1), b=constant(2))
-    theatre.measure(LatencySettings(iterations=2 * RUNS, min_time=0.0))
+    theatre.measure(Settings(iterations=2 * RUNS, min_time=0.0))
     blocks = theatre.blocks()
     assert len(blocks) == 2
     for block in blocks:
@@ -153,13 +169,14 @@ def test_every_block_opens_the_sessions_anew_and_warms_them_up_before_its_rounds
 
 def test_the_sessions_of_a_block_are_gone_before_the_next_are_opened(clock: Clock) -> None:
     theatre = Theatre(clock, a=constant(1), b=constant(1))
-    theatre.measure(LatencySettings(iterations=3 * RUNS, min_time=0.0))
-    assert theatre.alive_at_opening == [0, 1] * 3
+    theatre.measure(Settings(iterations=3 * RUNS, min_time=0.0))
+    assert theatre.alive_at_opening == theatre.open_at_opening == [0, 1] * 3
+    assert theatre.open == 0
 
 
 def test_a_round_takes_every_candidate_once_in_a_random_order(clock: Clock) -> None:
     theatre = Theatre(clock, a=constant(1), b=constant(1), c=constant(1))
-    theatre.measure(LatencySettings(iterations=60 * RUNS, min_time=0.0))
+    theatre.measure(Settings(iterations=60 * RUNS, min_time=0.0))
     orders = theatre.orders()
     assert len(orders) == 60
     assert {"".join(sorted(order)) for order in orders} == {"abc"}
@@ -169,7 +186,7 @@ def test_a_round_takes_every_candidate_once_in_a_random_order(clock: Clock) -> N
 
 def test_sessions_are_opened_in_a_random_order(clock: Clock) -> None:
     theatre = Theatre(clock, a=constant(1), b=constant(1), c=constant(1))
-    theatre.measure(LatencySettings(iterations=BLOCKS * RUNS, min_time=0.0))
+    theatre.measure(Settings(iterations=BLOCKS * RUNS, min_time=0.0))
     assert len({tuple(block[:3]) for block in theatre.blocks()}) > 2
 
 
@@ -177,14 +194,14 @@ def test_the_same_measurement_has_the_same_order(clock: Clock) -> None:
     logs = []
     for _ in range(2):
         theatre = Theatre(clock, a=constant(1), b=constant(1), c=constant(1))
-        theatre.measure(LatencySettings(iterations=60, min_time=0.0))
+        theatre.measure(Settings(iterations=60, min_time=0.0))
         logs.append(theatre.log)
     assert logs[0] == logs[1]
 
 
 def test_every_session_runs_on_its_own_images(clock: Clock) -> None:
     theatre = Theatre(clock, a=constant(1), b=constant(1))
-    theatre.measure(LatencySettings(iterations=30, min_time=0.0))
+    theatre.measure(Settings(iterations=30, min_time=0.0))
     assert {float(images.item()) for images in theatre.seen["a"]} == {0.0}
     assert {float(images.item()) for images in theatre.seen["b"]} == {1.0}
 
@@ -218,7 +235,7 @@ def test_a_session_that_never_gets_steady_is_measured_in_the_end(clock: Clock) -
 
 def test_sample_i_of_every_candidate_comes_from_round_i_and_the_untimed_runs_leave_none(clock: Clock) -> None:
     theatre = Theatre(clock, a=telling(1), b=telling(2))
-    measured = theatre.measure(LatencySettings(iterations=31, min_time=0.0))  # 10 blocks of 2 rounds
+    measured = theatre.measure(Settings(iterations=31, min_time=0.0))  # 10 blocks of 2 rounds
     first, second = measured.samples
     assert measured.complete
     assert first.values.tolist() == told(BLOCKS, 2).tolist()
@@ -227,7 +244,7 @@ def test_sample_i_of_every_candidate_comes_from_round_i_and_the_untimed_runs_lea
 
 def test_every_round_is_labelled_with_its_block(clock: Clock) -> None:
     theatre = Theatre(clock, a=constant(1), b=constant(1))
-    for samples in theatre.measure(LatencySettings(iterations=31, min_time=0.0)).samples:
+    for samples in theatre.measure(Settings(iterations=31, min_time=0.0)).samples:
         assert samples.blocks.tolist() == np.repeat(np.arange(BLOCKS), 2).tolist()
         assert samples.rounds == 2 * BLOCKS
 
@@ -253,7 +270,7 @@ def test_measuring_ends_when_both_the_iterations_and_the_time_are_reached(
     clock: Clock, iterations: int, min_time: float, blocks: int, rounds: int
 ) -> None:
     theatre = Theatre(clock, a=constant(20), b=constant(30))  # a round takes 4 · 50 ms
-    for samples in theatre.measure(LatencySettings(iterations, min_time)).samples:
+    for samples in theatre.measure(Settings(iterations, min_time)).samples:
         assert samples.values.shape == (blocks * rounds, RUNS)
         assert samples.values.size >= iterations
         assert samples.blocks.tolist() == np.repeat(np.arange(blocks), rounds).tolist()
@@ -262,22 +279,24 @@ def test_measuring_ends_when_both_the_iterations_and_the_time_are_reached(
 # Progress
 
 
-@pytest.mark.parametrize("settings", [LatencySettings(61, 0.0), LatencySettings(30, 7.0)])
-def test_progress_rises_from_nothing_to_all(clock: Clock, settings: LatencySettings) -> None:
+@pytest.mark.parametrize("settings", [Settings(61, 0.0), Settings(30, 7.0)])
+def test_progress_rises_from_nothing_to_all(clock: Clock, settings: Settings) -> None:
     theatre = Theatre(clock, a=constant(20))
-    fractions: list[float] = []
-    measured = theatre.measure(settings, fractions.append)
+    heard = Heard()
+    measured = theatre.measure(settings, heard)
+    fractions = heard.parts
+    assert heard.expected == [(1, "")]
     assert fractions[0] == 0.0
-    assert fractions[-1] == 1.0
+    assert fractions[-1] == pytest.approx(1.0)
     assert all(before < after for before, after in pairwise(fractions))
     assert len(fractions) == measured.samples[0].rounds + 1
 
 
 def test_progress_counts_rounds_and_blocks(clock: Clock) -> None:
     theatre = Theatre(clock, a=constant(20))
-    fractions: list[float] = []
-    theatre.measure(LatencySettings(iterations=7, min_time=0.0), fractions.append)  # 2 blocks of 2 rounds
-    assert fractions == [0.0, 0.25, 0.5, 0.75, 1.0]
+    heard = Heard()
+    theatre.measure(Settings(iterations=7, min_time=0.0), heard)  # 2 blocks of 2 rounds
+    assert heard.parts == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 # Interruptions
@@ -305,7 +324,7 @@ _BLOCK = _OPENED + 2 * _ROUND
 def test_an_interruption_keeps_the_complete_rounds(clock: Clock, entry: int, rounds: int) -> None:
     theatre = Theatre(clock, a=telling(1), b=telling(2))
     theatre.interrupt_at = entry
-    measured = theatre.measure(LatencySettings(iterations=7, min_time=0.0))  # 2 blocks of 2 rounds
+    measured = theatre.measure(Settings(iterations=7, min_time=0.0))  # 2 blocks of 2 rounds
     assert not measured.complete
     assert len(measured.samples) == 2
     for scale, samples in enumerate(measured.samples, 1):
@@ -319,7 +338,7 @@ def test_an_interruption_is_noticed_while_progress_is_told(clock: Clock) -> None
         if fraction >= 0.5:
             raise KeyboardInterrupt
 
-    measured = Theatre(clock, a=constant(1)).measure(LatencySettings(iterations=7, min_time=0.0), impatient)
+    measured = Theatre(clock, a=constant(1)).measure(Settings(iterations=7, min_time=0.0), Heard(impatient))
     assert not measured.complete
     assert measured.samples[0].rounds == 2
 
@@ -330,5 +349,36 @@ def test_other_errors_of_a_session_are_not_swallowed(clock: Clock) -> None:
             raise RuntimeError("out of order")
         return 1.0
 
+    theatre = Theatre(clock, a=broken)
     with pytest.raises(RuntimeError, match="out of order"):
-        Theatre(clock, a=broken).measure(ONE_ROUND)
+        theatre.measure(ONE_ROUND)
+    assert theatre.open == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or CORES < 2, reason="needs Linux and two cores")
+def test_a_session_that_moves_the_thread_is_measured_on_the_pinned_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenVINO may, which puts back the cores that it found when it came."""
+    seen: list[set[int]] = []
+    every = os.sched_getaffinity(0)
+
+    class Moving(Recorder):
+        def __init__(self) -> None:
+            self.name = "moving"
+            os.sched_setaffinity(0, every)
+
+        def run(self, images: Images) -> Images:
+            seen.append(os.sched_getaffinity(0))
+            return images
+
+        def _release(self) -> None:
+            os.sched_setaffinity(0, every)
+
+    @contextmanager
+    def opened(cores: tuple[int, ...]) -> Iterator[LatencyRunner]:
+        with Moving() as session:
+            yield LatencyRunner(session, np.zeros((1, 1)), cores)
+
+    with pinned(1) as cores:
+        interleave([partial(opened, cores)] * 2, Settings(iterations=2 * RUNS, min_time=0.0))
+    assert seen and all(found == set(cores) for found in seen)
+    assert os.sched_getaffinity(0) == every

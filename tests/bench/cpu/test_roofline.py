@@ -12,9 +12,10 @@ import pytest
 from kdna_deploy.bench.cpu import roofline
 from kdna_deploy.bench.cpu.roofline import Kernel, Peak, measure_peak
 from kdna_deploy.export.onnx.cost import count_onnx
-from kdna_deploy.runtimes.catalogue import RUNTIMES, Runtime, Source
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.table import RUNTIMES, OnCpu, Opener, Runtime, Source
+from tests.bench.heard import Heard
 
 MODELS = list(roofline._models())
 
@@ -36,20 +37,25 @@ def test_the_peak_is_the_best_of_every_kernel_on_every_exact_runtime(peak: Peak)
 
 def test_progress_is_told_for_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "_SECONDS", 0.001)
-    told: list[float] = []
-    measured = measure_peak(1, (), told.append)
-    assert told == [number / len(measured.tried) for number in range(len(measured.tried))]
+    heard = Heard()
+    measured = measure_peak(1, (), heard)
+    kernels = len(measured.tried)
+    assert heard.expected == [(kernels, "kernels")]
+    assert heard.parts == [number / kernels for number in range(1, kernels + 1)]
 
 
 def test_every_kernel_runs_on_the_threads_and_cores_of_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[int, tuple[int, ...]]] = []
 
     def recorded(entry: Runtime) -> Runtime:
-        def opening(source: Source, threads: int, cores: tuple[int, ...]) -> Session:
-            opened.append((threads, cores))
-            return entry.open(source, threads, cores)
+        def prepare(source: Source, how: OnCpu) -> Opener:
+            def opening(cores: tuple[int, ...] = ()) -> Session:
+                opened.append((how.threads, cores))
+                return entry.prepare(source, how)(cores)
 
-        return replace(entry, open=opening)
+            return opening
+
+        return replace(entry, prepare=prepare)
 
     monkeypatch.setattr(roofline, "_SECONDS", 0.001)
     monkeypatch.setattr(roofline, "RUNTIMES", {name: recorded(entry) for name, entry in RUNTIMES.items()})

@@ -13,14 +13,15 @@ from onnx import TensorProto, helper, numpy_helper
 from kdna_deploy.bench.gpu.nvml import Monitor
 from kdna_deploy.bench.gpu.state import GpuMachine
 from kdna_deploy.images.batch import Images
-from kdna_deploy.runtimes.gpu_catalogue import DeviceOptions, GpuRuntime, Opener
 from kdna_deploy.runtimes.nvidia.gpu import Gpu
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.session import Closing
+from kdna_deploy.runtimes.table import OnGpu, Opener, Runtime, Source
 
 SHAPE = (3, 8, 8)
 
 
-class OnHost:
+class OnHost(Closing):
     """What is measured of a session, its device being the host.
 
     `loaded`, `spans` and `copied` record what was asked of it.
@@ -48,20 +49,23 @@ class OnHost:
             self._session.run(self.loaded)
         return (time.perf_counter_ns() - begin) / 1e6 / inferences
 
+    def _release(self) -> None:
+        self._session.close()
+
 
 class HostRuntime:
     """An entry for the table of runtimes whose device is the host. `asked` and `opened` record what came of it."""
 
     def __init__(self) -> None:
-        self.asked: list[DeviceOptions] = []
+        self.asked: list[OnGpu] = []
         self.opened: list[OnHost] = []
-        self.entry = GpuRuntime("the host", "onnx", "nothing", lambda: None, self._prepare)
+        self.entry = Runtime("the host", "gpu", "onnx", lambda: None, self._prepare, ("fp32", "tf32", "fp16"))
 
-    def _prepare(self, path: Path, options: DeviceOptions) -> Opener:
-        self.asked.append(options)
+    def _prepare(self, source: Source, how: OnGpu) -> Opener:
+        self.asked.append(how)
 
-        def opening() -> OnHost:
-            self.opened.append(OnHost(path))
+        def opening(cores: tuple[int, ...] = ()) -> OnHost:
+            self.opened.append(OnHost(source.path))
             return self.opened[-1]
 
         return opening

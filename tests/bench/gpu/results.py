@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kdna_deploy.bench.gpu.plan import GpuOptions
-from kdna_deploy.bench.gpu.result import Floor, GpuResult, GpuRow
+from kdna_deploy.bench.device import BenchOptions
+from kdna_deploy.bench.gpu.device import Gpu, GpuFigures, GpuFindings
 from kdna_deploy.bench.gpu.state import GpuMachine, Sample, interpret
 from kdna_deploy.bench.gpu.throughput import images_per_second
-from kdna_deploy.bench.statistics import Ratio, Samples, summarise
+from kdna_deploy.bench.result import BenchResult, Floor, Row
+from kdna_deploy.bench.statistics import Ratio, Samples, kept, summarise
 from tests.bench.test_saved import MACHINE, SETTINGS
 
 GPU = GpuMachine("NVIDIA GeForce RTX 4090", "8.9", "570.86", "13.0", 450.0, 3105)
@@ -25,35 +26,41 @@ def samples(milliseconds: float, seed: int = 0) -> Samples:
 
 
 def gpu_row(
-    model: str, milliseconds: float, runtime: str = "tensorrt", precision: str = "fp16", **fields: Any
-) -> GpuRow:
+    model: str,
+    milliseconds: float,
+    runtime: str = "tensorrt",
+    precision: str = "fp16",
+    ratio: Ratio | None = None,
+    **fields: Any,
+) -> Row:
     """A row whose batches of 128 take about so many milliseconds."""
     spans, singles = samples(milliseconds), samples(milliseconds + 0.1, seed=1)
-    row = GpuRow(
+    row = Row(
         name=f"{model}, {runtime}, {precision}",
         model=model,
         runtime=runtime,
         precision=precision,
+        figures=GpuFigures(precision, images_per_second(spans, 128), kept(ratio) if ratio else None, singles),
         parameters=9_240_000,
         macs=2_277_000_000,
         runtime_version="TensorRT 10.13.3.9",
         runtime_options={"streams": 1, "cuda_graphs": 1},
         file_bytes=38_200_000,
-        throughput=images_per_second(spans, 128),
         latency=summarise(singles.values),
-        spans=spans,
-        singles=singles,
+        ratio=ratio,
+        samples=spans,
     )
     return replace(row, **fields)
 
 
-def beside(model: str, milliseconds: float, plain: GpuRow, ratio: Ratio, **fields: Any) -> GpuRow:
-    return gpu_row(model, milliseconds, plain.runtime, plain.precision, baseline=plain.name, ratio=ratio, **fields)
+def beside(model: str, milliseconds: float, plain: Row, ratio: Ratio, **fields: Any) -> Row:
+    return gpu_row(model, milliseconds, plain.runtime, plain.precision, ratio, baseline=plain.name, **fields)
 
 
-def gpu_result(*rows: GpuRow, **fields: Any) -> GpuResult:
+def gpu_result(*rows: Row, **fields: Any) -> BenchResult:
     floors = (Floor(rows[0].name, Ratio(1.001, 0.998, 1.004), 0.004),)
-    result = GpuResult(rows, floors, GpuOptions(settings=SETTINGS), GPU, STATE, MACHINE, ("a note",), partial=False)
+    options = BenchOptions(Gpu(), batch=Gpu.batch, settings=SETTINGS)
+    result = BenchResult(rows, floors, GpuFindings(GPU, STATE), options, MACHINE, ("a note",), partial=False)
     return replace(result, **fields)
 
 
@@ -61,7 +68,9 @@ BASE = gpu_row(PLAIN, 15.0)
 NET = beside("net.onnx", 16.5, BASE, Ratio(1.1, 1.09, 1.11, floor=0.004))
 MISSING = replace(
     gpu_row("net.onnx", 1.0, "onnxruntime-cuda"),
-    **dict.fromkeys(("throughput", "latency", "spans", "singles")),
+    figures=GpuFigures("fp16"),
+    latency=None,
+    samples=None,
     unavailable="ONNX Runtime CUDA is not installed; run: pip install onnxruntime-gpu",
     baseline=f"{PLAIN}, onnxruntime-cuda, fp16",
 )

@@ -7,64 +7,69 @@ from pathlib import Path
 
 import pytest
 
-from kdna_deploy.bench.cpu.latency import LatencySettings
-from kdna_deploy.bench.gpu import nvml, run, throughput
-from kdna_deploy.bench.gpu.files import EngineAlone, GpuFiles, Reports
-from kdna_deploy.bench.gpu.plan import GpuCandidate, GpuGroup, GpuOptions, GpuSubject, candidate
-from kdna_deploy.bench.gpu.run import measure
+from kdna_deploy.bench.device import BenchOptions, Candidate, Group, Variant
+from kdna_deploy.bench.gpu import device, nvml, throughput
+from kdna_deploy.bench.gpu.device import Gpu
+from kdna_deploy.bench.gpu.files import EngineAlone, GpuFiles
+from kdna_deploy.bench.plan import candidate
+from kdna_deploy.bench.protocol import Settings
+from kdna_deploy.bench.run import measure
 from kdna_deploy.bench.subject import Subject
-from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES, DeviceOptions
-from kdna_deploy.runtimes.nvidia.gpu import Gpu
+from kdna_deploy.runtimes.nvidia.gpu import Gpu as Found
+from kdna_deploy.runtimes.table import RUNTIMES, OnGpu
 from tests.bench.gpu.on_host import SHAPE, HostMonitor, HostRuntime, write_network
 
-GPU = Gpu("the host", "0.0")
-OPTIONS = GpuOptions(batch=2, settings=LatencySettings(iterations=3, min_time=0.0))
+OPTIONS = BenchOptions(Gpu(), batch=2, settings=Settings(iterations=3, min_time=0.0))
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "SPAN_MS", 2.0)
     monkeypatch.setattr(throughput, "WARM_UP_S", 0.01)
+    monkeypatch.setattr("kdna_deploy.runtimes.nvidia.gpu.first_gpu", lambda: Found("the host", "0.0"))
 
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> HostRuntime:
     made = HostRuntime()
-    monkeypatch.setitem(GPU_RUNTIMES, "on-host", made.entry)
+    monkeypatch.setitem(RUNTIMES, "on-host", made.entry)
     return made
 
 
-def tried(path: Path, options: GpuOptions = OPTIONS, precision: str = "fp32") -> GpuCandidate:
+def tried(path: Path, options: BenchOptions = OPTIONS, precision: str = "fp32") -> Candidate:
     """The network at `path` on the host, as the plan would have it."""
     network = Subject(path.name, 1000, 2000, SHAPE, "onnx", EngineAlone(path))
-    files = GpuFiles(network, options.batch, path.parent / "made", path, "onnx")
-    return candidate(GpuSubject(network, files), "on-host", precision, options, Reports())  # type: ignore[arg-type]
+    files = GpuFiles(network, options.batch, path.parent / "made", path)
+    variant = Variant("on-host", precision, f"on-host, {precision}")  # type: ignore[arg-type]
+    return candidate(replace(network, artifacts=files), variant, options)
 
 
 @pytest.mark.parametrize(
     ("changed", "asked"),
     [
-        ({}, DeviceOptions(2, "fp32", 1, True)),
-        ({"streams": 3}, DeviceOptions(2, "fp32", 3, True)),
-        ({"cuda_graphs": False}, DeviceOptions(2, "fp32", 1, False)),
-        ({"batch": 5}, DeviceOptions(5, "fp32", 1, True)),
+        ({}, OnGpu(2, "fp32", 1, True)),
+        ({"device": Gpu(streams=3)}, OnGpu(2, "fp32", 3, True)),
+        ({"device": Gpu(cuda_graphs=False)}, OnGpu(2, "fp32", 1, False)),
+        ({"batch": 5}, OnGpu(5, "fp32", 1, True)),
     ],
 )
 def test_batch_streams_and_graphs_reach_the_runtime(
-    host: HostRuntime, tmp_path: Path, changed: dict[str, int], asked: DeviceOptions
+    host: HostRuntime, tmp_path: Path, changed: dict[str, object], asked: OnGpu
 ) -> None:
     path = write_network(tmp_path / "net.onnx")
     found = tried(path, replace(OPTIONS, **changed))  # type: ignore[arg-type]
     assert found.unavailable == "" and found.opener is not None
     assert host.asked == [asked]
     assert found.file_bytes == path.stat().st_size
-    assert found.runtime_options == host.opened[0].options
+    row = measure([Group((found,))], replace(OPTIONS, **changed)).rows[0]  # type: ignore[arg-type]
+    assert (row.runtime_version, row.runtime_options) == (host.opened[0].runtime, host.opened[0].options)
+    assert all(session._closed for session in host.opened)
 
 
 def test_the_precision_reaches_the_runtime_and_one_that_it_has_not_is_said(host: HostRuntime, tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx")
     assert tried(path, precision="tf32").unavailable == ""
-    assert host.asked == [DeviceOptions(2, "tf32", 1, True)]
+    assert host.asked == [OnGpu(2, "tf32", 1, True)]
     assert tried(path, precision="int8").unavailable == "the host does not compute in int8"
 
 
@@ -79,8 +84,8 @@ def test_logits_that_are_not_finite_are_not_measured(host: HostRuntime, tmp_path
 
 @pytest.mark.parametrize("host_copies", [False, True])
 def test_copies_from_and_to_the_host_are_timed_on_request(host: HostRuntime, tmp_path: Path, host_copies: bool) -> None:
-    group = GpuGroup((tried(write_network(tmp_path / "net.onnx")),))
-    result = measure([group], replace(OPTIONS, host_copies=host_copies), GPU, Reports())
+    group = Group((tried(write_network(tmp_path / "net.onnx")),))
+    result = measure([group], replace(OPTIONS, device=Gpu(host_copies=host_copies)))
     assert result.options.record["host_copies"] is host_copies
     timed = [copied for session in host.opened[1:] for copied in session.copied]
     assert timed and set(timed) == {host_copies}
@@ -89,10 +94,10 @@ def test_copies_from_and_to_the_host_are_timed_on_request(host: HostRuntime, tmp
 def test_the_state_is_that_of_the_gpu_before_while_and_after_it_was_measured(
     host: HostRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "Monitor", HostMonitor)
+    monkeypatch.setattr(device, "Monitor", HostMonitor)
     monkeypatch.setattr(nvml, "_EVERY_S", 0.001)
-    group = GpuGroup((tried(write_network(tmp_path / "net.onnx")),))
-    state = measure([group], OPTIONS, GPU, Reports()).state
+    group = Group((tried(write_network(tmp_path / "net.onnx")),))
+    state = measure([group], OPTIONS).findings.state
     assert state is not None and state.before is not None and state.after is not None
     assert state.before.sm_mhz == 1
     assert state.sm_mhz[0] == 2 and state.sm_mhz[2] == state.samples + 1
@@ -102,8 +107,8 @@ def test_the_state_is_that_of_the_gpu_before_while_and_after_it_was_measured(
 def test_without_a_sample_while_it_ran_the_gpu_right_after_it_counts(
     host: HostRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "Monitor", HostMonitor)
+    monkeypatch.setattr(device, "Monitor", HostMonitor)
     monkeypatch.setattr(nvml, "_EVERY_S", 60.0)
-    group = GpuGroup((tried(write_network(tmp_path / "net.onnx")),))
-    state = measure([group], OPTIONS, GPU, Reports()).state
+    group = Group((tried(write_network(tmp_path / "net.onnx")),))
+    state = measure([group], OPTIONS).findings.state
     assert state is not None and (state.samples, state.sm_mhz) == (1, (2, 2, 2))

@@ -9,7 +9,7 @@ import pytest
 
 from kdna_deploy.bench.gpu.nvml import Monitor, answers, state
 from kdna_deploy.bench.gpu.state import SLOWDOWNS, GpuMachine, Sample, interpret
-from kdna_deploy.reports.gpu_tables import _told
+from kdna_deploy.reports.bench_gpu import told as printed
 from kdna_deploy.runtimes.nvidia.gpu import Gpu, first_gpu
 
 
@@ -76,8 +76,8 @@ def test_a_gpu_that_tells_a_part_is_taken_at_that() -> None:
     assert json.loads(json.dumps(found.record))["power_w"] is None
     silent = interpret([Sample(None, None, None, None, 0x04)])
     assert silent is not None and silent.sm_mhz is None and len(silent.warnings) == 1
-    assert list(_told(GpuMachine("A GPU", "8.7"), silent)) == []
-    assert list(_told(GpuMachine("A GPU", "8.7"), found)) == ["clock 950 MHz (900 to 1000)", "52 °C"]
+    assert list(printed(GpuMachine("A GPU", "8.7"), silent)) == []
+    assert list(printed(GpuMachine("A GPU", "8.7"), found)) == ["clock 950 MHz (900 to 1000)", "52 °C"]
 
 
 def test_without_samples_nothing_is_said() -> None:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kdna_deploy.bench.cpu.latency import RUNS, LatencySettings
 from kdna_deploy.bench.gpu import throughput
-from kdna_deploy.bench.gpu.throughput import FEWEST, images_per_second, measure_throughput, span_of
+from kdna_deploy.bench.gpu.throughput import FEWEST, SpanRunner, images_per_second, span_of
+from kdna_deploy.bench.protocol import RUNS, Measured, Settings, interleave
 from kdna_deploy.bench.statistics import Ratio, Samples, kept, paired_ratio
+from kdna_deploy.progress import SILENT, Listener
 from tests.bench.gpu.on_host import SHAPE, OnHost, write_network
+from tests.bench.heard import Heard
 
 IMAGES = np.random.default_rng(0).standard_normal((4, *SHAPE), dtype=np.float32)
+
+
+def measure_throughput(
+    openers: Sequence[Callable[[], OnHost]], settings: Settings, listener: Listener = SILENT
+) -> Measured:
+    """As the device does."""
+
+    @contextmanager
+    def opened(opener: Callable[[], OnHost]) -> Iterator[SpanRunner]:
+        with opener() as session:
+            session.load_on_device(IMAGES)
+            yield SpanRunner(session, host_copies=False)
+
+    return interleave([partial(opened, opener) for opener in openers], settings, listener)
 
 
 @pytest.fixture(autouse=True)
@@ -24,16 +43,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_slower_network_keeps_less_of_the_throughput(tmp_path: Path) -> None:
     fast, slow = write_network(tmp_path / "fast.onnx", 1), write_network(tmp_path / "slow.onnx", 12)
-    settings = LatencySettings(iterations=36, min_time=0.0)
-    measured = measure_throughput([lambda: OnHost(fast), lambda: OnHost(slow)], [IMAGES, IMAGES], settings)
+    settings = Settings(iterations=36, min_time=0.0)
+    measured = measure_throughput([lambda: OnHost(fast), lambda: OnHost(slow)], settings)
     assert measured.complete
     shape = (settings.blocks * settings.rounds, RUNS)
-    assert {samples.values.shape for samples in (*measured.spans, *measured.singles)} == {shape}
-    ratio = paired_ratio(measured.spans[1], measured.spans[0])
+    assert {one.values.shape for taken in measured.taken for one in (taken.samples, taken.singles)} == {shape}
+    ratio = paired_ratio(measured.samples[1], measured.samples[0])
     assert ratio.verdict == "slower"
     share = kept(ratio)
     assert share.low is not None and share.high is not None and share.low < share.value < share.high < 1
-    assert images_per_second(measured.spans[1], 4) < images_per_second(measured.spans[0], 4)
+    assert images_per_second(measured.samples[1], 4) < images_per_second(measured.samples[0], 4)
 
 
 def test_a_turn_is_an_untimed_inference_then_spans_then_single_ones(tmp_path: Path) -> None:
@@ -43,13 +62,13 @@ def test_a_turn_is_an_untimed_inference_then_spans_then_single_ones(tmp_path: Pa
         opened.append(OnHost(write_network(tmp_path / "net.onnx")))
         return opened[-1]
 
-    measured = measure_throughput([open_one], [IMAGES], LatencySettings(iterations=3, min_time=0.0))
+    measured = measure_throughput([open_one], Settings(iterations=3, min_time=0.0))
     (session,) = opened
     assert session.loaded is IMAGES
     *_, first, a, b, c, one, two, three = session.spans
     assert first == one == two == three == 1
     assert a == b == c >= FEWEST
-    assert len(measured.spans[0].values) == 1
+    assert len(measured.samples[0].values) == 1
 
 
 def test_sessions_are_opened_anew_for_every_block(tmp_path: Path) -> None:
@@ -59,8 +78,8 @@ def test_sessions_are_opened_anew_for_every_block(tmp_path: Path) -> None:
         opened.append(1)
         return OnHost(path)
 
-    settings = LatencySettings(iterations=12, min_time=0.0)
-    measure_throughput([open_one, open_one], [IMAGES, IMAGES], settings)
+    settings = Settings(iterations=12, min_time=0.0)
+    measure_throughput([open_one, open_one], settings)
     assert len(opened) == 2 * settings.blocks == 8
 
 
@@ -71,18 +90,18 @@ def test_an_interruption_keeps_the_complete_rounds(tmp_path: Path) -> None:
         if done > 0.4:
             raise KeyboardInterrupt
 
-    settings = LatencySettings(iterations=12, min_time=0.0)
-    measured = measure_throughput([lambda: OnHost(path)], [IMAGES], settings, on_progress=interrupt)
+    settings = Settings(iterations=12, min_time=0.0)
+    measured = measure_throughput([lambda: OnHost(path)], settings, Heard(interrupt))
     assert not measured.complete
-    assert 0 < measured.spans[0].rounds < settings.blocks * settings.rounds
+    assert 0 < measured.samples[0].rounds < settings.blocks * settings.rounds
 
 
 def test_an_interruption_before_the_first_round_leaves_no_samples(tmp_path: Path) -> None:
     def interrupt() -> OnHost:
         raise KeyboardInterrupt
 
-    measured = measure_throughput([interrupt], [IMAGES], LatencySettings(3, 0.0))
-    assert [samples.values.shape for samples in (*measured.spans, *measured.singles)] == [(0, RUNS), (0, 0)]
+    measured = measure_throughput([interrupt], Settings(3, 0.0))
+    assert [one.values.shape for taken in measured.taken for one in (taken.samples, taken.singles)] == [(0, RUNS)] * 2
 
 
 @pytest.mark.parametrize(("milliseconds", "span"), [(0.001, 2000), (0.5, 4), (1.0, 3), (100.0, FEWEST)])

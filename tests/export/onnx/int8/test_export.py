@@ -16,8 +16,9 @@ import onnx
 import pytest
 from onnxruntime.quantization.calibrate import TensorsData
 
-from kdna_deploy.bench.cpu.latency import LatencySettings
-from kdna_deploy.bench.plan import BenchOptions
+from kdna_deploy.bench.cpu.device import Cpu
+from kdna_deploy.bench.device import BenchOptions
+from kdna_deploy.bench.protocol import Settings
 from kdna_deploy.bench.run import bench
 from kdna_deploy.errors import ExportError, InputError, KdnaError, UsageError
 from kdna_deploy.export.onnx.export import OnnxOptions
@@ -102,7 +103,7 @@ def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: Int8Export)
 def test_bench_compares_with_the_plain_backbone_in_float32_and_leaves_out_the_share_of_its_peak(
     quantised: Int8Export,
 ) -> None:
-    plain, row = bench([quantised.path], BenchOptions(settings=LatencySettings(3, 0.0))).rows
+    plain, row = bench([quantised.path], BenchOptions(Cpu(), settings=Settings(3, 0.0))).rows
     assert plain.file_bytes > 2 * row.file_bytes
     assert plain.share is not None
     assert row.share is None

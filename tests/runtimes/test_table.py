@@ -1,9 +1,8 @@
-"""The catalogue of runtimes: each entry opens its kind of file, and says how to get it where it is not installed."""
+"""The table of runtimes: each entry opens its kind of file, and says how to get it where it is not installed."""
 
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,16 +12,17 @@ import torch
 from kdna_deploy.cli.bench import RuntimeName
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.graph.file import save_fused
-from kdna_deploy.runtimes.catalogue import RUNTIMES, Artifact, Runtime, Source, runtime
-from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES
 from kdna_deploy.runtimes.open import open_session
+from kdna_deploy.runtimes.table import RUNTIMES, Artifact, OnCpu, Source, package, runtime, runtimes_on
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
+
+ON_CPU = list(runtimes_on("cpu"))
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     """The sample network as each kind of file."""
-    folder = tmp_path_factory.mktemp("catalogue")
+    folder = tmp_path_factory.mktemp("table")
     sample = fused_sample(RESNET)
     save_fused(sample.graph, sample.provenance, folder / "net.pt2")
     export_sample(folder / "net.onnx", simplify=False)
@@ -33,15 +33,15 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     }
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", ON_CPU)
 def test_every_runtime_opens_its_kind_of_file_and_computes_the_network(
     sources: dict[Artifact, Source], name: str
 ) -> None:
-    entry = runtime(name)
+    entry = runtime(name, "cpu")
     if entry.missing:
         pytest.skip(entry.missing)
     images = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
-    session = entry.open(sources[entry.artifact], 1, ())
+    session = entry.prepare(sources[entry.artifact], OnCpu())()
     with torch.no_grad():
         expected = fused_sample(RESNET).network.module(torch.from_numpy(images)).numpy()
     # bfloat16 has 8 bits of mantissa (see test_openvino_session).
@@ -52,15 +52,15 @@ def test_every_runtime_opens_its_kind_of_file_and_computes_the_network(
     assert session.options
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", ON_CPU)
 def test_no_runtime_opens_another_kind_of_file(sources: dict[Artifact, Source], name: str) -> None:
-    entry = runtime(name)
+    entry = runtime(name, "cpu")
     if entry.missing:
         pytest.skip(entry.missing)
     for kind, source in sources.items():
         if kind != entry.artifact:
             with pytest.raises(InputError):
-                entry.open(source, 1, ())
+                entry.prepare(source, OnCpu())()
 
 
 def test_each_kind_of_file_opens_without_a_runtime_being_named(sources: dict[Artifact, Source]) -> None:
@@ -71,16 +71,18 @@ def test_each_kind_of_file_opens_without_a_runtime_being_named(sources: dict[Art
 def test_only_reduced_precision_is_not_exact() -> None:
     assert [name for name, entry in RUNTIMES.items() if not entry.exact] == ["openvino-bf16"]
     assert {entry.artifact for entry in RUNTIMES.values()} == set(get_args(Artifact))
+    assert {entry.artifact for entry in runtimes_on("cpu").values()} == {"checkpoint", "fused", "onnx"}
+    assert runtimes_on("cpu") | runtimes_on("gpu") == RUNTIMES
 
 
 def test_the_command_line_offers_every_runtime() -> None:
-    assert [name.value for name in RuntimeName] == [*RUNTIMES, *GPU_RUNTIMES]
+    assert [name.value for name in RuntimeName] == list(RUNTIMES)
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
-        runtime("tensorrt")
-    assert str(caught.value) == f"There is no runtime 'tensorrt'; choose from {', '.join(RUNTIMES)}."
+        runtime("tensorrt", "cpu")
+    assert str(caught.value) == f"There is no runtime 'tensorrt'; choose from {', '.join(ON_CPU)}."
 
 
 def test_an_installed_runtime_is_not_missing() -> None:
@@ -89,9 +91,6 @@ def test_an_installed_runtime_is_not_missing() -> None:
     assert (RUNTIMES["openvino"].missing is None) == (RUNTIMES["openvino-bf16"].missing is None) == installed
 
 
-def test_a_missing_runtime_says_how_to_get_it_in_one_sentence(tmp_path: Path) -> None:
-    def never(source: Source, threads: int, cores: tuple[int, ...]) -> None:
-        raise AssertionError("opened")
-
-    entry = Runtime("A runtime", "onnx", "no_such_package_here", "pip install it", never)  # type: ignore[arg-type]
-    assert entry.missing == "A runtime is not installed; run: pip install it"
+def test_a_missing_runtime_says_how_to_get_it_in_one_sentence() -> None:
+    find_missing = package("A runtime", "no_such_package_here", "pip install it")
+    assert find_missing() == "A runtime is not installed; run: pip install it"

@@ -21,12 +21,13 @@ from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes import ort_cuda as ort_cuda_session
 from kdna_deploy.runtimes import pytorch_cuda as torch_cuda_session
-from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES, PRECISIONS, DeviceOptions, Precision, gpu_runtime
 from kdna_deploy.runtimes.nvidia import session as tensorrt_session
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.cuda import cause, failures, torch_cuda
+from kdna_deploy.runtimes.nvidia.library import LIBRARIES
 from kdna_deploy.runtimes.ort_cuda import PROVIDER, OrtCudaSession, no_cuda_provider
 from kdna_deploy.runtimes.pytorch_cuda import Program, arithmetic, program
+from kdna_deploy.runtimes.table import PRECISIONS, OnGpu, Precision, Source, runtime, runtimes_on
 from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
 
 BATCH = 8
@@ -34,6 +35,7 @@ IMAGES = np.random.default_rng(0).standard_normal((BATCH, 3, *SIZE), dtype=np.fl
 # Relative to the largest logit, after eighteen layers: float32; 11 bits of mantissa.
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 2e-2}
 WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can use a GPU")
+GPU_RUNTIMES = runtimes_on("gpu")
 FUSED = [name for name, entry in GPU_RUNTIMES.items() if entry.artifact == "fused"]
 
 
@@ -52,20 +54,20 @@ def test_the_command_line_offers_the_same_names_and_precisions() -> None:
 
 
 def test_engines_alone_compute_in_int8_and_have_a_library() -> None:
-    for entry in GPU_RUNTIMES.values():
-        assert ("int8" in entry.precisions) == (entry.artifact == "engine") == (entry.library is not None)
+    for name, entry in GPU_RUNTIMES.items():
+        assert ("int8" in entry.precisions) == (entry.artifact == "engine") == (name in LIBRARIES)
         assert set(entry.precisions) <= set(get_args(Precision))
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="There is no runtime 'onnxruntime' on the GPU; choose from tensorrt, "):
-        gpu_runtime("onnxruntime")
+        runtime("onnxruntime", "gpu")
 
 
 @WITHOUT_CUDA
-@pytest.mark.parametrize("name", [name for name, entry in GPU_RUNTIMES.items() if entry.library is None])
+@pytest.mark.parametrize("name", [name for name, entry in GPU_RUNTIMES.items() if name not in LIBRARIES])
 def test_without_cuda_every_runtime_says_in_one_sentence_how_to_get_it(name: str) -> None:
-    sentence = gpu_runtime(name).missing
+    sentence = runtime(name, "gpu").missing
     assert sentence is not None and "; run: " in sentence and "\n" not in sentence
 
 
@@ -172,7 +174,7 @@ def test_streams_graphs_and_batch_reach_the_session_of_every_runtime(
     path = tmp_path / "net.pt2"
     if GPU_RUNTIMES[name].artifact == "fused":
         save_fused(fused_sample(RESNET).graph, fused_sample(RESNET).provenance, path)
-    opening = GPU_RUNTIMES[name].prepare(path, DeviceOptions(7, "fp16", streams, graphs))
+    opening = GPU_RUNTIMES[name].prepare(Source(path), OnGpu(7, "fp16", streams, graphs))
     opening()
     opening()
     always = {"pytorch-cuda": False, "pytorch-cuda-graph": True}
@@ -187,7 +189,7 @@ def test_streams_graphs_and_batch_reach_the_session_of_every_runtime(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample network for TensorRT in float32 and float16, and fused."""
-    path = tmp_path_factory.mktemp("gpu-catalogue")
+    path = tmp_path_factory.mktemp("gpu-table")
     export_sample(path / "fp32.onnx", target="tensorrt", simplify=False)
     source = open_fused_source(sample_path(RESNET), Request(size=SIZE))
     export_half(source, path / "fp16.onnx", OnnxOptions(target="tensorrt", simplify=False))
@@ -196,14 +198,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def artifact(folder: Path, name: str, precision: Precision) -> Path:
-    entry = gpu_runtime(name)
+    entry = runtime(name, "gpu")
     graph = folder / ("fp16.onnx" if precision == "fp16" else "fp32.onnx")
-    if entry.library is None:
+    if name not in LIBRARIES:
         return folder / "net.pt2" if entry.artifact == "fused" else graph
     path = folder / f"{name}-{precision}.engine"
     if not path.exists():
         build = BuildOptions(Batches(BATCH, BATCH, BATCH), tf32=precision == "tf32")
-        export_engine(graph, path, EngineOptions(entry.library, build))
+        export_engine(graph, path, EngineOptions(name, build))
     return path
 
 
@@ -214,11 +216,11 @@ def artifact(folder: Path, name: str, precision: Precision) -> Path:
 def test_every_runtime_computes_the_network_in_every_precision(
     folder: Path, name: str, precision: Precision, cuda_graphs: bool
 ) -> None:
-    entry = gpu_runtime(name)
+    entry = runtime(name, "gpu")
     if entry.missing:
         pytest.skip(entry.missing)
-    options = DeviceOptions(BATCH, precision, streams=2, cuda_graphs=cuda_graphs)
-    opener = entry.prepare(artifact(folder, name, precision), options)
+    options = OnGpu(BATCH, precision, streams=2, cuda_graphs=cuda_graphs)
+    opener = entry.prepare(Source(artifact(folder, name, precision)), options)
     session = opener()
     assert departs(session.run(IMAGES)) <= TOLERANCES[precision]
     session.load_on_device(IMAGES)
@@ -233,19 +235,38 @@ def test_every_runtime_computes_the_network_in_every_precision(
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["onnxruntime-cuda", "pytorch-cuda"])
 def test_another_batch_than_it_was_opened_for_is_refused(folder: Path, name: str) -> None:
-    entry = gpu_runtime(name)
+    entry = runtime(name, "gpu")
     if entry.missing:
         pytest.skip(entry.missing)
-    session = entry.prepare(artifact(folder, name, "fp32"), DeviceOptions(BATCH, "fp32"))()
+    session = entry.prepare(Source(artifact(folder, name, "fp32")), OnGpu(BATCH, "fp32"))()
     with pytest.raises(InputError, match="was opened for images 8×3×64×64 and cannot run on 2×3×64×64"):
         session.run(IMAGES[:2])
 
 
 @pytest.mark.gpu
 def test_more_work_takes_more_time_and_streams_do_not_lose_any(folder: Path) -> None:
-    entry = gpu_runtime("pytorch-cuda-graph")
-    one, two = (entry.prepare(folder / "net.pt2", DeviceOptions(BATCH, "fp32", streams))() for streams in (1, 2))
+    entry = runtime("pytorch-cuda-graph", "gpu")
+    one, two = (entry.prepare(Source(folder / "net.pt2"), OnGpu(BATCH, "fp32", streams))() for streams in (1, 2))
     for session in (one, two):
         session.load_on_device(IMAGES)
         session.time_on_device(50)
     assert two.time_on_device(200) <= 1.5 * one.time_on_device(200)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", GPU_RUNTIMES)
+def test_a_closed_session_refuses_to_run_and_gives_its_memory_back(folder: Path, name: str) -> None:
+    entry = runtime(name, "gpu")
+    if entry.missing:
+        pytest.skip(entry.missing)
+    opener = entry.prepare(Source(artifact(folder, name, "fp32")), OnGpu(BATCH, "fp32"))
+    with opener() as session:  # libraries allocate what they keep
+        session.run(IMAGES)
+    before = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    with opener() as session:
+        session.load_on_device(IMAGES)
+        session.time_on_device(3, host_copies=True)
+    assert (torch.cuda.memory_allocated(), torch.cuda.memory_reserved()) <= before
+    for use in (lambda: session.run(IMAGES), lambda: session.load_on_device(IMAGES), lambda: session.time_on_device(1)):
+        with pytest.raises(UsageError, match="is closed; open it again"):
+            use()
