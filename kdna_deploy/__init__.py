@@ -36,6 +36,7 @@ from kdna_deploy.progress import Listener
 from kdna_deploy.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from kdna_deploy.verbs.bench import bench
     from kdna_deploy.verbs.evaluate import evaluate
     from kdna_deploy.verbs.export import export
     from kdna_deploy.verbs.fuse import fuse

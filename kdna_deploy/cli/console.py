@@ -118,19 +118,3 @@ class Sink:
         self._skipped(shown.skipped)
         for sentence in shown.warnings:
             self.warn(sentence)
-
-    @contextmanager
-    def progress(self) -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
-        """A bar with the remaining time: yields a setter for its label and one for the fraction done."""
-        with self.listening() as listener:
-            told = 0.0
-
-            def fraction(done: float) -> None:
-                nonlocal told
-                if not told or done < told:
-                    listener.expect(1, "")
-                    told = 0.0
-                listener.advance(done - told)
-                told = done
-
-            yield listener.step, fraction

@@ -17,7 +17,7 @@ from kdna_deploy.bench.saved import SCHEMA_VERSION
 from kdna_deploy.bench.statistics import Kept, Ratio, Summary
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.cells import markdown
-from kdna_deploy.reports.data import document
+from kdna_deploy.reports.report import document
 
 _NESTED = {
     "latency_ms": tuple(field.name for field in fields(Summary)),

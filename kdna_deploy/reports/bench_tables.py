@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rich.console import Group, RenderableType
-
 from kdna_deploy.bench.compare import Comparison
 from kdna_deploy.bench.cpu.device import CpuFindings
 from kdna_deploy.bench.result import BenchResult, Row
 from kdna_deploy.bench.saved import SavedRun
 from kdna_deploy.reports.bench_cpu import CpuTables
 from kdna_deploy.reports.bench_gpu import GpuTables
-from kdna_deploy.reports.cells import Cells, Fact, rich_table
+from kdna_deploy.reports.cells import Cells, Fact
 from kdna_deploy.reports.quantities import between, milliseconds
-from kdna_deploy.reports.tables import facts
 
 
 class DeviceTables(Protocol):
@@ -44,12 +41,6 @@ class DeviceTables(Protocol):
 
     def facts(self) -> list[Fact]:
         """Whatever else should be known."""
-
-
-def bench_report(result: BenchResult) -> RenderableType:
-    """Everything that was measured, for a terminal."""
-    tables = [rich_table(cells) for cells in bench_cells(result)]
-    return Group(*tables, facts("", bench_facts(result)))
 
 
 def bench_cells(result: BenchResult) -> list[Cells]:
@@ -102,12 +93,6 @@ def _files(rows: list[Row], own: DeviceTables) -> Cells:
         for row in rows
     )
     return Cells(title, ("model", "params", "MACs", "file", *headings), tuple(lines))
-
-
-def comparison_report(comparison: Comparison) -> RenderableType:
-    """Two saved runs side by side."""
-    table = rich_table(comparison_cells(comparison))
-    return Group(table, facts("", comparison_facts(comparison)))
 
 
 def comparison_cells(comparison: Comparison) -> Cells:

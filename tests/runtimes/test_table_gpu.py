@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from kdna_deploy.cli import gpu_bench
+from kdna_deploy.cli.options import bench as options
 from kdna_deploy.errors import InputError, RuntimeFailure, UsageError
 from kdna_deploy.export.onnx.export import OnnxOptions
 from kdna_deploy.export.onnx.half.export import export_half
@@ -28,6 +28,7 @@ from kdna_deploy.runtimes.nvidia.library import LIBRARIES
 from kdna_deploy.runtimes.ort_cuda import PROVIDER, OrtCudaSession, no_cuda_provider
 from kdna_deploy.runtimes.pytorch_cuda import Program, arithmetic, program
 from kdna_deploy.runtimes.table import PRECISIONS, OnGpu, Precision, Source, runtime, runtimes_on
+from kdna_deploy.verbs import bench as verb
 from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
 
 BATCH = 8
@@ -49,8 +50,8 @@ def departs(logits: np.ndarray) -> float:
 
 
 def test_the_command_line_offers_the_same_names_and_precisions() -> None:
-    assert tuple(GPU_RUNTIMES) == gpu_bench.RUNTIMES
-    assert tuple(one.value for one in gpu_bench.Precision) == PRECISIONS
+    assert tuple(GPU_RUNTIMES) == verb.ON_GPU
+    assert tuple(one.value for one in options.Precision) == PRECISIONS
 
 
 def test_engines_alone_compute_in_int8_and_have_a_library() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from kdna_deploy.cli.gpu_bench import Precision
 from kdna_deploy.cli.options.panels import DEVICE, OUTPUT, PROTOCOL, SOURCE, choices
 from kdna_deploy.verbs.arguments import LARGEST_BATCH
 
@@ -22,6 +21,13 @@ class Suite(str, Enum):
     table1 = "table1"
     layouts = "layouts"
     runtimes = "runtimes"
+
+
+class Precision(str, Enum):
+    fp32 = "fp32"
+    tf32 = "tf32"
+    fp16 = "fp16"
+    int8 = "int8"
 
 
 class RuntimeName(str, Enum):

@@ -1,0 +1,350 @@
+"""Latency on the CPU, or throughput on a GPU, interleaved with the plain backbone; and two saved runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.input_files import MODELS, Kind, check_input
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.reports.formats import check_format
+from kdna_deploy.verbs.arguments import LARGEST_BATCH, PathLike, Size, check_number, chosen, image_size
+from kdna_deploy.verbs.result import Result
+from kdna_deploy.verbs.source import file_of
+
+if TYPE_CHECKING:
+    from kdna_deploy.bench.compare import Comparison
+    from kdna_deploy.bench.device import BenchOptions, Device
+    from kdna_deploy.bench.result import BenchResult, Row
+    from kdna_deploy.bench.saved import SavedRun
+    from kdna_deploy.bench.thresholds import Threshold
+    from kdna_deploy.reports.report import Report
+    from kdna_deploy.verbs.source import Files
+
+# As in `runtimes.table`, which imports torch.
+ON_CPU = ("pytorch", "pt2", "onnxruntime", "openvino", "openvino-bf16")
+ON_GPU = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "pytorch-cuda", "pytorch-cuda-graph", "torch-compile")
+PROTOCOLS = ("interleaved", "paper")
+SUITES = ("table1", "layouts", "runtimes")
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Benchmark(Result):
+    """What was measured.
+
+    Attributes:
+        result: rows, floors, the machine and its state.
+        thresholds: what must not hold.
+        saved: files that were written.
+    """
+
+    result: BenchResult
+    thresholds: tuple[Threshold, ...] = ()
+    saved: tuple[Path, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """A row a model and baseline."""
+        return tuple(self.result.rows)
+
+    @property
+    def partial(self) -> bool:
+        """Whether it was interrupted."""
+        return self.result.partial
+
+    @property
+    def crossed(self) -> tuple[str, ...]:
+        """The thresholds that hold and must not, a sentence each."""
+        from kdna_deploy.bench.thresholds import crossings
+
+        compared = [row for row in self.result.rows if row.baseline is not None]
+        found = ((threshold, crossings(threshold, compared)) for threshold in self.thresholds)
+        return tuple(f"`fail_if` '{threshold}': {_told(crossing)}." for threshold, crossing in found if crossing)
+
+    @property
+    def report(self) -> Report:
+        from kdna_deploy.reports.bench import bench_report
+
+        return bench_report(self.result)
+
+
+def _told(crossings: Sequence[Any]) -> str:
+    return ", ".join(
+        f"{c.model} has no such figure" if c.value is None else f"{c.model} has {c.value:.4g}" for c in crossings
+    )
+
+
+def bench(
+    *models: Files,
+    gpu: bool = False,
+    cpu_threads: int = 1,
+    batch_size: int | None = None,
+    runtime: Sequence[str] = (),
+    precision: Sequence[str] = (),
+    streams: int = 1,
+    cuda_graphs: bool = True,
+    host_copies: bool = False,
+    baseline: PathLike | None = None,
+    iterations: int | None = None,
+    min_time: float | None = None,
+    protocol: str = "interleaved",
+    suite: str | None = None,
+    cold_start: bool = True,
+    profile: bool = False,
+    fail_if: Sequence[str] = (),
+    save: Sequence[PathLike] = (),
+    arch: str | None = None,
+    model: str | None = None,
+    input_size: Size | None = None,
+    listener: Listener = SILENT,
+) -> Benchmark:
+    """Measure `models` beside their baselines, round by round on the same cores or the same GPU.
+
+    Args:
+        models: ``.onnx``, ``.pt2``, checkpoints, or what `fuse` or `export` wrote; with `gpu` also engines.
+        gpu: throughput and latency on an NVIDIA GPU.
+        cpu_threads: threads of an inference, each on a core of its own.
+        batch_size: images in one inference; 1, with `gpu` 128.
+        runtime: what runs the files; what opens them by default.
+        precision: with `gpu`: ``"fp32"``, ``"tf32"``, ``"fp16"``, ``"int8"``.
+        streams: with `gpu`: inferences under way at once.
+        cuda_graphs: with `gpu`: replay captured graphs.
+        host_copies: with `gpu`: time copies from and to the host as well.
+        baseline: a model, a saved run, or a runtime; the plain backbone by default.
+        iterations: timed runs of each candidate, at least.
+        min_time: seconds for each model with its baseline, at least.
+        protocol: ``"interleaved"``, or ``"paper"``: batch 1, one thread, 1,000 runs, ratio of means.
+        suite: build and measure a set of networks instead: ``"table1"``, ``"layouts"``, ``"runtimes"``.
+        cold_start: load time and memory, in fresh processes.
+        profile: where the time goes, by operator and layer.
+        fail_if: conditions such as ``"ratio>1.35"``; those that hold are in `Benchmark.crossed`.
+        save: files to write: ``.json`` with samples, ``.csv``, ``.md``.
+        arch, model: how to load a checkpoint, see `load`.
+        input_size: of the images, for checkpoints.
+
+    Raises:
+        UsageError: what was said makes no sense.
+        InputError: a file cannot be loaded.
+        RuntimeFailure: a runtime or a device is not there.
+    """
+    check_number("min_time", min_time)
+    _check_words(protocol, suite, baseline, precision, batch_size)
+    runtimes = tuple(dict.fromkeys(runtime))
+    _check_device(gpu, runtimes, (cpu_threads, protocol, cold_start, profile), precision, streams, host_copies)
+    size = image_size(input_size)
+    targets = tuple(Path(path) for path in ([save] if isinstance(save, (str, Path)) else save))
+    for target in targets:
+        check_format(target)
+    from kdna_deploy.bench.thresholds import parse_threshold
+
+    thresholds = tuple(map(parse_threshold, [fail_if] if isinstance(fail_if, str) else fail_if))
+    compared = None if baseline is None else str(baseline)
+    if gpu:
+        _check_gpu(suite, compared)
+    files = _files(models, suite)
+    for path in files:
+        check_input(path, MODELS, "bench")
+    inputs = (*files, *_baseline_file(compared))
+    for target in targets:
+        check_output(target, inputs)
+    listener.plan(("measure",))
+    listener.step("measure")
+    device = _gpu(precision, streams, cuda_graphs, host_copies) if gpu else _cpu(cpu_threads, cold_start, profile)
+    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, arch, model, size)
+    result = _measure(files, suite, options, listener)
+    _write(result, targets, inputs)
+    return Benchmark(result, thresholds, targets)
+
+
+def _check_words(
+    protocol: str, suite: str | None, baseline: PathLike | None, precision: Sequence[str], batch: int | None
+) -> None:
+    chosen("protocol", protocol, PROTOCOLS)
+    if suite is not None:
+        chosen("suite", suite, SUITES)
+    for one in precision:
+        chosen("precision", one, PRECISIONS)
+    if suite and baseline:
+        raise UsageError(f"`suite={suite!r}` brings its own baselines; leave out `baseline`.")
+    if batch is not None and not 1 <= batch <= LARGEST_BATCH:
+        raise UsageError(f"`batch_size` is {batch}; give a number from 1 to {LARGEST_BATCH}.")
+
+
+def _check_device(
+    gpu: bool,
+    runtimes: Sequence[str],
+    on_cpu: tuple[int, str, bool, bool],
+    precision: Sequence[str],
+    streams: int,
+    host_copies: bool,
+) -> None:
+    """Refuse what belongs to the other device."""
+    threads, protocol, cold_start, profile = on_cpu
+    if gpu and (threads != 1 or protocol != "interleaved" or not cold_start or profile):
+        raise UsageError("`cpu_threads`, `protocol`, `cold_start` and `profile` are for the CPU; leave them, or `gpu`.")
+    if not gpu and (precision or streams != 1 or host_copies):
+        raise UsageError("`precision`, `streams` and `host_copies` belong to `gpu`; add that, or leave them out.")
+    for name in runtimes:
+        chosen("runtime", name, (*ON_CPU, *ON_GPU))
+        if gpu and name not in ON_GPU:
+            raise UsageError(f"`runtime={name!r}` runs on the CPU; with `gpu` choose from {', '.join(ON_GPU)}.")
+        if not gpu and name in ON_GPU:
+            raise UsageError(f"`runtime={name!r}` runs on the GPU; add `gpu`.")
+
+
+def _check_gpu(suite: str | None, baseline: str | None) -> None:
+    """Refuse before anything is loaded or built.
+
+    Raises:
+        UsageError: there is no such suite or baseline on the GPU.
+        RuntimeFailure: there is no GPU.
+    """
+    from kdna_deploy.runtimes.nvidia.gpu import needed_gpu
+
+    if baseline in (*ON_CPU, *ON_GPU):
+        raise UsageError(f"With `gpu`, `baseline` is a model file, not the runtime '{baseline}'.")
+    if baseline and baseline.endswith(".json"):
+        raise UsageError(
+            f"With `gpu`, `baseline` is a model file, not the saved run '{baseline}'; compare saved runs by `compare`."
+        )
+    if suite not in (None, "table1"):
+        raise UsageError(f"`suite={suite!r}` measures on the CPU; with `gpu` there is `suite='table1'`.")
+    needed_gpu("`bench(gpu=True)` measures")
+
+
+def _files(models: Sequence[Any], suite: str | None) -> tuple[Path, ...]:
+    if suite is not None and models:
+        raise UsageError(f"`suite={suite!r}` builds its own networks; leave '{models[0]}' out.")
+    if suite is None and not models:
+        raise UsageError("Name a model to measure, or a `suite`.")
+    return tuple(file_of(one, "bench") for one in models)
+
+
+def _baseline_file(text: str | None) -> tuple[Path, ...]:
+    """The file that a baseline is, checked; none where it is a runtime.
+
+    Raises:
+        UsageError: it is empty.
+        InputError: it cannot be read.
+    """
+    if text is None or text in (*ON_CPU, *ON_GPU):
+        return ()
+    if not text.strip():
+        raise UsageError("`baseline` is empty; name a model, a saved run or a runtime, or leave the option out.")
+    check_input(Path(text), (Kind.saved_run,) if text.endswith(".json") else MODELS, "`baseline`")
+    return (Path(text),)
+
+
+def _cpu(threads: int, cold_start: bool, profile: bool) -> Device:
+    from kdna_deploy.bench.cpu.device import Cpu
+
+    return Cpu(threads, cold_start, profile)
+
+
+def _gpu(precisions: Sequence[str], streams: int, cuda_graphs: bool, host_copies: bool) -> Device:
+    from kdna_deploy.bench.gpu.device import Gpu
+
+    wanted: Any = tuple(dict.fromkeys(precisions))
+    return Gpu(wanted, streams, cuda_graphs, host_copies)
+
+
+def _options(
+    device: Device,
+    batch: int | None,
+    runtimes: tuple[str, ...],
+    baseline: str | None,
+    iterations: int | None,
+    min_time: float | None,
+    protocol: str,
+    arch: str | None,
+    factory: str | None,
+    size: tuple[int, int] | None,
+) -> BenchOptions:
+    from kdna_deploy.bench.device import BenchOptions
+    from kdna_deploy.bench.protocol import PAPER_SETTINGS, Settings
+
+    if protocol == "paper" and (getattr(device, "threads", 1), batch or 1) != (1, 1):
+        raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
+    default = PAPER_SETTINGS if protocol == "paper" else device.settings
+    spelled: Any = protocol
+    return BenchOptions(
+        device,
+        batch=batch or device.batch,
+        runtimes=runtimes,
+        baseline=_baseline(baseline),
+        settings=Settings(
+            iterations if iterations is not None else default.iterations,
+            min_time if min_time is not None else default.min_time,
+        ),
+        protocol=spelled,
+        factory=factory,
+        arch=arch,
+        size=size,
+    )
+
+
+def _baseline(text: str | None) -> Path | SavedRun | str | None:
+    """A runtime's name, a saved run, or a model."""
+    from kdna_deploy.bench.saved import read_run
+
+    if text is None or text in (*ON_CPU, *ON_GPU):
+        return text
+    path = Path(text)
+    return read_run(path) if path.suffix == ".json" else path
+
+
+def _measure(files: Sequence[Path], suite: str | None, options: BenchOptions, listener: Listener) -> BenchResult:
+    from kdna_deploy.bench.run import bench as run_bench
+    from kdna_deploy.bench.run import bench_suite
+
+    return bench_suite(suite, options, listener) if suite else run_bench(files, options, listener)
+
+
+def _write(result: BenchResult, targets: Sequence[Path], inputs: tuple[Path, ...]) -> None:
+    from kdna_deploy.reports.bench_data import written
+
+    for target in targets:
+        with atomic_output(target, inputs) as temporary:
+            temporary.write_text(written(result, target), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Compared(Result):
+    """Two saved runs side by side."""
+
+    comparison: Comparison
+
+    @property
+    def warning(self) -> str:
+        """Why they are not comparable; empty where they are."""
+        differences = self.comparison.differences
+        return "the runs are not comparable, for they differ in: " + "; ".join(differences) if differences else ""
+
+    @property
+    def report(self) -> Report:
+        from kdna_deploy.reports.bench import comparison_report
+
+        return comparison_report(self.comparison)
+
+
+def compare(*runs: PathLike) -> Compared:
+    """Compare two runs that `bench` saved as ``.json``.
+
+    Raises:
+        UsageError: there are not two.
+        InputError: one cannot be read.
+    """
+    if len(runs) != 2:
+        raise UsageError("`compare` takes two saved runs: kdna-deploy bench --compare A.json B.json.")
+    files = tuple(map(Path, runs))
+    for path in files:
+        check_input(path, (Kind.saved_run,), "`compare`")
+    from kdna_deploy.bench.compare import compare_runs
+    from kdna_deploy.bench.saved import read_run
+
+    return Compared(compare_runs(*(read_run(path) for path in files)))
