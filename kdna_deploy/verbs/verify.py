@@ -147,5 +147,5 @@ def _remedy(path: Path) -> str:
 
     with contextlib.suppress(KdnaError):
         if read_provenance(path).options.get("precision") == "int8":
-            return f"it is int8, which rounds: judge it with kdna-deploy evaluate {path} --data DIR --against REF"
+            return f"it is int8, which rounds: judge it with `evaluate({str(path)!r}, data='DIR', against='REF')`"
     return "export it again from that checkpoint"
