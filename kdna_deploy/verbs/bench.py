@@ -340,7 +340,7 @@ def compare(*runs: PathLike) -> Compared:
         InputError: one cannot be read.
     """
     if len(runs) != 2:
-        raise UsageError("`compare` takes two saved runs: kdna-deploy bench --compare A.json B.json.")
+        raise UsageError("`compare` takes two saved runs: `bench('A.json', 'B.json', compare=True)`.")
     files = tuple(map(Path, runs))
     for path in files:
         check_input(path, (Kind.saved_run,), "`compare`")
