@@ -29,7 +29,7 @@ _HOME = {
     "Request": "kdna_deploy.export.source",
     "open_fused_source": "kdna_deploy.export.source",
     "OnnxOptions": "kdna_deploy.export.onnx.export",
-    "compare": "kdna_deploy.evaluation.parity",
+    "compare": "kdna_deploy.evaluation.compare",
     "open_session": "kdna_deploy.runtimes.open",
     "bench": "kdna_deploy.bench.run",
     "BenchOptions": "kdna_deploy.bench.plan",
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from kdna_deploy.bench.plan import BenchOptions
     from kdna_deploy.bench.run import bench
     from kdna_deploy.errors import KdnaError
-    from kdna_deploy.evaluation.parity import compare
+    from kdna_deploy.evaluation.compare import compare
     from kdna_deploy.export.fuse import Fused, FuseOptions, fuse
     from kdna_deploy.export.onnx.export import OnnxOptions, export_fused, export_onnx
     from kdna_deploy.export.source import Request, open_fused_source

@@ -25,8 +25,8 @@ from kdna_deploy.bench.result import BenchResult, Row, explanations, notes_on, r
 from kdna_deploy.bench.saved import SavedRun, check_comparable
 from kdna_deploy.bench.suites import build_suite
 from kdna_deploy.errors import RuntimeFailure
-from kdna_deploy.export.onnx.cost import file_bytes
 from kdna_deploy.runtimes.catalogue import RUNTIMES, Source
+from kdna_deploy.runtimes.onnx_file import file_bytes
 from kdna_deploy.runtimes.ort import disabled_optimizers
 
 Step = Callable[[str], None]

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from kdna_deploy.export.bisect import OUTPUT, Bisection, StageValue
+from kdna_deploy.export.bisect import Bisection, StageValue
+from kdna_deploy.export.layer_values import OUTPUT
 from kdna_deploy.reports.data import agreements_data
 from kdna_deploy.reports.quantities import small
 from kdna_deploy.reports.tables import facts

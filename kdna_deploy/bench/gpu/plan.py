@@ -23,9 +23,9 @@ from kdna_deploy.bench.gpu.throughput import GPU_SETTINGS
 from kdna_deploy.bench.plan import free_names, plain_of
 from kdna_deploy.bench.subject import Shape, Subject, given
 from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
-from kdna_deploy.export.onnx.cost import file_bytes
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.gpu_catalogue import GPU_RUNTIMES, DeviceOptions, Opener, Precision, gpu_runtime
+from kdna_deploy.runtimes.onnx_file import file_bytes
 
 DEFAULT_BATCH = 128  # the paper's
 _DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
