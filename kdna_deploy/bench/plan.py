@@ -21,9 +21,9 @@ from kdna_deploy.bench.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.bench.saved import SavedRun
 from kdna_deploy.bench.subject import Shape, Subject, plain_backbone, plain_identity
 from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
-from kdna_deploy.export.onnx.cost import file_bytes
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.onnx_file import file_bytes
 from kdna_deploy.runtimes.table import runtime
 
 

@@ -1,4 +1,4 @@
-"""Does an artifact compute what the trained network computes? One rule, for every check of this package.
+"""Does an artifact compute what the trained network computes? One rule, for every check; `compare` runs the sessions.
 
     |candidate − reference| ≤ max(atol + rtol · spread, rounding)        for every image and every output
 
@@ -20,19 +20,15 @@ rtol is 1e-4 for float32 and 1e-2 for half precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdna_deploy.errors import InputError
+from kdna_deploy.errors import ParityError
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, NOISE, Probe
-from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.runtimes.session import Session
 
 Array = NDArray[np.float64]
 
@@ -42,7 +38,6 @@ ROUNDING_FACTOR = 8.0
 # Units in the last place that an output may be off which does not vary.
 _LAST_PLACES = 8.0
 _LEAST_SPREAD = 1e-2
-_JUDGED_TOGETHER = 64
 _FEWEST = 3  # images for a spread of their own
 # One image may amplify rounding far more in one run than in the next: times what is usual among the outputs.
 _USUAL_FACTOR = 3.0
@@ -69,14 +64,6 @@ class Tolerance:
 
 FLOAT32 = Tolerance(rtol=1e-4)
 HALF = Tolerance(rtol=1e-2, roundoff=2.0**-11, tie=1e-2)
-
-
-@runtime_checkable
-class Rounded(Protocol):
-    """A session that can tell how far rounding alone moves its outputs."""
-
-    def rounding(self, images: Images, roundoff: float) -> Images:
-        """|Δ| of the outputs for `images` when computing is rounded to `roundoff` (`runtimes.rounding`)."""
 
 
 @dataclass(frozen=True)
@@ -159,80 +146,18 @@ def worst_of(agreements: Iterable[Agreement]) -> Agreement | None:
     return max(failed, key=lambda agreement: agreement.used, default=None)
 
 
-def compare(
-    candidate: Session,
-    reference: Session,
-    probes: Iterable[Probe],
-    tolerance: Tolerance = FLOAT32,
-    listener: Listener = SILENT,
-) -> tuple[Agreement, ...]:
-    """Run both sessions on every probe and judge their outputs.
+def require_agreement(agreements: Iterable[Agreement], failure: str, remedy: str) -> None:
+    """Refuse what does not agree, in one sentence: `failure`, the worst difference, `remedy`.
 
     Raises:
-        InputError: the outputs have different shapes, or a session does not take the images.
+        ParityError: an agreement has failed.
     """
-    rounding = _rounding_of(reference, tolerance)
-    batch = candidate.batch or reference.batch
-    agreements: list[Agreement] = []
-    noise: Array | None = None
-    for group in _judged_together(probes):
-        found = _run_both(candidate, reference, group, batch)
-        for outputs in found:
-            listener.advance(len(outputs.probe.images))
-        judged, spread = judge(found, tolerance, rounding, noise)
-        noise = spread if noise is None else noise
-        agreements += judged
-    if not agreements:
-        raise InputError("There are no images to compare on.")
-    return tuple(agreements)
-
-
-def _judged_together(probes: Iterable[Probe]) -> Iterator[list[Probe]]:
-    """Neighbouring probes of one kind; from disk there may be any number, which is taken in parts."""
-    for _, same in groupby(probes, key=lambda probe: probe.kind):
-        part: list[Probe] = []
-        for probe in same:
-            part.append(probe)
-            if probe.kind == GIVEN and sum(len(p.images) for p in part) >= _JUDGED_TOGETHER:
-                yield part
-                part = []
-        if part:
-            yield part
-
-
-def _run_both(candidate: Session, reference: Session, probes: Sequence[Probe], batch: int | None) -> list[Outputs]:
-    found = []
-    for probe in probes:
-        got, expected = _run(candidate, probe.images, batch), _run(reference, probe.images, batch)
-        if got.shape != expected.shape:
-            raise InputError(
-                f"{candidate.name} returns shape {got.shape}, {reference.name} {expected.shape}: "
-                "they are not the same network."
-            )
-        found.append(Outputs(probe, got, expected))
-    return found
-
-
-def _run(session: Session, images: Images, batch: int | None) -> Images:
-    """Outputs for all of `images`; for a fixed `batch` in parts of that size, the last filled up."""
-    if batch is None:
-        return session.run(images)
-    parts = []
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        missing = batch - len(part)
-        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-        parts.append(session.run(filled)[: len(part)])
-    return np.concatenate(parts)
+    worst = worst_of(agreements)
+    if worst is not None:
+        raise ParityError(f"{failure}: {worst.complaint}; {remedy}")
 
 
 Rounding = Callable[[Probe], Images]
-
-
-def _rounding_of(reference: Session, tolerance: Tolerance) -> Rounding | None:
-    if not isinstance(reference, Rounded):
-        return None
-    return lambda probe: reference.rounding(probe.images, tolerance.roundoff)
 
 
 def judge(

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime
 import torch
-from torch import fx
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation.parity import HALF, Agreement, Outputs, Tolerance, judge
+from kdna_deploy.export.layer_values import LOGITS, Layer, Values, names_after_folding, values_of_file, values_of_graph
 from kdna_deploy.export.onnx.convert import to_onnx
 from kdna_deploy.export.onnx.half.convert import to_half
 from kdna_deploy.export.onnx.half_storage import store_half
@@ -35,7 +33,7 @@ from kdna_deploy.export.onnx.simplify import simplify
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.file import load_fused
-from kdna_deploy.graph.graph import BATCH_NORM, WEIGHTED, Graph, cast_floats, site
+from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.passes import FOLDING, finishing
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Images
@@ -44,20 +42,12 @@ from kdna_deploy.network.forward import forward
 from kdna_deploy.network.load import Network
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import save
-from kdna_deploy.runtimes.ort import disabled_optimizers
 from kdna_deploy.runtimes.rounding import LEAST_MOVE, perturbed
-
-# Name of a layer, as reports call it, and how often that name has occurred: a module may run several times.
-Layer = tuple[str, int]
-Values = Mapping[Layer, Images]
 
 _IMAGES = 4
 _PRECISE = Tolerance(rtol=1e-9, roundoff=2.0**-53)
 _SINGLE = Tolerance(rtol=1e-4)
 _INT8 = Tolerance(rtol=1e-1, roundoff=2.0**-8, tie=1e-1)
-OUTPUT = "(output)"
-_OUTPUT = (OUTPUT, 1)
-_ONNX_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -119,7 +109,9 @@ def bisect(artifact: Path, network: Network, provenance: Provenance, listener: L
     making = _Making(network, provenance, images)
     listener.step(f"run {artifact.name} layer by layer")
     final = making.tolerance
-    values = making.of_graph(load_fused(artifact).graph) if artifact.suffix == ".pt2" else _of_file(artifact, images)
+    values = (
+        making.of_graph(load_fused(artifact).graph) if artifact.suffix == ".pt2" else values_of_file(artifact, images)
+    )
     found = _Stage("the file", values, final)
     order = list(making.reference)
     first = next((layer for layer in order if making.departs(found, layer)), None)
@@ -163,24 +155,21 @@ class _Making:
     def __init__(self, network: Network, provenance: Provenance, images: Images) -> None:
         self._network, self._made, self._images = network, provenance, images
         self._captured = capture(network.module, provenance.image_shape)
-        self._names = self._after_folding()
+        self._names = names_after_folding(self._captured)
         single = self.of_graph(self._captured)
         wide = self._captured.clone()
         cast_floats(wide.module, torch.float64)
         self.reference = self.of_graph(wide)
         self._wide = wide
+        roundoff = max(self.tolerance.roundoff, LEAST_MOVE)
         moved = [
-            self.of_graph(replace(self._captured, module=perturbed(self._captured.module, self.tolerance.roundoff, s)))
-            for s in range(2)
+            self.of_graph(replace(self._captured, module=perturbed(self._captured.module, roundoff, seed)))
+            for seed in range(2)
         ]
         self._rounding = {
             layer: np.maximum.reduce([np.abs(values[layer] - exact) for values in (single, *moved)])
             for layer, exact in self.reference.items()
         }
-
-    def _moved(self, seed: int) -> Graph:
-        module = perturbed(self._captured.module, max(self.tolerance.roundoff, LEAST_MOVE), seed)
-        return replace(self._captured, module=module)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -211,7 +200,7 @@ class _Making:
         """Every stage in order, made when it is asked for; those from the translation on with `to_file`."""
         options = self._made.options
         trained = forward(self._network.module, torch.from_numpy(self._images)).numpy()
-        yield _Stage("capture", {_OUTPUT: trained, **self.of_graph(self._captured)}, _SINGLE)
+        yield _Stage("capture", {LOGITS: trained, **self.of_graph(self._captured)}, _SINGLE)
         graph = self._wide.clone()
         children = "materialize" if options.get("children", "materialize") == "materialize" else "share"
         for name, transform in (*((t.__name__, t) for t in FOLDING), *finishing(children, {})):  # type: ignore[arg-type]
@@ -227,15 +216,15 @@ class _Making:
         opset, batch = options.get("opset", 18), options.get("batch")
         fixed = batch if isinstance(batch, int) else None
         listener.step("translate")
-        model = ir.to_proto(to_onnx(graph, opset, fixed, "any"))
+        model = to_onnx(graph, opset, fixed, "any")
         yield _Stage("translate to ONNX", self._of_model(model), _SINGLE)
         target = options.get("target", "cpu")
         if target != "any" and options.get("precision") != "int8":
-            model = ir.to_proto(to_onnx(graph, opset, fixed, target))
+            model = to_onnx(graph, opset, fixed, target)
             yield _Stage(f"spell for {target}", self._of_model(model), _SINGLE)
         if options.get("simplify", True):
             listener.step("simplify")
-            model = simplify(model, shared=options.get("children") == "share").model
+            simplify(model, shared=options.get("children") == "share")
             yield _Stage("simplify", self._of_model(model), _SINGLE)
         if options.get("weights") == "fp16":
             store_half(model)
@@ -243,116 +232,16 @@ class _Making:
         if options.get("precision") == "fp16":
             listener.step("cast")
             cast = options.get("fp16", {})
-            model = to_half(model, cast.get("kept_float", ()), bool(cast.get("half_io")))
+            to_half(model, cast.get("kept_float", ()), bool(cast.get("half_io")))
             yield _Stage("cast to half precision", self._of_model(model), HALF)
 
     def of_graph(self, graph: Graph) -> Values:
-        """What each layer of `graph` puts out, its BatchNorm included where folding takes that along."""
-        recorder = _Recorder(graph.module, self._names)
-        dtype = next((t.dtype for t in graph.module.state_dict().values() if t.is_floating_point()), torch.float32)
-        with torch.no_grad():
-            logits = recorder.run(torch.from_numpy(self._images).to(dtype))
-        return {**recorder.values, _OUTPUT: logits.numpy()}
+        return values_of_graph(graph, self._names, self._images)
 
-    def _of_model(self, model: onnx.ModelProto) -> Values:
+    def _of_model(self, model: ir.Model) -> Values:
         with scratch_folder("bisect") as folder:
-            save(model, folder / "stage.onnx")
-            return _of_file(folder / "stage.onnx", self._images)
-
-    def _after_folding(self) -> _Names:
-        folded = self._captured.clone()
-        cast_floats(folded.module, torch.float64)
-        for transform in FOLDING:
-            transform(folded.module)
-        nodes = list(folded.module.graph.nodes)
-        return _Names(
-            {node.name: site(node) for node in nodes if node.target in WEIGHTED},
-            frozenset(node.name for node in nodes if node.target is BATCH_NORM),
-        )
-
-
-@dataclass(frozen=True)
-class _Names:
-    """What folding makes of the captured graph: the name of each layer's node → its module, and the BatchNorms left."""
-
-    sites: Mapping[str, str]
-    norms: frozenset[str]
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps what its layers put out, by the names that they have once everything is folded."""
-
-    def __init__(self, module: fx.GraphModule, names: _Names) -> None:
-        super().__init__(module)
-        self._norms = names.norms
-        self._layers = _numbered(module, names.sites)
-        self.values: dict[Layer, Images] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        value: Any = super().run_node(n)
-        if n in self._layers:
-            self.values[self._layers[n]] = value.numpy().copy()
-        elif n.target is BATCH_NORM and n.name not in self._norms and n.args[0] in self._layers:
-            layer = n.args[0]
-            assert isinstance(layer, fx.Node)
-            self.values[self._layers[layer]] = value[0].numpy().copy()
-        return value
-
-
-def _numbered(module: fx.GraphModule, names: Mapping[str, str]) -> dict[fx.Node, Layer]:
-    """The layers of a graph with their names; a name that occurs again is numbered, in order."""
-    taken: dict[str, int] = {}
-    layers = {}
-    for node in module.graph.nodes:
-        if node.target in WEIGHTED:
-            name = names.get(node.name, site(node))
-            taken[name] = taken.get(name, 0) + 1
-            layers[node] = (name, taken[name])
-    return layers
-
-
-def _of_file(path: Path, images: Images) -> Values:
-    """What each layer of an ONNX file puts out, on ONNX Runtime."""
-    model = onnx.load(path)
-    layers = _onnx_layers(model.graph)
-    known = {output.name for output in model.graph.output}
-    wanted = [value for value in layers.values() if value not in known]
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in wanted)
-    with scratch_folder("bisect") as folder:
-        target = folder / "layers.onnx"
-        onnx.save(model, target)
-        session = onnxruntime.InferenceSession(
-            target, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers(path)
-        )
-        (taken,) = session.get_inputs()
-        values = session.run(
-            [session.get_outputs()[0].name, *layers.values()],
-            {taken.name: images.astype(np.float16 if taken.type == "tensor(float16)" else np.float32)},
-        )
-    return {layer: np.asarray(value, np.float32) for layer, value in zip((_OUTPUT, *layers), values, strict=True)}
-
-
-def _onnx_layers(graph: onnx.GraphProto) -> dict[Layer, str]:
-    """Layer → the value that it puts out, its bias included where that is a node of its own."""
-    stored = {tensor.name for tensor in graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for source in node.input:
-            readers.setdefault(source, []).append(node)
-    taken: dict[str, int] = {}
-    layers = {}
-    for node in graph.node:
-        if node.op_type not in _ONNX_LAYERS:
-            continue
-        name = node.name.rpartition("/")[0]
-        taken[name] = taken.get(name, 0) + 1
-        value = node.output[0]
-        following = readers.get(value, [])
-        if node.op_type == "MatMul" and len(following) == 1 and following[0].op_type == "Add":
-            (bias,) = [source for source in following[0].input if source != value] or [""]
-            value = following[0].output[0] if bias in stored else value
-        layers[name, taken[name]] = value
-    return layers
+            save(ir.to_proto(model), folder / "stage.onnx")
+            return values_of_file(folder / "stage.onnx", self._images)
 
 
 def _without_filling(got: Images, expected: Images) -> Images:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.export.bisect import OUTPUT, Bisection, bisect
+from kdna_deploy.export.bisect import Bisection, bisect
+from kdna_deploy.export.layer_values import OUTPUT
 from kdna_deploy.graph.origin import original_network
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record

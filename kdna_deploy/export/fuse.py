@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdna_deploy.errors import ParityError
+from kdna_deploy.evaluation.compare import compare
 from kdna_deploy.evaluation.output_change import OutputChange, measure_change
-from kdna_deploy.evaluation.parity import Agreement, Tolerance, compare, difference, worst_of
+from kdna_deploy.evaluation.parity import Agreement, Tolerance, difference, require_agreement
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.freezing import (
     AttentionOptions,
@@ -190,9 +190,7 @@ def _expect(options: AttentionOptions, listener: Listener) -> None:
 
 def _require(rounding: Rounding, failure: str) -> None:
     """Raise a ParityError that begins with `failure` where there is more than rounding."""
-    worst = worst_of(rounding.agreements)
-    if worst is not None:
-        raise ParityError(f"{failure}: {worst.complaint}; please report this with the model.")
+    require_agreement(rounding.agreements, failure, "please report this with the model.")
 
 
 def _finish(

@@ -14,16 +14,15 @@ Another processor may round activations differently while it calibrates, which t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError, UsageError
-from kdna_deploy.export.onnx.difference import model_differences, weights_file
+from kdna_deploy.export.onnx.difference import file_differences
 from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.export.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.export.onnx.int8.export import Int8Options, export_int8
@@ -33,18 +32,15 @@ from kdna_deploy.external_data import model_name
 from kdna_deploy.files import file_sha256, scratch_folder
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.freezing import AttentionOptions
-from kdna_deploy.graph.provenance import BYSTANDERS, KEY, Provenance, from_json
+from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.record import images_sha256
 from kdna_deploy.images.split import EVERY_FIFTH, Split, split_images
 from kdna_deploy.kinds import Kind, named_kind
-from kdna_deploy.network.factory import named_file
 from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, weights_file
 from kdna_deploy.version import VERSION
-
-# Where names are recorded: a file is the same whatever the folder that it, or its input, lies in is called.
-_NAMES = (("calibration", "images"), ("int8", "images"), ("int8", "held_out"), ("fp16", "images"))
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ def check_reproduction(
         again = folder / (model_name(weights.name) if weights else path.name)
         _export(opened, again, options, made, weights is not None, given, listener)
         listener.step("compare")
-        return Reproduction(path, given.model, VERSION, tuple(_differences(path, theirs, made, again)))
+        return Reproduction(path, given.model, VERSION, tuple(file_differences(path, theirs, made, again)))
 
 
 _OTHER_CHECKPOINT = "it was made from another checkpoint"
@@ -120,16 +116,11 @@ def _opened(path: Path) -> tuple[onnx.ModelProto, Provenance]:
         raise UsageError(
             f"`check` takes an ONNX file, not '{path.name}'; of an engine, check the ONNX file that lies beside it."
         )
-    if not path.is_file():
-        raise ArtifactError(f"There is no file '{path}'.")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, ValueError) as error:
-        raise ArtifactError(f"'{path}' is not an ONNX model, or is damaged.") from error
-    stored = {entry.key: entry.value for entry in model.metadata_props}
-    if KEY not in stored:
+    model = read_model(path, weights=False)
+    made = provenance_of_model(model, path)
+    if made is None:
         raise ArtifactError(f"'{path}' does not say how it was made: kdna-deploy did not write it.")
-    return model, from_json(stored[KEY], str(path))
+    return model, made
 
 
 def _other_checkpoint(made: Provenance, given: Ingredients) -> Iterator[str]:
@@ -246,71 +237,3 @@ def _split(
             yield images, None
 
     return Split(lambda: source.batches(written.batch), judging, False, record)
-
-
-def _differences(path: Path, theirs: onnx.ModelProto, made: Provenance, again: Path) -> Iterator[str]:
-    """Clauses on how the file at `path`, opened as `theirs`, departs from the one at `again`."""
-    ours, our_made = _opened(again)
-    our_made = _with_names(our_made, made)
-    for entry in ours.metadata_props:
-        if entry.key == KEY:
-            entry.value = our_made.to_json()
-    here, there = weights_file(ours, again), weights_file(theirs, path)
-    same_weights = here is None or (there is not None and file_sha256(here) == file_sha256(there))
-    if path.read_bytes() == ours.SerializeToString() and same_weights:
-        return
-    found = [
-        *_versions(made.versions, our_made.versions),
-        *_metadata(made, our_made),
-        *model_differences(theirs, path, ours, again),
-    ]
-    yield from found or ["the bytes differ, but graph, weights and metadata do not: it was written in another way"]
-
-
-def _with_names(ours: Provenance, theirs: Provenance) -> Provenance:
-    """`ours` with what says nothing of the content as in `theirs`: names of files and folders, packages not used."""
-    options = {key: dict(value) if isinstance(value, dict) else value for key, value in ours.options.items()}
-    for part, key in _NAMES:
-        named = theirs.options.get(part)
-        if isinstance(named, dict) and key in named and key in options.get(part, {}):
-            options[part][key] = named[key]
-    versions = {name: version for name, version in ours.versions.items() if name not in BYSTANDERS}
-    versions |= {name: version for name, version in theirs.versions.items() if name in BYSTANDERS}
-    factory = theirs.factory if _same_file(ours.factory, theirs.factory) else ours.factory
-    named = {"source": theirs.source, "source_path": theirs.source_path, "factory": factory}
-    return replace(ours, **named, options=options, versions=versions)
-
-
-def _same_file(ours: str | None, theirs: str | None) -> bool:
-    """Whether both name the same function of a file of the same name."""
-    here, there = (named_file(one) if one else None for one in (ours, theirs))
-    return here is not None and there is not None and (here[0].name, here[1]) == (there[0].name, there[1])
-
-
-def _versions(theirs: dict[str, str], ours: dict[str, str]) -> Iterator[str]:
-    names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
-    changed = [f"{name} {theirs.get(name, 'not there')} then, {ours.get(name, 'not there')} now" for name in names]
-    if changed:
-        yield f"versions of packages differ: {'; '.join(changed)}"
-
-
-def _metadata(theirs: Provenance, ours: Provenance) -> Iterator[str]:
-    left, right = (dict(_leaves(asdict(replace(made, versions={})))) for made in (theirs, ours))
-    for name in sorted(left.keys() | right.keys()):
-        if left.get(name) != right.get(name):
-            yield f"metadata differs: {name} is {_short(left.get(name))} in the file, {_short(right.get(name))} here"
-            return
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
-    else:
-        # Lists and tuples are one to JSON.
-        yield name, list(value) if isinstance(value, tuple) else value
-
-
-def _short(value: Any) -> str:
-    text = "missing" if value is None else str(value)
-    return text if len(text) <= 60 else text[:59] + "…"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.export.bisect import OUTPUT, Bisection, StageValue
+from kdna_deploy.export.bisect import Bisection, StageValue
+from kdna_deploy.export.layer_values import OUTPUT
 from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import small

@@ -1,6 +1,8 @@
-"""ONNX model → file, complete and valid.
+"""ONNX files: read with what they record, and written, complete and valid.
 
-    one file up to 2 GB; beyond that, or on request, the weights beside it, named by their content (`external_data`)
+    read   the model, with or without the weights beside it · provenance in its metadata · bytes of all its files
+    save   one file up to 2 GB; beyond that, or on request, the weights beside it, named by their content
+           (`external_data`)
 
 What `onnx.checker` refuses is an error here, not a warning. Does not rename: see `files.atomic_output`.
 """
@@ -11,15 +13,97 @@ import hashlib
 from pathlib import Path
 
 import onnx
-from onnx.external_data_helper import set_external_data
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import (
+    ExternalDataInfo,
+    load_external_data_for_model,
+    set_external_data,
+    uses_external_data,
+)
 
-from kdna_deploy.errors import ExportError
+from kdna_deploy.errors import ArtifactError, ExportError
 from kdna_deploy.external_data import weights_name
+from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 
 # The serialised form of a protocol buffer ends at 2 GB; weights beyond it go into a file beside the model.
 _ONE_FILE_BYTES = 2 * 1024**3 - 64 * 1024
 _EXTERNAL_BYTES = 1024  # smaller tensors stay in the model
 _ALIGNMENT = 64  # of a tensor in its file, which a runtime may map into memory
+
+
+def read_model(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """The ONNX model at `path`; without `weights`, those that lie beside it are left there.
+
+    Raises:
+        ArtifactError: there is none, or it or its weights are damaged.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"There is no file '{path}'.")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"'{path}' is no ONNX file, or a damaged one; export it again.") from error
+    if weights:
+        load_weights(model, path)
+    return model
+
+
+def load_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Load what `read_model` left beside `path`.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    try:
+        load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ArtifactError(f"The weights of '{path}' cannot be read; keep it beside them, or export again.") from error
+
+
+def weights_file(model: onnx.ModelProto, path: Path) -> Path | None:
+    """The file beside `path` that the weights of `model`, read without them, lie in; None where they are in it.
+
+    Raises:
+        ArtifactError: it is not there, or not beside the model.
+    """
+    places = _locations(model)
+    if not places:
+        return None
+    name = places.pop()
+    beside = path.with_name(Path(name).name)
+    if places or Path(name).name != name or not beside.is_file():
+        raise ArtifactError(f"The weights of '{path}' are not in one file beside it; keep the two together.")
+    return beside
+
+
+def file_bytes(path: Path) -> int:
+    """Size of an ONNX file, together with the files of weights that it refers to.
+
+    Raises:
+        ArtifactError: as `read_model`.
+    """
+    beside = _locations(read_model(path, weights=False))
+    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in beside)
+
+
+def _locations(model: onnx.ModelProto) -> set[str]:
+    return {ExternalDataInfo(tensor).location for tensor in model.graph.initializer if uses_external_data(tensor)}
+
+
+def provenance_of_model(model: onnx.ModelProto, path: Path) -> Provenance | None:
+    """Provenance in the metadata of the model read from `path`; None where there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "")
+    return from_json(text, str(path)) if text else None
+
+
+def record(model: onnx.ModelProto, made: Provenance) -> None:
+    """Write provenance into the metadata of `model`, in place of all that it has."""
+    del model.metadata_props[:]
+    model.metadata_props.add(key=KEY, value=made.to_json())
 
 
 def save(model: onnx.ModelProto, path: Path, external: bool = False) -> None:

@@ -10,6 +10,7 @@ from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 from kdna_deploy.kinds import SUFFIXES, Kind, named_kind
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
@@ -47,7 +48,7 @@ def read_provenance(path: Path) -> Provenance:
         return load_fused(path).provenance
     made = None
     if named_kind(path) is Kind.onnx:
-        made = provenance_in(OrtSession(path, threads=1), path)
+        made = provenance_of_model(read_model(path, weights=False), path)
     elif named_kind(path) is Kind.engine:
         made = read_record(path).provenance
     if made is None:

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
 from kdna_deploy.files import scratch_folder
-from kdna_deploy.graph.provenance import KEY, from_json
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.session import Closing
 
 try:
@@ -155,14 +153,11 @@ def disabled_optimizers(path: Path) -> list[str]:
         ArtifactError: the metadata is damaged.
     """
     try:
-        model = onnx.load(path, load_external_data=False)
-        stored = {entry.key: entry.value for entry in model.metadata_props}
-    except (DecodeError, ValueError, AttributeError):
+        model = read_model(path, weights=False)
+    except ArtifactError:
         return []  # ONNX Runtime will say what is wrong with the file
-    if not stored.get(KEY):
-        return []
-    session = from_json(stored[KEY], str(path)).options.get("session", {})
-    return list(session.get("disabled_optimizers", []))
+    made = provenance_of_model(model, path)
+    return list(made.options.get("session", {}).get("disabled_optimizers", [])) if made else []
 
 
 def _by(shape: Iterable[object]) -> str:

@@ -24,7 +24,7 @@ from kdna_deploy.graph.graph import cast_floats
 from kdna_deploy.images.batch import Images
 from kdna_deploy.network.forward import forward
 from kdna_deploy.network.module_copy import twin
-from kdna_deploy.runtimes.onnx_file import save
+from kdna_deploy.runtimes.onnx_file import read_model, save
 
 FLOAT32_ROUNDOFF = 2.0**-24
 # Below this 1 + u · δ is rounded to 1 more often than not.
@@ -104,7 +104,7 @@ def perturbed_file(source: Path, target: Path, roundoff: float, seed: int) -> No
 
     The factors of `Resize` stay: they are a size, which another factor would make another.
     """
-    model = onnx.load(source)
+    model = read_model(source)
     generator = np.random.default_rng(seed)
     sizes = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
     for tensor in model.graph.initializer:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 
 from kdna_deploy.export.onnx.gates import prescales
 from kdna_deploy.images.batch import Images
@@ -187,9 +188,9 @@ def _shape(recorded: Any) -> tuple[int, ...]:
 def _groups(graph: onnx.GraphProto) -> dict[str, str]:
     """Node name → group."""
     groups = {node.name: _group_by_operator(node) for node in graph.node}
-    for product, gate in prescales(graph).items():
+    for product, gate in prescales(ir.from_proto(graph)).items():
         groups[product] = "pre-scale"
-        groups.update({node.name: "channel attention" for node in gate if node.op_type not in _LAYOUT})
+        groups.update({node.name or "": "channel attention" for node in gate if node.op_type not in _LAYOUT})
     return groups
 
 

@@ -34,6 +34,7 @@ from kdna_deploy.export.onnx.cpu_layout import fill_hidden_channels, widen_gates
 from kdna_deploy.export.onnx.names import name_nodes
 from kdna_deploy.graph.capture import BATCH, export_program, without_traces
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, site
+from kdna_deploy.graph.passes.result import PassResult
 
 Target = Literal["cpu", "tensorrt", "any"]
 INPUT, OUTPUT = "input", "logits"
@@ -98,8 +99,8 @@ def check_opset(opset: int) -> None:
         raise UsageError(f"`opset={opset}` is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
 
 
-def drop_misshapen_biases(model: ir.Model) -> int:
-    """Take out the zeros that a `Conv3d` without bias gets in translation, in a shape of no bias; return how many."""
+def drop_misshapen_biases(model: ir.Model) -> PassResult:
+    """Take out the zeros that a `Conv3d` without bias gets in translation, in a shape of no bias."""
     changed = 0
     for node in model.graph:
         bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
@@ -107,11 +108,11 @@ def drop_misshapen_biases(model: ir.Model) -> int:
         if value is not None and len(value.shape) != 1 and not value.numpy().any():
             node.replace_input_with(2, None)
             changed += 1
-    return changed
+    return PassResult(changed)
 
 
-def pool_means(model: ir.Model) -> int:
-    """Turn means over the last two axes of an image into `GlobalAveragePool`; return how many."""
+def pool_means(model: ir.Model) -> PassResult:
+    """Turn means over the last two axes of an image into `GlobalAveragePool`."""
     changed = 0
     for node in list(model.graph):
         if node.op_type != "ReduceMean" or not _is_global_mean(node):
@@ -123,7 +124,7 @@ def pool_means(model: ir.Model) -> int:
         pooled.outputs[0].shape, pooled.outputs[0].type = result.shape, result.type
         ir.convenience.replace_nodes_and_values(model.graph, node, [node], [pooled], [result], pooled.outputs)
         changed += 1
-    return changed
+    return PassResult(changed)
 
 
 def _is_global_mean(node: ir.Node) -> bool:

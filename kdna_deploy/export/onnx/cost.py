@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.runtimes.onnx_file import read_model
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,16 @@ def count_onnx(path: Path) -> OnnxCost:
     Raises:
         ArtifactError: the file is no ONNX model.
     """
+    model = read_model(path, weights=False)
     try:
-        model = onnx.load(path, load_external_data=False)
         model = onnx.shape_inference.infer_shapes(model)
-    except (DecodeError, onnx.shape_inference.InferenceError, OSError) as error:
-        raise ArtifactError(f"'{path}' is not an ONNX model or is damaged; export it again.") from error
+    except onnx.shape_inference.InferenceError as error:
+        raise ArtifactError(f"The shapes in '{path}' make no sense; export it again.") from error
     shapes = _shapes(model)
     return OnnxCost(
         stored=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
         macs=sum(_macs(node, shapes) for node in model.graph.node),
     )
-
-
-def file_bytes(path: Path) -> int:
-    """Size of an ONNX file, together with the files of weights that it refers to."""
-    graph = onnx.load(path, load_external_data=False).graph
-    beside = {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
-    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in beside)
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

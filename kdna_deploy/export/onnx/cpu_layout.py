@@ -15,18 +15,18 @@ to weights that something else reads or a session may override.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
+
+from kdna_deploy.export.onnx.constants import add_constant, unused_name, value_names
+from kdna_deploy.graph.passes.result import PassResult
 
 # The widest block of channels in use (AVX-512); a multiple of it fills narrower blocks too.
 BLOCK = 16
 
 
-def widen_gates(model: ir.Model) -> int:
-    """Repeat every gate to the size of the map that it scales; return how many products changed."""
+def widen_gates(model: ir.Model) -> PassResult:
+    """Repeat every gate to the size of the map that it scales; a change is a product."""
     changed = 0
     repeats: dict[tuple[ir.Value, tuple[int, int]], ir.Value] = {}
     for node in list(model.graph):
@@ -41,7 +41,7 @@ def widen_gates(model: ir.Model) -> int:
             repeats[gate, size] = _repeat(model.graph, node, gate, feature_map.shape)
         node.replace_input_with(position, repeats[gate, size])
         changed += 1
-    return changed
+    return PassResult(changed)
 
 
 def _gate_position(node: ir.Node) -> int | None:
@@ -83,10 +83,10 @@ def _repeat(graph: ir.Graph, before: ir.Node, gate: ir.Value, shape: ir.Shape) -
         "Resize",
         [gate, None, _scales(graph, h, w)],
         {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
-        name=_unused(f"{before.name}_repeat", {node.name for node in graph}),
+        name=unused_name(f"{before.name}_repeat", {node.name for node in graph}),
     )
     wide = resize.outputs[0]
-    wide.name = _unused(f"{gate.name}_{h}x{w}", _values(graph))
+    wide.name = unused_name(f"{gate.name}_{h}x{w}", value_names(graph))
     wide.type = gate.type
     # Written down, for the runtime cannot infer that a dynamic batch stays the same, and would not trust the product.
     wide.shape = ir.Shape(shape)
@@ -101,12 +101,12 @@ def _scales(graph: ir.Graph, h: int, w: int) -> ir.Value:
     held = _own_array(present, uses=None)
     if present is not None and held is not None and np.array_equal(held, scales):
         return present
-    return _add_constant(graph, name, scales)
+    return add_constant(graph, name, scales)
 
 
-def fill_hidden_channels(model: ir.Model) -> int:
-    """Fill the hidden channels of every gate up with zeros to a multiple of `BLOCK`; return how many gates changed."""
-    return sum(_fill(model.graph, node) for node in list(model.graph))
+def fill_hidden_channels(model: ir.Model) -> PassResult:
+    """Fill the hidden channels of every gate up with zeros to a multiple of `BLOCK`; a change is a gate."""
+    return PassResult(sum(_fill(model.graph, node) for node in list(model.graph)))
 
 
 def _fill(graph: ir.Graph, second: ir.Node) -> bool:
@@ -160,24 +160,4 @@ def _extend(graph: ir.Graph, node: ir.Node, position: int, axis: int, missing: i
     array = _own_array(value)
     assert value is not None and array is not None
     widths = [(0, missing if i == axis else 0) for i in range(array.ndim)]
-    node.replace_input_with(position, _add_constant(graph, f"{value.name}_filled", np.pad(array, widths)))
-
-
-def _add_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    name = _unused(name, _values(graph))
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
-    graph.register_initializer(value)
-    return value
-
-
-def _values(graph: ir.Graph) -> set[str | None]:
-    """Names of the values of a graph."""
-    computed = {value.name for node in graph for value in node.outputs}
-    return {*computed, *graph.initializers, *(value.name for value in graph.inputs)}
-
-
-def _unused(stem: str, taken: Collection[str | None]) -> str:
-    """`stem`, numbered where it is taken."""
-    names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-    return next(name for name in names if name not in taken)
+    node.replace_input_with(position, add_constant(graph, f"{value.name}_filled", np.pad(array, widths)))

@@ -1,43 +1,101 @@
-"""In what two ONNX models differ: operator set, nodes, then weights. For models that should be one and the same.
+"""In what two ONNX files differ that should be one and the same: bytes, versions, metadata, graph, weights.
 
+Names of files and folders are no part of that, nor are packages that were not used: those of the one are taken over.
 Nothing is matched up: the first node that is another one is named, and of weights that which moved farthest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.files import file_sha256
+from kdna_deploy.graph.provenance import BYSTANDERS, Provenance
+from kdna_deploy.network.factory import named_file
+from kdna_deploy.runtimes.onnx_file import load_weights, provenance_of_model, read_model, record, weights_file
+
+# Where names are recorded: a file is the same whatever the folder that it, or its input, lies in is called.
+_NAMES = (("calibration", "images"), ("int8", "images"), ("int8", "held_out"), ("fp16", "images"))
 
 
-def weights_file(model: onnx.ModelProto, path: Path) -> Path | None:
-    """The file beside `path` that the weights of `model`, read without them, lie in; None where they are in it.
+def file_differences(path: Path, theirs: onnx.ModelProto, made: Provenance, again: Path) -> Iterator[str]:
+    """Clauses on how the file at `path`, read as `theirs`, which records `made`, departs from the one at `again`."""
+    ours = read_model(again, weights=False)
+    our_made = provenance_of_model(ours, again)
+    assert our_made is not None
+    our_made = _with_names(our_made, made)
+    record(ours, our_made)
+    here, there = weights_file(ours, again), weights_file(theirs, path)
+    same_weights = here is None or (there is not None and file_sha256(here) == file_sha256(there))
+    if path.read_bytes() == ours.SerializeToString() and same_weights:
+        return
+    load_weights(theirs, path)
+    load_weights(ours, again)
+    found = [
+        *_versions(made.versions, our_made.versions),
+        *_metadata(made, our_made),
+        *_header(theirs, ours),
+        *_nodes(theirs.graph, ours.graph),
+        *_weights(_tensors(theirs), _tensors(ours)),
+    ]
+    yield from found or ["the bytes differ, but graph, weights and metadata do not: it was written in another way"]
 
-    Raises:
-        ArtifactError: it is not there, or not beside the model.
-    """
-    places = {ExternalDataInfo(t).location for t in model.graph.initializer if uses_external_data(t)}
-    if not places:
-        return None
-    name = places.pop()
-    beside = path.with_name(Path(name).name)
-    if places or Path(name).name != name or not beside.is_file():
-        raise ArtifactError(f"The weights of '{path}' are not in one file beside it; keep the two together.")
-    return beside
+
+def _with_names(ours: Provenance, theirs: Provenance) -> Provenance:
+    """`ours` with what says nothing of the content as in `theirs`: names of files and folders, packages not used."""
+    options = {key: dict(value) if isinstance(value, dict) else value for key, value in ours.options.items()}
+    for part, key in _NAMES:
+        named = theirs.options.get(part)
+        if isinstance(named, dict) and key in named and key in options.get(part, {}):
+            options[part][key] = named[key]
+    versions = {name: version for name, version in ours.versions.items() if name not in BYSTANDERS}
+    versions |= {name: version for name, version in theirs.versions.items() if name in BYSTANDERS}
+    factory = theirs.factory if _same_file(ours.factory, theirs.factory) else ours.factory
+    named = {"source": theirs.source, "source_path": theirs.source_path, "factory": factory}
+    return replace(ours, **named, options=options, versions=versions)
 
 
-def model_differences(theirs: onnx.ModelProto, path: Path, ours: onnx.ModelProto, own_path: Path) -> Iterator[str]:
-    """Clauses on how `theirs`, of the file at `path`, departs from `ours`; both were read without external data."""
-    yield from _header(theirs, ours)
-    yield from _nodes(theirs.graph, ours.graph)
-    yield from _weights(_loaded(theirs, path), _loaded(ours, own_path))
+def _same_file(ours: str | None, theirs: str | None) -> bool:
+    """Whether both name the same function of a file of the same name."""
+    here, there = (named_file(one) if one else None for one in (ours, theirs))
+    return here is not None and there is not None and (here[0].name, here[1]) == (there[0].name, there[1])
+
+
+def _versions(theirs: dict[str, str], ours: dict[str, str]) -> Iterator[str]:
+    names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
+    changed = [f"{name} {theirs.get(name, 'not there')} then, {ours.get(name, 'not there')} now" for name in names]
+    if changed:
+        yield f"versions of packages differ: {'; '.join(changed)}"
+
+
+def _metadata(theirs: Provenance, ours: Provenance) -> Iterator[str]:
+    left, right = (dict(_leaves(asdict(replace(made, versions={})))) for made in (theirs, ours))
+    for name in sorted(left.keys() | right.keys()):
+        if left.get(name) != right.get(name):
+            yield f"metadata differs: {name} is {_short(left.get(name))} in the file, {_short(right.get(name))} here"
+            return
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    else:
+        # Lists and tuples are one to JSON.
+        yield name, list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: Any) -> str:
+    text = "missing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _header(theirs: onnx.ModelProto, ours: onnx.ModelProto) -> Iterator[str]:
@@ -69,11 +127,7 @@ def _node(node: onnx.NodeProto | None) -> str:
     return "missing" if node is None else f"{node.op_type} '{node.name}'"
 
 
-def _loaded(model: onnx.ModelProto, path: Path) -> dict[str, onnx.TensorProto]:
-    try:
-        load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(f"The weights of '{path}' cannot be read; keep it beside them, or export again.") from error
+def _tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     return {tensor.name: tensor for tensor in model.graph.initializer}
 
 

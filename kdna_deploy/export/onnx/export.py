@@ -22,23 +22,23 @@ import onnx
 import onnx_ir as ir
 from torch import Tensor, nn
 
-from kdna_deploy.errors import ExportError, ParityError, UsageError
-from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance, compare, worst_of
+from kdna_deploy.errors import ExportError, UsageError
+from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance
 from kdna_deploy.export.fallback import Attempt, first_that_works
 from kdna_deploy.export.onnx.convert import DEFAULT_OPSET, Target, check_opset, spell, translate
-from kdna_deploy.export.onnx.cost import file_bytes
 from kdna_deploy.export.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.export.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.export.onnx.simplify import simplify
+from kdna_deploy.export.skeleton import Export, Verdict, parity, write_judged
 from kdna_deploy.export.source import FusedSource
-from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.files import check_output
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.ledger import KernelStorage, graph_storage
-from kdna_deploy.graph.provenance import KEY, Provenance
+from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.runtimes.onnx_file import save
+from kdna_deploy.runtimes.onnx_file import file_bytes, record, save
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
@@ -90,31 +90,23 @@ class OnnxOptions:
         return self.tolerance or (HALF if self.weights == "fp16" else FLOAT32)
 
 
-@dataclass(frozen=True)
-class OnnxExport:
+@dataclass(frozen=True, kw_only=True)
+class OnnxExport(Export):
     """A verified ONNX file.
 
     Attributes:
-        path: the file.
-        bytes: its size, external data included.
         opset, ir_version: as written.
         nodes: operator → count.
         reference: what it was verified against.
-        agreements: with the reference, one a batch size.
         storage: the sharing ledger from the checkpoint to the graph that ONNX Runtime executes.
         half_storage: what storing weights in half precision did to them; None where they are in float32.
-        notes: what a user should know, a sentence each.
     """
 
-    path: Path
-    bytes: int
     opset: int
     ir_version: int
     nodes: Mapping[str, int]
     reference: str
-    agreements: tuple[Agreement, ...]
     storage: tuple[KernelStorage, ...]
-    notes: tuple[str, ...] = ()
     half_storage: HalfStorage | None = None
 
 
@@ -143,12 +135,32 @@ def export_onnx(
     check_output(output, inputs)
     listener.step("translate to ONNX")
     translated, _ = first_that_works((Attempt(options),), lambda asked: translate(graph, asked.opset, asked.batch))
-    original = in_evaluation(original)
+    trained = TorchSession(in_evaluation(original), reference)
 
-    def write(chosen: OnnxOptions) -> OnnxExport:
-        return _export(translated, graph, original, provenance, output, chosen, inputs, listener, reference, sample)
+    def make(chosen: OnnxOptions) -> OnnxExport:
+        shared = provenance.options.get("children") == "share"
+        model, notes, half = _transformed(translated, chosen, shared, listener)
 
-    result, notes = first_that_works(attempts(options), write)
+        def judge(path: Path) -> tuple[tuple[Agreement, ...], tuple[KernelStorage, ...]]:
+            agreements = verify_file(path, graph.image_shape, trained, chosen, sample, listener)
+            listener.step("read the sharing ledger")
+            return agreements, _ledger(path, graph, model, provenance)
+
+        agreements, storage = write_onnx(model, provenance, output, chosen, judge, inputs, listener)
+        return OnnxExport(
+            path=output,
+            bytes=file_bytes(output),
+            opset=chosen.opset,
+            ir_version=model.ir_version,
+            nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
+            reference=reference,
+            agreements=agreements,
+            storage=storage,
+            notes=notes,
+            half_storage=half,
+        )
+
+    result, notes = first_that_works(attempts(options), make)
     return replace(result, notes=(*notes, *result.notes))
 
 
@@ -170,52 +182,44 @@ def attempts(options: OnnxOptions) -> tuple[Attempt[OnnxOptions], ...]:
     return tuple(tries)
 
 
-def _export(
-    translated: ir.Model,
-    graph: Graph,
-    original: Callable[[Tensor], Tensor],
+def _transformed(
+    translated: ir.Model, options: OnnxOptions, shared: bool, listener: Listener
+) -> tuple[onnx.ModelProto, tuple[str, ...], HalfStorage | None]:
+    """The model as it is to be written, notes on it, and what storing its weights in half precision did."""
+    model = spell(translated, options.target)
+    notes: tuple[str, ...] = ()
+    if options.simplify:
+        listener.step("simplify")
+        notes = (simplify(model, shared).note,)
+    half = store_half(model) if options.weights == "fp16" else None
+    return ir.to_proto(model), notes, half
+
+
+def write_onnx(
+    model: onnx.ModelProto,
     provenance: Provenance,
     output: Path,
     options: OnnxOptions,
+    judge: Callable[[Path], Verdict],
     inputs: tuple[Path, ...],
     listener: Listener,
-    reference: str,
-    sample: Images | None,
-) -> OnnxExport:
-    model = ir.to_proto(spell(translated, options.target))
-    notes = []
-    if options.simplify:
-        listener.step("simplify")
-        simplified = simplify(model, shared=provenance.options.get("children") == "share")
-        model, note = simplified.model, simplified.note
-        notes.append(note)
-    half = store_half(model) if options.weights == "fp16" else None
+) -> Verdict:
+    """Write `model` with its provenance, and what `judge` says of the file; either may refuse by raising.
+
+    Raises:
+        ExportError: it is invalid, or larger than `max_bloat` allows.
+    """
     finish(model, provenance, options)
-    with atomic_output(output, inputs) as temporary:
-        listener.step("write")
-        save(model, temporary, options.external_data)
-        check_bloat(temporary, provenance, options)
-        listener.step("verify")
-        agreements = verify_file(temporary, graph.image_shape, TorchSession(original, reference), options, sample)
-        listener.step("read the sharing ledger")
-        storage = _ledger(temporary, graph, model, provenance)
-    return OnnxExport(
-        path=output,
-        bytes=file_bytes(output),
-        opset=options.opset,
-        ir_version=model.ir_version,
-        nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        reference=reference,
-        agreements=agreements,
-        storage=storage,
-        notes=tuple(notes),
-        half_storage=half,
-    )
+
+    def write(path: Path) -> None:
+        save(model, path, options.external_data)
+        check_bloat(path, provenance, options)
+
+    return write_judged(output, inputs, write, judge, listener)
 
 
 def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions) -> None:
     """Write provenance into the metadata of `model`, in place of any that it has, and name its graph."""
-    del model.metadata_props[:]
     made = provenance.with_options(
         opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify, target=options.target
     )
@@ -223,34 +227,34 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
         made = made.with_options(weights=options.weights)
     if options.on_the_fly:
         made = made.with_options(children="on-the-fly", session={"disabled_optimizers": ["ConstantFolding"]})
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, made.to_json()
+    record(model, made)
     model.producer_name, model.producer_version = "kdna-deploy", made.versions.get("kdna-deploy", "")
     model.graph.name = provenance.name
 
 
 def verify_file(
-    path: Path, shape: tuple[int, int, int], reference: Session, options: OnnxOptions, sample: Images | None = None
+    path: Path,
+    shape: tuple[int, int, int],
+    reference: Session,
+    options: OnnxOptions,
+    sample: Images | None,
+    listener: Listener,
 ) -> tuple[Agreement, ...]:
     """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
 
     Raises:
         ParityError: they do not agree.
     """
+    listener.step("verify")
     probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
     given = () if sample is None else (Probe(GIVEN, sample),)
-    agreements = compare(OrtSession(path), reference, (*probes, *given), options.allowed)
-    worst = worst_of(agreements)
-    if worst is not None:
-        remedy = (
-            "Half precision is too coarse for this network: leave it in float32."
-            if options.allowed == HALF
-            else "Fuse again with the `input_size` to export for."
-        )
-        raise ParityError(
-            f"The ONNX file departs from the {reference.name}: {worst.complaint}; nothing was written. {remedy}"
-        )
-    return agreements
+    remedy = (
+        "Half precision is too coarse for this network: leave it in float32."
+        if options.allowed == HALF
+        else "Fuse again with the `input_size` to export for."
+    )
+    departs = f"The ONNX file departs from the {reference.name}"
+    return parity(OrtSession(path), reference, (*probes, *given), options.allowed, departs, remedy)
 
 
 def check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:

@@ -8,7 +8,7 @@ with one input each. Works on exported files, and on the graph that ONNX Runtime
 
 from __future__ import annotations
 
-import onnx
+import onnx_ir as ir
 
 _PRODUCTS = {"Mul", "QLinearMul"}
 _POOLS = {"GlobalAveragePool", "QLinearGlobalAveragePool", "ReduceMean", "AveragePool"}
@@ -21,31 +21,30 @@ _CHAIN = {
 _LONGEST = 16
 
 
-def prescales(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+def prescales(graph: ir.Graph) -> dict[str, list[ir.Node]]:
     """Name of each pre-scale's product → the nodes of its gate, the last first, the pool included."""
-    made_by = {output: node for node in graph.node for output in node.output}
     found = {}
-    for node in graph.node:
-        gates = [_gate(value, made_by) for value in node.input] if node.op_type in _PRODUCTS else []
+    for node in graph:
+        gates = [_gate(value) for value in node.inputs] if node.op_type in _PRODUCTS else []
         gate = next(filter(None, gates), None)
         if gate:
-            found[node.name] = gate
+            found[node.name or ""] = gate
     return found
 
 
-def gate_nodes(graph: onnx.GraphProto) -> set[str]:
+def gate_nodes(graph: ir.Graph) -> set[str]:
     """Names of the nodes of all gates."""
-    return {node.name for gate in prescales(graph).values() for node in gate}
+    return {node.name or "" for gate in prescales(graph).values() for node in gate}
 
 
-def _gate(value: str, made_by: dict[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
+def _gate(value: ir.Value | None) -> list[ir.Node]:
     """The nodes between an average pool and `value`, the pool included; none where no pool is met."""
-    chain: list[onnx.NodeProto] = []
-    while (node := made_by.get(value)) is not None and len(chain) < _LONGEST:
+    chain: list[ir.Node] = []
+    while value is not None and (node := value.producer()) is not None and len(chain) < _LONGEST:
         chain.append(node)
         if node.op_type in _POOLS:
             return chain
         if node.op_type not in _CHAIN or (node.op_type in _PRODUCTS and len(chain) > 1):
             return []
-        value = node.input[0]
+        value = node.inputs[0]
     return []

@@ -14,12 +14,13 @@ vectors: biases and scales take few bytes, and an error in one is an error of a 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx_ir as ir
+
+from kdna_deploy.export.onnx.constants import add_constant, compute_constant
+from kdna_deploy.graph.passes.result import Refusal
 
 _SMALLEST = 256  # numbers
 LARGEST_HALF = 65504.0
@@ -42,32 +43,34 @@ class HalfStorage:
     subnormal: float
     largest_change: float
 
+    @property
+    def changed(self) -> int:
+        return self.converted
 
-def store_half(model: onnx.ModelProto) -> HalfStorage:
-    """Store the float32 weights of `model` in half precision, in place."""
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        return tuple(Refusal(name, "a half cannot hold a weight of it") for name in self.overflowing)
+
+
+def store_half(model: ir.Model) -> HalfStorage:
+    """Store the float32 weights of `model` in half precision."""
+    graph, first = model.graph, model.graph[0]
     converted, overflowing, numbers, subnormal, change = 0, [], 0, 0, 0.0
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or math.prod(tensor.dims) < _SMALLEST:
+    for weight in list(graph.initializers.values()):
+        tensor = weight.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2 or tensor.size < _SMALLEST:
             continue
-        array = numpy_helper.to_array(tensor)
+        array = tensor.numpy()
         largest = float(np.abs(array).max())
         if largest > LARGEST_HALF:
-            overflowing.append(tensor.name)
+            overflowing.append(weight.name or "")
             continue
         half = array.astype(np.float16)
         converted += 1
         numbers += array.size
         subnormal += int(((np.abs(array) < SMALLEST_NORMAL) & (array != 0)).sum())
         change = max(change, float(np.abs(half.astype(np.float32) - array).max()) / largest if largest else 0.0)
-        casts.append(_store(tensor, half))
-    for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
+        stored = add_constant(graph, f"{weight.name}_half", half)
+        cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{weight.name}_cast")
+        compute_constant(graph, weight, cast, before=first)
     return HalfStorage(converted, tuple(overflowing), subnormal / numbers if numbers else 0.0, change)
-
-
-def _store(tensor: TensorProto, half: np.ndarray) -> onnx.NodeProto:
-    """Put `half` in place of `tensor`, under another name; returns the cast that gives the old name its value."""
-    name = tensor.name
-    tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
-    return helper.make_node("Cast", [tensor.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT)

@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto
 
 from kdna_deploy.graph.ledger import KernelStorage
+from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.ort import OrtSession
 
 # Operators whose result is as large as their largest operand.
@@ -53,7 +54,7 @@ def optimised_model(path: Path) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="kdna-ledger-") as folder:
         target = Path(folder) / "optimised.onnx"
         OrtSession(path, threads=1, optimised_to=target)
-        return onnx.load(target, load_external_data=False)  # shapes are enough
+        return read_model(target, weights=False)  # shapes are enough
 
 
 def _is_convolution(node: onnx.NodeProto) -> bool:

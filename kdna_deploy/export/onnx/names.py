@@ -17,19 +17,25 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from kdna_deploy.graph.passes.result import PassResult
+
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def name_nodes(model: ir.Model) -> None:
-    """Name the nodes of a model that `torch.onnx` has just made."""
+def name_nodes(model: ir.Model) -> PassResult:
+    """Name the nodes of a model that `torch.onnx` has just made; a change is a node with another name."""
     taken: Counter[str] = Counter()
+    changed = 0
     for node in model.graph:
         site = _site(node)
         if site is None:
             continue
         name = f"{site}/{node.op_type}" if site else node.op_type
         taken[name] += 1
-        node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
+        name = name if taken[name] == 1 else f"{name}_{taken[name]}"
+        changed += node.name != name
+        node.name = name
+    return PassResult(changed)
 
 
 def site_of(node_name: str) -> str:

@@ -14,20 +14,20 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import onnx
-
-from kdna_deploy.errors import ArtifactError, ParityError, RuntimeFailure
+from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
-from kdna_deploy.evaluation.parity import Agreement, compare, worst_of
+from kdna_deploy.evaluation.parity import Agreement
+from kdna_deploy.export.skeleton import Export, parity, write_judged
 from kdna_deploy.export.tensorrt.build import BuildOptions, BuiltEngine, build_engine
 from kdna_deploy.export.tensorrt.inspect import EngineInspection, inspect_engine
-from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.files import check_output
 from kdna_deploy.images.probes import NOISE, Probe, random_images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, check_gpu, digest, rebuild_command, record_path
 from kdna_deploy.runtimes.nvidia.gpu import first_gpu
 from kdna_deploy.runtimes.nvidia.library import LibraryName, OpenedLibrary, library, open_library
 from kdna_deploy.runtimes.nvidia.onnx_input import OnnxInput, read_onnx
+from kdna_deploy.runtimes.onnx_file import read_model
 
 _FEWEST_IMAGES = 8  # to verify with
 
@@ -47,29 +47,21 @@ class EngineOptions:
     layer_information: bool = False
 
 
-@dataclass(frozen=True)
-class EngineExport:
-    """An engine file.
+@dataclass(frozen=True, kw_only=True)
+class EngineExport(Export):
+    """An engine file; its agreements are with ONNX Runtime, and none where the engine could not be run.
 
     Attributes:
-        path: the engine.
-        bytes: its size.
         record: as written beside it.
         inspection: what became of convolutions, pre-scales and kernels.
         layers: where the layers were written, None where that was not asked for.
-        agreements: with ONNX Runtime, one a batch size; none where the engine could not be run.
         seconds: that parsing and building took.
-        notes: what a user should know, a sentence each.
     """
 
-    path: Path
-    bytes: int
     record: EngineRecord
     inspection: EngineInspection
     layers: Path | None
-    agreements: tuple[Agreement, ...]
     seconds: float
-    notes: tuple[str, ...]
 
 
 def engine_path(onnx_file: Path, name: LibraryName) -> Path:
@@ -103,16 +95,20 @@ def export_engine(
     source = read_onnx(onnx_file)
     built = build_engine(source, opened, options.build, listener)
     listener.step("inspect the engine")
-    inspection = inspect_engine(_with_weights(onnx_file), built.plan, built.layers)
+    inspection = inspect_engine(read_model(onnx_file), built.plan, built.layers)
     record = _record(source, opened, built, options.build, output)
-    with atomic_output(output, (onnx_file,)) as temporary:
-        listener.step("write")
-        temporary.write_bytes(built.plan)
-        record_path(temporary).write_text(record.to_json(), encoding="utf-8")
+
+    def write(path: Path) -> None:
+        path.write_bytes(built.plan)
+        record_path(path).write_text(record.to_json(), encoding="utf-8")
         if options.layer_information:
-            layers_path(temporary).write_text(_layers_json(built), encoding="utf-8")
-        obstacle = _obstacle(temporary, record)
-        agreements = () if obstacle else _verify(temporary, source, record, listener)
+            layers_path(path).write_text(_layers_json(built), encoding="utf-8")
+
+    def judge(path: Path) -> tuple[tuple[Agreement, ...], str | None]:
+        obstacle = _obstacle(path, record)
+        return () if obstacle else _verify(path, source, record, listener), obstacle
+
+    agreements, obstacle = write_judged(output, (onnx_file,), write, judge, listener)
     return EngineExport(
         path=output,
         bytes=len(built.plan),
@@ -123,14 +119,6 @@ def export_engine(
         seconds=built.seconds,
         notes=(*built.notes, *inspection.notes, *_not_run(obstacle, output, onnx_file)),
     )
-
-
-def _with_weights(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path)
-    except (OSError, onnx.checker.ValidationError) as error:
-        cause = str(error).splitlines()[0].rstrip(".")
-        raise ArtifactError(f"The weights of '{path}' cannot be read: {cause}; export it again.") from error
 
 
 def _record(
@@ -206,11 +194,6 @@ def _verify(engine: Path, source: OnnxInput, record: EngineRecord, listener: Lis
         for size in sizes
         for seed in range(-(-_FEWEST_IMAGES // size))
     ]
-    agreements = compare(TensorRtSession(engine), OrtSession(source.path), probes, engine_tolerance(record))
-    worst = worst_of(agreements)
-    if worst is not None:
-        raise ParityError(
-            f"The engine departs from '{source.path}': {worst.complaint}; nothing was written. Build it with "
-            "`tf32=False`, or in fp32."
-        )
-    return agreements
+    candidate, reference = TensorRtSession(engine), OrtSession(source.path)
+    departs, remedy = f"The engine departs from '{source.path}'", "Build it with `tf32=False`, or in fp32."
+    return parity(candidate, reference, probes, engine_tolerance(record), departs, remedy)

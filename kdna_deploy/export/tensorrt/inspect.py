@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import onnx
+import onnx_ir as ir
 
 from kdna_deploy.export.onnx.gates import prescales
 from kdna_deploy.export.tensorrt.layers import EngineLayer
@@ -87,7 +88,7 @@ def inspect_engine(model: onnx.ModelProto, plan: bytes, layers: tuple[EngineLaye
         for name, kind in kinds.items()
         if kind == "Conv" and name in computed_by
     ]
-    gates = {product: [node.name for node in gate] for product, gate in prescales(model.graph).items()}
+    gates = prescales(ir.from_proto(model).graph)
     found = [_prescale(name, gate, computed_by, layers) for name, gate in gates.items() if name in computed_by]
     return EngineInspection(
         layers=dict(Counter(layer.kind for layer in layers).most_common()),
@@ -116,10 +117,10 @@ def _convolution(name: str, layer: EngineLayer, kinds: dict[str, str]) -> FusedC
 
 
 def _prescale(
-    name: str, gate: list[str], computed_by: dict[str, EngineLayer], layers: tuple[EngineLayer, ...]
+    name: str, gate: list[ir.Node], computed_by: dict[str, EngineLayer], layers: tuple[EngineLayer, ...]
 ) -> FusedPrescale:
     own = computed_by[name]
-    around = [own, *(computed_by[node] for node in gate if node in computed_by)]
+    around = [own, *(computed_by[node.name] for node in gate if node.name in computed_by)]
     touched = {tensor.name for layer in around for tensor in (*layer.inputs, *layer.outputs)}
     reformats = tuple(
         layer.name

@@ -23,6 +23,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from kdna_deploy.export.onnx.weight_value import weight_value
+
 Kernel = NDArray[Any]
 
 _SHORTEST = 64  # bytes; shorter ones could be met by chance
@@ -79,27 +81,15 @@ def plan_kernels(model: onnx.ModelProto, plan: bytes) -> PlanKernels:
 
 def _kernels(model: onnx.ModelProto) -> Iterator[tuple[str, Kernel]]:
     """Name and values of each convolution's kernel; of one that is quantised, the integers."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
     made_by = {node.output[0]: node for node in model.graph.node}
-
-    def value(name: str) -> Kernel | None:
-        if name in stored:
-            return onnx.numpy_helper.to_array(stored[name])
-        node = made_by.get(name)
-        if node is None or node.op_type not in ("Cast", "DequantizeLinear", "Mul"):
-            return None  # it depends on the input
-        kernel = value(node.input[0])
-        if kernel is None or node.op_type == "DequantizeLinear":
-            return kernel
-        if node.op_type == "Cast":
-            to = next(entry.i for entry in node.attribute if entry.name == "to")
-            return kernel.astype(onnx.helper.tensor_dtype_to_np_dtype(to))
-        modulation = value(node.input[1])
-        return None if modulation is None else kernel * modulation
-
     for node in model.graph.node:
-        if node.op_type == "Conv" and (kernel := value(node.input[1])) is not None:
-            yield node.input[1], kernel
+        if node.op_type != "Conv":
+            continue
+        name = node.input[1]
+        quantised = name in made_by and made_by[name].op_type == "DequantizeLinear"
+        kernel = weight_value(made_by[name].input[0] if quantised else name, model)
+        if kernel is not None:
+            yield name, kernel
 
 
 def _stored_bytes(kernel: Kernel, plan: bytes, words: NDArray[np.uint32]) -> int:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
-from kdna_deploy.graph.provenance import KEY, Provenance, from_json
+from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.precision import GraphPrecision
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,7 @@ def read_onnx(path: Path) -> OnnxInput:
     Raises:
         ArtifactError: there is none, it is damaged, or it does not take images of one size.
     """
-    if not path.is_file():
-        raise ArtifactError(f"There is no file '{path}'.")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise ArtifactError(f"'{path}' is no ONNX file, or a damaged one; export it again.") from error
+    model = read_model(path, weights=False)
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
@@ -65,8 +60,7 @@ def read_onnx(path: Path) -> OnnxInput:
     if not (c and h and w):
         raise ArtifactError(f"'{path}' leaves the size of its images open; export it again with `input_size`.")
     _check_types(model, inputs[0], path)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    made = from_json(metadata[KEY], str(path)) if KEY in metadata else None
+    made = provenance_of_model(model, path)
     return OnnxInput(path, file_sha256(path), model, inputs[0].name, batch or None, (c, h, w), _precision(model), made)
 
 

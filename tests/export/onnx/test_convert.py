@@ -139,11 +139,11 @@ def reduction(attributes: str, axes: str, result: str, source: str = "N,2,4,6") 
 @pytest.mark.parametrize("axes", ["2,3", "3,2", "-1,-2", "2,-1"])
 def test_a_mean_over_an_image_becomes_a_pool_of_the_same_result(axes: str) -> None:
     found = reduction("keepdims=1", axes, "N,2,1,1")
-    assert pool_means(found) == 1
+    assert pool_means(found).changed == 1
     assert [node.op_type for node in found.graph] == ["GlobalAveragePool"]
     images = np.random.default_rng(0).normal(size=(3, 2, 4, 6)).astype(np.float32)
     assert np.allclose(run(ir.to_proto(found), images), images.mean((2, 3), keepdims=True), atol=1e-6)
-    assert pool_means(found) == 0
+    assert pool_means(found).changed == 0
 
 
 @pytest.mark.parametrize(
@@ -158,5 +158,5 @@ def test_a_mean_over_an_image_becomes_a_pool_of_the_same_result(axes: str) -> No
 )
 def test_any_other_mean_stays_as_it_is(attributes: str, axes: str, result: str, source: str) -> None:
     found = reduction(attributes, axes, result, source)
-    assert pool_means(found) == 0
+    assert pool_means(found).changed == 0
     assert [node.op_type for node in found.graph] == ["ReduceMean"]

@@ -10,8 +10,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from kdna_deploy.errors import ArtifactError
-from kdna_deploy.export.onnx.cost import OnnxCost, count_onnx, file_bytes
+from kdna_deploy.export.onnx.cost import OnnxCost, count_onnx
 from kdna_deploy.network.cost import count
+from kdna_deploy.runtimes.onnx_file import file_bytes
 from tests.samples import export_sample, fused_sample
 
 
@@ -88,12 +89,19 @@ def test_an_operator_that_shape_inference_cannot_follow_counts_nothing(tmp_path:
     assert count_onnx(tmp_path / "strange.onnx").macs == 0
 
 
-@pytest.mark.parametrize("content", [b"text", b"\x08\x08\xff", None])
-def test_what_is_no_onnx_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "refusal"),
+    [
+        (b"text", r"broken\.onnx' is no ONNX file, or a damaged one"),
+        (b"\x08\x08\xff", r"broken\.onnx' is no ONNX file, or a damaged one"),
+        (None, r"There is no file '.*broken\.onnx'"),
+    ],
+)
+def test_what_is_no_onnx_model_is_refused(tmp_path: Path, content: bytes | None, refusal: str) -> None:
     path = tmp_path / "broken.onnx"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"broken\.onnx' is not an ONNX model or is damaged"):
+    with pytest.raises(ArtifactError, match=refusal):
         count_onnx(path)
 
 

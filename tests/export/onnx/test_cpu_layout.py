@@ -51,14 +51,14 @@ def run(model: ir.Model, folder: Path) -> np.ndarray:
 def test_a_widened_gate_computes_the_same_bit_for_bit(tmp_path: Path) -> None:
     before = run(gated(), tmp_path)
     model = gated()
-    assert widen_gates(model) == 1
+    assert widen_gates(model).changed == 1
     assert np.array_equal(run(model, tmp_path), before)
 
 
 def test_filled_hidden_channels_compute_the_same(tmp_path: Path) -> None:
     before = run(gated(), tmp_path)
     model = gated()
-    assert fill_hidden_channels(model) == 1
+    assert fill_hidden_channels(model).changed == 1
     _, first, second = convolutions(model)
     assert weight_of(first).shape == (BLOCK, CHANNELS, 1, 1)
     assert weight_of(second).shape == (CHANNELS, BLOCK, 1, 1)
@@ -77,28 +77,28 @@ def weight_of(node: ir.Node) -> ir.Value:
 
 def test_a_second_run_changes_nothing() -> None:
     model = gated()
-    assert (widen_gates(model), fill_hidden_channels(model)) == (1, 1)
-    assert (widen_gates(model), fill_hidden_channels(model)) == (0, 0)
+    assert (widen_gates(model).changed, fill_hidden_channels(model).changed) == (1, 1)
+    assert (widen_gates(model).changed, fill_hidden_channels(model).changed) == (0, 0)
 
 
 def test_one_gate_for_all_channels_is_left_alone() -> None:
     model = gated()
     gate = next(node for node in model.graph if node.op_type == "Sigmoid").outputs[0]
     gate.shape = ir.Shape(["n", 1, 1, 1])
-    assert widen_gates(model) == 0
+    assert widen_gates(model).changed == 0
 
 
 def test_maps_of_unknown_size_are_left_alone() -> None:
-    assert widen_gates(gated(size="h,w")) == 0
+    assert widen_gates(gated(size="h,w")).changed == 0
 
 
 @pytest.mark.parametrize("activation", ["Sigmoid", "Exp"])
 def test_zeros_that_an_activation_would_change_are_not_filled_in(activation: str) -> None:
-    assert fill_hidden_channels(gated(activation)) == 0
+    assert fill_hidden_channels(gated(activation)).changed == 0
 
 
 def test_hidden_channels_that_are_read_elsewhere_are_left_alone() -> None:
-    assert fill_hidden_channels(gated(extra_output="r")) == 0
+    assert fill_hidden_channels(gated(extra_output="r")).changed == 0
 
 
 def parsed(body: str, shapes: dict[str, tuple[int, ...]], inputs: str = "") -> ir.Model:
@@ -130,7 +130,7 @@ def test_hidden_channels_in_groups_are_left_alone(
     body = GATE.format(first=first, second=second) + "g = Sigmoid(c) y = Mul(g, m)"
     model = parsed(body, GATE_SHAPES | shapes)
     before = run(model, tmp_path)
-    assert (fill_hidden_channels(model), widen_gates(model)) == (0, 1)
+    assert (fill_hidden_channels(model).changed, widen_gates(model).changed) == (0, 1)
     assert np.array_equal(run(model, tmp_path), before)
 
 
@@ -147,7 +147,7 @@ def test_kernels_that_are_not_the_gate_s_alone_are_left_alone(
     body: str, shapes: dict[str, tuple[int, ...]], inputs: str
 ) -> None:
     model = parsed(GATE.format(first="", second="") + body, GATE_SHAPES | shapes, inputs)
-    assert fill_hidden_channels(model) == 0
+    assert fill_hidden_channels(model).changed == 0
 
 
 def test_dilations_pads_and_strides_on_one_pixel_fill_up_all_the_same(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_dilations_pads_and_strides_on_one_pixel_fill_up_all_the_same(tmp_path: 
     )
     model = parsed(body, GATE_SHAPES | {"w1": (6, 24, 3, 3), "w2": (24, 6, 3, 3)})
     before = run(model, tmp_path)
-    assert fill_hidden_channels(model) == 1
+    assert fill_hidden_channels(model).changed == 1
     np.testing.assert_allclose(run(model, tmp_path), before, rtol=1e-6, atol=1e-6)
 
 
@@ -177,7 +177,7 @@ def test_maps_that_share_a_gate_share_its_repeat_where_they_are_of_a_size(name: 
     maps, repeats = MAPS[name]
     model = parsed(GATE.format(first="", second="") + "g = Sigmoid(c) " + maps, GATE_SHAPES)
     before = run(model, tmp_path)
-    assert widen_gates(model) == 2
+    assert widen_gates(model).changed == 2
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     assert [node.op_type for node in proto.graph.node].count("Resize") == repeats
@@ -188,7 +188,7 @@ def test_names_that_are_taken_are_not_used_again(tmp_path: Path) -> None:
     body = GATE.format(first="", second="") + "g = Sigmoid(c) g_9x7 = Relu(m) repeat_9x7 = Mul(g, g_9x7) "
     model = parsed(body + "w1_filled = Sigmoid(m) y = Add(repeat_9x7, w1_filled)", GATE_SHAPES)
     before = run(model, tmp_path)
-    assert (fill_hidden_channels(model), widen_gates(model)) == (1, 1)
+    assert (fill_hidden_channels(model).changed, widen_gates(model).changed) == (1, 1)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     np.testing.assert_allclose(run(model, tmp_path), before, rtol=1e-6, atol=1e-6)
 
@@ -198,7 +198,7 @@ def test_a_constant_gate_is_left_alone() -> None:
     model.graph.inputs[0].shape = ir.Shape([1, 3, 9, 7])
     for value in (model.graph.node(0).outputs[0], model.graph.outputs[0]):
         value.shape = ir.Shape([1, 24, 9, 7])
-    assert widen_gates(model) == 0
+    assert widen_gates(model).changed == 0
 
 
 @pytest.mark.parametrize("name", [RESNET, MOBILENET])

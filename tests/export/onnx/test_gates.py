@@ -9,6 +9,7 @@ import pytest
 
 from kdna_deploy.export.onnx.gates import gate_nodes, prescales
 from kdna_deploy.export.onnx.ledger import optimised_model
+from tests.export.onnx.passes import opened
 from tests.samples import PRESCALES, RESNET, export_sample
 
 
@@ -16,8 +17,8 @@ from tests.samples import PRESCALES, RESNET, export_sample
 def test_every_prescale_is_found_in_the_file_and_in_what_the_runtime_makes_of_it(tmp_path: Path, target: str) -> None:
     path = tmp_path / "net.onnx"
     export_sample(path, RESNET, target=target)
-    graph = onnx.load(path).graph
-    for one in (graph, optimised_model(path).graph):
+    graph = opened(onnx.load(path).graph)
+    for one in (graph, opened(optimised_model(path).graph)):
         assert len(prescales(one)) == PRESCALES["resnet18"]
     operators = [[node.op_type for node in gate] for gate in prescales(graph).values()]
     assert {gate[-1] for gate in operators} == {"GlobalAveragePool"}
@@ -39,4 +40,4 @@ def test_other_products_are_no_prescales(body: str) -> None:
     model = onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : 18]> g (float[1,4,8,8] x) => (float[1,4,8,8] y) {{ {body} }}'
     )
-    assert prescales(model.graph) == {}
+    assert prescales(opened(model.graph)) == {}

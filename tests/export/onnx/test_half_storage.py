@@ -12,6 +12,7 @@ from onnx import TensorProto, numpy_helper
 from kdna_deploy.export.onnx.half_storage import store_half
 from kdna_deploy.export.onnx.ledger import optimised_model
 from kdna_deploy.runtimes.ort import OrtSession
+from tests.export.onnx.passes import applied
 from tests.samples import RESNET, export_sample
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
@@ -35,7 +36,7 @@ def test_a_network_in_half_storage_is_half_as_large_and_computes_with_rounded_we
     expected = OrtSession(path, threads=1).run(IMAGES)
     model = onnx.load(path)
     before = model.ByteSize()
-    stored = store_half(model)
+    stored = applied(store_half, model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)
     found = OrtSession(path, threads=1).run(IMAGES)
@@ -51,7 +52,7 @@ def test_the_runtime_folds_the_casts(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     export_sample(path, RESNET)
     model = onnx.load(path)
-    store_half(model)
+    applied(store_half, model)
     onnx.save_model(model, path)
     assert "Cast" not in {node.op_type for node in optimised_model(path).graph.node}
 
@@ -60,7 +61,7 @@ def test_what_a_half_cannot_hold_stays_in_float32() -> None:
     large = weights()
     large[3, 2] = 70000.0
     model = with_weight(large)
-    assert store_half(model).overflowing == ("w",)
+    assert applied(store_half, model).overflowing == ("w",)
     assert model.graph.initializer[0].data_type == TensorProto.FLOAT
 
 
@@ -68,12 +69,12 @@ def test_numbers_that_lose_bits_are_counted() -> None:
     tiny = weights()
     tiny[:8] = 1e-6
     tiny[8] = 0.0
-    stored = store_half(with_weight(tiny))
+    stored = applied(store_half, with_weight(tiny))
     assert stored.subnormal == pytest.approx(8 / 32, abs=0.01)
     assert stored.converted == 1
 
 
 def test_small_tensors_stay_as_they_are() -> None:
     model = with_weight(weights()[:4, :4])
-    assert store_half(model).converted == 0
+    assert applied(store_half, model).converted == 0
     assert [node.op_type for node in model.graph.node] == ["Conv"]

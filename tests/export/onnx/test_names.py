@@ -52,7 +52,7 @@ def test_the_innermost_module_and_the_operator_make_the_name() -> None:
     model = with_scopes(
         "['', 'a', 'a.b', 'relu']", "['', 'a', 'a.b', 'relu_1']", "['', 'a', 'x']", "['', 'y']", "['y']", None
     )
-    name_nodes(model)
+    assert (name_nodes(model).changed, name_nodes(model).changed) == (5, 0)
     assert [node.name for node in model.graph] == ["a.b/Relu", "a.b/Relu_2", "a/Relu", "Relu", "Relu_2", "n5"]
 
 

@@ -20,6 +20,7 @@ from kdna_deploy.export.onnx.simplify import simplify
 from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.conftest import SAMPLES
+from tests.export.onnx.passes import applied
 
 SHARED_PARENTS = {"resnet18": 4, "resnet50": 4, "mobilenet_v2": 8, "mobilenet_v2_1d2": 8}
 SAMPLE = SAMPLES / "digits_resnet18_quarter.pth.tar"
@@ -87,14 +88,16 @@ def test_constant_folding_of_onnxsim_would_undo_sharing_and_is_dropped(
     shared_sample: FusedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = ir.to_proto(to_onnx(shared_sample.graph))
-    kept = simplify(model, shared=True)
-    assert onnx_storage(kept.model, "").unique_bytes == onnx_storage(model, "").unique_bytes
+    unique_bytes = onnx_storage(model, "").unique_bytes
+    applied(simplify, model, shared=True)
+    assert onnx_storage(model, "").unique_bytes == unique_bytes
     folding = onnxsim.simplify(model)[0]
     assert onnx_storage(folding, "").unique_bytes > 1.5 * onnx_storage(model, "").unique_bytes
     monkeypatch.setattr(onnxsim, "simplify", lambda *_, **__: (folding, True))
-    dropped = simplify(model, shared=True)
-    assert dropped.model is model
-    assert "undo the sharing" in dropped.note
+    dropped = applied(simplify, model, shared=True)
+    assert dropped.changed == 0
+    assert onnx_storage(model, "").unique_bytes == unique_bytes
+    assert ["undo the sharing" in refusal.reason for refusal in dropped.refused] == [True]
 
 
 def test_a_simplification_that_changes_the_result_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,8 +133,9 @@ def test_a_batchnorm_left_behind_would_make_onnxsim_store_a_second_kernel() -> N
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
     assert onnx_storage(model, "").kernels == 1
-    simplified = simplify(model, shared=True)
-    assert onnx_storage(simplified.model, "").unique_bytes == onnx_storage(model, "").unique_bytes
+    unique_bytes = onnx_storage(model, "").unique_bytes
+    applied(simplify, model, shared=True)
+    assert onnx_storage(model, "").unique_bytes == unique_bytes
 
 
 def test_small_parents_survive_the_folding_of_shapes() -> None:

@@ -15,6 +15,7 @@ from kdna_deploy.export.tensorrt.export import EngineExport, export_engine
 from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
 from tests.conftest import SUMMARY
+from tests.export.onnx.passes import applied
 from tests.export.tensorrt.onnx_files import PublishedOnnx
 from tests.samples import PRESCALES
 
@@ -24,7 +25,9 @@ PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16", "int8")
 
 
 def half(path: Path) -> onnx.ModelProto:
-    return to_half(onnx.load(path))
+    model = onnx.load(path)
+    applied(to_half, model)
+    return model
 
 
 def int8(path: Path) -> onnx.ModelProto:

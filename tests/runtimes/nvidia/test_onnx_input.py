@@ -13,6 +13,7 @@ from kdna_deploy.errors import ArtifactError
 from kdna_deploy.export.onnx.half_storage import store_half
 from kdna_deploy.files import file_sha256
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
+from tests.export.onnx.passes import applied
 from tests.export.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
 
 
@@ -72,7 +73,7 @@ def test_what_takes_no_images_is_refused(tmp_path: Path) -> None:
 
 def test_float16_kernels_make_an_fp16_graph_and_half_storage_does_not(small: Path, tmp_path: Path) -> None:
     model = onnx.load(small)
-    store_half(model)
+    applied(store_half, model)
     onnx.save(model, tmp_path / "stored.onnx")
     assert read_onnx(tmp_path / "stored.onnx").precision == "fp32"
     path = write_by_hand(tmp_path / "half.onnx")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -83,10 +84,11 @@ def audit_half(model: onnx.ModelProto, largest: Mapping[str, float], parents: It
         reached = max((largest.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
         if reached > LARGEST_HALF / _HEADROOM:
             reasons.setdefault(node.name, f"an activation of {reached:.3g}")
-    for gate in prescales(model.graph).values():
-        affected = [node.name for node in gate if node.name in reasons]
-        for node in gate if affected else []:
-            reasons.setdefault(node.name, f"its gate has {reasons[affected[0]]}")
+    for gate in prescales(ir.from_proto(model).graph).values():
+        names = [node.name or "" for node in gate]
+        affected = [name for name in names if name in reasons]
+        for name in names if affected else ():
+            reasons.setdefault(name, f"its gate has {reasons[affected[0]]}")
     return HalfAudit(_by_kernel(weights, parents), reasons)
 
 

@@ -15,107 +15,72 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+
+from kdna_deploy.export.onnx.constants import add_constant, unused_name, value_names
+from kdna_deploy.graph.passes.result import PassResult
 
 # What they make, or some of what they read, is float32 by attribute or by definition.
 _FLOAT_ONLY = {"Cast", "Constant", "ConstantOfShape", "Resize"}
-_CAST: dict[int, str] = {TensorProto.FLOAT16: "half", TensorProto.FLOAT: "float"}
+_FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+_SUFFIX = {_HALF: "half", _FLOAT: "float"}
 
 
-def to_half(model: onnx.ModelProto, keep_float: Collection[str] = (), half_io: bool = False) -> onnx.ModelProto:
-    """The model in half precision, but for the nodes named in `keep_float`; `half_io` makes its ends half as well."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    _Converter(half.graph, inferred.graph, frozenset(keep_float), half_io).convert()
-    return half
+def to_half(model: ir.Model, keep_float: Collection[str] = (), half_io: bool = False) -> PassResult:
+    """Compute in half precision, but in the nodes named in `keep_float`; `half_io` makes the model's ends half as well.
+
+    A change is a node that computes in half precision now.
+    """
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    graph, io = model.graph, _HALF if half_io else _FLOAT
+    computed = [value for node in graph for value in node.outputs]
+    # Their type becomes that of the node that computes them.
+    floats = {v for v in (*graph.inputs, *graph.initializers.values(), *computed) if v.dtype == _FLOAT}
+    wanted = {
+        node: _FLOAT if node.name in keep_float or node.op_type in _FLOAT_ONLY else _HALF
+        for node in graph
+        if floats & {*node.inputs, *node.outputs}
+    }
+    for value in floats.intersection(graph.inputs):
+        value.dtype = io
+    for node, precision in wanted.items():
+        for value in floats.intersection(node.outputs):
+            value.dtype = precision
+    casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+    for position, value in enumerate(graph.outputs):
+        if value in floats and value.dtype != io:
+            graph.outputs[position] = casts[value, io] = _end(graph, value, io)
+    for node, precision in wanted.items():
+        for position, read in enumerate(node.inputs):
+            if read is not None and read in floats and read.dtype != precision:
+                if (read, precision) not in casts:
+                    casts[read, precision] = _cast(graph, read, precision)
+                node.replace_input_with(position, casts[read, precision])
+    RemoveUnusedNodesPass()(model)
+    return PassResult(sum(precision == _HALF for precision in wanted.values()))
 
 
-class _Converter:
-    """Rewrites one graph. Values keep their names; casts of them get new ones."""
+def _end(graph: ir.Graph, value: ir.Value, precision: ir.DataType) -> ir.Value:
+    """An output of the network, cast from what is computed, which gets another name."""
+    name = value.name or ""
+    value.name = unused_name(f"{name}_{_SUFFIX[value.dtype]}", value_names(graph))  # type: ignore[index]
+    return _cast(graph, value, precision, name)
 
-    def __init__(
-        self, graph: onnx.GraphProto, inferred: onnx.GraphProto, keep_float: frozenset[str], half_io: bool
-    ) -> None:
-        self._graph = graph
-        self._keep_float = keep_float
-        self._io = TensorProto.FLOAT16 if half_io else TensorProto.FLOAT
-        self._weights = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT}
-        # What was float32 and is computed: its type is now that of the node that computes it.
-        self._floats = {
-            v.name
-            for v in (*inferred.value_info, *inferred.input, *inferred.output)
-            if v.type.tensor_type.elem_type == TensorProto.FLOAT
-        }
-        self._types: dict[str, int] = {}
-        self._casts: dict[tuple[str, int], str] = {}
-        self._inner: dict[str, str] = {}  # output of the network → what it is cast from
-        self._nodes: list[onnx.NodeProto] = []
 
-    def convert(self) -> None:
-        for value in self._graph.input:
-            if value.name in self._floats:
-                value.type.tensor_type.elem_type = self._types[value.name] = self._io
-        ends = {value.name for value in self._graph.output} & self._floats
-        for node in self._graph.node:
-            kept = node.name in self._keep_float or node.op_type in _FLOAT_ONLY
-            wanted = TensorProto.FLOAT if kept else TensorProto.FLOAT16
-            for position, name in enumerate(node.input):
-                node.input[position] = self._typed(name, wanted)
-            for position, name in enumerate(node.output):
-                if name in self._floats:
-                    node.output[position] = self._made(name, wanted, name in ends)
-            self._nodes.append(node)
-        for value in self._graph.output:
-            if value.name in ends:
-                self._finish(value)
-        self._replace()
-
-    def _made(self, name: str, precision: int, end: bool) -> str:
-        """The name of what a node computes as `name`: another one where a cast makes an output of the network of it."""
-        if end and precision != self._io:
-            self._inner[name] = f"{name}_{_CAST[precision]}"
-        made = self._inner.get(name, name)
-        self._types[made] = precision
-        return made
-
-    def _typed(self, name: str, wanted: int) -> str:
-        """`name` in the precision that is wanted, cast where it has the other one."""
-        made = self._inner.get(name, name)
-        if made in self._weights:
-            return self._weight(made) if wanted == TensorProto.FLOAT16 else made
-        if self._types.get(made, wanted) == wanted:
-            return made
-        # The other precision of an output of the network is that output.
-        return self._cast(made, name if made != name else f"{name}_{_CAST[wanted]}", wanted)
-
-    def _cast(self, name: str, target: str, wanted: int) -> str:
-        if (name, wanted) not in self._casts:
-            self._casts[name, wanted] = target
-            self._nodes.append(helper.make_node("Cast", [name], [target], name=f"{target}/Cast", to=wanted))
-            self._types[target] = wanted
-        return self._casts[name, wanted]
-
-    def _weight(self, name: str) -> str:
-        target = f"{name}_half"
-        if (name, TensorProto.FLOAT16) not in self._casts:
-            self._casts[name, TensorProto.FLOAT16] = target
-            with np.errstate(over="ignore"):
-                array = numpy_helper.to_array(self._weights[name]).astype(np.float16)
-            self._graph.initializer.append(numpy_helper.from_array(array, target))
-        return target
-
-    def _finish(self, value: onnx.ValueInfoProto) -> None:
-        """Give an output of the network its type, with a cast where it is computed in the other."""
-        value.type.tensor_type.elem_type = self._io
-        if value.name in self._inner:
-            self._cast(self._inner[value.name], value.name, self._io)
-
-    def _replace(self) -> None:
-        del self._graph.node[:]
-        self._graph.node.extend(self._nodes)
-        del self._graph.value_info[:]  # their types were float32
-        read = {name for node in self._nodes for name in node.input}
-        for tensor in [t for t in self._graph.initializer if t.name not in read]:
-            self._graph.initializer.remove(tensor)
+def _cast(graph: ir.Graph, value: ir.Value, precision: ir.DataType, name: str = "") -> ir.Value:
+    """`value` in another precision, called `name` or after it; a weight is stored once more."""
+    name = name or f"{value.name}_{_SUFFIX[precision]}"
+    if value.is_initializer():
+        assert value.const_value is not None
+        with np.errstate(over="ignore"):
+            return add_constant(graph, name, value.const_value.numpy().astype(precision.numpy()))
+    cast = ir.node("Cast", [value], {"to": precision}, name=f"{name}/Cast")
+    made = cast.outputs[0]
+    made.name, made.dtype, made.shape = name, precision, value.shape
+    made_by = value.producer()
+    if made_by is None:
+        graph.insert_before(graph[0], cast)
+    else:
+        graph.insert_after(made_by, cast)
+    return made

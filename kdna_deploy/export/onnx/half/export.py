@@ -15,29 +15,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx
+import onnx_ir as ir
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation.parity import HALF, Agreement
 from kdna_deploy.export.fuse import random_images
-from kdna_deploy.export.onnx.cost import file_bytes
-from kdna_deploy.export.onnx.export import (
-    OnnxExport,
-    OnnxOptions,
-    check_bloat,
-    export_fused,
-    finish,
-    reference_session,
-    verify_file,
-)
+from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions, reference_session, verify_file
 from kdna_deploy.export.onnx.half.audit import HalfAudit, audit_half
 from kdna_deploy.export.onnx.half.convert import to_half
 from kdna_deploy.export.onnx.int8.quantize import FEWEST_IMAGES, activation_sizes
+from kdna_deploy.export.onnx.precision import float_file, write_transformed
+from kdna_deploy.export.skeleton import Export
 from kdna_deploy.export.source import FusedSource
-from kdna_deploy.files import atomic_output, check_output, scratch_folder
+from kdna_deploy.files import check_output
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.runtimes.onnx_file import save
+from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 
 
 @dataclass(frozen=True)
@@ -55,23 +48,19 @@ class HalfOptions:
     record: Mapping[str, object] | None = None
 
 
-@dataclass(frozen=True)
-class HalfExport:
+@dataclass(frozen=True, kw_only=True)
+class HalfExport(Export):
     """A verified file in half precision.
 
     Attributes:
         float_export: the verified float32 file that it was made from.
         audit: what was found before casting.
         reference: what it was verified against.
-        agreements: with the reference, one a batch size.
     """
 
-    path: Path
-    bytes: int
     float_export: OnnxExport
     audit: HalfAudit
     reference: str
-    agreements: tuple[Agreement, ...]
 
 
 def export_half(
@@ -96,36 +85,33 @@ def export_half(
         )
     if options.on_the_fly:
         raise UsageError("`precision='fp16'` casts kernels once; choose `children='materialize'` or `'share'`.")
-    with scratch_folder("half") as folder:
-        path = folder / "float.onnx"
-        sample = next(iter(half.images()), None) if half.images else opened.sample
-        float_export = export_fused(
-            replace(opened, sample=sample),
-            path,
-            replace(options, max_bloat=None, external_data=False),
-            listener=listener,
-        )
+    shape, sample = opened.graph.image_shape, next(iter(half.images()), None) if half.images else opened.sample
+    with float_file(opened, options, sample, listener) as float_export:
         listener.step("see how large activations get")
-        shape = opened.graph.image_shape
         batches = half.images() if half.images else _random_batches(options.batch, shape)
-        model = onnx.load(path)
-        audit = audit_half(model, activation_sizes(path, batches, listener), opened.provenance.shared_kernels)
-        listener.step("cast to half precision")
-        cast = to_half(model, audit.keep_float.keys(), half.half_io)
-        checkpoint = opened.network.checkpoint.path
-        provenance = opened.provenance.beside(output, checkpoint).with_options(
-            precision="fp16",
-            fp16={"kept_float": sorted(audit.keep_float), "half_io": half.half_io, **(half.record or {})},
-        )
-        finish(cast, provenance, options)
-        reference = reference_session(opened)
-        with atomic_output(output, (*inputs, checkpoint)) as temporary:
-            listener.step("write")
-            save(cast, temporary, options.external_data)
-            check_bloat(temporary, opened.provenance, options)
-            listener.step("verify")
-            agreements = verify_file(temporary, shape, reference, replace(options, tolerance=HALF), sample)
-    return HalfExport(output, file_bytes(output), float_export, audit, reference.name, agreements)
+        model = read_model(float_export.path)
+        largest = activation_sizes(float_export.path, batches, listener)
+    audit = audit_half(model, largest, opened.provenance.shared_kernels)
+    listener.step("cast to half precision")
+    cast = ir.from_proto(model)
+    to_half(cast, audit.keep_float.keys(), half.half_io)
+    made = {"kept_float": sorted(audit.keep_float), "half_io": half.half_io, **(half.record or {})}
+    reference = reference_session(opened)
+
+    def judge(path: Path) -> tuple[Agreement, ...]:
+        return verify_file(path, shape, reference, replace(options, tolerance=HALF), sample, listener)
+
+    recorded = {"precision": "fp16", "fp16": made}
+    agreements = write_transformed(opened, ir.to_proto(cast), recorded, output, options, judge, inputs, listener)
+    return HalfExport(
+        path=output,
+        bytes=file_bytes(output),
+        agreements=agreements,
+        notes=float_export.notes,
+        float_export=float_export,
+        audit=audit,
+        reference=reference.name,
+    )
 
 
 def _random_batches(batch: int | None, shape: tuple[int, int, int]) -> list[Images]:

@@ -13,56 +13,63 @@ for TensorRT: beside their float biases ONNX Runtime needs the zero points of ke
 
 from __future__ import annotations
 
-import onnx
-from onnx import numpy_helper
+from collections.abc import Collection
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from kdna_deploy.graph.passes.result import PassResult
 
 _QDQ = {"QuantizeLinear", "DequantizeLinear"}
 
 
-def compact(model: onnx.ModelProto) -> None:
-    """Make a quantised model smaller, in place; what it computes stays the same."""
-    del model.graph.value_info[:]
-    _drop_zero_points(model.graph)
-    _drop_unused(model.graph)
-    _shorten_names(model.graph)
+def compact(model: ir.Model) -> PassResult:
+    """Make a quantised model smaller; what it computes stays the same. Changes are zero points, shapes and names."""
+    changed = _drop_zero_points(model.graph)
+    RemoveUnusedNodesPass()(model)
+    changed += _shorten_names(model.graph)
+    return PassResult(changed + _drop_shapes(model.graph))
 
 
-def _drop_zero_points(graph: onnx.GraphProto) -> None:
+def _drop_zero_points(graph: ir.Graph) -> int:
     """Of the kernels and biases of convolutions: other operators lose their 8-bit kernels without (ORT 1.31)."""
-    zero = {t.name for t in graph.initializer if not numpy_helper.to_array(t).any()}
-    constants = {name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]}
-    for node in graph.node:
-        if (
-            node.op_type == "DequantizeLinear"
-            and node.output[0] in constants
-            and node.input[2:]
-            and node.input[2] in zero
-        ):
-            del node.input[2]
+    changed = 0
+    for constant in (value for node in graph if node.op_type == "Conv" for value in node.inputs[1:]):
+        made_by = constant.producer() if constant is not None else None
+        if made_by is None or made_by.op_type != "DequantizeLinear" or len(made_by.inputs) < 3:
+            continue
+        zero = ir.convenience.get_const_tensor(made_by.inputs[2]) if made_by.inputs[2] else None
+        if zero is not None and not zero.numpy().any():
+            made_by.resize_inputs(2)
+            changed += 1
+    return changed
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
+def _drop_shapes(graph: ir.Graph) -> int:
+    inner = [value for node in graph for value in node.outputs if not value.is_graph_output()]
+    changed = sum(value.type is not None or value.shape is not None for value in inner)
+    for value in (*inner, *graph.initializers.values()):  # a constant's are those of its tensor
+        value.type = value.shape = None
+        value.metadata_props.clear()
+    return changed
 
 
-def _shorten_names(graph: onnx.GraphProto) -> None:
+def _shorten_names(graph: ir.Graph) -> int:
     """Values between nodes, scales and QDQ nodes are numbered. What a layer is called, and its kernel, is kept."""
-    fixed = {value.name for value in (*graph.input, *graph.output)}
-    kept = fixed | {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
-    new: dict[str, str] = {}
-    for node in graph.node:
+    read = [value for node in graph for value in (*node.inputs, *node.outputs) if value is not None and value.name]
+    kept = {*graph.inputs, *graph.outputs, *(v for v in graph.initializers.values() if v.shape and len(v.shape) > 1)}
+    taken = {value.name for value in kept}
+    short = [value for value in dict.fromkeys(read) if value not in kept]
+    names = [_short(number, taken) for number in range(len(short))]
+    changed = sum(value.name != name for value, name in zip(short, names, strict=True))
+    ir.convenience.rename_values(short, names)
+    for node in graph:
         if node.op_type in _QDQ:
+            changed += bool(node.name)
             node.name = ""
-        for names in (node.input, node.output):
-            for position, name in enumerate(names):
-                if name and name not in kept:
-                    names[position] = new.setdefault(name, _short(len(new), kept))
-    for tensor in graph.initializer:
-        tensor.name = new.get(tensor.name, tensor.name)
+    return changed
 
 
-def _short(number: int, kept: set[str]) -> str:
+def _short(number: int, taken: Collection[str | None]) -> str:
     name = format(number, "x")
-    return name if name not in kept else f"{name}_"
+    return name if name not in taken else f"{name}_"

@@ -18,26 +18,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation.accuracy import Evaluation
 from kdna_deploy.evaluation.accuracy_check import find_shortfall
-from kdna_deploy.export.onnx.cost import file_bytes
-from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions, check_bloat, export_fused, finish
+from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions
 from kdna_deploy.export.onnx.half_storage import store_half
 from kdna_deploy.export.onnx.int8.compact import compact
 from kdna_deploy.export.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
 from kdna_deploy.export.onnx.int8.sensitivity import Guard, Sensitivity, drop, within_limit
 from kdna_deploy.export.onnx.int8.shared_codes import Array, share_codes
 from kdna_deploy.export.onnx.ledger import onnx_storage
+from kdna_deploy.export.onnx.precision import float_file, write_transformed
+from kdna_deploy.export.skeleton import Export
 from kdna_deploy.export.source import FusedSource
-from kdna_deploy.files import atomic_output, check_output, scratch_folder
+from kdna_deploy.files import check_output
 from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.images.split import Split
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
-from kdna_deploy.runtimes.onnx_file import save
+from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.runtimes.ort import OrtSession
 
 
@@ -60,8 +62,8 @@ class Int8Options:
     keep_float: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Int8Export:
+@dataclass(frozen=True, kw_only=True)
+class Int8Export(Export):
     """A guarded int8 file.
 
     Attributes:
@@ -73,11 +75,8 @@ class Int8Export:
         kept_float: layers left in float32.
         sensitivities: of all layers, the most harmful first; empty where no search was needed.
         storage: kernels in the file, those with shared codes counted once.
-        notes: what a user should know, a sentence each.
     """
 
-    path: Path
-    bytes: int
     target: QuantisedFor
     float_export: OnnxExport
     evaluation: Evaluation
@@ -86,7 +85,6 @@ class Int8Export:
     kept_float: tuple[str, ...]
     sensitivities: tuple[Sensitivity, ...]
     storage: KernelStorage
-    notes: tuple[str, ...] = ()
 
 
 def export_int8(
@@ -111,13 +109,10 @@ def export_int8(
     if options.target == "any":
         raise UsageError("No int8 file suits every runtime; choose `target='cpu'` or `'tensorrt'`.")
     target: QuantisedFor = options.target
-    with scratch_folder("int8") as folder:
-        # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
-        path = folder / "float.onnx"
-        sampled = replace(opened, sample=next(iter(int8.images.calibration()), None))
-        float_export = export_fused(
-            sampled, path, replace(options, target="any", max_bloat=None, external_data=False), listener=listener
-        )
+    sample = next(iter(int8.images.calibration()), None)
+    # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
+    with float_file(opened, replace(options, target="any"), sample, listener) as float_export:
+        path = float_export.path
         listener.step("calibrate")
         ranges = calibrate(path, int8.images.calibration(), int8.method, listener)
         kernels = _kernels(path) if int8.share else {}
@@ -125,19 +120,13 @@ def export_int8(
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
             return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
 
-        guard = Guard(path, int8.images, folder, listener)
+        guard = Guard(path, int8.images, path.parent, listener)
         parents = opened.provenance.shared_kernels
         judged = within_limit(build, guard, quantisable(path, target), int8.max_drop, parents)
-        kept_float = list(dict.fromkeys((*int8.keep_float, *judged.kept_float)))
-        made = {"method": int8.method, "kept_float": kept_float, "share_codes": int8.share, **int8.images.record}
-        checkpoint = opened.network.checkpoint.path
-        provenance = opened.provenance.beside(output, checkpoint).with_options(precision="int8", int8=made)
-        finish(judged.model, provenance, options)
-        with atomic_output(output, (*inputs, checkpoint)) as temporary:
-            listener.step("write")
-            save(judged.model, temporary, options.external_data)
-            check_bloat(temporary, opened.provenance, options)
-            OrtSession(temporary)
+    kept_float = tuple(dict.fromkeys((*int8.keep_float, *judged.kept_float)))
+    made = {"method": int8.method, "kept_float": list(kept_float), "share_codes": int8.share, **int8.images.record}
+    recorded = {"precision": "int8", "int8": made}
+    write_transformed(opened, judged.model, recorded, output, options, OrtSession, inputs, listener)
     return Int8Export(
         path=output,
         bytes=file_bytes(output),
@@ -146,13 +135,13 @@ def export_int8(
         evaluation=judged.evaluation,
         labelled=int8.images.labelled,
         drop=drop(judged.evaluation),
-        kept_float=tuple(kept_float),
+        kept_float=kept_float,
         sensitivities=judged.sensitivities,
         storage=onnx_storage(judged.model, "int8 file"),
         notes=(
             *float_export.notes,
             *int8.images.notes,
-            *_accuracy_notes(judged.evaluation, int8.images.labelled, provenance.recorded_top1),
+            *_accuracy_notes(judged.evaluation, int8.images.labelled, opened.provenance.recorded_top1),
             *_processor_notes(target),
         ),
     )
@@ -173,18 +162,20 @@ def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:
     return (note,) if target == "cpu" and note else ()
 
 
-def _finished(model: onnx.ModelProto, target: QuantisedFor, kernels: Mapping[str, Array]) -> onnx.ModelProto:
+def _finished(quantised: onnx.ModelProto, target: QuantisedFor, kernels: Mapping[str, Array]) -> onnx.ModelProto:
     """A quantised model as it is written. TensorRT stores equal codes once by itself, and its reports name nodes."""
-    if target == "cpu":
-        share_codes(model, kernels)
-        store_half(model)  # what is still in float32: the gates' layers
-        compact(model)
-    return model
+    if target == "tensorrt":
+        return quantised
+    model = ir.from_proto(quantised)
+    share_codes(model, kernels)
+    store_half(model)  # what is still in float32: the gates' layers
+    compact(model)
+    return ir.to_proto(model)
 
 
 def _kernels(path: Path) -> dict[str, Array]:
     """Name of each convolution of a float32 file → its kernel [c', c/g, k, k]."""
-    graph = onnx.load(path).graph
+    graph = read_model(path).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     return {
         node.name: numpy_helper.to_array(stored[node.input[1]])

@@ -12,71 +12,54 @@ Does not apply to ONNX Runtime, which computes sums and pre-scales in 8 bits and
 
 from __future__ import annotations
 
-import onnx
+from collections.abc import Mapping
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from kdna_deploy.export.onnx.gates import prescales
+from kdna_deploy.graph.passes.result import PassResult
 
 _LAYERS = {"Conv", "Gemm"}
+_PAIR = ("DequantizeLinear", "QuantizeLinear")  # backwards
 
 
-def place_for_tensorrt(graph: onnx.GraphProto) -> int:
-    """Take out the QDQ pairs that stand in TensorRT's way; return how many inputs were freed of them."""
-    made_by = {output: node for node in graph.node for output in node.output}
-    readers: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
-    order = {node.name: position for position, node in enumerate(graph.node)}
-    unwanted = [(node, p) for node in graph.node if (p := _branch(node, made_by, readers, order)) is not None]
-    gated = prescales(graph)
-    unwanted += [(node, _gate_position(node, gated[node.name], made_by)) for node in graph.node if node.name in gated]
+def place_for_tensorrt(model: ir.Model) -> PassResult:
+    """Take out the QDQ pairs that stand in TensorRT's way; a change is an input that was freed of one."""
+    order = {node: position for position, node in enumerate(model.graph)}
+    gates = prescales(model.graph)
+    unwanted = [(node, position) for node in order if (position := _branch(node, order)) is not None]
+    unwanted += [(node, _gate_position(node, gates[node.name])) for node in order if node.name in gates]
     freed = 0
     for node, position in unwanted:
-        source = _source(node.input[position], made_by)
-        freed += source != node.input[position]
-        node.input[position] = source
-    _remove_unread(graph)
-    return freed
+        source = _source(node.inputs[position])
+        freed += source is not node.inputs[position]
+        node.replace_input_with(position, source)
+    RemoveUnusedNodesPass()(model)
+    return PassResult(freed)
 
 
-def _source(value: str, made_by: dict[str, onnx.NodeProto]) -> str:
+def _source(value: ir.Value | None) -> ir.Value | None:
     """What a QDQ pair was made of; `value` itself where there is no pair."""
-    for operator in ("DequantizeLinear", "QuantizeLinear"):
-        node = made_by.get(value)
+    for operator in _PAIR:
+        node = value.producer() if value is not None else None
         if node is None or node.op_type != operator:
             return value
-        value = node.input[0]
+        value = node.inputs[0]
     return value
 
 
-def _branch(
-    node: onnx.NodeProto, made_by: dict[str, onnx.NodeProto], readers: dict[str, int], order: dict[str, int]
-) -> int | None:
+def _branch(node: ir.Node, order: Mapping[ir.Node, int]) -> int | None:
     """Which input of a sum comes from the convolution that it can be fused with: the last one in the graph."""
-    if node.op_type != "Add":
-        return None
     found = []
-    for position, name in enumerate(node.input):
-        source = _source(name, made_by)
-        layer = made_by.get(source)
-        if layer is not None and layer.op_type in _LAYERS and readers[source] == 1:
-            found.append((order[layer.name], position))
+    for position, value in enumerate(node.inputs if node.op_type == "Add" else ()):
+        source = _source(value)
+        layer = source.producer() if source is not None else None
+        if source is not None and layer is not None and layer.op_type in _LAYERS and len(source.uses()) == 1:
+            found.append((order[layer], position))
     return max(found)[1] if found else None
 
 
-def _gate_position(product: onnx.NodeProto, gate: list[onnx.NodeProto], made_by: dict[str, onnx.NodeProto]) -> int:
-    last = next(node for node in gate if node.op_type not in ("QuantizeLinear", "DequantizeLinear"))
-    return next(p for p, name in enumerate(product.input) if made_by.get(_source(name, made_by)) is last)
-
-
-def _remove_unread(graph: onnx.GraphProto) -> None:
-    """Remove QDQ nodes that nothing reads any more, and their constants."""
-    while True:
-        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-        dead = [n for n in graph.node if n.op_type.endswith("uantizeLinear") and n.output[0] not in read]
-        if not dead:
-            break
-        for node in dead:
-            graph.node.remove(node)
-    for tensor in [t for t in graph.initializer if t.name not in read]:
-        graph.initializer.remove(tensor)
+def _gate_position(product: ir.Node, gate: list[ir.Node]) -> int:
+    last = next(node for node in gate if node.op_type not in _PAIR)
+    return next(p for p, value in enumerate(product.inputs) if _source(value) is last.outputs[0])

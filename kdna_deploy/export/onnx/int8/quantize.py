@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,17 +29,21 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from kdna_deploy.errors import InputError
+from kdna_deploy.export.onnx.constants import add_constant
 from kdna_deploy.export.onnx.gates import gate_nodes
 from kdna_deploy.export.onnx.int8.qdq_placement import place_for_tensorrt
 from kdna_deploy.files import scratch_folder
+from kdna_deploy.graph.passes.result import PassResult
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.onnx_file import read_model
 
 Method = Literal["minmax", "percentile", "entropy"]
 QuantisedFor = Literal["cpu", "tensorrt"]
@@ -136,7 +140,7 @@ def _ranges(
             )
         except DecodeError as error:  # onnx infers shapes from file to file, and does not tell when a disk is full
             raise OSError(errno.ENOSPC, "a file was cut short") from error
-        name = onnx.load(path, load_external_data=False).graph.input[0].name
+        name = read_model(path, weights=False).graph.input[0].name
         seen = _Seen()
         for chunk in _chunks(batches):
             calibrator.collect_data(_Reader(name, map(seen.look, chunk)))
@@ -179,12 +183,12 @@ def quantise(
     path: Path, ranges: TensorsData, keep_float: Iterable[str] = (), target: QuantisedFor = "cpu"
 ) -> onnx.ModelProto:
     """The model at `path` with QDQ nodes; the nodes named in `keep_float`, and gates, stay in float32."""
-    model = onnx.load(path)
-    _separate_constants(model.graph)
+    model = ir.from_proto(read_model(path))
+    separate_constants(model)
     scheme = _SCHEMES[target]
     with _quiet():
         quantizer = QDQQuantizer(
-            onnx.shape_inference.infer_shapes(model),
+            onnx.shape_inference.infer_shapes(ir.to_proto(model)),
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
@@ -197,38 +201,30 @@ def quantise(
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-    quantised = quantizer.model.model
-    if target == "tensorrt":
-        place_for_tensorrt(quantised.graph)
-    return quantised
+    if target == "cpu":
+        return quantizer.model.model
+    quantised = ir.from_proto(quantizer.model.model)
+    place_for_tensorrt(quantised)
+    return ir.to_proto(quantised)
 
 
-def _separate_constants(graph: onnx.GraphProto) -> None:
+def separate_constants(model: ir.Model) -> PassResult:
     """Give every layer a kernel and a bias of its own: the scales of a bias are those of one input.
 
     A layer that is called twice has one of each in a float file. What is equal after all, `share_codes` finds.
     """
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    taken: set[str] = set()
-    for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm"):
-            continue
-        for position, name in enumerate(node.input):
-            if name in stored and name in taken:
-                own = onnx.TensorProto()
-                own.CopyFrom(stored[name])
-                own.name = _fresh(name, stored)
-                graph.initializer.append(own)
-                stored[own.name] = own
-                node.input[position] = own.name
-            taken.add(node.input[position])
-
-
-def _fresh(name: str, stored: Mapping[str, object]) -> str:
-    number = 2
-    while f"{name}_{number}" in stored:
-        number += 1
-    return f"{name}_{number}"
+    taken: set[ir.Value] = set()
+    changed = 0
+    for node in (node for node in model.graph if node.op_type in ("Conv", "Gemm")):
+        for position, value in enumerate(node.inputs):
+            if value is None or value.const_value is None or not value.is_initializer():
+                continue
+            if value in taken:
+                own = add_constant(model.graph, value.name or "", value.const_value.numpy())
+                node.replace_input_with(position, own)
+                changed += 1
+            taken.add(value)
+    return PassResult(changed)
 
 
 def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
@@ -236,9 +232,9 @@ def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
 
     Without those that keep the scale of their input, which are in 8 bits where that is.
     """
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = ir.from_proto(read_model(path, weights=False)).graph
     gates, rounding = gate_nodes(graph), _SCHEMES[target].rounding
-    return [node.name for node in graph.node if node.op_type in rounding and node.name not in gates]
+    return [node.name or "" for node in graph if node.op_type in rounding and node.name not in gates]
 
 
 @contextmanager

@@ -21,9 +21,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+
+from kdna_deploy.export.onnx.constants import add_constant, compute_constant
+from kdna_deploy.graph.passes.result import PassResult
 
 Array = NDArray[np.floating]
 
@@ -35,70 +37,77 @@ _SAME_SHAPE = "same_shape"  # zeros, which `Reshape` takes for the sizes that th
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A quantised convolution weight: its nodes' tensors by name, and its float32 values."""
+    """A quantised convolution weight: its nodes, and its float32 values."""
 
-    dequantize: onnx.NodeProto
+    dequantize: ir.Node
     values: Array
-    bias: onnx.NodeProto | None
+    bias: ir.Node | None
+
+    @property
+    def codes(self) -> ir.Value:
+        return _input(self.dequantize, 0)
 
 
-def share_codes(model: onnx.ModelProto, kernels: Mapping[str, Array]) -> int:
-    """Let kernels that are multiples of each other share their codes, in place; return how many use another's.
+def share_codes(model: ir.Model, kernels: Mapping[str, Array]) -> PassResult:
+    """Let kernels that are multiples of each other share their codes; a change is one that uses another's.
 
     `kernels` are the float32 values of the weights before quantisation, by the name of the convolution.
     """
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    graph, first, changed = model.graph, model.graph[0], 0
     parents: list[_Kernel] = []
-    copies: list[onnx.NodeProto] = []
-    last: dict[str, str] = {}  # codes of a parent → those that its last child reads
-    for kernel in _quantised(model, kernels, stored):
-        found = next(((p, f) for p in parents if (f := _shared(kernel, p, stored)) is not None), None)
+    last: dict[ir.Value, ir.Value] = {}  # codes of a parent → those that its last child reads
+    for kernel in _quantised(graph, kernels):
+        found = next(((p, f) for p in parents if (f := _shared(kernel, p)) is not None), None)
         if found is None:
             parents.append(kernel)
             continue
         parent, factors = found
-        codes = kernel.dequantize.input[0]
-        model.graph.initializer.remove(stored[codes])
-        own = parent.dequantize.input[0]
-        zeros = _same_shape(kernel.values.ndim)
-        copies.append(helper.make_node("Reshape", [last.get(own, own), zeros.name], [codes]))
-        if zeros.name not in stored:
-            stored[zeros.name] = zeros
-            model.graph.initializer.append(zeros)
-        last[own] = codes
-        _move_signs(kernel, np.sign(factors), stored)
-    for copy in reversed(copies):
-        model.graph.node.insert(0, copy)
-    return len(copies)
+        copy = ir.node("Reshape", [last.get(parent.codes, parent.codes), _same_shape(graph, kernel.values.ndim)])
+        last[parent.codes] = compute_constant(graph, kernel.codes, copy, before=first)
+        _move_signs(kernel, np.sign(factors))
+        changed += 1
+    return PassResult(changed)
 
 
-def _same_shape(axes: int) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.zeros(axes, np.int64), f"{_SAME_SHAPE}_{axes}d")
+def _same_shape(graph: ir.Graph, axes: int) -> ir.Value:
+    name = f"{_SAME_SHAPE}_{axes}d"
+    if name not in graph.initializers:
+        add_constant(graph, name, np.zeros(axes, np.int64))
+    return graph.initializers[name]
 
 
-def _quantised(
-    model: onnx.ModelProto, kernels: Mapping[str, Array], stored: Mapping[str, onnx.TensorProto]
-) -> list[_Kernel]:
+def _quantised(graph: ir.Graph, kernels: Mapping[str, Array]) -> list[_Kernel]:
     """The kernels with codes of their own."""
-    made_by = {output: node for node in model.graph.node for output in node.output}
     found = []
-    for node in model.graph.node:
-        weight = made_by.get(node.input[1]) if node.op_type == "Conv" else None
-        if weight is None or weight.op_type != "DequantizeLinear" or node.name not in kernels:
+    for node in graph:
+        values = kernels.get(node.name or "")
+        weight = _input(node, 1).producer() if node.op_type == "Conv" else None
+        if weight is None or weight.op_type != "DequantizeLinear" or values is None:
             continue
-        if weight.input[0] not in stored:
+        if not _input(weight, 0).is_initializer():
             continue
-        bias = made_by.get(node.input[2]) if len(node.input) > 2 else None
-        found.append(_Kernel(weight, kernels[node.name], bias))
+        bias = _input(node, 2).producer() if len(node.inputs) > 2 else None
+        found.append(_Kernel(weight, values, bias))
     return found
 
 
-def _shared(child: _Kernel, parent: _Kernel, stored: Mapping[str, onnx.TensorProto]) -> Array | None:
+def _input(node: ir.Node, position: int) -> ir.Value:
+    value = node.inputs[position]
+    assert value is not None
+    return value
+
+
+def _array(value: ir.Value) -> Array:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def _shared(child: _Kernel, parent: _Kernel) -> Array | None:
     """The m [c'] with which `child` can read the codes of `parent`; None where it cannot."""
     factors = _factors(child.values, parent.values)
     if factors is None:
         return None
-    own, others = (numpy_helper.to_array(stored[kernel.dequantize.input[1]]) for kernel in (child, parent))
+    own, others = (_array(_input(kernel.dequantize, 1)) for kernel in (child, parent))
     return factors if np.allclose(own, np.abs(factors * others), rtol=_EXACT, atol=0) else None
 
 
@@ -115,16 +124,16 @@ def _factors(child: Array, parent: Array) -> Array | None:
     return factors if (departs <= _EXACT * np.abs(rows).max(1)).all() else None
 
 
-def _move_signs(kernel: _Kernel, signs: Array, stored: Mapping[str, onnx.TensorProto]) -> None:
+def _move_signs(kernel: _Kernel, signs: Array) -> None:
     """Let the kernel's scales follow the signs, and with them the bias's, which is a product of two scales."""
     if (signs > 0).all():
         return
-    _multiply(stored[kernel.dequantize.input[1]], signs)
+    _multiply(_input(kernel.dequantize, 1), signs)
     if kernel.bias is not None:
-        _multiply(stored[kernel.bias.input[0]], signs)
-        _multiply(stored[kernel.bias.input[1]], signs)
+        _multiply(_input(kernel.bias, 0), signs)
+        _multiply(_input(kernel.bias, 1), signs)
 
 
-def _multiply(tensor: onnx.TensorProto, signs: Array) -> None:
-    array = numpy_helper.to_array(tensor)
-    tensor.CopyFrom(numpy_helper.from_array((array * signs).astype(array.dtype), tensor.name))
+def _multiply(value: ir.Value, signs: Array) -> None:
+    array = _array(value)
+    value.const_value = ir.tensor((array * signs).astype(array.dtype), name=value.name)

@@ -15,6 +15,7 @@ from kdna_deploy.export.onnx.int8.qdq_placement import place_for_tensorrt
 from kdna_deploy.export.onnx.int8.quantize import calibrate, quantise
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.export.onnx.int8.quantised import constants, operators, producers
+from tests.export.onnx.passes import applied, opened
 from tests.samples import MOBILENET, RESNET, export_sample
 
 QDQ = {"QuantizeLinear", "DequantizeLinear"}
@@ -74,7 +75,7 @@ def test_kernels_have_a_scale_for_each_filter_and_activations_one(sample: onnx.M
             (axis,) = [a.i for a in node.attribute if a.name == "axis"]
             assert (axis, stored[node.input[1]].shape) == (0, (len(kernel),))
             kernels += 1
-    gates = {node.name for gate in prescales(sample.graph).values() for node in gate}
+    gates = {node.name for gate in prescales(opened(sample.graph)).values() for node in gate}
     layers = [n for n in sample.graph.node if n.op_type == "Conv" and n.name not in gates]
     assert kernels == len(layers)
     assert all(has_pair(sample.graph, n.input[0]) and n.input[1] in made for n in layers)
@@ -96,12 +97,12 @@ def test_the_shortcut_alone_of_a_sum_has_a_pair(sample: onnx.ModelProto) -> None
 
 
 def test_a_prescales_map_has_a_pair_and_its_gate_none(sample: onnx.ModelProto) -> None:
-    found = prescales(sample.graph)
+    found = prescales(opened(sample.graph))
     products = {node.name: node for node in sample.graph.node if node.op_type == "Mul"}
     assert found.keys() == products.keys()
     for name, gate in found.items():
         assert not QDQ & {node.op_type for node in gate}
-        (own,) = [value for value in products[name].input if value == gate[0].output[0]]
+        (own,) = [value for value in products[name].input if value == gate[0].outputs[0].name]
         (image,) = [value for value in products[name].input if value != own]
         assert has_pair(sample.graph, image)
 
@@ -110,7 +111,7 @@ def test_nothing_that_is_not_read_is_left(sample: onnx.ModelProto) -> None:
     read = {name for node in sample.graph.node for name in node.input} | {v.name for v in sample.graph.output}
     assert {output for node in sample.graph.node for output in node.output} <= read
     assert {tensor.name for tensor in sample.graph.initializer} <= read
-    assert place_for_tensorrt(sample.graph) == 0  # a second time there is nothing to take out
+    assert applied(place_for_tensorrt, sample).changed == 0  # a second time there is nothing to take out
 
 
 @pytest.mark.parametrize("name", [RESNET, MOBILENET])
@@ -132,7 +133,7 @@ def placed(body: str, constants_: str = "") -> tuple[int, onnx.ModelProto]:
     )
     for node in model.graph.node:
         node.name = node.output[0]
-    count = place_for_tensorrt(model.graph)
+    count = applied(place_for_tensorrt, model).changed
     onnx.checker.check_model(model, full_check=True)
     return count, model
 

@@ -23,6 +23,7 @@ from tests.export.onnx.int8.quantised import (
     quantised,
     run,
 )
+from tests.export.onnx.passes import applied
 
 WIDTH = 6
 # A factor of filter attention and BatchNorm scale, of either sign.
@@ -59,7 +60,7 @@ def test_kernels_have_the_values_that_codes_of_their_own_would_give(
     kernels = {"a": parent, "b": scaled(parent, factors), "c": scaled(parent, others)}
     own = quantised(chain(kernels, biases(*kernels)), tmp_path)
     shared = copy(own)
-    assert share_codes(shared, kernels) == 2
+    assert applied(share_codes, shared, kernels).changed == 2
     onnx.checker.check_model(shared, full_check=True)
     before, after = dequantised(own), dequantised(shared)
     for name, values in kernels.items():
@@ -80,7 +81,7 @@ def test_biases_keep_their_values_and_their_scale_is_that_of_the_products(tmp_pa
     kernels = {"a": kernel(0), "b": scaled(kernel(0), factors)}
     own = quantised(chain(kernels, biases(*kernels)), tmp_path)
     shared = copy(own)
-    assert share_codes(shared, kernels) == 1
+    assert applied(share_codes, shared, kernels).changed == 1
     made, stored, before = producers(shared.graph), constants(shared.graph), constants(own.graph)
     for node in (n for n in shared.graph.node if n.op_type == "Conv"):
         image, weight, bias = (made[name] for name in node.input)
@@ -96,12 +97,12 @@ def test_three_children_of_one_parent_store_one_tensor_of_codes(tmp_path: Path) 
     kernels = {"a": parent, **{name: scaled(parent, m) for name, m in factors.items()}, "e": kernel(4)}
     model = quantised(chain(kernels), tmp_path)
     expected = run(model, tmp_path, images(WIDTH))
-    assert share_codes(model, kernels) == 3
+    assert applied(share_codes, model, kernels).changed == 3
     codes = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
     assert codes == ["a.weight_quantized", "e.weight_quantized"]
     assert operators(model)["Reshape"] == 3
     assert np.array_equal(run(model, tmp_path, images(WIDTH)), expected)
-    assert share_codes(model, kernels) == 0  # a second time there is nothing left to share
+    assert applied(share_codes, model, kernels).changed == 0  # a second time there is nothing left to share
 
 
 @pytest.mark.parametrize("exact", ["0", "1"])
@@ -110,7 +111,7 @@ def test_the_runtime_opens_shared_codes_whichever_kernel_its_cpu_prefers(tmp_pat
     kernels = {"a": kernel(3), "b": scaled(kernel(3), np.linspace(-1, 2, WIDTH)), "c": scaled(kernel(3), [2.0] * WIDTH)}
     own = quantised(chain(kernels), tmp_path)
     shared = copy(own)
-    assert share_codes(shared, kernels) == 2
+    assert applied(share_codes, shared, kernels).changed == 2
     results = []
     for model in (own, shared):
         options = onnxruntime.SessionOptions()
@@ -145,21 +146,23 @@ def test_kernels_that_are_no_multiples_keep_codes_of_their_own(tmp_path: Path, m
     child = made(parent)  # type: ignore[operator]
     for kernels in ({"a": parent, "b": child}, {"a": child, "b": parent}):
         model = quantised(chain(kernels), tmp_path)
+        applied(lambda _: None, model)  # spelled as it is written after a pass
         before = model.SerializeToString()
-        assert share_codes(model, kernels) == 0
+        assert applied(share_codes, model, kernels).changed == 0
         assert model.SerializeToString() == before
 
 
 def test_kernels_of_different_shapes_are_not_compared(tmp_path: Path) -> None:
     kernels = {"a": kernel(3, width=2 * WIDTH), "b": np.ones((WIDTH, 2 * WIDTH, 1, 1), np.float32)}
-    assert share_codes(quantised(chain(kernels, {"b": np.ones(WIDTH, np.float32)}), tmp_path), kernels) == 0
+    model = quantised(chain(kernels, {"b": np.ones(WIDTH, np.float32)}), tmp_path)
+    assert applied(share_codes, model, kernels).changed == 0
 
 
 def test_only_quantised_kernels_are_shared(tmp_path: Path) -> None:
     kernels = {"a": kernel(3), "b": scaled(kernel(3), [2.0] * WIDTH)}
     model = chain(kernels)
-    assert share_codes(model, kernels) == 0
-    assert share_codes(quantised(model, tmp_path), {}) == 0
+    assert applied(share_codes, model, kernels).changed == 0
+    assert applied(share_codes, quantised(model, tmp_path), {}).changed == 0
 
 
 def test_a_scale_enlarged_for_a_large_bias_is_not_the_childs_multiple(tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_a_scale_enlarged_for_a_large_bias_is_not_the_childs_multiple(tmp_path: 
     kernels = {"a": kernel(3), "b": scaled(kernel(3), factors)}
     model = quantised(chain(kernels, {"b": np.ones(WIDTH, np.float32)}), tmp_path)
     before = dequantised(model)
-    share_codes(model, kernels)
+    applied(share_codes, model, kernels)
     after = dequantised(model)
     for name in kernels:
         assert np.abs(after[name] - before[name]).max() <= 1e-12
