@@ -9,12 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
-from kdna_deploy.bench.thresholds import parse_threshold
 from kdna_deploy.cli.app import run
-from kdna_deploy.cli.bench import _finish
-from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.failure import failure_of
 from kdna_deploy.cli.signals import Received
 from kdna_deploy.errors import CheckpointError, RuntimeFailure, UsageError
@@ -94,13 +90,16 @@ def test_with_json_an_error_is_one_document_that_says_what_stderr_says(
 
 
 def test_a_limit_that_is_crossed_is_told_after_the_figures_and_is_no_second_document(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(typer.Exit) as ended:
-        _finish(Sink(as_json=True), [parse_threshold("ratio>1.1")], PAIR)
-    assert ended.value.exit_code == 1
-    assert capsys.readouterr() == ("", "error: --fail-if 'ratio>1.1': net.onnx has 1.2.\n")
-    _finish(Sink(as_json=True), [parse_threshold("ratio>1.3")], PAIR)
+    monkeypatch.chdir(tmp_path)
+    Path("net.onnx").write_bytes(b"\x08")
+    monkeypatch.setattr("kdna_deploy.bench.run.bench", lambda *_: PAIR)
+    assert run(["bench", "net.onnx", "--json", "--fail-if", "ratio>1.1"]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["kind"] == "bench"
+    assert told.err.splitlines()[-1] == "error: --fail-if 'ratio>1.1': net.onnx has 1.2."
+    assert run(["bench", "net.onnx", "--json", "--fail-if", "ratio>1.3"]) == 0
 
 
 @pytest.mark.parametrize(

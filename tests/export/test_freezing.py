@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from torch import Tensor, fx, nn
 
 from kdna_deploy.errors import InputError, ParityError
@@ -27,10 +27,13 @@ from kdna_deploy.graph.ledger import graph_storage
 from kdna_deploy.graph.passes import Children, Pass, PassResult
 from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
 from kdna_deploy.progress import SILENT
-from kdna_deploy.reports import tables
-from kdna_deploy.reports.attention import attention_data
+from kdna_deploy.reports.attention import attention_data, attention_parts
+from kdna_deploy.reports.fuse import fuse_report
+from kdna_deploy.reports.report import Report
+from kdna_deploy.reports.terminal import rendered
 from tests.attentions import KINDS, SHAPE, Network
 from tests.gated import Gated, folded
+from tests.samples import fused_sample
 
 # Single-precision rounding in a dozen layers, of the largest difference between the logits of two images.
 ROUNDING = 3e-5
@@ -197,6 +200,12 @@ def text(report: RenderableType) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def told(fused: Fused) -> str:
+    """What `fuse` prints of it; where it comes from does not matter."""
+    sample = fused_sample()
+    return text(rendered(fuse_report(FusedSource(fused.graph, sample.network, sample.provenance, fused), None)))
+
+
 REASON = (
     "something else than a convolution reads the scaled feature map, and something else reads the map in front of it"
 )
@@ -210,8 +219,8 @@ def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> Non
     assert not {"gates_kept", "calibration"} & set(made), "the provenance of a network whose attention is kept"
     (refusal,) = source.fused.freezing.refused
     assert reference_session(source).name == "original network"
-    for report in (tables.fused_report(source.fused, "out"), Group(*tables.attention_changes(source.fused))):
-        lines = [" ".join(line.split()) for line in text(report).splitlines()]
+    for report in (fuse_report(source, None), Report(attention_parts(source.fused), {})):
+        lines = [" ".join(line.split()) for line in text(rendered(report)).splitlines()]
         assert [line for line in lines if line.startswith("not frozen")] == [f"not frozen {refusal.site}: {REASON}"]
         assert any(line.startswith("nothing frozen") for line in lines)
         assert not any("NOT equivalent" in line for line in lines)
@@ -230,7 +239,7 @@ def test_what_was_frozen_and_what_was_not_are_told_apart(tmp_path: Path) -> None
     assert made["calibration"]["count"] == 12
     assert source.provenance.channel_attentions == 1
     assert reference_session(source).name == "fused graph with channel attention frozen"
-    report = text(Group(*tables.attention_changes(source.fused)))
+    report = text(rendered(Report(attention_parts(source.fused), {})))
     assert report.count("not frozen") == 1
     assert "NOT equivalent" in report
     assert [gate["frozen"] for gate in attention_data(source.fused)["gates"]] == [True, False]
@@ -238,15 +247,15 @@ def test_what_was_frozen_and_what_was_not_are_told_apart(tmp_path: Path) -> None
 
 def test_a_network_without_gates_is_told_so() -> None:
     fused = fuse(KINDS["activation"].network(), SHAPE, options("drop"))
-    assert "no gate was found; the network is as it was trained" in text(tables.fused_report(fused, "out"))
-    assert "no gate was found" in text(Group(*tables.attention_changes(fused)))
+    assert "no gate was found; the network is as it was trained" in told(fused)
+    assert "no gate was found" in text(rendered(Report(attention_parts(fused), {})))
 
 
 def test_gates_that_move_too_much_are_told_so() -> None:
     attention = AttentionOptions("freeze", lambda: [images(12).numpy()], below=1e-30)
     fused = fuse(KINDS["in front"].network(), SHAPE, FuseOptions(attention=attention))
     assert fused.freezing.done == "keep"
-    assert "every gate varies more than was allowed" in text(tables.fused_report(fused, "out"))
+    assert "every gate varies more than was allowed" in told(fused)
 
 
 class _Overflowing(nn.Module):

@@ -25,17 +25,17 @@ from kdna_deploy.bench.saved import SCHEMA_VERSION, read_run
 from kdna_deploy.bench.statistics import Ratio, Summary
 from kdna_deploy.bench.suites import Entry, Suite
 from kdna_deploy.errors import UsageError
+from kdna_deploy.reports.bench import bench_report, comparison_report
 from kdna_deploy.reports.bench_data import bench_data, comparison_data, written
 from kdna_deploy.reports.bench_tables import (
     bench_cells,
     bench_facts,
-    bench_report,
     comparison_facts,
-    comparison_report,
 )
 from kdna_deploy.reports.cells import Cells, markdown, rich_table
 from kdna_deploy.reports.formats import check_format
 from kdna_deploy.reports.quantities import milliseconds
+from kdna_deploy.reports.terminal import rendered as shown
 from tests.bench.test_saved import COLD, MACHINE, PAIR, SETTINGS, measured, result_of, save, unavailable
 
 WIDTHS = (80, 100)  # of the narrowest terminal, and of what is piped
@@ -138,7 +138,7 @@ def check_whole(result: BenchResult, headings: bool = True, widths: tuple[int, .
 
 
 def _check_whole(result: BenchResult, headings: bool, width: int) -> None:
-    text = rendered(bench_report(result), width)
+    text = rendered(shown(bench_report(result)), width)
     assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
     assert "…" not in text
     for cells in bench_cells(result):
@@ -166,8 +166,8 @@ def test_the_report_fits_a_terminal_of_80_columns_and_cuts_nothing(result: Bench
 
 @each_result
 def test_every_model_is_shown(result: BenchResult) -> None:
-    shown = first_column(rendered(bench_report(result)))
-    assert all(row.name in shown for row in result.rows)
+    column = first_column(rendered(shown(bench_report(result))))
+    assert all(row.name in column for row in result.rows)
 
 
 def test_a_long_name_beside_the_longest_verdict_fits() -> None:
@@ -186,17 +186,17 @@ def test_profiles_of_many_models_fit() -> None:
 
 
 def test_brackets_in_the_name_of_a_profiled_model_are_no_markup() -> None:
-    text = rendered(bench_report(profiled("[bold]net[/].onnx", "[/x].onnx")))
+    text = rendered(shown(bench_report(profiled("[bold]net[/].onnx", "[/x].onnx"))))
     assert text.count("[bold]net[/].onnx") == text.count("[/x].onnx") == 3  # two headings and a title
 
 
 def test_brackets_in_a_name_are_no_markup() -> None:
-    assert BRACKETS in rendered(bench_report(RESULTS["brackets"]))
+    assert BRACKETS in rendered(shown(bench_report(RESULTS["brackets"])))
 
 
 def test_brackets_in_the_facts_are_no_markup() -> None:
     result = replace(FULL, floors=(replace(FULL.floors[0], baseline=BRACKETS),))
-    assert f"{BRACKETS} against itself" in rendered(bench_report(result))
+    assert f"{BRACKETS} against itself" in rendered(shown(bench_report(result)))
 
 
 def test_a_row_shows_its_latency_ratio_interval_verdict_and_share() -> None:
@@ -345,7 +345,7 @@ def comparison(folder: Path, *names: str) -> Comparison:
 
 
 def test_two_runs_side_by_side_fit_a_hundred_columns(tmp_path: Path) -> None:
-    text = rendered(comparison_report(comparison(tmp_path, LONG, BRACKETS)))
+    text = rendered(shown(comparison_report(comparison(tmp_path, LONG, BRACKETS))))
     assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= WIDTHS[-1]
     assert "…" not in text
     assert BRACKETS in text

@@ -19,9 +19,11 @@ from kdna_deploy.bench.saved import incomparable, read_run
 from kdna_deploy.bench.statistics import Ratio
 from kdna_deploy.bench.suites import Entry, Suite
 from kdna_deploy.bench.thresholds import crossings, parse_threshold
+from kdna_deploy.reports.bench import bench_report
 from kdna_deploy.reports.bench_data import bench_data, written
-from kdna_deploy.reports.bench_tables import bench_cells, bench_facts, bench_report
+from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.formats import FORMATS
+from kdna_deploy.reports.terminal import rendered
 from tests.bench.gpu.results import BASE, FULL, MISSING, NET, PLAIN, STATE, beside, gpu_result, gpu_row
 from tests.bench.test_saved import PAIR
 from tests.bench.test_saved import save as save_cpu
@@ -31,7 +33,7 @@ DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "bench-file.md"
 
 def printed(result: object, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), highlight=False)
-    console.print(bench_report(result))  # type: ignore[arg-type]
+    console.print(rendered(bench_report(result)))  # type: ignore[arg-type]
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdna_deploy.cli.bench import RuntimeName
+from kdna_deploy.cli.options.bench import RuntimeName
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.open import open_session

@@ -19,7 +19,7 @@ from kdna_deploy.export.onnx.ledger import optimised_model
 from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.graph.provenance import KEY
 from kdna_deploy.reports.export import onnx_report
-from kdna_deploy.reports.half import half_data
+from kdna_deploy.reports.half import half_report
 from tests.conftest import Cli
 from tests.export.onnx.int8.quantised import operators
 from tests.samples import RESNET, SIZE, fused_sample, sample_path
@@ -68,7 +68,7 @@ def test_every_parent_is_audited_with_its_children(half: HalfExport) -> None:
     assert shared.keys() < audited.keys()
     for name, parent in shared.items():
         assert set(audited[name].layers) == {*parent.children, *([parent.layer] if parent.layer else [])}
-    document = half_data(half)
+    document = half_report(half).data
     assert (document["precision"], document["kept_float"]) == ("fp16", {})
     assert {kernel["kernel"] for kernel in document["kernels"]} == audited.keys()
     json.dumps(document, allow_nan=False)

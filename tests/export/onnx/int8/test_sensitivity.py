@@ -17,7 +17,8 @@ from kdna_deploy.export.onnx.int8.sensitivity import Guard, Sensitivity, drop, w
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.progress import SILENT
-from kdna_deploy.reports.int8 import sensitivity_table
+from kdna_deploy.reports.cells import rich_table
+from kdna_deploy.reports.int8 import sensitivity_cells
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.conftest import SAMPLES
 from tests.export.onnx.int8.quantised import Array, chain
@@ -207,7 +208,7 @@ def test_the_table_names_the_parent_of_each_layer_and_what_stays_in_float32() ->
         Sensitivity("fc/Gemm", 20.0),
     )
     stream = io.StringIO()
-    Console(file=stream, width=100).print(sensitivity_table(found, ("a.bns.0/Conv",)))
+    Console(file=stream, width=100).print(rich_table(sensitivity_cells(found, ("a.bns.0/Conv",))))
     rows = [line.split() for line in stream.getvalue().splitlines()]
     assert ["a.bns.0/Conv", "child", "of", "a.conv2.weight", "3.2", "float32"] in rows
     assert ["a.se.0/Mul", "pre-scale,", "a.conv2.weight", "9.0", "int8"] in rows
