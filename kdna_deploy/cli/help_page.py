@@ -31,7 +31,7 @@ def help_page(
 ) -> RenderableType:
     """The page of the command that is called by `path`, or, with `commands`, of the program."""
     narrow = _column(parameters, max(_NARROWEST, (width - _FRAME) * 7 // 20))
-    arguments = ["COMMAND ..."] if commands else [_argument(one) for one in parameters if _is_argument(one)]
+    arguments = ["COMMAND ..."] if commands else list(_usage(parameters))
     return Group(
         Padding(Text(" ".join(("Usage:", path, "[OPTIONS]", *arguments)), style="bold"), (1, 1)),
         *(Padding(Text(" ".join(paragraph.split())), (0, 1, 1, 1)) for paragraph in text.split("\n\n") if paragraph),
@@ -48,6 +48,12 @@ def _column(parameters: Iterable[Any], most: int) -> int:
 
 def _is_argument(parameter: Any) -> bool:
     return bool(parameter.param_type_name == "argument")
+
+
+def _usage(parameters: Sequence[Any]) -> Iterator[str]:
+    """What must be said, and the arguments."""
+    yield from (str(_name(one)) for one in parameters if one.required and not _is_argument(one))
+    yield from (_argument(one) for one in parameters if _is_argument(one))
 
 
 def _argument(parameter: Any) -> str:
