@@ -1,8 +1,8 @@
 """The tests that need no PyTorch, on every interpreter at hand: ``python -m tests.versions``.
 
-For each of `VERSIONS` that is found, a virtual environment in ``.venvs`` with the package's light dependencies (those of
-pyproject but for PyTorch and what only goes with it), and the whole suite in it: `tests.without_torch` skips what needs
-PyTorch. Fewer than `LEAST` passed tests are a failure, for then something light has come to need it.
+For each of `VERSIONS` that is found, a virtual environment in ``.venvs`` with the light dependencies of pyproject, all
+but PyTorch and what only goes with it, and the whole suite in it: `tests.without_torch` skips what needs PyTorch. Fewer
+than `LEAST` passed tests are a failure, for then something light has come to need it.
 
 Does not apply to what captures, exports or runs networks: that is tested with one interpreter, by ``make test``.
 """
