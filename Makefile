@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Exactly this version: a looser pin may pull gigabytes of CUDA packages.
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-fast test-gpu mutate lint format clean
+.PHONY: demo test test-fast test-gpu test-versions mutate lint format clean
 
 demo: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh sample_checkpoints/demo.sh
@@ -22,6 +22,10 @@ test-fast: $(STAMP)
 # On a machine with a GPU, and a PyTorch with CUDA in .venv; elsewhere each test says what it lacks.
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -n 0 -m gpu -rs
+
+# The tests that need no PyTorch, on those of Python 3.10, 3.12 and 3.13 that are at hand, in .venvs.
+test-versions:
+	$(PYTHON) -m tests.versions
 
 # Faults planted one by one in a copy of the package: which does no test notice? About an hour.
 mutate: $(STAMP)
@@ -45,4 +49,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venvs demo

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from kdna_deploy.runtimes.nvidia.library import LIBRARIES, OpenedLibrary, open_library
 from tests import warm_process
-from tests.built_once import build_once
-from tests.data.fill import ARCHITECTURES, HERE, checkpoint, golden_input
 from tests.gpu import no_gpu
+from tests.without_torch import (
+    ABSENT,
+    pytest_pycollect_makemodule,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    skip_lacking,
+)
 
+__all__ = ["pytest_pycollect_makemodule", "pytest_runtest_call", "pytest_runtest_setup"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = REPOSITORY / "sample_checkpoints"
 
-# On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
-torch.set_num_threads(1)
-build_once()
+ARCHITECTURES: tuple[str, ...] = ()
+collect_ignore = ["export/tensorrt"] if ABSENT else []  # its fixtures export networks
+if not ABSENT:
+    import torch
+
+    from tests.built_once import build_once
+    from tests.data.fill import ARCHITECTURES
+
+    # On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
+    torch.set_num_threads(1)
+    build_once()
 
 SUMMARY = "summary"  # property of a test whose value is a line to be printed after the run
 
@@ -37,11 +53,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none, with the reason."""
-    reason = no_gpu() or (None if torch.cuda.is_available() else f"PyTorch {torch.__version__} cannot use the GPU")
+    reason = no_gpu() or (None if _torch_sees_one() else "PyTorch cannot use the GPU")
     if reason:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason}"))
+
+
+def _torch_sees_one() -> bool:
+    return not ABSENT and torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
@@ -53,6 +73,10 @@ def arch(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Architecture → path of its checkpoint, container and prefix as published. Never write beside it."""
+    import torch
+
+    from tests.data.fill import checkpoint
+
     folder = tmp_path_factory.mktemp("published")
 
     def make(arch: str) -> Path:
@@ -67,6 +91,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], dict[str, np.ndarray]]:
     """Architecture → outputs of the published code: ``logits`` for `golden_input()`, ``mean:<module>``."""
+    from tests.data.fill import HERE
 
     def read(arch: str) -> dict[str, np.ndarray]:
         with np.load(HERE / "golden" / f"{arch}.npz") as stored:
@@ -78,17 +103,39 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
     """The two images [2, 3, 224, 224] that the golden logits belong to."""
+    from tests.data.fill import golden_input
+
     return golden_input().numpy()
 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="session")
+def rtx() -> OpenedLibrary:
+    """TensorRT-RTX, which builds without a GPU."""
+    missing = LIBRARIES["tensorrt-rtx"].missing
+    if missing:
+        pytest.skip(missing)
+    return open_library("tensorrt-rtx")
+
+
+def cold_process(arguments: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """``python -m kdna_deploy`` from its start; where it lacks PyTorch, the test is skipped."""
+    command = [sys.executable, "-m", "kdna_deploy", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=280)
+    if found := re.search(r"No module named '(\w+)'", done.stdout + done.stderr):
+        skip_lacking(found[1])
+    return done
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """Run ``kdna-deploy`` in an empty folder, as a process of its own (`tests.warm_process`)."""
 
+    run_in = cold_process if ABSENT else warm_process.run
+
     def run(*arguments: str | Path, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return warm_process.run(list(map(str, arguments)), cwd, {**os.environ, **warm_process.THREADS, **environment})
+        return run_in(list(map(str, arguments)), cwd, {**os.environ, **warm_process.THREADS, **environment})
 
     return run

@@ -1,4 +1,4 @@
-"""TensorRT-RTX, which builds without a GPU, and files to build from."""
+"""Files to build engines from."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdna_deploy.runtimes.nvidia.library import LIBRARIES, OpenedLibrary, open_library
 from tests.export.tensorrt.onnx_files import PublishedOnnx, write_published, write_small
-
-
-@pytest.fixture(scope="session")
-def rtx() -> OpenedLibrary:
-    missing = LIBRARIES["tensorrt-rtx"].missing
-    if missing:
-        pytest.skip(missing)
-    return open_library("tensorrt-rtx")
 
 
 @pytest.fixture(scope="session")

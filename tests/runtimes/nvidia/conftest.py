@@ -1,5 +1,5 @@
 """What the tests of engines share with those that build them."""
 
-from tests.export.tensorrt.conftest import published_onnx, rtx, small
+from tests.export.tensorrt.conftest import published_onnx, small
 
-__all__ = ["published_onnx", "rtx", "small"]
+__all__ = ["published_onnx", "small"]
