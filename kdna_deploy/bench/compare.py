@@ -16,16 +16,7 @@ import math
 from dataclasses import dataclass
 
 from kdna_deploy.bench.saved import SavedRatio, SavedRow, SavedRun, incomparable
-from kdna_deploy.bench.statistics import Summary, summarise
-
-
-@dataclass(frozen=True)
-class Change:
-    """A quotient of two ratios with its 95 % interval, None where one of them has none."""
-
-    value: float
-    low: float | None
-    high: float | None
+from kdna_deploy.bench.statistics import Estimate, Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -38,7 +29,7 @@ class ComparedRow:
     second: Summary | None
     first_ratio: SavedRatio | None
     second_ratio: SavedRatio | None
-    change: Change | None
+    change: Estimate | None
 
     @property
     def verdict(self) -> str:
@@ -91,10 +82,10 @@ def _same_baseline(first: SavedRatio, second: SavedRatio) -> bool:
     return first.paired and second.paired and first.baseline == second.baseline
 
 
-def _change(first: SavedRatio, second: SavedRatio) -> Change:
+def _change(first: SavedRatio, second: SavedRatio) -> Estimate:
     value = second.value / first.value
     if first.low is None or first.high is None or second.low is None or second.high is None:
-        return Change(value, None, None)
+        return Estimate(value, None, None)
     below = math.hypot(math.log(second.value / second.low), math.log(first.high / first.value))
     above = math.hypot(math.log(second.high / second.value), math.log(first.value / first.low))
-    return Change(value, value * math.exp(-below), value * math.exp(above))
+    return Estimate(value, value * math.exp(-below), value * math.exp(above))

@@ -51,7 +51,6 @@ def candidate(
     A `labelled` name tells the variant, for a run that has several.
 
     Raises:
-        UsageError: the network does not take the batch.
         InputError: the file that the user named cannot run.
     """
     _check_batch(subject, options)

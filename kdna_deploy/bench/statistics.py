@@ -100,18 +100,18 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Throughput as a share of the baseline's, with its 95 % interval, noise floor included; None where unknown."""
+class Estimate:
+    """A figure with its 95 % interval, noise floor included; None where that is not known."""
 
     value: float
     low: float | None
     high: float | None
 
 
-def kept(ratio: Ratio) -> Kept:
-    """The share of throughput that a ratio of times leaves: its inverse."""
+def kept(ratio: Ratio) -> Estimate:
+    """The share of the baseline's throughput that a ratio of times leaves: its inverse."""
     low, high = ratio.interval or (None, None)
-    return Kept(1 / ratio.value, 1 / high if high else None, 1 / low if low else None)
+    return Estimate(1 / ratio.value, 1 / high if high else None, 1 / low if low else None)
 
 
 def summarise(values: Values) -> Summary:

@@ -14,7 +14,7 @@ from kdna_deploy.bench.compare import ComparedRow, Comparison
 from kdna_deploy.bench.cpu.cold_start import ColdStart
 from kdna_deploy.bench.result import BenchResult, Floor, Row
 from kdna_deploy.bench.saved import SCHEMA_VERSION
-from kdna_deploy.bench.statistics import Kept, Ratio, Summary
+from kdna_deploy.bench.statistics import Estimate, Ratio, Summary
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.cells import markdown
 from kdna_deploy.reports.report import document
@@ -23,7 +23,7 @@ _NESTED = {
     "latency_ms": tuple(field.name for field in fields(Summary)),
     "ratio": ("value", "low", "high", "bootstrap_low", "bootstrap_high", "noise_floor", "verdict"),
     "cold_start": tuple(field.name for field in fields(ColdStart)),
-    "kept": tuple(field.name for field in fields(Kept)),
+    "kept": tuple(field.name for field in fields(Estimate)),
 }
 _LEFT_OUT = ("samples_ms", "single_ms", "blocks", "runtime_options")
 # What every document and row has, whichever device fills it.

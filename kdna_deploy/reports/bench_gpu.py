@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kdna_deploy.bench.gpu.device import Gpu, GpuFigures, GpuFindings
 from kdna_deploy.bench.gpu.state import GpuMachine, GpuState
 from kdna_deploy.bench.result import BenchResult, Row
-from kdna_deploy.bench.statistics import Kept
+from kdna_deploy.bench.statistics import Estimate
 from kdna_deploy.reports.cells import Cells, Fact
 from kdna_deploy.reports.quantities import between
 
@@ -108,5 +108,5 @@ def _compared(row: Row) -> tuple[str, ...]:
     return (*_names(row), f"{own.throughput:.0f}", _percent(own.kept), between(low, high, scale=100, digits=1))
 
 
-def _percent(kept: Kept | None) -> str:
+def _percent(kept: Estimate | None) -> str:
     return f"{100 * kept.value:.1f}" if kept else "–"

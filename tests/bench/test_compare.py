@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdna_deploy.bench.compare import Change, ComparedRow, Comparison, compare_runs
+from kdna_deploy.bench.compare import ComparedRow, Comparison, compare_runs
 from kdna_deploy.bench.cpu.device import Cpu
 from kdna_deploy.bench.device import BenchOptions
 from kdna_deploy.bench.saved import SavedRatio, SavedRow, SavedRun, read_run
-from kdna_deploy.bench.statistics import Ratio, Samples, summarise
+from kdna_deploy.bench.statistics import Estimate, Ratio, Samples, summarise
 from tests.bench.test_saved import MACHINE, measured, result_of, samples, save, unavailable
 
 Ends = tuple[float, float | None, float | None]
@@ -41,7 +41,7 @@ def compared(first: Ends | None, second: Ends | None) -> ComparedRow:
     return row
 
 
-def change(first: Ends, second: Ends) -> Change:
+def change(first: Ends, second: Ends) -> Estimate:
     found = compared(first, second).change
     assert found is not None
     return found
@@ -67,14 +67,14 @@ def test_the_interval_adds_the_errors_of_the_logarithms_as_independent() -> None
 
 
 def test_exact_ratios_have_an_exact_change() -> None:
-    assert change((1.2, 1.2, 1.2), (1.2, 1.2, 1.2)) == Change(1.0, 1.0, 1.0)
+    assert change((1.2, 1.2, 1.2), (1.2, 1.2, 1.2)) == Estimate(1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("missing", [(1.2, None, None), (1.2, 1.1, None), (1.2, None, 1.3)])
 def test_a_ratio_without_an_interval_leaves_the_change_without_one(missing: Ends) -> None:
     known: Ends = (1.5, 1.4, 1.6)
-    assert change(missing, known) == Change(pytest.approx(1.25), None, None)
-    assert change(known, missing) == Change(pytest.approx(0.8), None, None)
+    assert change(missing, known) == Estimate(pytest.approx(1.25), None, None)
+    assert change(known, missing) == Estimate(pytest.approx(0.8), None, None)
 
 
 def _interval(values: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -210,7 +210,7 @@ def test_the_ratios_of_saved_runs_are_compared_with_their_noise_floors(tmp_path:
 def test_saved_runs_of_too_few_rounds_tell_nothing(tmp_path: Path) -> None:
     plain, net = _from_files(tmp_path, Ratio(1.2, None, None), Ratio(1.5, 1.4, 1.6)).rows
     assert plain.verdict == "baseline"
-    assert net.change == Change(pytest.approx(1.25), None, None)
+    assert net.change == Estimate(pytest.approx(1.25), None, None)
     assert net.verdict == "cannot tell"
 
 

@@ -17,7 +17,7 @@ from kdna_deploy.bench.gpu.nvml import Monitor, state
 from kdna_deploy.bench.gpu.state import GpuMachine, GpuState
 from kdna_deploy.bench.gpu.throughput import SpanRunner, images_per_second
 from kdna_deploy.bench.protocol import Settings, Taken
-from kdna_deploy.bench.statistics import Kept, Ratio, Samples, kept
+from kdna_deploy.bench.statistics import Estimate, Ratio, Samples, kept
 from kdna_deploy.bench.subject import Subject, given
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.images.batch import Images
@@ -123,7 +123,7 @@ class GpuFigures:
 
     precision: str
     throughput: float | None = None
-    kept: Kept | None = None
+    kept: Estimate | None = None
     singles: Samples | None = None
 
     @property
