@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from table import interval, write_table
 
-from kdna_deploy.bench.cpu.device import Cpu
-from kdna_deploy.bench.device import BenchOptions
-from kdna_deploy.bench.protocol import Settings
-from kdna_deploy.bench.run import bench
-from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
-from kdna_deploy.export.source import Request, open_fused_source
+from kdna_deploy.benchmark.cpu.device import Cpu
+from kdna_deploy.benchmark.device import BenchOptions
+from kdna_deploy.benchmark.protocol import Settings
+from kdna_deploy.benchmark.run import bench
 from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_checkpoints"

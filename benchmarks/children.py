@@ -15,14 +15,14 @@ from pathlib import Path
 
 from table import interval, write_table
 
-from kdna_deploy.bench.cpu.cold_start import PROCESSES
-from kdna_deploy.bench.cpu.device import Cpu
-from kdna_deploy.bench.device import BenchOptions
-from kdna_deploy.bench.protocol import Settings
-from kdna_deploy.bench.result import Row
-from kdna_deploy.bench.run import bench
-from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
-from kdna_deploy.export.source import Request, open_fused_source
+from kdna_deploy.benchmark.cpu.cold_start import PROCESSES
+from kdna_deploy.benchmark.cpu.device import Cpu
+from kdna_deploy.benchmark.device import BenchOptions
+from kdna_deploy.benchmark.protocol import Settings
+from kdna_deploy.benchmark.result import Row
+from kdna_deploy.benchmark.run import bench
+from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2")

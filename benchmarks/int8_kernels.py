@@ -2,7 +2,7 @@
 
 On a processor with VNNI the entry should change no logit and cost time; on one without, it should change logits and
 the time that it costs is what exact int8 costs there. Networks of published size with fresh weights: latency does not
-depend on their values. One thread, pinned; the three interleaved (kdna_deploy/bench/protocol.py).
+depend on their values. One thread, pinned; the three interleaved (kdna_deploy/benchmark/protocol.py).
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ import onnxruntime
 import psutil
 from table import write_table
 
-from kdna_deploy.bench.cpu.affinity import pinned
-from kdna_deploy.bench.cpu.latency import measure_latency
-from kdna_deploy.bench.protocol import Settings
-from kdna_deploy.bench.statistics import paired_ratio, summarise
-from kdna_deploy.bench.subject import Untrained
-from kdna_deploy.export.onnx.export import OnnxOptions
-from kdna_deploy.export.onnx.int8.export import Int8Options, export_int8
-from kdna_deploy.export.source import Request, open_fused_source
+from kdna_deploy.benchmark.cpu.affinity import pinned
+from kdna_deploy.benchmark.cpu.latency import measure_latency
+from kdna_deploy.benchmark.protocol import Settings
+from kdna_deploy.benchmark.statistics import paired_ratio, summarise
+from kdna_deploy.benchmark.subject import Untrained
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import split_images
@@ -34,6 +31,9 @@ from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.int8_kernels import EXACT_INT8, int8_kernels_here
 from kdna_deploy.runtimes.processor import first_processor, instruction_sets
 from kdna_deploy.runtimes.session import Closing
+from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (3, 224, 224)

@@ -18,20 +18,20 @@ import torch
 import torch.nn.functional as F
 from table import interval, write_table
 
-from kdna_deploy.bench.cpu.device import Cpu
-from kdna_deploy.bench.device import BenchOptions
-from kdna_deploy.bench.protocol import Settings
-from kdna_deploy.bench.result import Row
-from kdna_deploy.bench.run import bench
+from kdna_deploy.benchmark.cpu.device import Cpu
+from kdna_deploy.benchmark.device import BenchOptions
+from kdna_deploy.benchmark.protocol import Settings
+from kdna_deploy.benchmark.result import Row
+from kdna_deploy.benchmark.run import bench
 from kdna_deploy.evaluation.accuracy import Agreement, evaluate
-from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
-from kdna_deploy.export.onnx.int8.export import Int8Options, export_int8
-from kdna_deploy.export.source import Request, open_fused_source
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "sample_checkpoints"))

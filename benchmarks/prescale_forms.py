@@ -18,17 +18,17 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from table import write_table
 
-from kdna_deploy.bench.cpu.affinity import pinned
-from kdna_deploy.bench.cpu.latency import measure_latency
-from kdna_deploy.bench.protocol import Settings
-from kdna_deploy.bench.statistics import Ratio, noise_floor, paired_ratio
-from kdna_deploy.export.fuse import fuse
-from kdna_deploy.export.onnx.convert import to_onnx
-from kdna_deploy.export.onnx.cpu_layout import fill_hidden_channels, widen_gates
+from kdna_deploy.benchmark.cpu.affinity import pinned
+from kdna_deploy.benchmark.cpu.latency import measure_latency
+from kdna_deploy.benchmark.protocol import Settings
+from kdna_deploy.benchmark.statistics import Ratio, noise_floor, paired_ratio
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.network.cost import count
 from kdna_deploy.network.families import ARCHITECTURES, Architecture
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.fuse import fuse
+from kdna_deploy.targets.onnx.convert import to_onnx
+from kdna_deploy.targets.onnx.cpu_layout import fill_hidden_channels, widen_gates
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (3, 224, 224)

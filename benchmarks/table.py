@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdna_deploy.bench.environment import environment
-from kdna_deploy.bench.result import Row
+from kdna_deploy.benchmark.environment import environment
+from kdna_deploy.benchmark.result import Row
 
 
 def interval(row: Row) -> str:

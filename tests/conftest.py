@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = REPOSITORY / "sample_checkpoints"
 
 ARCHITECTURES: tuple[str, ...] = ()
-collect_ignore = ["export/tensorrt"] if ABSENT else []  # its fixtures export networks
+collect_ignore = ["targets/tensorrt"] if ABSENT else []  # its fixtures export networks
 if not ABSENT:
     import torch
 

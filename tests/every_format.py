@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdna_deploy.export.onnx.export import OnnxOptions, export_fused
-from kdna_deploy.export.onnx.half.export import HalfOptions, export_half
-from kdna_deploy.export.onnx.int8.export import Int8Options, export_int8
-from kdna_deploy.export.source import FusedSource, Request, fuse_checkpoint
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.images.folder import ImageSource, Preprocessing
 from kdna_deploy.images.record import image_record
 from kdna_deploy.images.split import split_images
+from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
+from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint
 from tests.gated import Gated
 
 FACTORY = "tests.gated:Gated"

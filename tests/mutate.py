@@ -1,7 +1,7 @@
 """Plant single-line faults in a copy of the package, run the tests of each module, list the faults that none noticed.
 
     make mutate                                        150 faults, seed 1, over the whole package
-    python -m tests.mutate --faults 40 --seed 7 --only kdna_deploy/bench
+    python -m tests.mutate --faults 40 --seed 7 --only kdna_deploy/benchmark
     python -m tests.mutate --summary build/faults.jsonl
     python -m tests.mutate --again build/faults.jsonl  what survived an earlier run, on the tree as it is now
 

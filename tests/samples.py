@@ -8,10 +8,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from kdna_deploy.export.onnx import export
-from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions, export_onnx
-from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.graph.graph import Graph
+from kdna_deploy.targets.onnx import export
+from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_onnx
+from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
 
 RESNET, MOBILENET = "digits_resnet18_quarter", "digits_mobilenet_v2_1d2"

@@ -30,7 +30,7 @@ _IMPORTED = (
     "torch.export",
     "torch.onnx",
     "kdna_deploy.cli.app",
-    "kdna_deploy.export.onnx.export",
+    "kdna_deploy.targets.onnx.export",
     "kdna_deploy.reports.export",
     "kdna_deploy.reports.terminal",
 )
@@ -121,8 +121,8 @@ def _convert_a_network() -> None:
     """So that what libraries import and build at their first use is there, too. No runtime is begun: it has threads."""
     from torch import nn
 
-    from kdna_deploy.export.onnx.convert import to_onnx
     from kdna_deploy.graph.capture import capture
+    from kdna_deploy.targets.onnx.convert import to_onnx
 
     to_onnx(capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()), (3, 4, 4)))
 

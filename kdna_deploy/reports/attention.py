@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.export.fuse import Fused
 from kdna_deploy.reports.agreement import finite
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import small
 from kdna_deploy.reports.report import Facts
+from kdna_deploy.targets.fuse import Fused
 
 _DONE = {"freeze": "frozen", "drop": "dropped"}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdna_deploy.bench.compare import Comparison
-from kdna_deploy.bench.result import BenchResult
+from kdna_deploy.benchmark.compare import Comparison
+from kdna_deploy.benchmark.result import BenchResult
 from kdna_deploy.reports.bench_data import bench_data, comparison_data
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts, comparison_cells, comparison_facts
 from kdna_deploy.reports.report import Facts, Report

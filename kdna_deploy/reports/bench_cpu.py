@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kdna_deploy.bench.cpu.device import Cpu, CpuFigures, CpuFindings
-from kdna_deploy.bench.cpu.profile import GROUPS, Profile
-from kdna_deploy.bench.paper import Printed
-from kdna_deploy.bench.result import BenchResult, Row
-from kdna_deploy.bench.suites import Entry
+from kdna_deploy.benchmark.cpu.device import Cpu, CpuFigures, CpuFindings
+from kdna_deploy.benchmark.cpu.profile import GROUPS, Profile
+from kdna_deploy.benchmark.paper import Printed
+from kdna_deploy.benchmark.result import BenchResult, Row
+from kdna_deploy.benchmark.suites import Entry
 from kdna_deploy.reports.cells import Cells, Fact
 from kdna_deploy.reports.quantities import between, milliseconds
 

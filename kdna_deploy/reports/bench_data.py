@@ -10,11 +10,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.bench.compare import ComparedRow, Comparison
-from kdna_deploy.bench.cpu.cold_start import ColdStart
-from kdna_deploy.bench.result import BenchResult, Floor, Row
-from kdna_deploy.bench.saved import SCHEMA_VERSION
-from kdna_deploy.bench.statistics import Estimate, Ratio, Summary
+from kdna_deploy.benchmark.compare import ComparedRow, Comparison
+from kdna_deploy.benchmark.cpu.cold_start import ColdStart
+from kdna_deploy.benchmark.result import BenchResult, Floor, Row
+from kdna_deploy.benchmark.saved import SCHEMA_VERSION
+from kdna_deploy.benchmark.statistics import Estimate, Ratio, Summary
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.cells import markdown
 from kdna_deploy.reports.report import document

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kdna_deploy.bench.gpu.device import Gpu, GpuFigures, GpuFindings
-from kdna_deploy.bench.gpu.state import GpuMachine, GpuState
-from kdna_deploy.bench.result import BenchResult, Row
-from kdna_deploy.bench.statistics import Estimate
+from kdna_deploy.benchmark.gpu.device import Gpu, GpuFigures, GpuFindings
+from kdna_deploy.benchmark.gpu.state import GpuMachine, GpuState
+from kdna_deploy.benchmark.result import BenchResult, Row
+from kdna_deploy.benchmark.statistics import Estimate
 from kdna_deploy.reports.cells import Cells, Fact
 from kdna_deploy.reports.quantities import between
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kdna_deploy.bench.compare import Comparison
-from kdna_deploy.bench.cpu.device import CpuFindings
-from kdna_deploy.bench.result import BenchResult, Row
-from kdna_deploy.bench.saved import SavedRun
+from kdna_deploy.benchmark.compare import Comparison
+from kdna_deploy.benchmark.cpu.device import CpuFindings
+from kdna_deploy.benchmark.result import BenchResult, Row
+from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.reports.bench_cpu import CpuTables
 from kdna_deploy.reports.bench_gpu import GpuTables
 from kdna_deploy.reports.cells import Cells, Fact

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.export.bisect import Bisection, StageValue
-from kdna_deploy.export.layer_values import OUTPUT
 from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import small
 from kdna_deploy.reports.report import Facts
+from kdna_deploy.targets.bisect import Bisection, StageValue
+from kdna_deploy.targets.layer_values import OUTPUT
 
 
 def bisection_parts(found: Bisection) -> tuple[Facts | Cells, ...]:

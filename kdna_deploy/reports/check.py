@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdna_deploy.export.reproduction import Reproduction
 from kdna_deploy.reports.report import Facts, Report, document
+from kdna_deploy.targets.reproduction import Reproduction
 
 
 def check_report(found: Reproduction) -> Report:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.export.tensorrt.export import EngineExport
-from kdna_deploy.export.tensorrt.inspect import EngineInspection
-from kdna_deploy.export.tensorrt.plan_kernels import PlanKernels
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes
@@ -15,6 +12,9 @@ from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, record_path
 from kdna_deploy.runtimes.nvidia.library import DEFAULT_CAPABILITIES, library
 from kdna_deploy.runtimes.nvidia.log import Notice
+from kdna_deploy.targets.tensorrt.export import EngineExport
+from kdna_deploy.targets.tensorrt.inspect import EngineInspection
+from kdna_deploy.targets.tensorrt.plan_kernels import PlanKernels
 
 _SHOWN = 5
 

@@ -5,12 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from kdna_deploy.export.onnx.export import OnnxExport
-from kdna_deploy.export.onnx.half.export import HalfExport
-from kdna_deploy.export.onnx.half_storage import HalfStorage
-from kdna_deploy.export.onnx.int8.export import Int8Export
-from kdna_deploy.export.source import FusedSource
-from kdna_deploy.export.tensorrt.export import EngineExport
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data
 from kdna_deploy.reports.attention import attention_data, attention_parts
 from kdna_deploy.reports.engine import engine_report
@@ -20,6 +14,12 @@ from kdna_deploy.reports.int8 import int8_report
 from kdna_deploy.reports.ledger import storage_cells
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
+from kdna_deploy.targets.onnx.export import OnnxExport
+from kdna_deploy.targets.onnx.half.export import HalfExport
+from kdna_deploy.targets.onnx.half_storage import HalfStorage
+from kdna_deploy.targets.onnx.int8.export import Int8Export
+from kdna_deploy.targets.source import FusedSource
+from kdna_deploy.targets.tensorrt.export import EngineExport
 
 File = OnnxExport | Int8Export | HalfExport
 

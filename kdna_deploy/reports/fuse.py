@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.export.fuse import Fused, Rounding
-from kdna_deploy.export.source import FusedSource
 from kdna_deploy.graph.passes import FREEZING
 from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.attention import attention_cells, attention_data, attention_rows
@@ -16,6 +14,8 @@ from kdna_deploy.reports.input import input_data, input_facts
 from kdna_deploy.reports.ledger import ledger_cells, sharing
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
+from kdna_deploy.targets.fuse import Fused, Rounding
+from kdna_deploy.targets.source import FusedSource
 
 _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.export.onnx.half.audit import KernelAudit
-from kdna_deploy.export.onnx.half.export import HalfExport
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
+from kdna_deploy.targets.onnx.half.audit import KernelAudit
+from kdna_deploy.targets.onnx.half.export import HalfExport
 
 _SHOWN = 10
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from kdna_deploy.export.onnx.int8.export import Int8Export
-from kdna_deploy.export.onnx.int8.sensitivity import Sensitivity
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data, finite
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.report import Facts, Report, document
+from kdna_deploy.targets.onnx.int8.export import Int8Export
+from kdna_deploy.targets.onnx.int8.sensitivity import Sensitivity
 
 _SHOWN = 10
 _TARGETS = {"cpu": "ONNX Runtime on a CPU", "tensorrt": "TensorRT"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kdna_deploy.evaluation.verify import FileVerification
-from kdna_deploy.export.bisect import Bisection
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data
 from kdna_deploy.reports.bisection import bisection_data, bisection_parts
 from kdna_deploy.reports.report import Report, document
+from kdna_deploy.targets.bisect import Bisection
 
 
 def verify_report(result: FileVerification, found: Bisection | None) -> Report:

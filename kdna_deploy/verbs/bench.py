@@ -17,11 +17,11 @@ from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
 if TYPE_CHECKING:
-    from kdna_deploy.bench.compare import Comparison
-    from kdna_deploy.bench.device import BenchOptions, Device
-    from kdna_deploy.bench.result import BenchResult, Row
-    from kdna_deploy.bench.saved import SavedRun
-    from kdna_deploy.bench.thresholds import Threshold
+    from kdna_deploy.benchmark.compare import Comparison
+    from kdna_deploy.benchmark.device import BenchOptions, Device
+    from kdna_deploy.benchmark.result import BenchResult, Row
+    from kdna_deploy.benchmark.saved import SavedRun
+    from kdna_deploy.benchmark.thresholds import Threshold
     from kdna_deploy.reports.report import Report
     from kdna_deploy.verbs.source import Files
 
@@ -60,7 +60,7 @@ class Benchmark(Result):
     @property
     def crossed(self) -> tuple[str, ...]:
         """The thresholds that hold and must not, a sentence each."""
-        from kdna_deploy.bench.thresholds import crossings
+        from kdna_deploy.benchmark.thresholds import crossings
 
         compared = [row for row in self.result.rows if row.baseline is not None]
         found = ((threshold, crossings(threshold, compared)) for threshold in self.thresholds)
@@ -140,7 +140,7 @@ def bench(
     targets = tuple(Path(path) for path in ([save] if isinstance(save, (str, Path)) else save))
     for target in targets:
         check_format(target)
-    from kdna_deploy.bench.thresholds import parse_threshold
+    from kdna_deploy.benchmark.thresholds import parse_threshold
 
     thresholds = tuple(map(parse_threshold, [fail_if] if isinstance(fail_if, str) else fail_if))
     compared = None if baseline is None else str(baseline)
@@ -241,13 +241,13 @@ def _baseline_file(text: str | None) -> tuple[Path, ...]:
 
 
 def _cpu(threads: int, cold_start: bool, profile: bool) -> Device:
-    from kdna_deploy.bench.cpu.device import Cpu
+    from kdna_deploy.benchmark.cpu.device import Cpu
 
     return Cpu(threads, cold_start, profile)
 
 
 def _gpu(precisions: Sequence[str], streams: int, cuda_graphs: bool, host_copies: bool) -> Device:
-    from kdna_deploy.bench.gpu.device import Gpu
+    from kdna_deploy.benchmark.gpu.device import Gpu
 
     wanted: Any = tuple(dict.fromkeys(precisions))
     return Gpu(wanted, streams, cuda_graphs, host_copies)
@@ -265,8 +265,8 @@ def _options(
     factory: str | None,
     size: tuple[int, int] | None,
 ) -> BenchOptions:
-    from kdna_deploy.bench.device import BenchOptions
-    from kdna_deploy.bench.protocol import PAPER_SETTINGS, Settings
+    from kdna_deploy.benchmark.device import BenchOptions
+    from kdna_deploy.benchmark.protocol import PAPER_SETTINGS, Settings
 
     if protocol == "paper" and (getattr(device, "threads", 1), batch or 1) != (1, 1):
         raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
@@ -290,7 +290,7 @@ def _options(
 
 def _baseline(text: str | None) -> Path | SavedRun | str | None:
     """A runtime's name, a saved run, or a model."""
-    from kdna_deploy.bench.saved import read_run
+    from kdna_deploy.benchmark.saved import read_run
 
     if text is None or text in (*ON_CPU, *ON_GPU):
         return text
@@ -299,8 +299,8 @@ def _baseline(text: str | None) -> Path | SavedRun | str | None:
 
 
 def _measure(files: Sequence[Path], suite: str | None, options: BenchOptions, listener: Listener) -> BenchResult:
-    from kdna_deploy.bench.run import bench as run_bench
-    from kdna_deploy.bench.run import bench_suite
+    from kdna_deploy.benchmark.run import bench as run_bench
+    from kdna_deploy.benchmark.run import bench_suite
 
     return bench_suite(suite, options, listener) if suite else run_bench(files, options, listener)
 
@@ -344,7 +344,7 @@ def compare(*runs: PathLike) -> Compared:
     files = tuple(map(Path, runs))
     for path in files:
         check_input(path, (Kind.saved_run,), "`compare`")
-    from kdna_deploy.bench.compare import compare_runs
-    from kdna_deploy.bench.saved import read_run
+    from kdna_deploy.benchmark.compare import compare_runs
+    from kdna_deploy.benchmark.saved import read_run
 
     return Compared(compare_runs(*(read_run(path) for path in files)))

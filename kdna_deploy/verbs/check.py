@@ -12,8 +12,8 @@ from kdna_deploy.verbs.arguments import PathLike, optional_path
 from kdna_deploy.verbs.result import Result
 
 if TYPE_CHECKING:
-    from kdna_deploy.export.reproduction import Reproduction
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.targets.reproduction import Reproduction
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,6 @@ def check(
         check_input(checkpoint, (Kind.checkpoint,), "`source`")
     if images is not None:
         check_images(images, "`calibration`")
-    from kdna_deploy.export.reproduction import Ingredients, check_reproduction
+    from kdna_deploy.targets.reproduction import Ingredients, check_reproduction
 
     return CheckedFile(check_reproduction(path, Ingredients(made_from, checkpoint, model, images), listener))

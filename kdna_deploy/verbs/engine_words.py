@@ -11,9 +11,9 @@ from kdna_deploy.progress import Listener
 from kdna_deploy.verbs.arguments import DYNAMIC
 
 if TYPE_CHECKING:
-    from kdna_deploy.export.tensorrt.export import EngineExport
     from kdna_deploy.runtimes.nvidia.batches import Batches
     from kdna_deploy.runtimes.nvidia.library import LibraryName
+    from kdna_deploy.targets.tensorrt.export import EngineExport
 
 # As in `runtimes.nvidia.engine_record` and `export.tensorrt.export`, which import torch.
 _RECORD, _LAYERS = ".json", ".layers.json"
@@ -57,7 +57,7 @@ class EngineWords:
         return Path(name + library(self.library).suffix) if model.suffix != ".onnx" else self._beside(model)
 
     def _beside(self, model: Path) -> Path:
-        from kdna_deploy.export.tensorrt.export import engine_path
+        from kdna_deploy.targets.tensorrt.export import engine_path
 
         assert self.library is not None
         return engine_path(Path(model.name), self.library)
@@ -92,8 +92,8 @@ class EngineWords:
 
     def build(self, graph: Path, engine: Path, batch: str, listener: Listener) -> EngineExport:
         """Build the engine of the ONNX file `graph`; `batch` as the user wrote it."""
-        from kdna_deploy.export.tensorrt.build import BuildOptions
-        from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
+        from kdna_deploy.targets.tensorrt.build import BuildOptions
+        from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine
 
         assert self.library is not None
         build = BuildOptions(_batches(batch), self.tf32, self.capabilities)

@@ -31,13 +31,13 @@ from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import source_of
 
 if TYPE_CHECKING:
-    from kdna_deploy.export.onnx.export import OnnxExport, OnnxOptions
-    from kdna_deploy.export.onnx.half.export import HalfExport
-    from kdna_deploy.export.onnx.int8.export import Int8Export
-    from kdna_deploy.export.source import FusedSource, Request
-    from kdna_deploy.export.tensorrt.export import EngineExport
     from kdna_deploy.network.load import Network
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
+    from kdna_deploy.targets.onnx.half.export import HalfExport
+    from kdna_deploy.targets.onnx.int8.export import Int8Export
+    from kdna_deploy.targets.source import FusedSource, Request
+    from kdna_deploy.targets.tensorrt.export import EngineExport
     from kdna_deploy.verbs.source import Source
 
 _OPSET = 18
@@ -174,8 +174,8 @@ def export(
     attention.check()
     listener.plan(_steps(given, channel_attention, precision, simplify))
     listener.step("load")
-    from kdna_deploy.export.onnx.export import OnnxOptions
-    from kdna_deploy.export.source import Request
+    from kdna_deploy.targets.onnx.export import OnnxOptions
+    from kdna_deploy.targets.source import Request
 
     options = OnnxOptions(
         *(opset, fixed, simplify, external_data),
@@ -216,7 +216,7 @@ def _name(given: Any) -> str:
 
 
 def _opened(given: Path | Network | FusedSource, request: Request, listener: Listener) -> FusedSource:
-    from kdna_deploy.export.source import FusedSource, fuse_network, open_fused_source
+    from kdna_deploy.targets.source import FusedSource, fuse_network, open_fused_source
 
     if isinstance(given, Path):
         return open_fused_source(given, request, listener)
@@ -237,16 +237,16 @@ def _write(
     listener: Listener,
 ) -> OnnxExport | Int8Export | HalfExport:
     if words.precision == "int8":
-        from kdna_deploy.export.onnx.int8.export import export_int8
+        from kdna_deploy.targets.onnx.int8.export import export_int8
 
         int8 = words.int8_options(opened, options.batch, listener)
         return export_int8(opened, written, options, int8, inputs, listener)
     if words.precision == "fp16":
-        from kdna_deploy.export.onnx.half.export import export_half
+        from kdna_deploy.targets.onnx.half.export import export_half
 
         half = words.half_options(opened, options.batch, listener)
         return export_half(opened, written, options, half, inputs, listener)
-    from kdna_deploy.export.onnx.export import export_fused
+    from kdna_deploy.targets.onnx.export import export_fused
 
     return export_fused(opened, written, options, inputs, listener)
 

@@ -17,9 +17,9 @@ from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import source_of
 
 if TYPE_CHECKING:
-    from kdna_deploy.export.fuse import Fused
-    from kdna_deploy.export.source import FusedSource
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.targets.fuse import Fused
+    from kdna_deploy.targets.source import FusedSource
     from kdna_deploy.verbs.source import Source
 
 SUFFIX = ".fused.pt2"  # as in `graph.file`, which imports torch
@@ -106,8 +106,8 @@ def fuse(
         check_output(target, (*([given] if isinstance(given, Path) else []), *words.inputs))
     listener.plan((*fuse_steps(channel_attention), *(["write"] if target else [])))
     listener.step("load")
-    from kdna_deploy.export.source import FusedSource, Request, fuse_checkpoint, fuse_network
     from kdna_deploy.graph.file import save_fused
+    from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint, fuse_network
 
     if isinstance(given, FusedSource):
         raise UsageError("That network is fused already; give what `load` returned, or the checkpoint.")

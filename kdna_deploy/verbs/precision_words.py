@@ -13,10 +13,10 @@ from kdna_deploy.verbs.arguments import check_number, chosen
 from kdna_deploy.verbs.image_words import ImageWords
 
 if TYPE_CHECKING:
-    from kdna_deploy.export.onnx.half.export import HalfOptions
-    from kdna_deploy.export.onnx.int8.export import Int8Options
-    from kdna_deploy.export.source import FusedSource
     from kdna_deploy.images.preprocessing import Preprocessing
+    from kdna_deploy.targets.onnx.half.export import HalfOptions
+    from kdna_deploy.targets.onnx.int8.export import Int8Options
+    from kdna_deploy.targets.source import FusedSource
 
 PRECISIONS = ("fp32", "fp16", "int8")
 WEIGHTS = ("fp32", "fp16")
@@ -156,8 +156,8 @@ class PrecisionWords:
         """What `export_int8` takes."""
         import torch
 
-        from kdna_deploy.export.onnx.int8.export import Int8Options
         from kdna_deploy.images.split import split_images
+        from kdna_deploy.targets.onnx.int8.export import Int8Options
 
         assert self.images.path is not None
         shape = opened.graph.image_shape
@@ -171,9 +171,9 @@ class PrecisionWords:
 
     def half_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> HalfOptions:
         """What `export_half` takes."""
-        from kdna_deploy.export.onnx.half.export import HalfOptions
         from kdna_deploy.images.folder import ImageSource
         from kdna_deploy.images.record import image_record
+        from kdna_deploy.targets.onnx.half.export import HalfOptions
 
         path = self.images.path
         if path is None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from kdna_deploy.export.source import FusedSource
     from kdna_deploy.network.load import Network
+    from kdna_deploy.targets.source import FusedSource
 
     class MadeOf(Protocol):
         """What `fuse` returned."""

@@ -17,8 +17,8 @@ from kdna_deploy.verbs.source import file_of, original_in_memory
 
 if TYPE_CHECKING:
     from kdna_deploy.evaluation.verify import FileVerification
-    from kdna_deploy.export.bisect import Bisection
     from kdna_deploy.reports.report import Report
+    from kdna_deploy.targets.bisect import Bisection
     from kdna_deploy.verbs.source import Files
 
 
@@ -115,7 +115,7 @@ def verify(
     listener.plan(("open", "open the reference", "compare", *(("bisect",) if bisect else ())))
     listener.step("open")
     from kdna_deploy.evaluation.verify import save_image, verify_files
-    from kdna_deploy.export.bisect_file import bisect_file
+    from kdna_deploy.targets.bisect_file import bisect_file
 
     original = original_in_memory(file)
     result = verify_files(path, reference, images, rtol, atol, size, model, arch, ema, original, listener)

@@ -24,7 +24,6 @@ import typer
 from kdna_deploy.cli.app import app
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.evaluation.verify import FileVerification
-from kdna_deploy.export.source import FusedSource
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.provenance import Provenance
@@ -32,6 +31,7 @@ from kdna_deploy.images.split import Split
 from kdna_deploy.network.load import Network
 from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.nvidia.gpu import Gpu
+from kdna_deploy.targets.source import FusedSource
 from tests.samples import fused_sample
 
 SHAPE = (3, 16, 16)  # that channel attention is asked for
@@ -41,24 +41,24 @@ WORST = np.ones((1, *SHAPE), np.float32)  # the image that departs most
 _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.network.load.load_network": lambda: fused_sample().network,
     "kdna_deploy.graph.inspection.inspect_network": None,
-    "kdna_deploy.export.source.fuse_checkpoint": fused_sample,
+    "kdna_deploy.targets.source.fuse_checkpoint": fused_sample,
     "kdna_deploy.graph.file.save_fused": None,
-    "kdna_deploy.export.source.open_fused_source": fused_sample,
-    "kdna_deploy.export.onnx.export.export_fused": None,
-    "kdna_deploy.export.onnx.int8.export.export_int8": None,
-    "kdna_deploy.export.onnx.half.export.export_half": None,
+    "kdna_deploy.targets.source.open_fused_source": fused_sample,
+    "kdna_deploy.targets.onnx.export.export_fused": None,
+    "kdna_deploy.targets.onnx.int8.export.export_int8": None,
+    "kdna_deploy.targets.onnx.half.export.export_half": None,
     # Whether the library and a GPU are there is asked before the engine is built.
     "kdna_deploy.runtimes.nvidia.library.open_library": lambda: "the library",
     "kdna_deploy.runtimes.nvidia.library.check_capabilities": dict,
-    "kdna_deploy.export.tensorrt.export.export_engine": None,
+    "kdna_deploy.targets.tensorrt.export.export_engine": None,
     "kdna_deploy.evaluation.verify.verify_files": lambda: FileVerification("net", "ckpt", (), WORST),
-    "kdna_deploy.export.bisect_file.bisect_file": None,
+    "kdna_deploy.targets.bisect_file.bisect_file": None,
     "kdna_deploy.evaluation.verify.save_image": None,
-    "kdna_deploy.export.reproduction.check_reproduction": None,
+    "kdna_deploy.targets.reproduction.check_reproduction": None,
     "kdna_deploy.evaluation.evaluate.evaluate_files": None,
-    "kdna_deploy.bench.run.bench": None,
-    "kdna_deploy.bench.run.bench_suite": None,
-    "kdna_deploy.bench.compare.compare_runs": None,
+    "kdna_deploy.benchmark.run.bench": None,
+    "kdna_deploy.benchmark.run.bench_suite": None,
+    "kdna_deploy.benchmark.compare.compare_runs": None,
 }
 
 

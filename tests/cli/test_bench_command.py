@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from kdna_deploy.bench.cpu.profile import GROUPS
-from kdna_deploy.bench.saved import read_run
+from kdna_deploy.benchmark.cpu.profile import GROUPS
+from kdna_deploy.benchmark.saved import read_run
 from tests.conftest import REPOSITORY, Cli
 from tests.samples import RESNET, export_sample
 

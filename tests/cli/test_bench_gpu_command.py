@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kdna_deploy.bench.saved import read_run
-from tests.bench.gpu.results import BASE, FULL, NET, gpu_result
+from kdna_deploy.benchmark.saved import read_run
+from tests.benchmark.gpu.results import BASE, FULL, NET, gpu_result
 from tests.cli.test_bench_command import refusal
 from tests.conftest import Cli
 from tests.gpu import no_gpu

@@ -19,7 +19,7 @@ from PIL import Image
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.images.folder import MEAN, STD, Preprocessing, image_files, read_image
-from tests.bench.test_saved import PAIR, save
+from tests.benchmark.test_saved import PAIR, save
 from tests.cli.handed import SHAPE, WORST, Request, changed, commands, handed, invoke, options_of
 from tests.samples import RESNET, SIZE, sample_path
 
@@ -505,7 +505,7 @@ def test_dropping_needs_to_be_confirmed(monkeypatch: pytest.MonkeyPatch, command
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """`bench` measures a ratio of 1.2."""
-    monkeypatch.setattr("kdna_deploy.bench.run.bench", lambda *_: PAIR)
+    monkeypatch.setattr("kdna_deploy.benchmark.run.bench", lambda *_: PAIR)
 
 
 @pytest.mark.usefixtures("measured")

@@ -14,7 +14,7 @@ from kdna_deploy.cli.app import run
 from kdna_deploy.cli.failure import failure_of
 from kdna_deploy.cli.signals import Received
 from kdna_deploy.errors import CheckpointError, RuntimeFailure, UsageError
-from tests.bench.test_saved import PAIR
+from tests.benchmark.test_saved import PAIR
 from tests.samples import RESNET, sample_path
 
 NETWORK = """
@@ -94,7 +94,7 @@ def test_a_limit_that_is_crossed_is_told_after_the_figures_and_is_no_second_docu
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.onnx").write_bytes(b"\x08")
-    monkeypatch.setattr("kdna_deploy.bench.run.bench", lambda *_: PAIR)
+    monkeypatch.setattr("kdna_deploy.benchmark.run.bench", lambda *_: PAIR)
     assert run(["bench", "net.onnx", "--json", "--fail-if", "ratio>1.1"]) == 1
     told = capsys.readouterr()
     assert json.loads(told.out)["kind"] == "bench"

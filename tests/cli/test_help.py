@@ -11,7 +11,7 @@ import pytest
 from kdna_deploy.cli.examples import EXAMPLES, FIRST_STEPS
 from kdna_deploy.cli.help_page import default_of, summary
 from kdna_deploy.cli.options.panels import PANELS
-from tests.bench.test_saved import PAIR, save
+from tests.benchmark.test_saved import PAIR, save
 from tests.cli.handed import commands, handed, invoke
 from tests.cli.test_contract import COMMANDS
 from tests.cli.test_every_option import INT8

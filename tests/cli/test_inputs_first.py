@@ -210,9 +210,9 @@ def test_a_pipe_never_hangs(
 
 def test_what_the_command_line_knows_by_heart_is_what_the_library_says() -> None:
     """It must not import the library to know it."""
-    from kdna_deploy.export.tensorrt.export import layers_path
     from kdna_deploy.graph.file import SUFFIX as FUSED
     from kdna_deploy.runtimes.nvidia.engine_record import record_path
+    from kdna_deploy.targets.tensorrt.export import layers_path
 
     engine = Path("net.rtx.engine")
     assert SUFFIX == FUSED

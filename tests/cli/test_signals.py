@@ -104,7 +104,9 @@ def test_a_bench_that_is_told_to_end_ends_its_processes_too(tmp_path: Path) -> N
     process = started(tmp_path, "bench", "net.pt", *options, "--min-time", "0", "--json", module="kdna_deploy")
     watched, children, end = psutil.Process(process.pid), [], time.monotonic() + 200
     while process.poll() is None and time.monotonic() < end and not children:
-        children = [child for child in watched.children() if "kdna_deploy.bench.cpu.fresh_process" in child.cmdline()]
+        children = [
+            child for child in watched.children() if "kdna_deploy.benchmark.cpu.fresh_process" in child.cmdline()
+        ]
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=100)

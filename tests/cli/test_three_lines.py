@@ -15,9 +15,9 @@ import onnxruntime
 import pytest
 import torch
 
-from kdna_deploy.export.fuse import random_images
-from kdna_deploy.export.onnx.cost import count_onnx
 from kdna_deploy.network.load import load_network
+from kdna_deploy.targets.fuse import random_images
+from kdna_deploy.targets.onnx.cost import count_onnx
 from tests.conftest import Cli
 from tests.data.fill import HERE
 from tests.samples import PRESCALES

@@ -13,13 +13,13 @@ from torch import Tensor, fx, nn
 
 from kdna_deploy.errors import ParityError
 from kdna_deploy.evaluation.verify import verify_files
-from kdna_deploy.export import fuse as fusion
-from kdna_deploy.export.fuse import fuse
-from kdna_deploy.export.onnx.export import OnnxOptions, export_onnx
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.graph.graph import WEIGHTED, Graph, calls, constant
 from kdna_deploy.graph.passes import PassResult
 from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.targets import fuse as fusion
+from kdna_deploy.targets.fuse import fuse
+from kdna_deploy.targets.onnx.export import OnnxOptions, export_onnx
 
 SHAPE = (3, 9, 9)
 CLASSES = 6

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from kdna_deploy.errors import ArtifactError, KdnaError, UsageError
-from kdna_deploy.export.fuse import fuse
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.file import load_fused, save_fused
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.targets.fuse import fuse
 from tests.graph.passes.equivalence import trained
 
 IMAGE = (4, 7, 8)

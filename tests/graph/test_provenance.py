@@ -16,9 +16,9 @@ from kdna_deploy.runtimes.nvidia.engine_record import read_record, record_path
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from kdna_deploy.runtimes.open import open_session, read_provenance
 from kdna_deploy.runtimes.ort import disabled_optimizers
-from tests.export.tensorrt.onnx_files import PROVENANCE
 from tests.hostile import STRANGE, checked_message, places, refusal, replaced
 from tests.runtimes.nvidia.test_engine_record import CONTENT, RECORD
+from tests.targets.tensorrt.onnx_files import PROVENANCE
 
 MADE = PROVENANCE.with_options(session={"disabled_optimizers": ["ConstantFolding"]}, children="on-the-fly")
 

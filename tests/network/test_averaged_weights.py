@@ -13,10 +13,10 @@ from kdna_deploy.evaluation import evaluate as evaluation_files
 from kdna_deploy.evaluation import verify as verification_files
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.evaluation.verify import verify_files
-from kdna_deploy.export import source as fused_source
-from kdna_deploy.export.source import Request, fuse_checkpoint
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.open import open_session
+from kdna_deploy.targets import source as fused_source
+from kdna_deploy.targets.source import Request, fuse_checkpoint
 from tests.conftest import SAMPLES
 from tests.samples import RESNET, SIZE, sample_path
 

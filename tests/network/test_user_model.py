@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from kdna_deploy.export.fuse import fuse
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.graph.provenance import provenance_of
 from kdna_deploy.network.load import load_network
+from kdna_deploy.targets.fuse import fuse
 from tests.conftest import REPOSITORY, Cli
 from tests.user_variant.network import GATES, NORM_CALLS, build
 

@@ -14,16 +14,16 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from kdna_deploy.bench.compare import Comparison, compare_runs
-from kdna_deploy.bench.cpu.cold_start import ColdStart
-from kdna_deploy.bench.cpu.device import Cpu
-from kdna_deploy.bench.cpu.profile import GROUPS, Explanation, Layer, Profile
-from kdna_deploy.bench.device import BenchOptions
-from kdna_deploy.bench.paper import Printed
-from kdna_deploy.bench.result import BenchResult, Floor
-from kdna_deploy.bench.saved import SCHEMA_VERSION, read_run
-from kdna_deploy.bench.statistics import Ratio, Summary
-from kdna_deploy.bench.suites import Entry, Suite
+from kdna_deploy.benchmark.compare import Comparison, compare_runs
+from kdna_deploy.benchmark.cpu.cold_start import ColdStart
+from kdna_deploy.benchmark.cpu.device import Cpu
+from kdna_deploy.benchmark.cpu.profile import GROUPS, Explanation, Layer, Profile
+from kdna_deploy.benchmark.device import BenchOptions
+from kdna_deploy.benchmark.paper import Printed
+from kdna_deploy.benchmark.result import BenchResult, Floor
+from kdna_deploy.benchmark.saved import SCHEMA_VERSION, read_run
+from kdna_deploy.benchmark.statistics import Ratio, Summary
+from kdna_deploy.benchmark.suites import Entry, Suite
 from kdna_deploy.errors import UsageError
 from kdna_deploy.reports.bench import bench_report, comparison_report
 from kdna_deploy.reports.bench_data import bench_data, comparison_data, written
@@ -36,7 +36,7 @@ from kdna_deploy.reports.cells import Cells, markdown, rich_table
 from kdna_deploy.reports.formats import check_format
 from kdna_deploy.reports.quantities import milliseconds
 from kdna_deploy.reports.terminal import rendered as shown
-from tests.bench.test_saved import COLD, MACHINE, PAIR, SETTINGS, measured, result_of, save, unavailable
+from tests.benchmark.test_saved import COLD, MACHINE, PAIR, SETTINGS, measured, result_of, save, unavailable
 
 WIDTHS = (80, 100)  # of the narrowest terminal, and of what is piped
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "bench-file.md"

@@ -11,22 +11,22 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdna_deploy.bench.compare import compare_runs
-from kdna_deploy.bench.gpu.device import Gpu
-from kdna_deploy.bench.paper import TABLE1
-from kdna_deploy.bench.result import notes_on
-from kdna_deploy.bench.saved import incomparable, read_run
-from kdna_deploy.bench.statistics import Ratio
-from kdna_deploy.bench.suites import Entry, Suite
-from kdna_deploy.bench.thresholds import crossings, parse_threshold
+from kdna_deploy.benchmark.compare import compare_runs
+from kdna_deploy.benchmark.gpu.device import Gpu
+from kdna_deploy.benchmark.paper import TABLE1
+from kdna_deploy.benchmark.result import notes_on
+from kdna_deploy.benchmark.saved import incomparable, read_run
+from kdna_deploy.benchmark.statistics import Ratio
+from kdna_deploy.benchmark.suites import Entry, Suite
+from kdna_deploy.benchmark.thresholds import crossings, parse_threshold
 from kdna_deploy.reports.bench import bench_report
 from kdna_deploy.reports.bench_data import bench_data, written
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
 from kdna_deploy.reports.formats import FORMATS
 from kdna_deploy.reports.terminal import rendered
-from tests.bench.gpu.results import BASE, FULL, MISSING, NET, PLAIN, STATE, beside, gpu_result, gpu_row
-from tests.bench.test_saved import PAIR
-from tests.bench.test_saved import save as save_cpu
+from tests.benchmark.gpu.results import BASE, FULL, MISSING, NET, PLAIN, STATE, beside, gpu_result, gpu_row
+from tests.benchmark.test_saved import PAIR
+from tests.benchmark.test_saved import save as save_cpu
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "bench-file.md"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from kdna_deploy.export.source import FusedSource, Request, open_fused_source
 from kdna_deploy.reports.attention import attention_data
 from kdna_deploy.reports.fuse import fuse_report
 from kdna_deploy.reports.terminal import rendered
+from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.user_variant.network import build
 
 REASON = "its modulation of stencil takes as much room as the copy that it saves; stored as a kernel of its own"

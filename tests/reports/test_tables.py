@@ -9,11 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from kdna_deploy.export.fuse import Fused, FuseOptions, fuse
 from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
 from kdna_deploy.reports.attention import attention_parts
 from kdna_deploy.reports.report import Report
 from kdna_deploy.reports.terminal import rendered as shown
+from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
 from tests.gated import Gated
 
 SHAPE = (3, 9, 9)

@@ -14,10 +14,6 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from kdna_deploy.evaluation.parity import Agreement
-from kdna_deploy.export.fuse import FuseOptions, fuse
-from kdna_deploy.export.onnx.half.audit import KernelAudit
-from kdna_deploy.export.onnx.int8.sensitivity import Sensitivity
-from kdna_deploy.export.source import FusedSource
 from kdna_deploy.graph.inspection import AttentionStatistics, Inspection, inspect_network
 from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.network.load import load_network
@@ -31,6 +27,10 @@ from kdna_deploy.reports.int8 import sensitivity_cells
 from kdna_deploy.reports.ledger import storage_cells
 from kdna_deploy.reports.report import Facts, Report
 from kdna_deploy.reports.terminal import rendered
+from kdna_deploy.targets.fuse import FuseOptions, fuse
+from kdna_deploy.targets.onnx.half.audit import KernelAudit
+from kdna_deploy.targets.onnx.int8.sensitivity import Sensitivity
+from kdna_deploy.targets.source import FusedSource
 from tests.network.test_load import small
 from tests.samples import RESNET, fused_sample, sample_path
 

@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from kdna_deploy.bench.cpu.cold_start import ColdRequest, measure_cold_starts
-from kdna_deploy.export.onnx.int8 import export as int8_export
+from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, measure_cold_starts
 from kdna_deploy.runtimes import int8_kernels as module
 from kdna_deploy.runtimes.int8_kernels import EXACT_INT8, Int8Kernels, int8_kernels
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.processor import first_processor, instruction_sets
 from kdna_deploy.runtimes.table import Source
+from kdna_deploy.targets.onnx.int8 import export as int8_export
 
 SSE = {"sse2", "ssse3", "sse4_1", "sse4_2"}
 AVX2 = SSE | {"avx", "f16c", "avx2", "fma"}

@@ -12,7 +12,7 @@ import pytest
 
 from kdna_deploy.errors import ArtifactError, InputError
 from kdna_deploy.runtimes.ort import OrtSession
-from tests.bench.gpu.on_host import SHAPE, write_network
+from tests.benchmark.gpu.on_host import SHAPE, write_network
 
 AFFINITIES = "session.intra_op_thread_affinities"
 IMAGES = np.random.default_rng(0).standard_normal((2, *SHAPE), dtype=np.float32)

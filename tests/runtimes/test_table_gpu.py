@@ -13,11 +13,6 @@ import torch
 
 from kdna_deploy.cli.options import bench as options
 from kdna_deploy.errors import InputError, RuntimeFailure, UsageError
-from kdna_deploy.export.onnx.export import OnnxOptions
-from kdna_deploy.export.onnx.half.export import export_half
-from kdna_deploy.export.source import Request, open_fused_source
-from kdna_deploy.export.tensorrt.build import BuildOptions
-from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes import ort_cuda as ort_cuda_session
 from kdna_deploy.runtimes import pytorch_cuda as torch_cuda_session
@@ -28,6 +23,11 @@ from kdna_deploy.runtimes.nvidia.library import LIBRARIES
 from kdna_deploy.runtimes.ort_cuda import PROVIDER, OrtCudaSession, no_cuda_provider
 from kdna_deploy.runtimes.pytorch_cuda import Program, arithmetic, program
 from kdna_deploy.runtimes.table import PRECISIONS, OnGpu, Precision, Source, runtime, runtimes_on
+from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.half.export import export_half
+from kdna_deploy.targets.source import Request, open_fused_source
+from kdna_deploy.targets.tensorrt.build import BuildOptions
+from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine
 from kdna_deploy.verbs import bench as verb
 from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
 

@@ -12,7 +12,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kdna_deploy.export.fuse import stored_numbers
 from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls
 from kdna_deploy.graph.kernels import unmodulated
@@ -24,6 +23,7 @@ from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_att
 from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.passes.share import share
 from kdna_deploy.graph.weight_expression import modulated_parts
+from kdna_deploy.targets.fuse import stored_numbers
 from tests.gated import Gated, double_output, folded
 from tests.graph.passes.equivalence import Lambda, run, trained
 from tests.made_of import CHILDREN, MIXTURES, MadeOf, Weight, own

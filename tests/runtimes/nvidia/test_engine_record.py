@@ -23,7 +23,7 @@ from kdna_deploy.runtimes.nvidia.engine_record import (
 )
 from kdna_deploy.runtimes.nvidia.gpu import Gpu
 from kdna_deploy.runtimes.nvidia.log import Notice
-from tests.export.tensorrt.onnx_files import PROVENANCE
+from tests.targets.tensorrt.onnx_files import PROVENANCE
 
 CONTENT = b"an engine"
 RANGE = Batches(1, 8, 128)

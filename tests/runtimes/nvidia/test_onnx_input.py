@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.errors import ArtifactError
-from kdna_deploy.export.onnx.half_storage import store_half
 from kdna_deploy.files import file_sha256
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
-from tests.export.onnx.passes import applied
-from tests.export.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
+from kdna_deploy.targets.onnx.half_storage import store_half
+from tests.targets.onnx.passes import applied
+from tests.targets.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
 
 
 def test_input_batch_and_digest_are_read(small: Path, tmp_path: Path) -> None:

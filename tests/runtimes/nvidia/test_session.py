@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure, UsageError
-from kdna_deploy.export.tensorrt.build import BuildOptions
-from kdna_deploy.export.tensorrt.export import EngineOptions, export_engine
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.engine_record import record_path
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
 from kdna_deploy.runtimes.nvidia.session import TensorRtSession
 from kdna_deploy.runtimes.ort import OrtSession
-from tests.export.tensorrt.onnx_files import SMALL, write_small
+from kdna_deploy.targets.tensorrt.build import BuildOptions
+from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine
 from tests.gpu import no_gpu
+from tests.targets.tensorrt.onnx_files import SMALL, write_small
 
 
 def built(folder: Path, name: LibraryName = "tensorrt-rtx", batch: int | None = None) -> Path:

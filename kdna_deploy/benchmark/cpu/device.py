@@ -1,0 +1,250 @@
+"""The CPU as a device of the bench: pinned cores, their multiply-add peak, cold starts and profiles.
+
+before the groups    the peak of the cores                          after them    cold starts, profiles
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+
+from kdna_deploy.benchmark.cpu.affinity import pinned
+from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
+from kdna_deploy.benchmark.cpu.latency import LatencyRunner
+from kdna_deploy.benchmark.cpu.profile import Explanation, Profile, ProfileRequest, explain, profile
+from kdna_deploy.benchmark.cpu.roofline import Peak, measure_peak
+from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
+from kdna_deploy.benchmark.plan import images_for
+from kdna_deploy.benchmark.protocol import Settings, Taken
+from kdna_deploy.benchmark.result import Row
+from kdna_deploy.benchmark.saved import SavedRun
+from kdna_deploy.benchmark.statistics import Ratio
+from kdna_deploy.benchmark.subject import Subject, given
+from kdna_deploy.errors import RuntimeFailure
+from kdna_deploy.images.batch import Images
+from kdna_deploy.progress import Listener
+from kdna_deploy.runtimes.ort import disabled_optimizers
+from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Cores, DeviceName, OnCpu, Precision, Source
+
+# What opens the file that a user named, unless told otherwise.
+_NATIVE: dict[Artifact, str] = {"onnx": "onnxruntime", "fused": "pt2", "checkpoint": "pytorch"}
+# A tail this far above the median means that something else used the core.
+_NOISY_TAIL = 1.25
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The CPU.
+
+    Attributes:
+        threads: of an inference, each on a core of its own.
+        cold_start: whether to measure loading and memory in fresh processes.
+        profile: whether to profile each ONNX file.
+    """
+
+    threads: int = 1
+    cold_start: bool = False
+    profile: bool = False
+
+    name: ClassVar[DeviceName] = "cpu"
+    batch: ClassVar[int] = 1
+    settings: ClassVar[Settings] = Settings()
+    labels_all: ClassVar[bool] = False
+    suites: ClassVar[tuple[str, ...]] = ("table1", "layouts", "runtimes")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"threads": self.threads}
+
+    def check(self, options: BenchOptions) -> None:
+        """There is always a CPU."""
+
+    def given(self, path: Path, folder: Path, options: BenchOptions) -> Subject:
+        return given(path, folder, options.factory, options.arch, options.size)
+
+    def made(self, subject: Subject, folder: Path, options: BenchOptions) -> Subject:
+        return subject
+
+    def variants(self, subject: Subject, options: BenchOptions) -> tuple[Variant, ...]:
+        """The precision is that of the file, whatever the runtime."""
+        precision = cast(Precision, subject.precision)
+        return tuple(Variant(name, precision, name) for name in options.runtimes or (self.native(subject),))
+
+    def native(self, subject: Subject) -> str:
+        return _NATIVE[subject.kind]
+
+    def find(self, subject: Subject, variant: Variant, options: BenchOptions, listener: Listener) -> Source:
+        return subject.artifacts.source(RUNTIMES[variant.runtime].artifact)
+
+    def how(self, variant: Variant, options: BenchOptions) -> OnCpu:
+        return OnCpu(self.threads)
+
+    @contextlib.contextmanager
+    def watch(self, options: BenchOptions) -> Iterator[CpuWatch]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with pinned(self.threads) as cores:
+                yield CpuWatch(self, options, cores)
+        finally:
+            torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class CpuFigures:
+    """Of a row.
+
+    Attributes:
+        share: part of the core's multiply-add peak that the median reaches; None below float32.
+        cold: None where it was not measured.
+    """
+
+    share: float | None = None
+    cold: ColdStart | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"share_of_peak": self.share, "cold_start": asdict(self.cold) if self.cold else None}
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        started = self.cold
+        return {"share": self.share} | (
+            {
+                "load": started.load_ms,
+                "first": started.first_ms,
+                "resident": started.resident_bytes / 1e6,
+                "peak": started.peak_bytes / 1e6,
+            }
+            if started
+            else {}
+        )
+
+
+@dataclass(frozen=True)
+class CpuFindings:
+    """Of a run. `cores` is empty where the process could not be pinned, `peak` None where it was not measured."""
+
+    cores: Cores
+    peak: Peak | None
+    profiles: tuple[Profile, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {
+            "cores": list(self.cores),
+            "peak": asdict(self.peak) if self.peak else None,
+            "profiles": [one.record for one in self.profiles],
+            "differences": [one.record for one in self.explanations],
+        }
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass
+class CpuWatch:
+    """Filled step by step, so that an interruption leaves what has been measured."""
+
+    device: Cpu
+    options: BenchOptions
+    cores: Cores
+    peak: Peak | None = None
+    cold: dict[str, ColdStart] = field(default_factory=dict)
+    profiles: tuple[Profile, ...] = ()
+    troubles: list[str] = field(default_factory=list)
+
+    def runner(self, session: Session, images: Images) -> LatencyRunner:
+        return LatencyRunner(session, images, self.cores)
+
+    def before(self, listener: Listener) -> None:
+        listener.step("measure the core's peak")
+        self.peak = measure_peak(self.device.threads, self.cores, listener)
+
+    def after(self, groups: Sequence[Group], listener: Listener) -> None:
+        if self.device.cold_start:
+            listener.step("measure cold starts in fresh processes")
+            try:
+                self._start([c for group in groups for c in group.available], listener)
+            except RuntimeFailure as error:  # no reason to lose the latencies
+                self.troubles.append(str(error))
+        if self.device.profile:
+            listener.step("profile")
+            self.profiles = tuple(one for group in groups for one in self._profiled(group))
+
+    def figures(self, candidate: Candidate, taken: Taken | None, ratio: Ratio | None) -> CpuFigures:
+        share = None
+        if taken and self.peak and RUNTIMES[candidate.variant.runtime].exact and candidate.variant.precision == "fp32":
+            macs = candidate.subject.macs * self.options.batch
+            share = self.peak.share(macs, float(np.median(taken.singles.values)))
+        return CpuFigures(share, self.cold.get(candidate.name))
+
+    def findings(self, rows: Sequence[Row]) -> CpuFindings:
+        return CpuFindings(self.cores, self.peak, self.profiles, _explanations(rows) if self.profiles else ())
+
+    def notes(self, rows: Sequence[Row]) -> tuple[str, ...]:
+        noisy = [row.name for row in rows if row.latency and row.latency.p90 > _NOISY_TAIL * row.latency.median]
+        notes = []
+        if noisy:
+            notes.append(f"this machine is noisy: p90 lies more than 25 % above the median for {', '.join(noisy)}")
+        if not self.cores:
+            notes.append("this system cannot pin a process to a core: expect more spread")
+        return (*notes, *self._drift(), *self.troubles)
+
+    def _drift(self) -> tuple[str, ...]:
+        """What a ratio to a saved run cannot tell."""
+        saved = self.options.baseline
+        if not isinstance(saved, SavedRun):
+            return ()
+        change = ""
+        if saved.peak_gflops and self.peak:
+            change = f" (the core's peak differs by {self.peak.best.gflops / saved.peak_gflops - 1:+.1%})"
+        return (
+            f"a ratio to a saved run holds the machine's drift between the two{change}, and its interval does not; "
+            "save this run beside the plain backbone and use `compare`, which is free of it",
+        )
+
+    def _start(self, candidates: Sequence[Candidate], listener: Listener) -> None:
+        requests = [
+            ColdRequest(c.name, c.variant.runtime, c.source, self.device.threads, self._shape(c), _disabled(c.source))
+            for c in candidates
+            if c.source is not None
+        ]
+        starts = measure_cold_starts(requests, listener)
+        self.cold = {request.name: start for request, start in zip(requests, starts, strict=True)}
+
+    def _shape(self, candidate: Candidate) -> tuple[int, ...]:
+        return (self.options.batch, *candidate.subject.image_shape)
+
+    def _profiled(self, group: Group) -> tuple[Profile, ...]:
+        requests = [
+            ProfileRequest(c.name, c.source.path, images_for(c.subject.image_shape, self.options.batch))
+            for c in group.available
+            if c.source is not None and c.variant.runtime == "onnxruntime"
+        ]
+        return profile(requests, self.device.threads, self.cores)
+
+
+def _disabled(source: Source) -> tuple[str, ...]:
+    return tuple(disabled_optimizers(source.path)) if source.path.suffix == ".onnx" else ()
+
+
+def _explanations(rows: Sequence[Row]) -> tuple[Explanation, ...]:
+    """The difference of each row to its baseline in the same run, taken apart."""
+    by_name = {row.name: row for row in rows}
+    found = []
+    for row in rows:
+        plain = by_name.get(row.baseline or "")
+        if plain and plain.latency and row.latency and plain.macs:
+            figures = (row.latency.median, plain.latency.median, row.macs, plain.macs)
+            found.append(explain(row.name, plain.name, *figures))
+    return tuple(found)

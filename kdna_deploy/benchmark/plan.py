@@ -1,0 +1,163 @@
+"""What is measured, beside what: candidates in groups, each group interleaved with its own baseline.
+
+    group = baseline + every candidate that is compared with it, in one variant (a runtime in a precision)
+    or, where the baseline is a runtime (--baseline pytorch), one network on all its runtimes
+
+A runtime that is not installed, a precision that it does not have, or a file that cannot be made stays in the plan with
+the reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
+from kdna_deploy.benchmark.saved import SavedRun
+from kdna_deploy.benchmark.subject import Shape, Subject, plain_backbone, plain_identity
+from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
+from kdna_deploy.images.batch import Images
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.onnx_file import file_bytes
+from kdna_deploy.runtimes.table import runtime
+
+
+def plan(models: Sequence[Path], options: BenchOptions, folder: Path, listener: Listener = SILENT) -> tuple[Group, ...]:
+    """Groups for a user's `models`; files that must be made for them go into `folder`.
+
+    Raises:
+        InputError: a model cannot be opened.
+        UsageError: a batch that a model does not take, or no baseline is known.
+    """
+    files = [options.baseline, *models] if isinstance(options.baseline, Path) else models
+    subjects = _subjects(files, options, folder)
+    if isinstance(options.baseline, str):
+        return _beside_a_runtime(subjects, options, listener)
+    if isinstance(options.baseline, SavedRun):
+        return _beside_a_saved_run(options.baseline, subjects, options, listener)
+    return _beside_a_network(subjects, options, folder, listener)
+
+
+def candidate(
+    subject: Subject, variant: Variant, options: BenchOptions, listener: Listener = SILENT, labelled: bool = False
+) -> Candidate:
+    """A network in a variant, tried once, so that what cannot run is found before the measuring begins.
+
+    A `labelled` name tells the variant, for a run that has several.
+
+    Raises:
+        InputError: the file that the user named cannot run.
+    """
+    _check_batch(subject, options)
+    entry = runtime(variant.runtime, options.device.name)
+    labelled = labelled or options.device.labels_all
+    found = Candidate(f"{subject.name}, {variant.label}" if labelled else subject.name, subject, variant)
+    if entry.missing:
+        return replace(found, unavailable=entry.missing)
+    if entry.precisions and variant.precision not in entry.precisions:
+        return replace(found, unavailable=f"{entry.title} does not compute in {variant.precision}")
+    listener.step(f"prepare {found.name}")
+    try:
+        source = options.device.find(subject, variant, options, listener)
+        opener = entry.prepare(source, options.device.how(variant, options))
+        with opener() as session:
+            logits = session.run(images_for(subject.image_shape, options.batch))
+        if entry.precisions and not np.isfinite(logits).all():
+            raise RuntimeFailure(f"{found.name} gives logits that are not finite; measure it in another precision.")
+    except KdnaError as error:
+        if variant.runtime == options.device.native(subject):
+            raise
+        return replace(found, unavailable=str(error))
+    size = file_bytes(source.path) if source.path.suffix == ".onnx" else source.path.stat().st_size
+    return replace(found, source=source, opener=opener, file_bytes=size)
+
+
+@functools.lru_cache(maxsize=1)  # a batch of the paper's takes 77 MB
+def images_for(shape: Shape, batch: int) -> Images:
+    """Random images, the same for every candidate."""
+    return np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32)
+
+
+def plain_of(subject: Subject, plains: dict[str, Subject], options: BenchOptions, folder: Path) -> Subject:
+    """The plain backbone of `subject`, one for all networks that have the same."""
+    identity = plain_identity(subject.provenance) if subject.provenance else ""
+    if identity not in plains:
+        place = folder / f"plain-{len(plains)}"
+        made = plain_backbone(subject, place)
+        taken = {plain.name for plain in plains.values()}
+        # Another network of that name, of other widths, say, may be among them.
+        numbered = itertools.chain([made.name], (f"{made.name} #{number}" for number in itertools.count(2)))
+        named = replace(made, name=next(name for name in numbered if name not in taken))
+        plains[identity] = options.device.made(named, place, options)
+    return plains[identity]
+
+
+def _check_batch(subject: Subject, options: BenchOptions) -> None:
+    if subject.batch not in (None, options.batch):
+        raise UsageError(f"'{subject.name}' takes batches of {subject.batch} alone; add `batch_size={subject.batch}`.")
+
+
+def _subjects(models: Sequence[Path], options: BenchOptions, folder: Path) -> list[Subject]:
+    found: dict[str, Subject] = {}
+    for number, path in enumerate(models):
+        subject = options.device.given(path, folder / f"given-{number}", options)
+        name = next(name for name in _free_names(path) if name not in found)
+        found[name] = replace(subject, name=name)
+        _check_batch(found[name], options)
+    return list(found.values())
+
+
+def _free_names(path: Path) -> Iterator[str]:
+    """Names to choose from when the same file, or another of the same name, is measured too."""
+    yield path.name
+    yield str(path)
+    yield from (f"{path} #{number}" for number in itertools.count(2))
+
+
+def _beside_a_network(
+    subjects: list[Subject], options: BenchOptions, folder: Path, listener: Listener
+) -> tuple[Group, ...]:
+    """Groups by baseline and variant, in the order in which the baselines are met first."""
+    groups: dict[tuple[str, str], list[Candidate]] = {}
+    plains: dict[str, Subject] = {}
+    compared = subjects[1:] if options.baseline is not None else subjects
+    several = _several(compared, options)
+    for subject in compared:
+        baseline = subjects[0] if options.baseline is not None else plain_of(subject, plains, options, folder)
+        for variant in options.device.variants(subject, options):
+            members = groups.setdefault((baseline.name, variant.label), [])
+            if not members:
+                members.append(candidate(baseline, variant, options, listener, several))
+            members.append(candidate(subject, variant, options, listener, several))
+    return tuple(Group(tuple(members)) for members in groups.values())
+
+
+def _beside_a_runtime(subjects: list[Subject], options: BenchOptions, listener: Listener) -> tuple[Group, ...]:
+    groups = []
+    for subject in subjects:
+        first = options.device.variants(subject, replace(options, runtimes=(str(options.baseline),)))
+        variants = dict.fromkeys((*first, *options.device.variants(subject, options)))
+        for precision in dict.fromkeys(variant.precision for variant in variants):
+            chosen = [variant for variant in variants if variant.precision == precision]
+            groups.append(Group(tuple(candidate(subject, one, options, listener, True) for one in chosen)))
+    return tuple(groups)
+
+
+def _beside_a_saved_run(
+    saved: SavedRun, subjects: list[Subject], options: BenchOptions, listener: Listener
+) -> tuple[Group, ...]:
+    pairs = [(subject, variant) for subject in subjects for variant in options.device.variants(subject, options)]
+    several = _several(subjects, options)
+    found = tuple(candidate(*pair, options, listener, several) for pair in pairs)
+    for one in found:
+        saved.row(one.subject.name, one.variant.label)  # refuses now what cannot be compared afterwards
+    return (Group(found, saved),)
+
+
+def _several(subjects: Sequence[Subject], options: BenchOptions) -> bool:
+    return len({variant.label for subject in subjects for variant in options.device.variants(subject, options)}) > 1

@@ -1,0 +1,290 @@
+"""The files of one network that runtimes open: a checkpoint, a fused graph, an ONNX file, each made when asked for.
+
+    Given      a user's file; what other runtimes need is made from its checkpoint, in the same way as the file was
+    Untrained  an architecture with fresh weights: the plain backbone beside a user's network, or a suite's network
+
+Latency does not depend on the values of weights, so an untrained network is as good as a trained one to measure.
+
+Does not apply to the plain backbone of a user's own model, which is not known, and to other files of a network whose
+channel attention was frozen over calibration images: they are not in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from kdna_deploy.errors import ArtifactError, UsageError
+from kdna_deploy.graph.file import SUFFIX, load_fused, save_fused
+from kdna_deploy.graph.provenance import Provenance, find_source
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.cost import Cost, count
+from kdna_deploy.network.input_size import ASSUMED, DEFAULT_SIZE, choose_size, made_for_assumed
+from kdna_deploy.network.load import load_network
+from kdna_deploy.network.record import to_record
+from kdna_deploy.runtimes.open import ENGINE, provenance_in
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.table import Artifact, Source
+from kdna_deploy.targets.fuse import Fused, fuse
+from kdna_deploy.targets.onnx.cost import count_onnx
+from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused, export_onnx
+from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
+
+Shape = tuple[int, int, int]
+
+
+class Artifacts(Protocol):
+    """The files of a network."""
+
+    def source(self, kind: Artifact) -> Source:
+        """The file of a kind.
+
+        Raises:
+            KdnaError: it cannot be made.
+        """
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be measured.
+
+    Attributes:
+        parameters: trained parameters; numbers stored in the file where its provenance is unknown.
+        macs: multiply-accumulates of one image, of an ONNX file counted on the file.
+        kind: of the file that the user named.
+        batch: the only batch size it takes, or None.
+        provenance: None where it is unknown.
+        notes: what a user should know of its input size, a sentence each.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    image_shape: Shape
+    kind: Artifact
+    artifacts: Artifacts
+    batch: int | None = None
+    provenance: Provenance | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> str:
+        """That the file says it computes in."""
+        return str(self.provenance.options.get("precision", "fp32")) if self.provenance else "fp32"
+
+
+class Given:
+    """Files of a network that the user named one of."""
+
+    def __init__(self, source: Source, kind: Artifact, provenance: Provenance | None, shape: Shape, folder: Path):
+        self._source = source
+        self._kind = kind
+        self._provenance = provenance
+        self._shape = shape
+        self._folder = folder
+
+    def source(self, kind: Artifact) -> Source:
+        if kind == self._kind:
+            return self._source
+        if kind == "checkpoint":
+            return self._checkpoint
+        path = self._folder / f"{self._source.path.name}{SUFFIX if kind == 'fused' else '.onnx'}"
+        if not path.exists():
+            self._make(kind, path)
+        return Source(path)
+
+    @cached_property
+    def _checkpoint(self) -> Source:
+        if self._kind == "checkpoint":
+            return self._source
+        made = self._provenance
+        if made is None:
+            raise ArtifactError(f"'{self._source.path}' does not say which checkpoint it was made from.")
+        if made.factory and not self._source.factory:
+            hint = made.factory_hint(self._source.path)
+            raise UsageError(f"'{self._source.path}' holds the network of {made.factory}; add `model={hint!r}`.")
+        path = find_source(made, self._source.path)
+        # The function that was named now, never the one that the file names: its code runs.
+        return Source(
+            path, None if made.factory else made.name, self._source.factory if made.factory else None, made.ema
+        )
+
+    @cached_property
+    def _fused(self) -> FusedSource:
+        options = self._options
+        if options.get("channel_attention", "keep") != "keep":
+            raise UsageError(
+                f"'{self._source.path}' has its channel attention frozen or dropped: its checkpoint differs from it; "
+                "measure it with a runtime that opens it as it is."
+            )
+        children = "materialize" if options.get("children", "materialize") == "materialize" else "share"
+        _, h, w = self._shape
+        if self._kind == "fused":
+            return open_fused_source(self._source.path, Request(factory=self._source.factory))
+        made_from = self._checkpoint
+        request = Request(None, made_from.arch, made_from.factory, made_from.ema, (h, w), children)  # type: ignore[arg-type]
+        return open_fused_source(made_from.path, request)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return self._provenance.options if self._provenance else {}
+
+    def _make(self, kind: Artifact, path: Path) -> None:
+        self._folder.mkdir(exist_ok=True)
+        if kind == "fused":
+            save_fused(self._fused.graph, self._fused.provenance, path)
+        else:
+            export_fused(self._fused, path, same_options(self._options))
+
+
+class Untrained:
+    """Files of an architecture with fresh weights for images of `shape` (c, h, w), made in `folder`."""
+
+    def __init__(self, architecture: Architecture, shape: Shape, options: OnnxOptions, folder: Path):
+        self._architecture = architecture
+        self.shape = shape
+        self.options = options
+        self._folder = folder
+
+    def source(self, kind: Artifact) -> Source:
+        suffix = {"checkpoint": ".pt", "fused": SUFFIX, "onnx": ".onnx"}[kind]
+        path = self._folder / f"{self._architecture.name}{suffix}"
+        if not path.exists():
+            self._folder.mkdir(exist_ok=True)
+            self._make(kind, path)
+        return Source(path, self._architecture.name if kind == "checkpoint" else None)
+
+    @cached_property
+    def cost(self) -> Cost:
+        return count(self._module, self.shape)
+
+    @cached_property
+    def _module(self) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return self._architecture.build().eval().requires_grad_(False)
+
+    @cached_property
+    def _fused(self) -> Fused:
+        return fuse(self._module, self.shape)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        return Provenance(
+            source="",
+            source_sha256="",
+            architecture=to_record(self._architecture),
+            factory=None,
+            ema=False,
+            image_shape=self.shape,
+            parameters=self.cost.parameters,
+            macs=self.cost.macs,
+            channel_attentions=self._fused.channel_attentions,
+        )
+
+    def _make(self, kind: Artifact, path: Path) -> None:
+        if kind == "checkpoint":
+            torch.save({"state_dict": self._module.state_dict(), "arch": self._architecture.name}, path)
+        elif kind == "fused":
+            save_fused(self._fused.graph, self.provenance, path)
+        else:
+            export_onnx(self._fused.graph, self._module, self.provenance, path, self.options)
+
+
+def given(
+    path: Path,
+    folder: Path,
+    factory: str | None = None,
+    arch: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> Subject:
+    """The network of a user's ``.onnx``, ``.pt2`` or checkpoint. `size` (h, w) is for checkpoints.
+
+    Raises:
+        InputError: the file cannot be loaded.
+        UsageError: it is an engine, which does not run on the CPU.
+    """
+    if path.suffix == ".onnx":
+        return _given_onnx(path, folder, factory)
+    if path.suffix == ENGINE:
+        raise UsageError(f"'{path}' is an engine, which runs on a GPU; add `gpu=True`.")
+    if path.suffix == ".pt2":
+        made = load_fused(path).provenance
+        artifacts = Given(Source(path, factory=factory), "fused", made, made.image_shape, folder)
+        notes = made_for_assumed(path.name, made.image_shape, made.options)
+        return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made, notes)
+    network = load_network(path, arch, factory)
+    chosen = choose_size(size, network.checkpoint.training)
+    shape = network.image_shape(chosen.size)
+    cost = count(network.module, shape)
+    record = to_record(network.architecture) if network.architecture else None
+    checkpoint = network.checkpoint
+    made = Provenance(
+        path.name, checkpoint.sha256, record, factory, checkpoint.ema, shape, cost.parameters, cost.macs, 0
+    ).with_options(**({ASSUMED: True} if chosen.assumed else {}))
+    artifacts = Given(Source(path, arch, factory), "checkpoint", made, shape, folder)
+    notes = tuple(f"{path.name}: {note}" for note in chosen.notes)
+    return Subject(path.name, cost.parameters, cost.macs, shape, "checkpoint", artifacts, None, made, notes)
+
+
+def _given_onnx(path: Path, folder: Path, factory: str | None) -> Subject:
+    cost = count_onnx(path)
+    with OrtSession(path, threads=1) as session:
+        made = provenance_in(session, path)
+    shape = session.image_shape or (made.image_shape if made else (3, *DEFAULT_SIZE))
+    artifacts = Given(Source(path, factory=factory), "onnx", made, shape, folder)
+    parameters = made.parameters if made else cost.stored
+    notes = made_for_assumed(path.name, shape, made.options) if made else ()
+    return Subject(path.name, parameters, cost.macs, shape, "onnx", artifacts, session.batch, made, notes)
+
+
+def untrained(files: Untrained, name: str) -> Subject:
+    """A network with fresh weights."""
+    cost = files.cost
+    return Subject(name, cost.parameters, cost.macs, files.shape, "onnx", files, files.options.batch)
+
+
+def plain_backbone(subject: Subject, folder: Path) -> Subject:
+    """The baseline of `subject`: the same widths, classes, input, batch and export options, without KernelDNA.
+
+    Raises:
+        UsageError: it is not known: a user's own model, or a file that kdna-deploy did not make.
+    """
+    made = subject.provenance
+    architecture = made.restored_architecture() if made else None
+    if made is None:
+        raise UsageError(
+            f"'{subject.name}' was not exported by kdna-deploy; give what to compare with: `baseline='FILE'`."
+        )
+    if architecture is None:
+        raise UsageError(
+            f"The plain backbone of {made.name} is not known; name what to compare with by `baseline='FILE'`."
+        )
+    plain = architecture.plain
+    _, h, w = made.image_shape
+    files = Untrained(plain, made.image_shape, same_options(made.options), folder)
+    return untrained(files, f"{plain.name} {h}×{w}")
+
+
+def plain_identity(provenance: Provenance) -> str:
+    """Equal for artifacts whose plain backbones are the same file: children and attention make no difference."""
+    architecture = provenance.restored_architecture()
+    plain = to_record(architecture.plain) if architecture else provenance.factory
+    return repr((plain, provenance.image_shape, same_options(provenance.options)))
+
+
+def same_options(recorded: dict[str, Any]) -> OnnxOptions:
+    """The export options that a file records, without those that concern children and attention."""
+    batch = recorded.get("batch")
+    options = OnnxOptions(
+        opset=recorded.get("opset", OnnxOptions.opset),
+        batch=batch if isinstance(batch, int) else None,
+        simplify=recorded.get("simplify", True),
+    )
+    # What is no ONNX file yet gets the default target; files made before there were targets have none.
+    return replace(options, target=recorded.get("target", "any")) if "opset" in recorded else options

@@ -1,0 +1,138 @@
+"""Suites: sets of networks that are built with fresh weights, exported, verified and measured by one command.
+
+table1     every architecture beside its plain backbone, and beside what the paper's Table 1 prints
+layouts    ResNet-18 with the layouts of Table 3, beside the plain backbone
+runtimes   every architecture on every runtime, beside PyTorch running it as it was trained
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kdna_deploy.benchmark.device import BenchOptions, Group
+from kdna_deploy.benchmark.paper import TABLE1, TABLE3, Printed
+from kdna_deploy.benchmark.plan import candidate
+from kdna_deploy.benchmark.subject import Shape, Subject, Untrained, untrained
+from kdna_deploy.errors import UsageError
+from kdna_deploy.network.families import ARCHITECTURES, Architecture, KernelDNA
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
+from kdna_deploy.targets.onnx.export import OnnxOptions
+
+SHAPE: Shape = (3, 224, 224)
+_STAGES = ("layer3", "layer4")  # of ResNet-18, which Table 3 varies
+_REFERENCE = "pytorch"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of a suite. `table_flops` is the paper's wider count, `printed` the paper's row, where it has one."""
+
+    name: str
+    parameters: int
+    macs: int
+    table_flops: int
+    printed: Printed | None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Networks ready to be measured; `entries` has one for every distinct network."""
+
+    name: str
+    groups: tuple[Group, ...]
+    entries: tuple[Entry, ...]
+    options: BenchOptions
+
+
+def build_suite(name: str, options: BenchOptions, folder: Path, listener: Listener = SILENT) -> Suite:
+    """Build the networks of suite `name` in `folder`.
+
+    Raises:
+        UsageError: the device has none of that name, or the suite does not take the chosen runtimes.
+    """
+    offered = options.device.suites
+    if name not in offered:
+        where = " on the GPU" if options.device.name == "gpu" else ""
+        raise UsageError(f"There is no suite '{name}'{where}; choose from {', '.join(offered)}.")
+    if options.device.name == "cpu":
+        _check_runtimes(name, options)
+    return _SUITES[name](options, folder, listener)
+
+
+def _check_runtimes(name: str, options: BenchOptions) -> None:
+    if name == "runtimes":
+        return
+    if len(options.runtimes) > 1:
+        raise UsageError(f"`suite={name!r}` takes one `runtime`; `suite='runtimes'` compares them.")
+    if name == "layouts" and any(RUNTIMES[one].artifact == "checkpoint" for one in options.runtimes):
+        raise UsageError("The layouts of `suite='layouts'` have no checkpoints; choose another `runtime`.")
+
+
+def _table1(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
+    groups: list[Group] = []
+    entries: list[Entry] = []
+    for architecture in _kerneldna():
+        subjects, pair = _networks((architecture.plain, architecture), options, folder)
+        entries += pair
+        groups += _groups(subjects, options, listener)
+    return Suite("table1", tuple(groups), tuple(entries), options)
+
+
+def _layouts(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
+    base = ARCHITECTURES["resnet18"]
+    assert base.sharing is not None
+    plain, *others = TABLE3
+    networks = [replace(base.plain, name=plain)]
+    networks += [
+        replace(base, name=layout, sharing=KernelDNA(tuple((stage, layout) for stage in _STAGES))) for layout in others
+    ]
+    subjects, entries = _networks(networks, options, folder)
+    return Suite("layouts", tuple(_groups(subjects, options, listener)), tuple(entries), options)
+
+
+def _runtimes(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
+    names = tuple(dict.fromkeys((_REFERENCE, *(options.runtimes or runtimes_on("cpu")))))
+    chosen = replace(options, runtimes=names, baseline=_REFERENCE)
+    groups = []
+    subjects, entries = _networks(_kerneldna(), options, folder)
+    for subject in subjects:
+        variants = options.device.variants(subject, chosen)
+        groups.append(Group(tuple(candidate(subject, one, chosen, listener, labelled=True) for one in variants)))
+    return Suite("runtimes", tuple(groups), tuple(entries), chosen)
+
+
+_SUITES: dict[str, Callable[[BenchOptions, Path, Listener], Suite]] = {
+    "table1": _table1,
+    "layouts": _layouts,
+    "runtimes": _runtimes,
+}
+
+
+def _kerneldna() -> list[Architecture]:
+    return [entry for entry in ARCHITECTURES.values() if entry.sharing]
+
+
+def _networks(
+    architectures: Sequence[Architecture], options: BenchOptions, folder: Path
+) -> tuple[list[Subject], list[Entry]]:
+    """The networks with fresh weights; the paper's figures are left out for another image size than its own."""
+    shape = (SHAPE[0], *options.size) if options.size else SHAPE
+    printed = TABLE1 | TABLE3 if shape == SHAPE else {}
+    subjects, entries = [], []
+    for architecture in architectures:
+        place = folder / architecture.name
+        files = Untrained(architecture, shape, OnnxOptions(), place)
+        network = untrained(files, architecture.name)
+        cost = files.cost
+        subjects.append(options.device.made(network, place, options))
+        entries.append(Entry(network.name, cost.parameters, cost.macs, cost.table_flops, printed.get(network.name)))
+    return subjects, entries
+
+
+def _groups(subjects: list[Subject], options: BenchOptions, listener: Listener) -> list[Group]:
+    """The networks beside each other, the first being the baseline, in every variant."""
+    variants = options.device.variants(subjects[0], options)
+    return [Group(tuple(candidate(one, variant, options, listener) for one in subjects)) for variant in variants]

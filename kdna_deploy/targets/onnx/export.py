@@ -1,0 +1,313 @@
+"""Graph → ONNX file, verified against the original network before it gets its name.
+
+    translate → spell for the target → simplify → metadata → onnx.checker → run beside the original → rename
+
+What spelling or simplifying makes of an odd graph may be wrong or invalid. Then the file is written without (see
+`fallback`), with a note; only where the plain translation fails too is that an error.
+
+Parity is measured at batch 1, 2 and 5 (at the fixed batch alone where one is fixed), against the module as it was
+trained, not against the fused graph. When it fails nothing is written.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import onnx_ir as ir
+from torch import Tensor, nn
+
+from kdna_deploy.errors import ExportError, UsageError
+from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance
+from kdna_deploy.files import check_output
+from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.ledger import KernelStorage, graph_storage
+from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.onnx_file import file_bytes, record, save
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.session import Session
+from kdna_deploy.targets.fallback import Attempt, first_that_works
+from kdna_deploy.targets.onnx.convert import DEFAULT_OPSET, Target, check_opset, spell, translate
+from kdna_deploy.targets.onnx.half_storage import HalfStorage, store_half
+from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.targets.onnx.simplify import simplify
+from kdna_deploy.targets.skeleton import Export, Verdict, parity, write_judged
+from kdna_deploy.targets.source import FusedSource
+
+Weights = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """How to write an ONNX file.
+
+    Attributes:
+        opset: ONNX operator set.
+        batch: fixed batch size, or None for a dynamic one.
+        simplify: run onnxsim.
+        external_data: keep the weights in a file of their own.
+        tolerance: of the verification; None for that of the precision that the weights are stored in.
+        on_the_fly: have the runtime multiply shared children at every inference instead of once at its start.
+        max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
+        target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
+        weights: precision that they are stored in; computing is in float32 either way.
+
+    Raises:
+        UsageError: an opset that cannot be written, or options that exclude each other.
+    """
+
+    opset: int = DEFAULT_OPSET
+    batch: int | None = None
+    simplify: bool = True
+    external_data: bool = False
+    tolerance: Tolerance | None = None
+    on_the_fly: bool = False
+    max_bloat: float | None = None
+    target: Target = "cpu"
+    weights: Weights = "fp32"
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
+        if self.target == "tensorrt" and (self.on_the_fly or self.weights == "fp16"):
+            raise UsageError(
+                "TensorRT takes kernels as they are: with `target='tensorrt'`, materialise children, and choose "
+                "`precision='fp16'` for half precision."
+            )
+        if self.on_the_fly and self.weights == "fp16":
+            raise UsageError("`weights='fp16'` is cast at session start, children on the fly never are; choose one.")
+
+    @property
+    def allowed(self) -> Tolerance:
+        return self.tolerance or (HALF if self.weights == "fp16" else FLOAT32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxExport(Export):
+    """A verified ONNX file.
+
+    Attributes:
+        opset, ir_version: as written.
+        nodes: operator → count.
+        reference: what it was verified against.
+        storage: the sharing ledger from the checkpoint to the graph that ONNX Runtime executes.
+        half_storage: what storing weights in half precision did to them; None where they are in float32.
+    """
+
+    opset: int
+    ir_version: int
+    nodes: Mapping[str, int]
+    reference: str
+    storage: tuple[KernelStorage, ...]
+    half_storage: HalfStorage | None = None
+
+
+def export_onnx(
+    graph: Graph,
+    original: Callable[[Tensor], Tensor],
+    provenance: Provenance,
+    output: Path,
+    options: OnnxOptions | None = None,
+    inputs: tuple[Path, ...] = (),
+    listener: Listener = SILENT,
+    reference: str = "original network",
+    sample: Images | None = None,
+) -> OnnxExport:
+    """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
+
+    `original` is what the file must agree with, and `reference` its name: the network as it was trained, or, where
+    channel attention was frozen or dropped and so the function changed, the frozen graph. The file is verified on
+    generated images, and on those of `sample` [n, c, h, w].
+
+    Raises:
+        ParityError: ONNX Runtime computes something else than the module `original`. Nothing is written.
+        ExportError: ONNX cannot express the graph, the result is invalid, or larger than `max_bloat` allows.
+    """
+    options = options or OnnxOptions()
+    check_output(output, inputs)
+    listener.step("translate to ONNX")
+    translated, _ = first_that_works((Attempt(options),), lambda asked: translate(graph, asked.opset, asked.batch))
+    trained = TorchSession(in_evaluation(original), reference)
+
+    def make(chosen: OnnxOptions) -> OnnxExport:
+        shared = provenance.options.get("children") == "share"
+        model, notes, half = _transformed(translated, chosen, shared, listener)
+
+        def judge(path: Path) -> tuple[tuple[Agreement, ...], tuple[KernelStorage, ...]]:
+            agreements = verify_file(path, graph.image_shape, trained, chosen, sample, listener)
+            listener.step("read the sharing ledger")
+            return agreements, _ledger(path, graph, model, provenance)
+
+        agreements, storage = write_onnx(model, provenance, output, chosen, judge, inputs, listener)
+        return OnnxExport(
+            path=output,
+            bytes=file_bytes(output),
+            opset=chosen.opset,
+            ir_version=model.ir_version,
+            nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
+            reference=reference,
+            agreements=agreements,
+            storage=storage,
+            notes=notes,
+            half_storage=half,
+        )
+
+    result, notes = first_that_works(attempts(options), make)
+    return replace(result, notes=(*notes, *result.notes))
+
+
+def in_evaluation(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`original`, or a copy in evaluation mode of a module that is in training: it would compute something else."""
+    if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
+        return copy.deepcopy(original).eval()
+    return original
+
+
+def attempts(options: OnnxOptions) -> tuple[Attempt[OnnxOptions], ...]:
+    """Ways to write a file, from what was asked for to the plain translation."""
+    tries = [Attempt(options)]
+    if options.simplify:
+        tries.append(Attempt(replace(tries[-1].choice, simplify=False), without="not simplified"))
+    if options.target == "cpu":
+        plain = replace(tries[-1].choice, target="any")
+        tries.append(Attempt(plain, without="spelled for any runtime instead of ONNX Runtime on a CPU"))
+    return tuple(tries)
+
+
+def _transformed(
+    translated: ir.Model, options: OnnxOptions, shared: bool, listener: Listener
+) -> tuple[onnx.ModelProto, tuple[str, ...], HalfStorage | None]:
+    """The model as it is to be written, notes on it, and what storing its weights in half precision did."""
+    model = spell(translated, options.target)
+    notes: tuple[str, ...] = ()
+    if options.simplify:
+        listener.step("simplify")
+        notes = (simplify(model, shared).note,)
+    half = store_half(model) if options.weights == "fp16" else None
+    return ir.to_proto(model), notes, half
+
+
+def write_onnx(
+    model: onnx.ModelProto,
+    provenance: Provenance,
+    output: Path,
+    options: OnnxOptions,
+    judge: Callable[[Path], Verdict],
+    inputs: tuple[Path, ...],
+    listener: Listener,
+) -> Verdict:
+    """Write `model` with its provenance, and what `judge` says of the file; either may refuse by raising.
+
+    Raises:
+        ExportError: it is invalid, or larger than `max_bloat` allows.
+    """
+    finish(model, provenance, options)
+
+    def write(path: Path) -> None:
+        save(model, path, options.external_data)
+        check_bloat(path, provenance, options)
+
+    return write_judged(output, inputs, write, judge, listener)
+
+
+def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions) -> None:
+    """Write provenance into the metadata of `model`, in place of any that it has, and name its graph."""
+    made = provenance.with_options(
+        opset=options.opset, batch=options.batch or "dynamic", simplify=options.simplify, target=options.target
+    )
+    if options.weights != "fp32":
+        made = made.with_options(weights=options.weights)
+    if options.on_the_fly:
+        made = made.with_options(children="on-the-fly", session={"disabled_optimizers": ["ConstantFolding"]})
+    record(model, made)
+    model.producer_name, model.producer_version = "kdna-deploy", made.versions.get("kdna-deploy", "")
+    model.graph.name = provenance.name
+
+
+def verify_file(
+    path: Path,
+    shape: tuple[int, int, int],
+    reference: Session,
+    options: OnnxOptions,
+    sample: Images | None,
+    listener: Listener,
+) -> tuple[Agreement, ...]:
+    """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
+
+    Raises:
+        ParityError: they do not agree.
+    """
+    listener.step("verify")
+    probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
+    given = () if sample is None else (Probe(GIVEN, sample),)
+    remedy = (
+        "Half precision is too coarse for this network: leave it in float32."
+        if options.allowed == HALF
+        else "Fuse again with the `input_size` to export for."
+    )
+    departs = f"The ONNX file departs from the {reference.name}"
+    return parity(OrtSession(path), reference, (*probes, *given), options.allowed, departs, remedy)
+
+
+def check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:
+    """Compare a written file with the trained parameters.
+
+    Raises:
+        ExportError: it is larger than `max_bloat` allows.
+    """
+    unique = 4 * provenance.parameters
+    size = file_bytes(path)
+    if options.max_bloat is not None and size > options.max_bloat * unique:
+        raise ExportError(
+            f"The file takes {size / 1e6:.2f} MB, {size / unique:.2f} times the trained parameters "
+            f"({unique / 1e6:.2f} MB) and more than `max_bloat={options.max_bloat:g}` allows; "
+            "`children='share'` stores each parent once."
+        )
+
+
+def _ledger(path: Path, graph: Graph, model: onnx.ModelProto, provenance: Provenance) -> tuple[KernelStorage, ...]:
+    checkpoint = [KernelStorage(**provenance.kernels)] if provenance.kernels else []
+    return (
+        *checkpoint,
+        graph_storage(graph.module, "fused graph"),
+        onnx_storage(model, "ONNX file"),
+        onnx_storage(optimised_model(path), "ONNX Runtime, optimised"),
+    )
+
+
+def export_fused(
+    opened: FusedSource,
+    output: Path,
+    options: OnnxOptions,
+    inputs: tuple[Path, ...] = (),
+    listener: Listener = SILENT,
+) -> OnnxExport:
+    """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
+    checkpoint = opened.network.checkpoint.path
+    provenance = opened.provenance.beside(output, checkpoint)
+    original, reference = _reference(opened)
+    return export_onnx(
+        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), listener, reference),
+        sample=opened.sample,
+    )
+
+
+def reference_session(opened: FusedSource) -> TorchSession:
+    """What an artifact of `opened` must agree with."""
+    return TorchSession(*_reference(opened))
+
+
+def _reference(opened: FusedSource) -> tuple[Callable[[Tensor], Tensor], str]:
+    choice = opened.provenance.options.get("channel_attention", "keep")
+    if choice == "keep":
+        return in_evaluation(opened.network.module), "original network"
+    done = {"freeze": "frozen", "drop": "dropped"}[choice]
+    return opened.graph, f"fused graph with channel attention {done}"

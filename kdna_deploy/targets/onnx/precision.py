@@ -1,0 +1,49 @@
+"""Fused graph → ONNX file in another precision than float32: a transform of the verified float32 file, and a judge.
+
+    export in float32, verified → transform → provenance → write → check → judge → rename
+
+The float32 file is the only one that is compared with the trained network at float32's tolerance, so that what a
+transform changes is not mixed up with what folding or spelling might have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from kdna_deploy.files import scratch_folder
+from kdna_deploy.images.batch import Images
+from kdna_deploy.progress import Listener
+from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_fused, write_onnx
+from kdna_deploy.targets.skeleton import Verdict
+from kdna_deploy.targets.source import FusedSource
+
+
+@contextmanager
+def float_file(
+    opened: FusedSource, options: OnnxOptions, sample: Images | None, listener: Listener
+) -> Iterator[OnnxExport]:
+    """The verified float32 file, whole and of any size, in a folder that is gone afterwards."""
+    with scratch_folder("float") as folder:
+        whole = replace(options, max_bloat=None, external_data=False)
+        yield export_fused(replace(opened, sample=sample), folder / "float.onnx", whole, listener=listener)
+
+
+def write_transformed(
+    opened: FusedSource,
+    model: onnx.ModelProto,
+    made: Mapping[str, object],
+    output: Path,
+    options: OnnxOptions,
+    judge: Callable[[Path], Verdict],
+    inputs: tuple[Path, ...],
+    listener: Listener,
+) -> Verdict:
+    """Write what was made of the float32 file, with `made` added to the options that its provenance tells."""
+    checkpoint = opened.network.checkpoint.path
+    provenance = opened.provenance.beside(output, checkpoint).with_options(**made)
+    return write_onnx(model, provenance, output, options, judge, (*inputs, checkpoint), listener)

@@ -1,0 +1,52 @@
+"""onnxsim, kept only where it helps.
+
+Its output replaces the model when it is no larger, `onnx.checker` accepts it and no kernel is stored twice that was
+stored once; otherwise it is dropped, with a sentence. Shared children are simplified without constant folding, which
+would multiply them out. Whether the result still computes the same is decided by the verification of every export.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from kdna_deploy.graph.passes.result import PassResult, Refusal
+from kdna_deploy.targets.onnx.ledger import onnx_storage
+
+
+@dataclass(frozen=True)
+class Simplified(PassResult):
+    """What became of the simplification: a change is a node that was removed, `note` says so or why not."""
+
+    note: str = ""
+
+
+def simplify(model: ir.Model, shared: bool = False) -> Simplified:
+    """Run onnxsim over `model`; with `shared`, only what keeps children shared."""
+    try:
+        import onnxsim
+    except ImportError:
+        return _refused("onnxsim is not installed (pip install onnxsim)")
+    whole = ir.to_proto(model)
+    before = (len(whole.graph.node), whole.ByteSize())
+    try:
+        smaller, _ = onnxsim.simplify(whole, skip_constant_folding=shared)
+        onnx.checker.check_model(smaller)
+        simplified = ir.from_proto(smaller)
+    except Exception as error:  # onnxsim raises plain RuntimeErrors from C++
+        return _refused(f"onnxsim failed ({str(error).splitlines()[0]})")
+    after = (len(smaller.graph.node), ir.to_proto(simplified).ByteSize())
+    if after[0] == before[0]:
+        return Simplified(0, note="onnxsim found nothing to remove")
+    if onnx_storage(smaller, "simplified").unique_bytes > onnx_storage(whole, "exported").unique_bytes:
+        return _refused("onnxsim would undo the sharing of kernels")
+    if after[0] > before[0] or after[1] > before[1]:
+        return _refused(f"onnxsim would grow it from {before[1]:,} to {after[1]:,} bytes")
+    model.graph = simplified.graph
+    return Simplified(before[0] - after[0], note=f"onnxsim removed {before[0] - after[0]} of {before[0]} nodes")
+
+
+def _refused(reason: str) -> Simplified:
+    return Simplified(0, (Refusal("", reason),), f"not simplified: {reason}")

@@ -1,0 +1,202 @@
+"""Checkpoint or ``.pt2`` → a fused graph together with the original network that it is to be verified against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.graph.file import load_fused
+from kdna_deploy.graph.freezing import AttentionOptions
+from kdna_deploy.graph.graph import Graph, cast_floats
+from kdna_deploy.graph.origin import original_network
+from kdna_deploy.graph.passes import Children
+from kdna_deploy.graph.passes.materialise import materialise
+from kdna_deploy.graph.provenance import Provenance, provenance_of
+from kdna_deploy.images.batch import Images
+from kdna_deploy.images.preprocessing import Preprocessing, from_record
+from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
+from kdna_deploy.network.load import Network, load_network
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
+
+_NOT_SHARED = "not shared: "
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for, beside the file: None where nothing was said.
+
+    Attributes:
+        source: the checkpoint of a ``.pt2``.
+        arch, factory, ema: how to load a checkpoint.
+        size: (h, w) of the images.
+        children: materialised or shared.
+        attention: makes the options for channel attention, given the image shape (c, h, w) and the preprocessing that
+            is recorded, if any.
+    """
+
+    source: Path | None = None
+    arch: str | None = None
+    factory: str | None = None
+    ema: bool = False
+    size: tuple[int, int] | None = None
+    children: Children | None = None
+    attention: Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None = None
+
+
+@dataclass(frozen=True)
+class FusedSource:
+    """A fused graph, the network as it was trained, and where both come from.
+
+    Attributes:
+        fused: the report of the fusing, where that was done on the way.
+        notes: what was done and why, a sentence each.
+        sample: a few of the user's own images [n, c, h, w], where there are some: exports are verified on them too.
+    """
+
+    graph: Graph
+    network: Network
+    provenance: Provenance
+    fused: Fused | None = None
+    notes: tuple[str, ...] = ()
+    sample: Images | None = None
+
+
+def fuse_checkpoint(
+    path: Path,
+    request: Request,
+    listener: Listener = SILENT,
+) -> FusedSource:
+    """Load and fuse a checkpoint.
+
+    Raises:
+        InputError, UsageError, ParityError: as `load_network` and `fuse`.
+    """
+    listener.step("load")
+    network = load_network(path, request.arch, request.factory, request.ema)
+    return fuse_network(network, request, listener)
+
+
+def open_fused_source(
+    path: Path,
+    request: Request,
+    listener: Listener = SILENT,
+) -> FusedSource:
+    """Open a fused ``.pt2`` with its checkpoint, or fuse a checkpoint on the way.
+
+    A ``.pt2`` is fused again from its checkpoint when other children or channel attention are asked for than it has:
+    what was multiplied out cannot be taken apart.
+
+    Raises:
+        ArtifactError: the ``.pt2`` or its checkpoint cannot be found or opened.
+        UsageError: the ``.pt2`` holds a user's own model, whose code is never run unasked, or the request tells how
+            to load a checkpoint and there is none to load.
+    """
+    if named_kind(path) is not Kind.fused:
+        return fuse_checkpoint(path, request, listener)
+    if request.arch or request.ema:
+        raise UsageError("`arch` and `ema` say how to load a checkpoint; a fused graph was made from one already.")
+    listener.step("load")
+    opened = load_fused(path)
+    made = opened.provenance
+    network = original_network(made, path, request.source, request.factory)
+    c, h, w = made.image_shape
+    shape = (c, *(request.size or (h, w)))
+    graph = Graph(opened.graph.module, shape)
+    children = made.options.get("children", "materialize")
+    choice = made.options.get("channel_attention", "keep")
+    if request.children == "share" and children == "materialize" and choice != "keep" and not request.attention:
+        raise UsageError(
+            f"'{path}' has its channel attention fixed ({choice}) and its children multiplied out; "
+            "to share them, fuse the checkpoint again with both choices."
+        )
+    if request.attention or (request.children == "share" and children == "materialize"):
+        again = replace(request, size=shape[1:], children=request.children or children)
+        fused = fuse_network(network, again, listener, from_record(made.preprocessing, str(path)))
+        notes = (
+            f"fused again from {network.checkpoint.path.name}",
+            *_assumed_notes(made, path, request),
+            *(note for note in fused.notes if note.startswith(_NOT_SHARED)),
+        )
+        return replace(fused, provenance=_sized(fused.provenance, made, request), notes=notes)
+    notes = _assumed_notes(made, path, request)
+    if shape != made.image_shape:
+        resized = provenance_of(network, shape, made.channel_attentions)
+        made = replace(
+            resized,
+            options=made.options,
+            kernels=made.kernels,
+            parents=made.parents,
+            preprocessing=made.preprocessing,
+            num_classes=made.num_classes,
+        )
+    made = _sized(made, made, request)
+    if request.children == "materialize" and children == "share":
+        materialise(graph.module)
+        cast_floats(graph.module, torch.float32)
+        made = made.with_options(children="materialize")
+    return FusedSource(graph, network, made, notes=notes)
+
+
+def _assumed_notes(made: Provenance, path: Path, request: Request) -> tuple[str, ...]:
+    return () if request.size else made_for_assumed(path.name, made.image_shape, made.options)
+
+
+def _sized(provenance: Provenance, made: Provenance, request: Request) -> Provenance:
+    """With what `made` says of its size, unless the request names one."""
+    options = {name: value for name, value in provenance.options.items() if name != ASSUMED}
+    assumed = bool(made.options.get(ASSUMED)) and not request.size
+    return replace(provenance, options={**options, ASSUMED: True} if assumed else options)
+
+
+def fuse_network(
+    network: Network,
+    request: Request,
+    listener: Listener = SILENT,
+    recorded: Preprocessing | None = None,
+) -> FusedSource:
+    """Fuse a network that is loaded.
+
+    `recorded` is the preprocessing of an earlier artifact; without one, what the checkpoint records applies.
+
+    Raises:
+        UsageError, InputError, ParityError: as `fuse`.
+    """
+    training = network.checkpoint.training
+    chosen = choose_size(request.size, training)
+    shape = network.image_shape(chosen.size)
+    attention = AttentionOptions()
+    if request.attention:
+        attention = request.attention(shape, recorded or training.preprocessing)
+    options = FuseOptions(request.children or "materialize", attention)
+    fused = fuse(network.module, shape, options, listener)
+    provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
+        children=options.children, channel_attention=fused.freezing.done
+    )
+    if fused.change is not None:
+        measured = {**attention.record, "count": fused.change.images, "freeze_below": attention.below}
+        provenance = provenance.with_options(calibration=measured)
+    if fused.freezing.gates and fused.freezing.refused:  # where all were, this is the file of a network that keeps them
+        provenance = provenance.with_options(gates_kept=[asdict(refusal) for refusal in fused.freezing.refused])
+    if chosen.assumed:
+        provenance = provenance.with_options(**{ASSUMED: True})
+    used = attention.preprocessing or recorded
+    provenance = replace(
+        provenance,
+        kernels=asdict(fused.ledger.storage),
+        parents=[asdict(parent) for parent in fused.ledger.parents],
+        preprocessing=used.to_record() if used else provenance.preprocessing,
+        num_classes=provenance.num_classes or _classes(fused.graph),
+    )
+    lost = tuple(f"{_NOT_SHARED}{refusal.site}: {refusal.reason}" for refusal in fused.not_shared)
+    sample = next(iter(attention.batches()), None) if attention.batches else None
+    return FusedSource(fused.graph, network, provenance, fused, (*chosen.notes, *lost), sample)
+
+
+def _classes(graph: Graph) -> int:
+    return int(graph(torch.zeros(1, *graph.image_shape)).shape[-1])

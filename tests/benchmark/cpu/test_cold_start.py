@@ -1,0 +1,91 @@
+"""Cold starts of real processes: load, first inference and memory, and what a failure says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdna_deploy.benchmark.cpu import cold_start, fresh_process
+from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
+from kdna_deploy.errors import RuntimeFailure
+from kdna_deploy.runtimes.table import Source, runtimes_on
+from tests.benchmark.heard import Heard
+from tests.samples import RESNET, export_sample, sample_path
+
+SHAPE = (1, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cold") / "net.onnx"
+    export_sample(path, simplify=False)
+    return path
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "PROCESSES", 1)
+
+
+def check(start: ColdStart) -> None:
+    assert min(start.import_ms, start.load_ms, start.first_ms) > 0
+    assert start.peak_bytes >= start.resident_bytes > 1_000_000
+    assert isinstance(start.resident_bytes, int) and isinstance(start.peak_bytes, int)
+
+
+@pytest.mark.slow
+def test_a_fresh_process_of_each_runtime_tells_times_and_memory(net: Path, one_process: None) -> None:
+    requests = [
+        ColdRequest("net", "onnxruntime", Source(net), 1, SHAPE, ("ConstantFolding",)),
+        ColdRequest("trained", "pytorch", Source(sample_path(RESNET), arch="resnet18"), 1, SHAPE),
+    ]
+    heard = Heard()
+    deployed, trained = measure_cold_starts(requests, heard)
+    check(deployed)
+    check(trained)
+    assert heard.expected == [(2, "processes")] and heard.parts == [0.5, 1.0]
+    # Each process imports its own runtime alone; torch takes several times the memory.
+    assert deployed.resident_bytes < trained.resident_bytes
+
+
+@pytest.mark.slow
+def test_openvino_starts_in_a_fresh_process(net: Path, one_process: None) -> None:
+    pytest.importorskip("openvino")
+    for start in measure_cold_starts([ColdRequest("net", "openvino", Source(net), 1, SHAPE)]):
+        check(start)
+
+
+def test_every_runtime_can_be_started_in_a_fresh_process() -> None:
+    assert fresh_process._LOADERS.keys() == runtimes_on("cpu").keys()
+
+
+def test_figures_are_medians_over_processes_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    loads = {"a": iter([9.0, 1.0, 2.0]), "b": iter([4.0, 30.0, 5.0])}
+
+    def fresh(request: ColdRequest) -> ColdStart:
+        asked.append(request.name)
+        load = next(loads[request.name])
+        return ColdStart(load + 1, load, load + 2, int(load) * 100, int(load) * 200)
+
+    monkeypatch.setattr(cold_start, "_fresh", fresh)
+    heard = Heard()
+    requests = [ColdRequest(name, "onnxruntime", Source(Path(name)), 1, SHAPE) for name in "ab"]
+    assert measure_cold_starts(requests, heard) == [
+        ColdStart(3.0, 2.0, 4.0, 200, 400),
+        ColdStart(6.0, 5.0, 7.0, 500, 1000),
+    ]
+    assert asked == ["a", "b"] * 3
+    assert heard.parts == pytest.approx([number / 6 for number in range(1, 7)])
+
+
+def test_a_file_that_cannot_be_opened_is_a_failure_with_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "text.onnx"
+    path.write_text("text")
+    with pytest.raises(RuntimeFailure) as caught:
+        measure_cold_starts([ColdRequest("text.onnx", "onnxruntime", Source(path), 1, SHAPE)])
+    sentence = str(caught.value)
+    assert sentence.startswith("A fresh process could not open text.onnx: ")
+    assert sentence.endswith("; `cold_start=False` leaves this measurement out.")
+    assert "\n" not in sentence and "Traceback" not in sentence
