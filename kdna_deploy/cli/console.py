@@ -111,7 +111,7 @@ class Sink:
     @contextmanager
     def listening(self) -> Iterator[Listener]:
         """Show what the listener that is yielded is told; what was skipped or warned of is told at the end."""
-        with Shown(self._err) as shown:
+        with Shown(self._err, sys.stderr.isatty()) as shown:  # colours may be forced on a log
             yield shown
         for sentence in shown.notes:
             self.note(sentence)

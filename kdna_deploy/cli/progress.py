@@ -20,10 +20,10 @@ from kdna_deploy.progress import Listener
 
 
 class Shown(Listener):
-    """Tells a console. To be used as a context: the line of a terminal goes when it ends."""
+    """Tells a console; `live` in a line that moves, which goes when the context ends."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, live: bool) -> None:
+        self._console, self._live = console, live
         self._began = time.monotonic()
         self._planned: tuple[str, ...] = ()
         self._at = 0
@@ -38,7 +38,7 @@ class Shown(Listener):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = Progress(*columns, console=console, transient=True, disable=not live)
         self._task = self._bar.add_task("start …", total=None, counted="")
         self._unit = "images"
 
@@ -61,7 +61,7 @@ class Shown(Listener):
         text = plain(name)
         if name in self._planned[self._at :]:
             self._at += self._planned[self._at :].index(name) + 1
-            if not self._console.is_terminal:
+            if not self._live:
                 seconds = time.monotonic() - self._began
                 self._console.print(f"{self._place}{text} … ({seconds:.0f} s)", soft_wrap=True, markup=True)
         elif self._at:

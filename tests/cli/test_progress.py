@@ -23,7 +23,7 @@ def written(told: Console) -> str:
 
 def test_a_log_has_a_line_for_each_planned_step_as_it_begins() -> None:
     told = console(terminal=False)
-    with Shown(told) as shown:
+    with Shown(told, told.is_terminal) as shown:
         shown.plan(["load", "fuse [x]", "write"])
         shown.step("load")
         assert written(told) == "[1/3] load … (0 s)\n"
@@ -35,7 +35,7 @@ def test_a_log_has_a_line_for_each_planned_step_as_it_begins() -> None:
 
 def test_a_step_that_is_left_out_takes_its_number_along() -> None:
     told = console(terminal=False)
-    with Shown(told) as shown:
+    with Shown(told, told.is_terminal) as shown:
         shown.plan(["load", "simplify", "write"])
         shown.step("load")
         shown.step("write")
@@ -44,14 +44,14 @@ def test_a_step_that_is_left_out_takes_its_number_along() -> None:
 
 def test_steps_without_a_plan_are_for_terminals_alone() -> None:
     told = console(terminal=False)
-    with Shown(told) as shown:
+    with Shown(told, told.is_terminal) as shown:
         shown.step("load")
         shown.advance(3)
     assert written(told) == ""
 
 
 def test_a_terminal_shows_the_step_and_forgets_the_total_and_count_of_the_one_before() -> None:
-    with Shown(console(terminal=True)) as shown:
+    with Shown(console(terminal=True), live=True) as shown:
         shown.plan(["calibrate", "write"])
         shown.step("calibrate")
         shown.expect(50)
@@ -69,7 +69,7 @@ def test_a_terminal_shows_the_step_and_forgets_the_total_and_count_of_the_one_be
 
 
 def test_a_fraction_has_a_bar_and_no_words() -> None:
-    with Shown(console(terminal=True)) as shown:
+    with Shown(console(terminal=True), live=True) as shown:
         shown.step("build")
         shown.expect(1, "")
         shown.advance(0.25)
@@ -79,7 +79,7 @@ def test_a_fraction_has_a_bar_and_no_words() -> None:
 
 def test_a_terminal_is_left_as_it_was() -> None:
     told = console(terminal=True)
-    with Shown(told) as shown:
+    with Shown(told, told.is_terminal) as shown:
         shown.step("load")
     assert written(told).endswith("\x1b[1A\x1b[2K")  # the line is taken back
 
