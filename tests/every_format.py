@@ -20,7 +20,9 @@ from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint
+from tests.built_once import build_once
 from tests.gated import Gated
+from tests.translated_once import kept
 
 FACTORY = "tests.gated:Gated"
 SHAPE = (3, 12, 12)
@@ -41,7 +43,7 @@ def make(folder: Path, output: Path) -> None:
     source, record = ImageSource(images, SHAPE), image_record(images, Preprocessing())
 
     def fused(**options: object) -> FusedSource:
-        return fuse_checkpoint(folder / CHECKPOINT, Request(factory=FACTORY, size=SHAPE[1:], **options))
+        return kept(fuse_checkpoint(folder / CHECKPOINT, Request(factory=FACTORY, size=SHAPE[1:], **options)))
 
     plain, shared = fused(), fused(children="share")
     save_fused(plain.graph, plain.provenance.beside(output / "x", folder / CHECKPOINT), output / "net.fused.pt2")
@@ -59,8 +61,8 @@ def make(folder: Path, output: Path) -> None:
     split = split_images(images, None, SHAPE, Preprocessing(), 5)
     export_int8(plain, output / "int8.onnx", OnnxOptions(), Int8Options(split))
     every = split_images(images, images, SHAPE, Preprocessing(), 5)
-    kept = Int8Options(every, "percentile", share=False, keep_float=("stem/Conv",))
-    export_int8(plain, output / INT8_FLOAT, OnnxOptions(), kept)
+    partly = Int8Options(every, "percentile", share=False, keep_float=("stem/Conv",))
+    export_int8(plain, output / INT8_FLOAT, OnnxOptions(), partly)
     export_int8(plain, output / "int8, TensorRT.onnx", gpus, Int8Options(split))
 
 
@@ -71,6 +73,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     torch.set_num_threads(1)
+    build_once()
     folder = Path(sys.argv[1])
     os.chdir(folder)
     ingredients(folder)

@@ -6,13 +6,10 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
-from kdna_deploy.graph.graph import Graph
-from kdna_deploy.targets.onnx import export
 from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_onnx
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
+from tests.translated_once import kept
 
 RESNET, MOBILENET = "digits_resnet18_quarter", "digits_mobilenet_v2_1d2"
 SIZE = (64, 64)
@@ -24,31 +21,10 @@ def sample_path(name: str) -> Path:
     return SAMPLES / f"{name}.pth.tar"
 
 
-_fused: dict[int, Graph] = {}  # graphs that no test changes, by identity
-
-
 @functools.cache
 def fused_sample(name: str = RESNET, children: Any = None) -> FusedSource:
     """Never change its graph or its network: every test has the same."""
-    opened = open_fused_source(sample_path(name), Request(size=SIZE, children=children))
-    _fused[id(opened.graph)] = opened.graph
-    return opened
-
-
-_translate = export.translate
-
-
-@functools.cache
-def _translated(graph: int, opset: int, batch: int | None) -> ir.Model:
-    return _translate(_fused[graph], opset, batch)
-
-
-def _translate_once(graph: Graph, *options: Any) -> ir.Model:
-    """What every export of one graph begins with; `spell` copies it before it changes anything."""
-    return _translated(id(graph), *options) if id(graph) in _fused else _translate(graph, *options)
-
-
-export.translate = _translate_once
+    return kept(open_fused_source(sample_path(name), Request(size=SIZE, children=children)))
 
 
 def export_sample(output: Path, name: str = RESNET, **options: Any) -> OnnxExport:

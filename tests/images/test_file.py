@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -91,6 +92,8 @@ def test_transparency_is_ignored_as_by_imagefolder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "P", "PA", "RGBA", "LA", "1", "L"])
 def test_every_usual_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    if mode == "YCbCr" and int(PIL.__version__.partition(".")[0]) < 13:
+        pytest.skip(f"Pillow {PIL.__version__} cannot read the small YCbCr TIFF that it writes")
     image = Image.fromarray(CORNERS).convert("RGB").convert(mode)
     kind = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
     if mode == "PA":

@@ -150,7 +150,7 @@ def test_what_is_not_equal_is_named(
     model = onnx.load(made / "made" / "float32.onnx")
     change(model)
     onnx.save_model(model, tmp_path / "net.onnx")
-    found = check(made, tmp_path / "net.onnx")
+    found = check(made, tmp_path / "net.onnx", model=made / "made" / "net.fused.pt2")
     assert not found.identical
     with pytest.raises(AssertionError, match=expected):
         raise AssertionError(found.differences[0])
