@@ -185,6 +185,6 @@ def notes_on(
     notes = ["interrupted: these figures are partial"] if partial else []
     notes += of_device
     if any(floor.value is None for floor in floors):
-        notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval; raise `iterations` or `min_time`")
+        notes.append(f"fewer than {FEWEST_ROUNDS} rounds tell no interval; ask for more iterations or a longer time")
     notes += [f"{row.name}: {row.unavailable}" for row in rows if row.unavailable]
     return (*notes, *of_networks)

@@ -173,5 +173,5 @@ def _layers(profile: Profile) -> Cells:
         )
         for layer in slowest
     )
-    title = f"Slowest {len(rows)} of {len(profile.layers)} layers of {profile.name}; `save='FILE.json'` has them all"
+    title = f"Slowest {len(rows)} of {len(profile.layers)} layers of {profile.name}; a run saved as .json has them all"
     return Cells(title, ("layer", "operator", "group", "output", "µs", "share"), rows, left=3)

@@ -28,7 +28,7 @@ from kdna_deploy.verbs.fuse import fuse_steps
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
 from kdna_deploy.verbs.result import Result
-from kdna_deploy.verbs.source import source_of
+from kdna_deploy.verbs.source import size_of, source_of
 
 if TYPE_CHECKING:
     from kdna_deploy.network.load import Network
@@ -143,7 +143,7 @@ def export(
         ParityError, AccuracyError, ExportError: the file is not what it must be; nothing is written.
         RuntimeFailure: a library is missing, or needs a GPU that is not there.
     """
-    size = image_size(input_size)
+    size = image_size(input_size) or size_of(network)
     check_number("max_bloat", max_bloat, above=0)
     engine = EngineWords(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability), layers)
     engine.check()

@@ -14,7 +14,7 @@ from kdna_deploy.verbs.arguments import Numbers, PathLike, Size, chosen, image_s
 from kdna_deploy.verbs.attention_words import AttentionWords
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.result import Result
-from kdna_deploy.verbs.source import source_of
+from kdna_deploy.verbs.source import size_of, source_of
 
 if TYPE_CHECKING:
     from kdna_deploy.reports.report import Report
@@ -93,7 +93,7 @@ def fuse(
         InputError: something cannot be loaded or traced.
         ParityError: the fused network computes something else than the original.
     """
-    size = image_size(input_size)
+    size = image_size(input_size) or size_of(network)
     asked = chosen("children", children, CHILDREN)
     words = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
     attention = AttentionWords(channel_attention, freeze_below, words)

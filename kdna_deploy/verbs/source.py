@@ -49,6 +49,11 @@ def source_of(given: Source, arch: str | None, model: str | None, ema: bool) -> 
     return fused if fused is not None and hasattr(fused, "graph") else load(given).network  # type: ignore[arg-type]
 
 
+def size_of(given: Any) -> tuple[int, int] | None:
+    """The image size (h, w) that a network was loaded for; None where nothing was said, or it is in a file."""
+    return given.input_size if isinstance(given, LoadedNetwork) else None
+
+
 def file_of(given: Any, verb: str) -> Path:
     """The file that was given, by its path or as what a verb has written.
 

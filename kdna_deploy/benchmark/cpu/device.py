@@ -210,7 +210,7 @@ class CpuWatch:
             change = f" (the core's peak differs by {self.peak.best.gflops / saved.peak_gflops - 1:+.1%})"
         return (
             f"a ratio to a saved run holds the machine's drift between the two{change}, and its interval does not; "
-            "save this run beside the plain backbone and use `compare`, which is free of it",
+            "measure both beside the plain backbone and compare the saved runs, which is free of it",
         )
 
     def _start(self, candidates: Sequence[Candidate], listener: Listener) -> None:

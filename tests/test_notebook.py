@@ -1,0 +1,61 @@
+"""The notebook of the six verbs runs from top to bottom, and its results are shown as tables."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+NOTEBOOK = REPOSITORY / "docs" / "notebooks" / "six_verbs.ipynb"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What each cell of code showed, in a folder of its own where its relative paths lead to the samples."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    root = tmp_path_factory.mktemp("notebook")
+    folder = root / "docs" / "notebooks"
+    folder.mkdir(parents=True)
+    (root / "sample_checkpoints").symlink_to(REPOSITORY / "sample_checkpoints")
+    shutil.copy(NOTEBOOK, folder)
+    notebook = nbformat.read(folder / NOTEBOOK.name, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": folder}}
+    )
+    client.execute(env=_environment())
+    assert sorted(path.name for path in folder.iterdir()) == ["net.int8.onnx", "net.onnx", NOTEBOOK.name]
+    return [cell.outputs[-1].data for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.mark.slow
+def test_every_result_is_shown_as_tables(outputs: list[Any]) -> None:
+    titles = (
+        *("Shared kernels", "Shared kernels", "int8 for ONNX Runtime on a CPU", "against digits_resnet18_quarter"),
+        *("Evaluation", "Latency in ms"),
+    )
+    for title, shown in zip(titles, outputs, strict=False):
+        assert title in shown["text/html"] and "<table>" in shown["text/html"]
+        assert title in shown["text/plain"], "where no HTML can be shown, the tables are text"
+    assert "resnet18_plain" in outputs[-1]["text/plain"]
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells if cell.cell_type == "code")
+
+
+def test_the_readme_shows_the_verbs_of_the_notebook() -> None:
+    readme = Path(REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert all(f"kd.{verb}(" in readme for verb in ("load", "fuse", "export", "verify", "evaluate", "bench"))
+    assert "docs/notebooks/six_verbs.ipynb" in readme
