@@ -15,6 +15,7 @@ import pytest
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, OpenedLibrary, open_library
 from tests import warm_process
 from tests.gpu import no_gpu
+from tests.steps import without_steps
 from tests.without_torch import (
     ABSENT,
     pytest_pycollect_makemodule,
@@ -136,6 +137,8 @@ def cli(tmp_path: Path) -> Cli:
     run_in = cold_process if ABSENT else warm_process.run
 
     def run(*arguments: str | Path, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run_in(list(map(str, arguments)), cwd, {**os.environ, **warm_process.THREADS, **environment})
+        done = run_in(list(map(str, arguments)), cwd, {**os.environ, **warm_process.THREADS, **environment})
+        done.stderr = without_steps(done.stderr)
+        return done
 
     return run

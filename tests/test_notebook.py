@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     client = nbclient.NotebookClient(
         notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": folder}}
     )
-    client.execute(env=_environment())
+    client.execute(env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)})
     assert sorted(path.name for path in folder.iterdir()) == ["net.int8.onnx", "net.onnx", NOTEBOOK.name]
     return [cell.outputs[-1].data for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.mark.slow
@@ -45,6 +40,8 @@ def test_every_result_is_shown_as_tables(outputs: list[Any]) -> None:
     )
     for title, shown in zip(titles, outputs, strict=False):
         assert title in shown["text/html"] and "<table>" in shown["text/html"]
+    assert outputs[0]["text/plain"].startswith("<resnet18 of '")
+    for title, shown in list(zip(titles, outputs, strict=False))[1:]:
         assert title in shown["text/plain"], "where no HTML can be shown, the tables are text"
     assert "resnet18_plain" in outputs[-1]["text/plain"]
 

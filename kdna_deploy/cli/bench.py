@@ -31,7 +31,6 @@ from kdna_deploy.cli.options.bench import (
 from kdna_deploy.cli.options.output import Json
 from kdna_deploy.cli.options.source import Arch, Artifacts, InputSize, Model
 from kdna_deploy.cli.signals import INTERRUPTED
-from kdna_deploy.cli.values import newest
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.verbs.bench import bench as measured
 from kdna_deploy.verbs.bench import compare as compared
@@ -78,9 +77,6 @@ def bench(
         sink.report(found.report)
         return
     check_device(ctx, gpu)
-    if not models and suite is None:
-        models = [newest("*.onnx", "kdna-deploy export")]
-        sink.say(f"using {models[0]}, the newest ONNX file here")
     with sink.listening() as listener:
         done = measured(
             *(models or ()),

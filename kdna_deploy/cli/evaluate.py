@@ -7,7 +7,7 @@ from kdna_deploy.cli.options.comparison import Other
 from kdna_deploy.cli.options.images import BatchSize, ColorOption, Crop, Labelled, Mean, Resize, Std
 from kdna_deploy.cli.options.output import Json
 from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
-from kdna_deploy.cli.values import newest
+from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.evaluate import evaluate as evaluated
 
 
@@ -34,7 +34,7 @@ def evaluate(
     """
     sink = Sink(json)
     if model_file is None:
-        model_file = newest("*.onnx", "kdna-deploy export")
+        model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
     with sink.listening() as listener:
         done = evaluated(

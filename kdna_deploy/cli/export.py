@@ -42,9 +42,8 @@ from kdna_deploy.cli.options.precision import (
     WeightsOption,
 )
 from kdna_deploy.cli.options.source import Arch, Ema, Exportable, InputSize, Model, Source
-from kdna_deploy.cli.values import newest
 from kdna_deploy.errors import AccuracyError, UsageError
-from kdna_deploy.verbs.arguments import DYNAMIC
+from kdna_deploy.verbs.arguments import DYNAMIC, newest
 from kdna_deploy.verbs.check import check as checked
 from kdna_deploy.verbs.export import export as exported
 

@@ -16,9 +16,8 @@ from typing import Any
 
 from kdna_deploy.cli.options.graph import Attention
 from kdna_deploy.cli.options.precision import Precision
-from kdna_deploy.cli.values import newest
 from kdna_deploy.errors import UsageError
-from kdna_deploy.verbs.arguments import stem
+from kdna_deploy.verbs.arguments import newest, stem
 
 Said = Mapping[str, Any]  # the options of a command, by parameter
 _LOADING = {"arch": "--arch", "model": "--model", "input_size": "--input-size"}

@@ -9,7 +9,7 @@ from kdna_deploy.cli.options.comparison import Atol, Bisect, Reference, Rtol
 from kdna_deploy.cli.options.images import Inputs
 from kdna_deploy.cli.options.output import Json, SaveWorst
 from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
-from kdna_deploy.cli.values import newest
+from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.verify import verify as verified
 
 
@@ -33,7 +33,7 @@ def verify(
     """
     sink = Sink(json)
     if model_file is None:
-        model_file = newest("*.onnx", "kdna-deploy export")
+        model_file = newest("*.onnx", "kdna-deploy export --onnx")
         sink.say(f"using {model_file}, the newest ONNX file here")
     with sink.listening() as listener:
         done = verified(

@@ -12,7 +12,7 @@ from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.input_files import MODELS, Kind, check_input
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.reports.formats import check_format
-from kdna_deploy.verbs.arguments import LARGEST_BATCH, PathLike, Size, check_number, chosen, image_size
+from kdna_deploy.verbs.arguments import LARGEST_BATCH, PathLike, Size, check_number, chosen, image_size, newest
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
@@ -33,7 +33,7 @@ SUITES = ("table1", "layouts", "runtimes")
 PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Benchmark(Result):
     """What was measured.
 
@@ -106,7 +106,8 @@ def bench(
     """Measure `models` beside their baselines, round by round on the same cores or the same GPU.
 
     Args:
-        models: ``.onnx``, ``.pt2``, checkpoints, or what `fuse` or `export` wrote; with `gpu` also engines.
+        models: ``.onnx``, ``.pt2``, checkpoints, or what `fuse` or `export` wrote; with `gpu` also engines. The newest
+            ``.onnx`` in the current folder where none is named.
         gpu: throughput and latency on an NVIDIA GPU.
         cpu_threads: threads of an inference, each on a core of its own.
         batch_size: images in one inference; 1, with `gpu` 128.
@@ -134,6 +135,8 @@ def bench(
     """
     check_number("min_time", min_time)
     _check_words(protocol, suite, baseline, precision, batch_size)
+    if protocol == "paper" and (cpu_threads, batch_size or 1) != (1, 1):
+        raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
     runtimes = tuple(dict.fromkeys(runtime))
     _check_device(gpu, runtimes, (cpu_threads, protocol, cold_start, profile), precision, streams, host_copies)
     size = image_size(input_size)
@@ -146,7 +149,7 @@ def bench(
     compared = None if baseline is None else str(baseline)
     if gpu:
         _check_gpu(suite, compared)
-    files = _files(models, suite)
+    files = _files(models, suite, listener)
     for path in files:
         check_input(path, MODELS, "bench")
     inputs = (*files, *_baseline_file(compared))
@@ -217,11 +220,13 @@ def _check_gpu(suite: str | None, baseline: str | None) -> None:
     needed_gpu("`bench(gpu=True)` measures")
 
 
-def _files(models: Sequence[Any], suite: str | None) -> tuple[Path, ...]:
+def _files(models: Sequence[Any], suite: str | None, listener: Listener) -> tuple[Path, ...]:
     if suite is not None and models:
         raise UsageError(f"`suite={suite!r}` builds its own networks; leave '{models[0]}' out.")
     if suite is None and not models:
-        raise UsageError("Name a model to measure, or a `suite`.")
+        found = newest("*.onnx", "`export(onnx=True)`")
+        listener.note(f"using {found}, the newest ONNX file here")
+        return (found,)
     return tuple(file_of(one, "bench") for one in models)
 
 
@@ -268,8 +273,6 @@ def _options(
     from kdna_deploy.benchmark.device import BenchOptions
     from kdna_deploy.benchmark.protocol import PAPER_SETTINGS, Settings
 
-    if protocol == "paper" and (getattr(device, "threads", 1), batch or 1) != (1, 1):
-        raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
     default = PAPER_SETTINGS if protocol == "paper" else device.settings
     spelled: Any = protocol
     return BenchOptions(
@@ -313,7 +316,7 @@ def _write(result: BenchResult, targets: Sequence[Path], inputs: tuple[Path, ...
             temporary.write_text(written(result, target), encoding="utf-8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared(Result):
     """Two saved runs side by side."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kdna_deploy.targets.reproduction import Reproduction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckedFile(Result):
     """Whether a file was reproduced, byte for byte, and what differs."""
 

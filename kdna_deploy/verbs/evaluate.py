@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kdna_deploy.verbs.source import Files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluated(Result):
     """An evaluation, with what was evaluated on what."""
 

@@ -44,7 +44,7 @@ _OPSET = 18
 _IN_MEMORY = "network"  # a network that lies in no file gives its artifact no name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportedFile(Result):
     """A file that was written and judged.
 

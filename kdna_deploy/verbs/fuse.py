@@ -26,7 +26,7 @@ SUFFIX = ".fused.pt2"  # as in `graph.file`, which imports torch
 CHILDREN = ("materialize", "share")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FusedNetwork(Result):
     """A fused network.
 

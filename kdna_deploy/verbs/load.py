@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kdna_deploy.reports.report import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Inspected(Result):
     """What a network holds: layout, parents and children, parameters, MACs, attention."""
 
@@ -34,7 +34,7 @@ class Inspected(Result):
         return inspection_report(self.inspection)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedNetwork(Result):
     """A trained network. Showing it inspects it, which takes seconds the first time.
 
@@ -45,6 +45,9 @@ class LoadedNetwork(Result):
 
     network: Network
     input_size: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.network.name} of '{self.network.checkpoint.path}'>"  # a debugger asks often
 
     def inspect(self, listener: Listener = SILENT) -> Inspected:
         """What it holds.

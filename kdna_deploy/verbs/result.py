@@ -36,6 +36,9 @@ class Result(ABC):
 
         return html(self.report)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         from rich.console import Console
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kdna_deploy.verbs.source import Files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification(Result):
     """Agreement of an artifact with its reference.
 

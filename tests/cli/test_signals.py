@@ -97,6 +97,17 @@ def test_handlers_are_there_for_as_long_as_the_command_runs() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+FRESH = "kdna_deploy.benchmark.cpu.fresh_process"
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Of its command line; none of one that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 @pytest.mark.slow
 def test_a_bench_that_is_told_to_end_ends_its_processes_too(tmp_path: Path) -> None:
     shutil.copy(sample_path(RESNET), tmp_path / "net.pt")
@@ -104,9 +115,7 @@ def test_a_bench_that_is_told_to_end_ends_its_processes_too(tmp_path: Path) -> N
     process = started(tmp_path, "bench", "net.pt", *options, "--min-time", "0", "--json", module="kdna_deploy")
     watched, children, end = psutil.Process(process.pid), [], time.monotonic() + 200
     while process.poll() is None and time.monotonic() < end and not children:
-        children = [
-            child for child in watched.children() if "kdna_deploy.benchmark.cpu.fresh_process" in child.cmdline()
-        ]
+        children = [child for child in watched.children() if FRESH in words_of(child)]
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=100)

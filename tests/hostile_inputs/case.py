@@ -25,6 +25,7 @@ from pathlib import Path
 
 from kdna_deploy.cli import app
 from tests.hostile_inputs.samples import sample
+from tests.steps import without_steps
 
 OK, NO, USAGE, INPUT, RUNTIME = range(5)  # exit codes, as docs/cli.md has them
 MEMORY = 400 << 20  # bytes that a case may take, above what the process has already
@@ -103,7 +104,9 @@ def run(case: Case, place: Path) -> Outcome:
             raise KeyboardInterrupt
         seconds = time.perf_counter() - start
         out, err = (stream.getvalue() for stream in streams)
-        outcome = Outcome(case, code, out, err + native.read_text(errors="replace"), seconds, memory.grown())
+        outcome = Outcome(
+            case, code, out, without_steps(err) + native.read_text(errors="replace"), seconds, memory.grown()
+        )
         outcome.complaints.extend(_complaints(outcome, before, _contents(folder), _contents(temporary)))
         return outcome
     finally:

@@ -21,6 +21,7 @@ from typing import Any
 
 from tests.hostile_inputs.case import LIBRARIES
 from tests.hostile_inputs.samples import CHECKPOINT, FUSED, MODEL, ONNX, SIZE, sound
+from tests.steps import without_steps
 from tests.warm_process import context
 
 _PLACE = re.compile(r"out[.\w]*$|\.partial")
@@ -75,7 +76,7 @@ def ended(folder: Path, process: Any) -> Ended:
     said = told.read_text(errors="replace") if told.exists() else ""  # there is none where it ended before it began
     files = frozenset(path.name for path in folder.iterdir())
     left = frozenset(path.name for path in _temporary(folder).iterdir() if not path.name.startswith(LIBRARIES))
-    return Ended(process.exitcode, said, files, left)
+    return Ended(process.exitcode, without_steps(said), files, left)
 
 
 def _temporary(folder: Path) -> Path:
