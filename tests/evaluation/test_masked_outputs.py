@@ -21,6 +21,8 @@ from kdna_deploy.graph.graph import WEIGHTED, Graph, calls, constant
 from kdna_deploy.graph.passes import PassResult
 from kdna_deploy.graph.provenance import Provenance
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (3, 9, 9)
 CLASSES = 6
 MASKS = {"-1e4": -1e4, "-1e9": -1e9, "constant": 2.5, "-inf": float("-inf"), "inf": float("inf")}

@@ -24,6 +24,8 @@ from tests.conftest import Cli
 from tests.export.onnx.int8.quantised import operators
 from tests.samples import RESNET, SIZE, fused_sample, sample_path
 
+pytestmark = pytest.mark.slow
+
 FOR_GPUS = OnnxOptions(target="tensorrt")
 
 

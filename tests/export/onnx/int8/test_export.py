@@ -34,6 +34,8 @@ from kdna_deploy.runtimes.ort import OrtSession
 from tests.conftest import SAMPLES, Cli
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
+pytestmark = pytest.mark.slow
+
 DIGITS = SAMPLES / "digits"
 SHAPE = (3, *SIZE)
 
