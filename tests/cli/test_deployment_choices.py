@@ -99,6 +99,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_sharing_a_frozen_graph_is_refused_rather_than_unfreezing_it(cli: Cli, tmp_path: Path) -> None:
     frozen = ("--channel-attention", "freeze", "--calibration", str(DIGITS))
     assert cli("fuse", SAMPLE, *SMALL, *frozen, "-o", "net.fused.pt2").returncode == 0

@@ -32,9 +32,14 @@ def started(folder: Path, *arguments: str, module: str = "tests.cli.small_comman
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"},
-        # Where the tests run in the background, an ignored SIGINT would be inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_as_in_a_terminal,
     )
+
+
+def _as_in_a_terminal() -> None:
+    """Where the tests run in the background or below ``nohup``, ignored signals would be inherited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def left(folder: Path) -> list[str]:

@@ -21,6 +21,8 @@ from kdna_deploy.targets import fuse as fusion
 from kdna_deploy.targets.fuse import fuse
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_onnx
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (3, 9, 9)
 CLASSES = 6
 MASKS = {"-1e4": -1e4, "-1e9": -1e9, "constant": 2.5, "-inf": float("-inf"), "inf": float("inf")}

@@ -15,6 +15,8 @@ from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from tests.graph.passes.equivalence import Lambda, captured, run, trained
 from tests.made_of import CHILDREN, MIXTURES, MadeOf, Weight, own
 
+pytestmark = pytest.mark.slow
+
 Layers = Callable[[Lambda, Tensor], Tensor]
 
 

@@ -16,6 +16,8 @@ from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.network.load import load_network
 from tests.graph.passes.equivalence import Lambda, trained
 
+pytestmark = pytest.mark.slow
+
 Published = Callable[[str], Path]
 
 

@@ -12,7 +12,10 @@ from tests.hostile_inputs.case import INPUT, Case, run
 from tests.hostile_inputs.samples import CHECKPOINT, FUSED, MODEL, ONNX, SIZE
 from tests.hostile_inputs.suite import LEAST, PARTS, all_cases, families, part
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured as Linux does it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured as Linux does it"),
+]
 
 
 def test_there_are_a_thousand_and_no_two_are_one() -> None:

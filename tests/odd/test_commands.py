@@ -12,6 +12,8 @@ from tests.conftest import REPOSITORY, Cli
 from tests.odd import flow, interfaces, values
 from tests.odd.case import train
 
+pytestmark = pytest.mark.slow
+
 _THEMES = {theme.__name__: theme for theme in (flow, interfaces, values)}
 
 

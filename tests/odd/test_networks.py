@@ -25,6 +25,8 @@ from kdna_deploy.targets.source import Request, fuse_checkpoint
 from tests.odd import flow, interfaces, layers, values
 from tests.odd.case import Case, train
 
+pytestmark = pytest.mark.slow
+
 THEMES = (values, interfaces, layers, flow)
 CASES = [
     pytest.param(f"{theme.__name__}:{name}", case, id=name) for theme in THEMES for name, case in theme.TABLE.items()

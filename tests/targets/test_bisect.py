@@ -32,6 +32,8 @@ from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint
 from tests.runtimes.nvidia.test_engine_record import CONTENT, RECORD
 
+pytestmark = pytest.mark.slow
+
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 # The modules: the package gives these names to the passes in them.

@@ -34,6 +34,8 @@ from tests.conftest import SAMPLES
 from tests.gated import Gated
 from tests.samples import RESNET, sample_path
 
+pytestmark = pytest.mark.slow
+
 DIGITS = SAMPLES / "digits"
 IMAGENET = Preprocessing()
 WRONG = Preprocessing((0.9,) * 3, (0.1,) * 3)

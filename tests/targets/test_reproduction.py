@@ -25,7 +25,8 @@ from tests import every_format
 from tests.conftest import REPOSITORY, Cli
 from tests.every_format import CHECKPOINT, FACTORY, IMAGES, INT8_FLOAT
 
-pytestmark = pytest.mark.timeout(600)  # the first test makes every format, twice: half a minute on an idle core
+# The first test makes every format, twice: half a minute on an idle core.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CALIBRATED = ("frozen.onnx", "half.onnx", "int8.onnx", INT8_FLOAT, "int8, TensorRT.onnx")
 OTHERS = ("float32.onnx", "fixed.onnx", "stored as half.onnx", "external.onnx", "shared.onnx", "on the fly.onnx")
@@ -53,7 +54,6 @@ def check(made: Path, path: Path, **others: Path) -> Reproduction:
     return check_reproduction(path, Ingredients(**given, factory=FACTORY))
 
 
-@pytest.mark.slow
 def test_every_format_has_equal_bytes_in_another_process_folder_and_order_of_hashes(made: Path, tmp_path: Path) -> None:
     """At another time, too; zip archives, for one, could hold it."""
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -232,7 +232,6 @@ def test_the_digest_of_images_is_of_their_bytes_in_order(tmp_path: Path) -> None
     assert one == other != turned
 
 
-@pytest.mark.slow
 def test_the_command_says_so_with_its_exit_code(made: Path, tmp_path: Path, cli: Cli) -> None:
     path, checkpoint = made / "made" / "float32.onnx", made / CHECKPOINT
     model = ("--model", FACTORY)

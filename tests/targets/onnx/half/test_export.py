@@ -24,6 +24,8 @@ from tests.conftest import Cli
 from tests.samples import RESNET, SIZE, fused_sample, sample_path
 from tests.targets.onnx.int8.quantised import operators
 
+pytestmark = pytest.mark.slow
+
 FOR_GPUS = OnnxOptions(target="tensorrt")
 
 

@@ -37,6 +37,8 @@ from tests.conftest import SAMPLES, Cli
 from tests.recorded import Recorded
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
+pytestmark = pytest.mark.slow
+
 DIGITS = SAMPLES / "digits"
 SHAPE = (3, *SIZE)
 
