@@ -137,7 +137,8 @@ def cli(tmp_path: Path) -> Cli:
     run_in = cold_process if ABSENT else warm_process.run
 
     def run(*arguments: str | Path, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = run_in(list(map(str, arguments)), cwd, {**os.environ, **warm_process.THREADS, **environment})
+        said = {**os.environ, **warm_process.THREADS, "COLUMNS": "", **environment}  # as wide as into any pipe
+        done = run_in(list(map(str, arguments)), cwd, said)
         done.stderr = without_steps(done.stderr)
         return done
 

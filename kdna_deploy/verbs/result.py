@@ -42,7 +42,8 @@ class Result(ABC):
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=_WIDTH, highlight=False)
+        # In a notebook rich would show the text itself, beside the tables.
+        console = Console(file=io.StringIO(), width=_WIDTH, highlight=False, force_jupyter=False)
         console.print(self)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue().rstrip("\n")
