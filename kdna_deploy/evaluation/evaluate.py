@@ -6,6 +6,7 @@ one that the checkpoint records, and where it falls short the likely cause is lo
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,8 +95,18 @@ def evaluate_files(
         InputError: a file cannot be loaded, or the images do not fit the network.
     """
     listener.step("open")
-    model = _open(request.model, request)
-    against = _open(request.against, request) if request.against else None
+    with contextlib.ExitStack() as opened:
+        model = _open(request.model, request)
+        opened.enter_context(model.session)
+        against = _open(request.against, request) if request.against else None
+        if against:
+            opened.enter_context(against.session)
+        return _evaluated(request, model, against, listener)
+
+
+def _evaluated(
+    request: EvaluationRequest, model: ModelRecord, against: ModelRecord | None, listener: Listener
+) -> FileEvaluation:
     session, reference = model.session, against.session if against else None
     shape = _shape(model, against, request.size)
     preprocessing = request.preprocessing.over(model.preprocessing)

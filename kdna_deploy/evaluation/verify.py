@@ -74,31 +74,31 @@ def verify_files(
         InputError: a file cannot be loaded, or the two do not take the same images.
     """
     listener.step("open")
-    session = open_session(candidate, factory, arch, ema)
-    listener.step("open the reference")
-    if against:
-        reference = open_session(against, factory, arch, ema)
-    else:
-        reference = _original_session(
-            original or original_network(read_provenance(candidate), candidate, None, factory)
-        )
-    shape = _image_shape(session, reference, size)
-    usual = max((_usual(path) for path in (candidate, against) if path), key=lambda tolerance: tolerance.roundoff)
-    # Who asks for another share than that of a format does not mean that format's rounding either.
-    asked = {} if rtol is None else {"rtol": rtol, "roundoff": FLOAT32.roundoff}
-    tolerance = replace(usual, atol=atol, **asked)
-    batch = session.batch or reference.batch
-    random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
+    with open_session(candidate, factory, arch, ema) as session:
+        listener.step("open the reference")
+        if against:
+            opened = open_session(against, factory, arch, ema)
+        else:
+            trained = original or original_network(read_provenance(candidate), candidate, None, factory)
+            opened = TorchSession(trained.module, trained.checkpoint.path.name or trained.name)
+        with opened as reference:
+            shape = _image_shape(session, reference, size)
+            usual = max((_usual(path) for path in (candidate, against) if path), key=lambda one: one.roundoff)
+            # Who asks for another share than that of a format does not mean that format's rounding either.
+            asked = {} if rtol is None else {"rtol": rtol, "roundoff": FLOAT32.roundoff}
+            tolerance = replace(usual, atol=atol, **asked)
+            batch = session.batch or reference.batch
+            random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
 
-    def probes(listener: Listener = SILENT) -> Iterable[Probe]:
-        given = _from_disk(inputs, shape, batch, _preprocessing(candidate), listener) if inputs else ()
-        return chain(random, given)
+            def probes(listener: Listener = SILENT) -> Iterable[Probe]:
+                given = _from_disk(inputs, shape, batch, _preprocessing(candidate), listener) if inputs else ()
+                return chain(random, given)
 
-    listener.step("compare")
-    fixed = size or session.image_shape or reference.image_shape
-    notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
-    agreements = compare(session, reference, probes(listener), tolerance)
-    return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
+            listener.step("compare")
+            fixed = size or session.image_shape or reference.image_shape
+            notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
+            agreements = compare(session, reference, probes(listener), tolerance)
+            return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
 
 
 def _worst_image(agreements: tuple[Agreement, ...], probes: Iterable[Probe]) -> Images:
@@ -123,10 +123,6 @@ def _usual(path: Path) -> Tolerance:
     except ArtifactError:
         return FLOAT32
     return HALF if "fp16" in (options.get("weights"), options.get("precision")) else FLOAT32
-
-
-def _original_session(network: Network) -> Session:
-    return TorchSession(network.module, network.checkpoint.path.name or network.name)
 
 
 def _image_shape(session: Session, reference: Session, size: tuple[int, int] | None) -> tuple[int, int, int]:

@@ -103,10 +103,10 @@ def test_files_of_one_name_are_told_apart_and_each_is_executed_once(tmp_path: Pa
         ("folder.py:build", "'folder.py' is a folder, not a file."),
         ("net.py:bild", "'net.py' has no function 'bild'; it has build, Other."),
         ("empty.py:build", "'empty.py' has no function 'build'."),
-        ("syntax.py:build", "--model syntax.py:build cannot be imported: .*"),
-        ("raises.py:build", "--model raises.py:build cannot be imported: not today."),
-        ("exits.py:build", "--model exits.py:build cannot be imported: SystemExit 3."),
-        ("lacks.py:build", "--model lacks.py:build cannot be imported: No module named 'absent_package'."),
+        ("syntax.py:build", "`model='syntax.py:build'` cannot be imported: .*"),
+        ("raises.py:build", "`model='raises.py:build'` cannot be imported: not today."),
+        ("exits.py:build", "`model='exits.py:build'` cannot be imported: SystemExit 3."),
+        ("lacks.py:build", "`model='lacks.py:build'` cannot be imported: No module named 'absent_package'."),
     ],
 )
 def test_a_file_that_gives_no_function_is_refused_in_one_sentence(

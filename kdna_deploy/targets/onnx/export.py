@@ -254,7 +254,8 @@ def verify_file(
         else "Fuse again with the `input_size` to export for."
     )
     departs = f"The ONNX file departs from the {reference.name}"
-    return parity(OrtSession(path), reference, (*probes, *given), options.allowed, departs, remedy)
+    with OrtSession(path) as candidate:
+        return parity(candidate, reference, (*probes, *given), options.allowed, departs, remedy)
 
 
 def check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:

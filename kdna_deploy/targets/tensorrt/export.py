@@ -194,6 +194,6 @@ def _verify(engine: Path, source: OnnxInput, record: EngineRecord, listener: Lis
         for size in sizes
         for seed in range(-(-_FEWEST_IMAGES // size))
     ]
-    candidate, reference = TensorRtSession(engine), OrtSession(source.path)
     departs, remedy = f"The engine departs from '{source.path}'", "Build it with `tf32=False`, or in fp32."
-    return parity(candidate, reference, probes, engine_tolerance(record), departs, remedy)
+    with TensorRtSession(engine) as candidate, OrtSession(source.path) as reference:
+        return parity(candidate, reference, probes, engine_tolerance(record), departs, remedy)

@@ -13,6 +13,7 @@ afterwards where that is exact (`onnx/shared_codes.py`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,13 +121,13 @@ def export_int8(
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
             return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
 
-        guard = Guard(path, int8.images, path.parent, listener)
         parents = opened.provenance.shared_kernels
-        judged = within_limit(build, guard, quantisable(path, target), int8.max_drop, parents)
+        with contextlib.closing(Guard(path, int8.images, path.parent, listener)) as guard:
+            judged = within_limit(build, guard, quantisable(path, target), int8.max_drop, parents)
     kept_float = tuple(dict.fromkeys((*int8.keep_float, *judged.kept_float)))
     made = {"method": int8.method, "kept_float": list(kept_float), "share_codes": int8.share, **int8.images.record}
     recorded = {"precision": "int8", "int8": made}
-    write_transformed(opened, judged.model, recorded, output, options, OrtSession, inputs, listener)
+    write_transformed(opened, judged.model, recorded, output, options, _opens, inputs, listener)
     return Int8Export(
         path=output,
         bytes=file_bytes(output),
@@ -182,3 +183,8 @@ def _kernels(path: Path) -> dict[str, Array]:
         for node in graph.node
         if node.op_type == "Conv" and node.input[1] in stored
     }
+
+
+def _opens(path: Path) -> None:
+    """Accuracy was judged before the file was written; what is left is that it can be opened."""
+    OrtSession(path).close()

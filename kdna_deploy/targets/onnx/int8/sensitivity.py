@@ -73,8 +73,13 @@ class Guard:
         self._folder = folder
         self.listener = listener
 
+    def close(self) -> None:
+        """Close the float32 file."""
+        self._reference.close()
+
     def evaluate(self, model: onnx.ModelProto) -> Evaluation:
-        return evaluate(self._session(model), self._images.held_out(), self._reference, self.listener)
+        with self._session(model) as candidate:
+            return evaluate(candidate, self._images.held_out(), self._reference, self.listener)
 
     def sqnr(self, model: onnx.ModelProto) -> float:
         """Of the logits, over the first held-out images."""
@@ -84,7 +89,8 @@ class Guard:
             count += len(images)
             if count >= _SEARCH_IMAGES:
                 break
-        agreement = evaluate(self._session(model), batches, self._reference).agreement
+        with self._session(model) as candidate:
+            agreement = evaluate(candidate, batches, self._reference).agreement
         assert agreement is not None
         return agreement.sqnr
 
