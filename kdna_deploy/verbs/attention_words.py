@@ -33,7 +33,7 @@ class AttentionWords:
         """Refuse what makes no sense, before anything heavy is imported.
 
         Raises:
-            UsageError: another choice than there is, or calibration images that nothing uses.
+            UsageError: another choice than there is, calibration images that nothing uses, or none where they are needed.
         """
         chosen("channel_attention", self.choice, CHOICES)
         check_number("freeze_below", self.below)
@@ -41,6 +41,12 @@ class AttentionWords:
             raise UsageError(
                 "`calibration` and `freeze_below` go with `channel_attention` freeze or drop, and `calibration` with "
                 "`precision` int8 or fp16."
+            )
+
+        if self.choice == "freeze" and self.images.path is None:
+            raise UsageError(
+                "Freezing replaces channel attention by its mean over calibration images; name a folder of them or an "
+                ".npz with `calibration`."
             )
 
     def request(self, listener: Listener) -> Asked | None:
