@@ -33,7 +33,8 @@ class AttentionWords:
         """Refuse what makes no sense, before anything heavy is imported.
 
         Raises:
-            UsageError: another choice than there is, calibration images that nothing uses, or none where they are needed.
+            UsageError: another choice than there is, calibration images that nothing uses, or none where they are
+                needed.
         """
         chosen("channel_attention", self.choice, CHOICES)
         check_number("freeze_below", self.below)
