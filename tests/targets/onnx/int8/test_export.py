@@ -107,8 +107,8 @@ def test_bench_compares_with_the_plain_backbone_in_float32_and_leaves_out_the_sh
 ) -> None:
     plain, row = bench([quantised.path], BenchOptions(Cpu(), settings=Settings(3, 0.0))).rows
     assert plain.file_bytes > 2 * row.file_bytes
-    assert plain.share is not None
-    assert row.share is None
+    assert plain.figures.share is not None
+    assert row.figures.share is None
     assert row.macs == fused_sample(RESNET).provenance.macs
 
 

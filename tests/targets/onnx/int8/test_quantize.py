@@ -12,6 +12,7 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.targets.onnx.int8.quantize import Method, activation_sizes, calibrate
+from tests.recorded import Recorded
 from tests.targets.onnx.int8.quantised import chain, images
 
 METHODS: dict[Method, CalibrationMethod] = {
@@ -94,9 +95,9 @@ def test_only_minmax_reaches_as_far_as_the_farthest_value(found: dict[Method, di
 
 
 def test_images_are_counted_as_they_are_calibrated_with(model: Path) -> None:
-    told: list[int] = []
-    calibrate(model, [images(CHANNELS, seed, 3) for seed in range(5)], "minmax", told.append)
-    assert told == [12, 3]  # four batches make a chunk
+    heard = Recorded()
+    calibrate(model, [images(CHANNELS, seed, 3) for seed in range(5)], "minmax", heard)
+    assert heard.counts == [12, 3]  # four batches make a chunk
 
 
 @pytest.mark.parametrize(("count", "enough"), [(7, False), (8, True)])
