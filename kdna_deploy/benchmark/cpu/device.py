@@ -183,7 +183,8 @@ class CpuWatch:
 
     def figures(self, candidate: Candidate, taken: Taken | None, ratio: Ratio | None) -> CpuFigures:
         share = None
-        if taken and self.peak and RUNTIMES[candidate.variant.runtime].exact and candidate.subject.precision == "fp32":
+        exact = RUNTIMES[candidate.variant.runtime].exact and candidate.subject.precision == "fp32"
+        if taken and self.peak and exact:
             macs = candidate.subject.macs * self.options.batch
             share = self.peak.share(macs, float(np.median(taken.singles.values)))
         return CpuFigures(share, self.cold.get(candidate.name))
