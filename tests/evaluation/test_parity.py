@@ -413,7 +413,7 @@ def test_images_of_another_size_are_refused_with_the_size_that_is_taken(folder: 
 def test_an_artifact_without_its_checkpoint_says_how_to_name_one(folder: Path, tmp_path: Path) -> None:
     alone = tmp_path / "net.onnx"
     alone.write_bytes((folder / "net.onnx").read_bytes())
-    with pytest.raises(ArtifactError, match="name the checkpoint with `source` .export. or `against`"):
+    with pytest.raises(ArtifactError, match=r"name the checkpoint with `source` \(export\) or `against`"):
         verify_files(alone, None, None)
     (tmp_path / sample_path(RESNET).name).write_bytes(sample_path(MOBILENET).read_bytes())
     with pytest.raises(ArtifactError, match="has changed since"):

@@ -34,7 +34,7 @@ _LONGEST = 1500  # characters of a sentence, what the user wrote left out
 # What PyTorch and ONNX Runtime keep among temporary files, for later runs.
 LIBRARIES = ("torchinductor_", ".ses")
 _TRACE = re.compile(r"Traceback|File \"|Internal error|Segmentation|terminate called")
-_KNOWN_LINE = re.compile(r"(error|Error|note|warning|using|Usage|Try|the image|saved|  )")
+_KNOWN_LINE = re.compile(r"(error|Error|note|warning|using|Usage|Try|the image|saved|next|  )")
 _SENTENCE = re.compile(r"^(error: |Error: )", re.MULTILINE)
 
 
