@@ -122,7 +122,7 @@ CLAIMS = {
             r"layout layer3: FS-SF-SF ",
             r"parameters 552,048 ",
             r"MACs at 3×64×64 13,450,496 ",
-            r"layer4\.conv2 128×128×3×3 yes layer4\.bns\.0, layer4\.bns\.1 ",
+            r"layer4\.conv2 layer4\.bns\.0, layer4\.bns\.1 128×128×3×3 yes ",
             r"child spread over filters over positions .* layer4\.bns\.2 0\.\d+ 0\.\d+ ",
         ),
         added=(),
@@ -165,7 +165,7 @@ CLAIMS = {
     ),
     "export ckpt.pt --tensorrt": Claim(fails=r"TensorRT (is not installed|builds engines on the GPU)"),
     "bench ckpt.onnx --profile": Claim(
-        (r"Where the time goes, .* channel attention pre-scale ", r" ckpt\.onnx: \S+ ms to resnet18_plain 64×64 = "),
+        (r"Where the time goes, .* channel .* attention pre-scale ", r" ckpt\.onnx: \S+ ms to resnet18_plain 64×64 = "),
         added=(*BRIEF, "--no-cold-start"),
     ),
     "bench ckpt.onnx --runtime onnxruntime --runtime openvino --baseline pytorch": Claim(

@@ -116,7 +116,7 @@ def test_each_step_is_announced_in_order() -> None:
     heard = Recorded()
     fuse(small(), (4, 7, 8), listener=heard)
     passes = [transform.__name__.replace("_", " ") for transform in PIPELINE]
-    assert heard.steps == ["capture", *passes, "compare with the original"]
+    assert heard.steps == ["capture", "fold", *passes, "compare with the original"]
 
 
 def test_a_folded_weight_is_rounded_once() -> None:
