@@ -99,6 +99,7 @@ def _measure_all(
     """Fill `outcomes` group by group; false where the user interrupted."""
     try:
         watch.before(listener)
+        listener.plan([f"measure {_title(group)}" for group in groups])
         for group in groups:
             listener.step(f"measure {_title(group)}")
             outcomes.append(_measure(group, options, watch, listener))

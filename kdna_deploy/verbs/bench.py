@@ -155,8 +155,8 @@ def bench(
     inputs = (*files, *_baseline_file(compared))
     for target in targets:
         check_output(target, inputs)
-    listener.plan(("measure",))
-    listener.step("measure")
+    listener.plan(("prepare",))  # the groups are planned once they are known
+    listener.step("prepare")
     device = _gpu(precision, streams, cuda_graphs, host_copies) if gpu else _cpu(cpu_threads, cold_start, profile)
     options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, arch, model, size)
     result = _measure(files, suite, options, listener)

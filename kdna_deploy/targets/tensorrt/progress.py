@@ -43,24 +43,30 @@ def watched(trt: Any, call: Callable[[Any], T], listener: Listener) -> T:
         result = pool.submit(call, _monitor(trt, steps.put, stop))
         result.add_done_callback(ended)
         try:
-            done: dict[str, int] = {}
+            tell = _Told(listener)
             while (progress := _next(steps)) is not None:
-                _tell(listener, progress, done)
+                tell(progress)
         except BaseException:
             stop.set()
             raise
     return result.result()
 
 
-def _tell(listener: Listener, progress: Progress, done: dict[str, int]) -> None:
-    """`done` holds how much of each phase has been told."""
-    before = done.get(progress.phase)
-    if before is None or progress.done < before:
-        listener.step(progress.phase)
-        listener.expect(progress.steps, "steps")
-        before = 0
-    listener.advance(progress.done - before)
-    done[progress.phase] = progress.done
+class _Told:
+    """What `listener` was told last: phases lie in each other, and come back to where they were."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._phase = ""
+        self._done = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase != self._phase or progress.done < self._done:
+            self._listener.step(progress.phase)
+            self._listener.expect(progress.steps, "steps")
+            self._phase, self._done = progress.phase, 0
+        self._listener.advance(progress.done - self._done)
+        self._done = progress.done
 
 
 def _next(steps: queue.SimpleQueue[Progress | None]) -> Progress | None:
