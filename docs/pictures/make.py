@@ -7,8 +7,8 @@ The figures are those of the machine that it runs on, which the picture names.
 
 from __future__ import annotations
 
-import contextlib
 import io
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -26,9 +26,11 @@ SAMPLE = HERE.parents[1] / "sample_checkpoints" / "digits_resnet18_quarter.pth.t
 def main() -> None:
     """Export the sample, measure it and draw the first tables of both."""
     console = Console(record=True, width=84, file=io.StringIO(), highlight=False)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # so that files are called by their names alone
         file = kd.export(SAMPLE, "net.onnx", input_size=64, children="share")
         measured = kd.bench(file, cold_start=False)
+        os.chdir(HERE)
     console.print("[bold]$ kdna-deploy export ckpt.pt --children share[/]")
     console.print(rendered(Report(file.report.parts[1:3], {})))
     console.print("[bold]$ kdna-deploy bench net.onnx[/]")
