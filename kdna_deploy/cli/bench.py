@@ -33,7 +33,7 @@ from kdna_deploy.cli.options.source import Arch, Artifacts, InputSize, Model
 from kdna_deploy.cli.signals import INTERRUPTED
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.verbs.bench import bench as measured
-from kdna_deploy.verbs.bench import compare as compared
+from kdna_deploy.verbs.compare import compare as compared
 
 
 def bench(

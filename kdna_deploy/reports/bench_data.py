@@ -16,8 +16,8 @@ from kdna_deploy.benchmark.result import BenchResult, Floor, Row
 from kdna_deploy.benchmark.saved import SCHEMA_VERSION
 from kdna_deploy.benchmark.statistics import Estimate, Ratio, Summary
 from kdna_deploy.reports.bench_tables import bench_cells, bench_facts
-from kdna_deploy.reports.cells import markdown
-from kdna_deploy.reports.report import document
+from kdna_deploy.reports.markdown import markdown
+from kdna_deploy.reports.report import Facts, Report, document
 
 _NESTED = {
     "latency_ms": tuple(field.name for field in fields(Summary)),
@@ -121,7 +121,9 @@ def written(result: BenchResult, path: Path) -> str:
     """The text of a file to save `result` to, in the format that its name tells."""
     if path.suffix == ".json":
         return json.dumps(bench_data(result), indent=1)
-    return _csv(result.rows) if path.suffix == ".csv" else _markdown(result)
+    if path.suffix == ".csv":
+        return _csv(result.rows)
+    return markdown(Report((*bench_cells(result), Facts("", bench_facts(result))), {}, result.notes))
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -143,9 +145,3 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         elif name not in _LEFT_OUT:
             flat[name] = value
     return flat
-
-
-def _markdown(result: BenchResult) -> str:
-    """Tables, then facts and notes as one list."""
-    lines = [*(f"- {name}: {text}" for name, text in bench_facts(result)), *(f"- {note}" for note in result.notes)]
-    return "\n".join(markdown(cells) for cells in bench_cells(result)) + "\n" + "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Report → Markdown: facts as a list, tables as tables, notes at the end."""
+"""Report → Markdown: facts as a list, tables as tables, notes as the end of the last list."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from kdna_deploy.reports.report import Facts, Report
 def markdown(report: Report) -> str:
     """The whole report, notes included."""
     parts = [table(part) if isinstance(part, Cells) else _list(part) for part in report.parts]
-    notes = "".join(f"- note: {note}\n" for note in report.notes)
-    return "\n".join([*parts, *([notes] if notes else [])])
+    return "\n".join(parts) + "".join(f"- {note}\n" for note in report.notes)
 
 
 def _list(facts: Facts) -> str:

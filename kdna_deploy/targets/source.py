@@ -103,11 +103,21 @@ def open_fused_source(
         raise UsageError("`arch` and `ema` say how to load a checkpoint; a fused graph was made from one already.")
     listener.step("load")
     opened = load_fused(path)
-    made = opened.provenance
-    network = original_network(made, path, request.source, request.factory)
+    network = original_network(opened.provenance, path, request.source, request.factory)
+    return fused_as_asked(FusedSource(opened.graph, network, opened.provenance), path, request, listener)
+
+
+def fused_as_asked(given: FusedSource, path: Path, request: Request, listener: Listener = SILENT) -> FusedSource:
+    """A fused graph, from the file `path` or in memory, with the children, channel attention and size of `request`.
+
+    What was multiplied out cannot be taken apart: it is fused again from its network.
+
+    Raises:
+        UsageError: children are to be shared that were multiplied out together with fixed channel attention.
+    """
+    made, network = given.provenance, given.network
     c, h, w = made.image_shape
     shape = (c, *(request.size or (h, w)))
-    graph = Graph(opened.graph.module, shape)
     children = made.options.get("children", "materialize")
     choice = made.options.get("channel_attention", "keep")
     if request.children == "share" and children == "materialize" and choice != "keep" and not request.attention:
@@ -115,16 +125,18 @@ def open_fused_source(
             f"'{path}' has its channel attention fixed ({choice}) and its children multiplied out; "
             "to share them, fuse the checkpoint again with both choices."
         )
+    # In memory, what fusing assumed has been said already.
+    assumed = () if given.fused else _assumed_notes(made, path, request)
     if request.attention or (request.children == "share" and children == "materialize"):
         again = replace(request, size=shape[1:], children=request.children or children)
         fused = fuse_network(network, again, listener, from_record(made.preprocessing, str(path)))
         notes = (
-            f"fused again from {network.checkpoint.path.name}",
-            *_assumed_notes(made, path, request),
+            f"fused again from {network.checkpoint.path.name or network.name}",
+            *assumed,
             *(note for note in fused.notes if note.startswith(_NOT_SHARED)),
         )
         return replace(fused, provenance=_sized(fused.provenance, made, request), notes=notes)
-    notes = _assumed_notes(made, path, request)
+    graph = Graph(given.graph.module, shape)
     if shape != made.image_shape:
         resized = provenance_of(network, shape, made.channel_attentions)
         made = replace(
@@ -135,12 +147,13 @@ def open_fused_source(
             preprocessing=made.preprocessing,
             num_classes=made.num_classes,
         )
-    made = _sized(made, made, request)
+    made = _sized(made, given.provenance, request)
     if request.children == "materialize" and children == "share":
+        graph = graph.clone()  # in memory, it is the caller's
         materialise(graph.module)
         cast_floats(graph.module, torch.float32)
         made = made.with_options(children="materialize")
-    return FusedSource(graph, network, made, notes=notes)
+    return replace(given, graph=graph, provenance=made, notes=(*given.notes, *assumed))
 
 
 def _assumed_notes(made: Provenance, path: Path, request: Request) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Latency on the CPU, or throughput on a GPU, interleaved with the plain backbone; and two saved runs side by side."""
+"""Latency on the CPU, or throughput on a GPU, interleaved with the plain backbone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
 if TYPE_CHECKING:
-    from kdna_deploy.benchmark.compare import Comparison
     from kdna_deploy.benchmark.device import BenchOptions, Device
     from kdna_deploy.benchmark.result import BenchResult, Row
     from kdna_deploy.benchmark.saved import SavedRun
@@ -314,40 +313,3 @@ def _write(result: BenchResult, targets: Sequence[Path], inputs: tuple[Path, ...
     for target in targets:
         with atomic_output(target, inputs) as temporary:
             temporary.write_text(written(result, target), encoding="utf-8")
-
-
-@dataclass(frozen=True, repr=False)
-class Compared(Result):
-    """Two saved runs side by side."""
-
-    comparison: Comparison
-
-    @property
-    def warning(self) -> str:
-        """Why they are not comparable; empty where they are."""
-        differences = self.comparison.differences
-        return "the runs are not comparable, for they differ in: " + "; ".join(differences) if differences else ""
-
-    @property
-    def report(self) -> Report:
-        from kdna_deploy.reports.bench import comparison_report
-
-        return comparison_report(self.comparison)
-
-
-def compare(*runs: PathLike) -> Compared:
-    """Compare two runs that `bench` saved as ``.json``.
-
-    Raises:
-        UsageError: there are not two.
-        InputError: one cannot be read.
-    """
-    if len(runs) != 2:
-        raise UsageError("`compare` takes two saved runs: `bench('A.json', 'B.json', compare=True)`.")
-    files = tuple(map(Path, runs))
-    for path in files:
-        check_input(path, (Kind.saved_run,), "`compare`")
-    from kdna_deploy.benchmark.compare import compare_runs
-    from kdna_deploy.benchmark.saved import read_run
-
-    return Compared(compare_runs(*(read_run(path) for path in files)))

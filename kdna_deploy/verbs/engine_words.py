@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # As in `runtimes.nvidia.engine_record` and `export.tensorrt.export`, which import torch.
 _RECORD, _LAYERS = ".json", ".layers.json"
+ENGINE_STEPS = ("build the engine", "inspect the engine", "write")  # for a listener's plan
 
 
 @dataclass(frozen=True)

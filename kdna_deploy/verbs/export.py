@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from kdna_deploy.verbs.arguments import (
     stem,
 )
 from kdna_deploy.verbs.attention_words import AttentionWords
-from kdna_deploy.verbs.engine_words import EngineWords
+from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
 from kdna_deploy.verbs.fuse import fuse_steps
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
@@ -169,10 +169,13 @@ def export(
         engine.require(str(batch))
     if from_onnx:
         assert built is not None and isinstance(given, Path)
+        listener.plan(("prepare", *ENGINE_STEPS))
+        listener.step("prepare")
         return ExportedFile(built, engine=engine.build(given, built, str(batch), listener))
     attention = AttentionWords(channel_attention, freeze_below, images, other_use=words.uses_images)
     attention.check()
-    listener.plan(_steps(given, channel_attention, precision, simplify))
+    steps = _steps(given, channel_attention, precision, simplify)
+    listener.plan((*steps, *(ENGINE_STEPS if engine.library else ())))
     listener.step("load")
     from kdna_deploy.targets.onnx.export import OnnxOptions
     from kdna_deploy.targets.source import Request
@@ -216,16 +219,13 @@ def _name(given: Any) -> str:
 
 
 def _opened(given: Path | Network | FusedSource, request: Request, listener: Listener) -> FusedSource:
-    from kdna_deploy.targets.source import FusedSource, fuse_network, open_fused_source
+    from kdna_deploy.targets.source import FusedSource, fuse_network, fused_as_asked, open_fused_source
 
     if isinstance(given, Path):
         return open_fused_source(given, request, listener)
     if not isinstance(given, FusedSource):
         return fuse_network(given, request, listener)
-    made = given.provenance.options.get("children", "materialize")
-    if request.attention is None and request.size is None and request.children in (None, made):
-        return given
-    return fuse_network(given.network, replace(request, children=request.children or made), listener)
+    return fused_as_asked(given, Path(_name(given)), request, listener)
 
 
 def _write(
