@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -92,16 +92,18 @@ class OrtSession(Closing):
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
 
-    def rounding(self, images: Images, roundoff: float) -> Images:
-        """How far rounding the weights to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
+        """How far rounding the weights to `roundoff` moves the outputs for `images`, a few times over."""
+        return self._moved(images, self.run(images), roundoff)
+
+    def _moved(self, images: Images, plain: Images, roundoff: float) -> Iterator[Images]:
         from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
 
-        plain = self.run(images)
-        with scratch_folder("rounding") as folder:
-            moved = [folder / f"{seed}.onnx" for seed in range(MOVES)]
-            for seed, path in enumerate(moved):
-                perturbed_file(self._path, path, roundoff, seed)
-            return np.maximum.reduce([np.abs(_logits(path, images) - plain) for path in moved])
+        for seed in range(MOVES):
+            with scratch_folder("rounding") as folder:
+                perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
+                moved = _logits(folder / "moved.onnx", images)
+            yield np.abs(moved - plain)
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
