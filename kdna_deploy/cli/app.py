@@ -32,6 +32,7 @@ from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
 from kdna_deploy.cli.spelling import Spelling
 from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
 from kdna_deploy.cli.verify import verify
+from kdna_deploy.cli.waiting import wait_asleep
 from kdna_deploy.version import VERSION
 
 
@@ -49,6 +50,8 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> None:
         try:
+            if function is not bench:
+                wait_asleep()
             with stdout_for_results(), SPELLING.in_use():
                 function(*arguments, **options)
                 if (step := next_step(function.__name__, options)) is not None:
