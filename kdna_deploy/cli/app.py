@@ -28,6 +28,7 @@ from kdna_deploy.cli.failure import failure_of, usage_failure
 from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
 from kdna_deploy.cli.next_step import next_step
+from kdna_deploy.cli.prepare import prepare
 from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
 from kdna_deploy.cli.spelling import Spelling
 from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
@@ -77,7 +78,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 SPELLING = Spelling(app)
-for command in (inspect, fuse, export, verify, evaluate, bench):
+for command in (inspect, fuse, export, prepare, verify, evaluate, bench):
     app.command(cls=Command, context_settings=_HELP)(as_command(command))
 
 
