@@ -15,7 +15,8 @@ be within the two tolerances: a tie; `rtol` and `atol` of a user's own do not wi
 Stressed images on which the network is chaotic, so that rounding explains more than a hundredth of the spread, are
 skipped where they do not pass, and that is said; noise and a user's own images never are.
 
-rtol is 1e-4 for float32 and 1e-2 for half precision.
+rtol is 1e-4 for float32, 1e-2 for half precision, and 1e-1 for weights in int8: their largest numbers are rounded by
+2⁻⁸ of themselves, and a filter's largest number is about four times the usual one.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Tolerance:
 
 FLOAT32 = Tolerance(rtol=1e-4)
 HALF = Tolerance(rtol=1e-2, roundoff=2.0**-11, tie=1e-2)
+INT8_WEIGHTS = Tolerance(rtol=1e-1, roundoff=2.0**-6, tie=1e-1)
 
 
 @dataclass(frozen=True)

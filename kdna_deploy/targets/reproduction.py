@@ -39,6 +39,7 @@ from kdna_deploy.targets.onnx.difference import file_differences
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
 from kdna_deploy.targets.recorded_options import RecordedOptions, recorded_options
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from kdna_deploy.version import VERSION
@@ -212,6 +213,8 @@ def _export(
         split = _split(options, opened, written, made, given)
         int8 = Int8Options(split, options.method, None, options.share_codes, options.kept_float)
         export_int8(opened, output, written, int8, (), listener)
+    elif options.int8_weights:
+        export_int8_weights(opened, output, written, StorageOptions(keep_float=options.kept_float), (), listener)
     else:
         export_fused(opened, output, written, (), listener)
 

@@ -131,9 +131,9 @@ def export(
         children: ``"materialize"``, ``"share"`` or ``"on-the-fly"`` (multiplied at every inference); as it was fused.
         max_bloat: fail if the file exceeds so many times the trained parameters' bytes.
         precision: what the file computes in: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        weights: ``"fp16"`` stores them in half precision and computes in float32.
+        weights: ``"fp16"`` stores them in half precision, ``"int8"`` as 8-bit codes; the file computes in float32.
         half_io: with fp16, take and return half precision too.
-        held_out: images that judge int8; every fifth of `calibration` by default.
+        held_out: images that judge int8, in `precision` or `weights`; every fifth of `calibration` by default.
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
         channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
@@ -184,7 +184,7 @@ def export(
         return ExportedFile(built, engine=engine.build(given, built, str(batch), listener))
     attention = AttentionWords(channel_attention, freeze_below, images, other_use=words.uses_images)
     attention.check()
-    steps = _steps(given, channel_attention, precision, simplify)
+    steps = _steps(given, channel_attention, precision, weights, simplify)
     listener.plan((*steps, *(ENGINE_STEPS if engine.library else ()), *(PREPARE_STEPS if beside else ())))
     listener.step("load")
     from kdna_deploy.targets.onnx.export import OnnxOptions
@@ -195,7 +195,7 @@ def export(
         on_the_fly=children == "on-the-fly",
         max_bloat=max_bloat,
         target=words.chosen_target,  # type: ignore[arg-type]
-        weights=weights,  # type: ignore[arg-type]
+        weights="fp16" if weights == "fp16" else "fp32",  # int8 has an export of its own
     )
     asked: Any = words.children_in_graph
     request = Request(checkpoint, arch, model, ema, size, asked, attention.request(listener))
@@ -264,18 +264,23 @@ def _write(
 
         half = words.half_options(opened, options.batch, listener)
         return export_half(opened, written, options, half, inputs, listener)
+    if words.weights == "int8":
+        from kdna_deploy.targets.onnx.int8.storage_export import export_int8_weights
+
+        storage = words.storage_options(opened, options.batch, listener)
+        return export_int8_weights(opened, written, options, storage, inputs, listener)
     from kdna_deploy.targets.onnx.export import export_fused
 
     return export_fused(opened, written, options, inputs, listener)
 
 
-def _steps(given: Any, channel_attention: str, precision: str, simplify: bool) -> tuple[str, ...]:
+def _steps(given: Any, channel_attention: str, precision: str, weights: str, simplify: bool) -> tuple[str, ...]:
     """For a listener's plan."""
     fused = hasattr(given, "graph") or (isinstance(given, Path) and given.suffix == ".pt2")
     before = ("load",) if fused and channel_attention == "keep" else fuse_steps(channel_attention)
     write = ("translate to ONNX", *(("simplify",) if simplify else ()), "write", "verify", "read the sharing ledger")
     after = {
-        "fp32": (),
+        "fp32": ("evaluate on held-out images", "write", "verify") if weights == "int8" else (),
         "fp16": ("see how large activations get", "cast to half precision", "write", "verify"),
         "int8": ("calibrate", "evaluate on held-out images", "write"),
     }
