@@ -17,6 +17,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.onnx.simplify import simplify
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
@@ -52,7 +53,12 @@ def test_three_layouts_agree_with_the_published_code_and_share_keeps_the_papers_
     fly = export_fused(shared, tmp_path / "fly.onnx", OnnxOptions(on_the_fly=True))
     full = export_fused(open_fused_source(published(arch), Request()), tmp_path / "full.onnx", OnnxOptions())
     for result in (small, fly, full):
-        assert np.abs(OrtSession(result.path).run(images) - golden(arch)["logits"]).max() <= 1e-3
+        plain = OrtSession(result.path).run(images)
+        assert np.abs(plain - golden(arch)["logits"]).max() <= 1e-3
+        # Verified once more where it is written, and what ONNX Runtime makes of a file is what is in a prepared one.
+        prepared = prepare_onnx(result.path, tmp_path / "prepared.onnx")
+        assert np.array_equal(OrtSession(prepared.path).run(images), plain)
+        assert (prepared.bytes > 1.1 * result.bytes) is (result is small)
     allowed = 4 * shared.provenance.parameters * 1.01 + 200_000
     assert small.bytes <= allowed
     assert fly.bytes <= allowed
