@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from kdna_deploy.cli.app import run
 from kdna_deploy.errors import ArtifactError, KdnaError, RuntimeFailure
 from kdna_deploy.runtimes.blocked_layout import channels_of_a_block
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
@@ -20,7 +21,6 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.prepared import KEY, prepared_record, require_portable
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.reproduction import Ingredients, check_reproduction
-from tests.conftest import Cli
 from tests.targets.onnx.int8.quantised import chain, quantised
 
 KERNELS = {name: np.random.default_rng(1).standard_normal((32, 32, 3, 3), dtype=np.float32) for name in "ab"}
@@ -96,12 +96,14 @@ def test_int8_is_for_processors_that_need_the_same_session(altered: Altered) -> 
     assert f"was prepared {said} session.x64quantprecision=1, which int8" in str(error)
 
 
-def test_the_command_line_refuses_with_code_4_and_says_what_to_type(cli: Cli, altered: Altered) -> None:
-    altered(block=2)
-    done = cli("verify", "net.prepared.onnx", "--against", "net.prepared.onnx")
-    assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr.endswith("; prepare it anew: kdna-deploy prepare net.onnx.\n")
-    assert done.stderr.count("\n") == 1
+def test_the_command_line_refuses_with_code_4_and_says_what_to_type(
+    altered: Altered, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(altered(block=2).parent)
+    assert run(["verify", "net.prepared.onnx", "--against", "net.prepared.onnx"]) == 4
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[-1].endswith("; prepare it anew: kdna-deploy prepare net.onnx.")
 
 
 @pytest.mark.parametrize(
