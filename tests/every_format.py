@@ -19,6 +19,7 @@ from kdna_deploy.images.split import split_images
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
 from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint
 from tests.built_once import build_once
 from tests.gated import Gated
@@ -50,6 +51,9 @@ def make(folder: Path, output: Path) -> None:
     export_fused(plain, output / "float32.onnx", OnnxOptions())
     export_fused(plain, output / "fixed.onnx", OnnxOptions(opset=20, batch=2, simplify=False, target="any"))
     export_fused(plain, output / "stored as half.onnx", OnnxOptions(weights="fp16"))
+    export_int8_weights(
+        shared, output / "stored as int8.onnx", OnnxOptions(), StorageOptions(keep_float=("stem/Conv",))
+    )
     export_fused(plain, output / "external.onnx", OnnxOptions(external_data=True))
     export_fused(shared, output / "shared.onnx", OnnxOptions())
     export_fused(shared, output / "on the fly.onnx", OnnxOptions(on_the_fly=True))

@@ -13,6 +13,7 @@ from kdna_deploy.errors import ArtifactError
 from kdna_deploy.evaluation.compare import compare
 from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
 from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance
+from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
 from kdna_deploy.files import atomic_output
 from kdna_deploy.graph.origin import original_network
 from kdna_deploy.images.batch import Images
@@ -119,10 +120,9 @@ def _usual(path: Path) -> Tolerance:
     if named_kind(path) is Kind.engine:
         return engine_tolerance(read_record(path))
     try:
-        options = read_provenance(path).options
+        return recorded_tolerance(read_provenance(path).options)
     except ArtifactError:
         return FLOAT32
-    return HALF if "fp16" in (options.get("weights"), options.get("precision")) else FLOAT32
 
 
 def _image_shape(session: Session, reference: Session, size: tuple[int, int] | None) -> tuple[int, int, int]:

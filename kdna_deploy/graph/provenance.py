@@ -150,7 +150,7 @@ _OPTIONS = record(
         "children": one_of("materialize", "share", "on-the-fly"),
         "channel_attention": one_of("keep", "freeze", "drop"),
         "precision": one_of("fp32", "fp16", "int8"),
-        "weights": one_of("fp32", "fp16"),
+        "weights": one_of("fp32", "fp16", "int8"),
         "target": one_of("cpu", "tensorrt", "any"),
         "opset": integer(1, 100),
         "simplify": boolean,

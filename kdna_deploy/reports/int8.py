@@ -1,4 +1,4 @@
-"""What `export --precision int8` prints."""
+"""What `export --precision int8` and `export --weights int8` print."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data, finite
 from kdna_deploy.reports.cells import Cells
-from kdna_deploy.reports.quantities import megabytes
+from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.targets.onnx.int8.export import Int8Export
 from kdna_deploy.targets.onnx.int8.sensitivity import Sensitivity
 
 _SHOWN = 10
-_TARGETS = {"cpu": "ONNX Runtime on a CPU", "tensorrt": "TensorRT"}
+_TITLES = {"cpu": "int8 for ONNX Runtime on a CPU", "tensorrt": "int8 for TensorRT"}
 
 
 def int8_report(result: Int8Export) -> Report:
@@ -21,9 +21,10 @@ def int8_report(result: Int8Export) -> Report:
     evaluation, agreement = result.evaluation, result.evaluation.agreement
     assert agreement is not None
     ratio = result.bytes / result.float_export.bytes
+    which = "random images" if result.random else "images that calibration has not seen"
     rows = [
         ("written", f"{result.path} ({megabytes(result.bytes)}, {ratio:.3f} of the float32 file)"),
-        ("held out", f"{evaluation.images} images that calibration has not seen"),
+        ("held out", f"{evaluation.images} {which}"),
     ]
     if result.labelled:
         rows.append(("top-1", f"{evaluation.top1:.2%}, float32 {agreement.reference_top1:.2%}"))
@@ -31,14 +32,24 @@ def int8_report(result: Int8Export) -> Report:
         ("same top-1", f"{agreement.same_top1:.2%}"),
         ("SQNR", f"{agreement.sqnr:.1f} dB over all logits; cosine {agreement.cosine:.5f} on average"),
         ("kernels", _kernels(result)),
-        ("in float32", ", ".join(result.kept_float) or "no layer but those of the gates"),
+        ("in float32", ", ".join(result.kept_float) or _no_layer(result)),
         *(("note", note) for note in result.notes),
     ]
-    parts: list[Facts | Cells] = [Facts(f"int8 for {_TARGETS[result.target]}", rows)]
+    title = "int8 weights, computed with in float32" if result.weights else _TITLES[result.target]
+    parts: list[Facts | Cells] = [Facts(title, rows)]
     if result.sensitivities:
         parts.append(sensitivity_cells(result.sensitivities, result.kept_float))
+    if result.agreements:
+        parts.append(agreement_cells(result.agreements, f"Against the {result.float_export.reference}"))
     parity = agreement_cells(result.float_export.agreements, "The float32 file it was made from, against the network")
     return Report((*parts, parity), _data(result))
+
+
+def _no_layer(result: Int8Export) -> str:
+    if result.weights is None:
+        return "no layer but those of the gates"
+    change = f"{small(result.weights.largest_change)} of their largest number"
+    return f"biases and modulations; {result.weights.changed} kernels are codes, changed by up to {change}"
 
 
 def _kernels(result: Int8Export) -> str:
@@ -71,7 +82,8 @@ def _data(result: Int8Export) -> dict[str, Any]:
         {
             "output": str(result.path),
             "format": "onnx",
-            "precision": "int8",
+            "precision": "fp32" if result.weights else "int8",
+            "weights": "int8",
             "target": result.target,
             "bytes": result.bytes,
             "float32_bytes": result.float_export.bytes,
@@ -83,6 +95,7 @@ def _data(result: Int8Export) -> dict[str, Any]:
             "kernels": asdict(result.storage),
             "kept_float": list(result.kept_float),
             "sensitivities": [{**asdict(s), "sqnr": finite(s.sqnr)} for s in result.sensitivities],
+            "agreements": agreements_data(result.agreements),
             "float32_agreements": agreements_data(result.float_export.agreements),
             "notes": list(result.notes),
         },

@@ -2,7 +2,7 @@
 
     layer    the first convolution or linear layer, in execution order, whose output departs in the artifact
     stage    the first of: capture → each pass → float32 → translate → spell for the target → simplify → store or cast
-             in half precision → (quantise) → the file, in which this layer's output departs
+             in half precision or int8 → (quantise) → the file, in which this layer's output departs
 
 The stages are made again from the checkpoint with the options that the artifact records, by the same functions that
 made it, and run layer by layer beside the captured network in float64. A stage that departs is at fault. Where none
@@ -24,7 +24,8 @@ import onnx_ir as ir
 import torch
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import HALF, Agreement, Outputs, Tolerance, judge
+from kdna_deploy.evaluation.parity import HALF, INT8_WEIGHTS, Agreement, Outputs, Tolerance, judge
+from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.file import load_fused
@@ -42,6 +43,7 @@ from kdna_deploy.targets.layer_values import LOGITS, Layer, Values, names_after_
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.half.convert import to_half
 from kdna_deploy.targets.onnx.half_storage import store_half
+from kdna_deploy.targets.onnx.int8.storage import store_int8
 from kdna_deploy.targets.onnx.simplify import simplify
 
 _IMAGES = 4
@@ -177,7 +179,7 @@ class _Making:
         options = self._made.options
         if options.get("precision") == "int8":
             return _INT8
-        return HALF if "fp16" in (options.get("precision"), options.get("weights")) else _SINGLE
+        return recorded_tolerance(options)
 
     def judged(self, stage: _Stage, layer: Layer) -> Agreement | None:
         got = stage.values.get(layer)
@@ -229,6 +231,9 @@ class _Making:
         if options.get("weights") == "fp16":
             store_half(model)
             yield _Stage("store in half precision", self._of_model(model), HALF)
+        if options.get("weights") == "int8":
+            store_int8(model, options.get("int8", {}).get("kept_float", ()))
+            yield _Stage("store in int8", self._of_model(model), INT8_WEIGHTS)
         if options.get("precision") == "fp16":
             listener.step("cast")
             cast = options.get("fp16", {})

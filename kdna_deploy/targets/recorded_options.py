@@ -37,11 +37,15 @@ class RecordedImages:
 
 @dataclass(frozen=True)
 class RecordedOptions:
-    """How a file was made. What belongs to another precision, or to kept channel attention, has its default."""
+    """How a file was made. What belongs to another precision, or to kept channel attention, has its default.
+
+    `int8_weights` is whether weights are stored as codes; other kinds of storage are in `onnx`.
+    """
 
     onnx: OnnxOptions
     size: tuple[int, int]
     precision: GraphPrecision
+    int8_weights: bool
     children_in_graph: Children
     channel_attention: ChannelAttention
     freeze_below: float | None
@@ -69,6 +73,7 @@ def recorded_options(made: Provenance, path: Path) -> RecordedOptions:
 
 def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedOptions:
     precision = _one_of(options.get("precision", "fp32"), GraphPrecision, "precision")
+    coded = options.get("weights") == "int8"
     children = options.get("children", "materialize")
     on_the_fly = children == "on-the-fly"
     int8, fp16, frozen = (_part(options, name) for name in ("int8", "fp16", "calibration"))
@@ -84,10 +89,11 @@ def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedO
             simplify=_flag(options["simplify"], "simplify"),
             on_the_fly=on_the_fly,
             target=_one_of(options["target"], Target, "target"),
-            weights=_one_of(options.get("weights", "fp32"), Weights, "weights"),
+            weights="fp32" if coded else _one_of(options.get("weights", "fp32"), Weights, "weights"),
         ),
         size=(h, w),
         precision=precision,
+        int8_weights=coded,
         children_in_graph="share" if on_the_fly else _one_of(children, Children, "children"),
         channel_attention=_one_of(options.get("channel_attention", "keep"), ChannelAttention, "channel_attention"),
         freeze_below=None if frozen.get("freeze_below") is None else float(frozen["freeze_below"]),

@@ -34,10 +34,12 @@ from kdna_deploy.images.split import EVERY_FIFTH, Split, split_images
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, weights_file
+from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.targets.onnx.difference import file_differences
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
 from kdna_deploy.targets.recorded_options import RecordedOptions, recorded_options
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from kdna_deploy.version import VERSION
@@ -116,6 +118,7 @@ def _opened(path: Path) -> tuple[onnx.ModelProto, Provenance]:
         raise UsageError(
             f"`check` takes an ONNX file, not '{path.name}'; of an engine, check the ONNX file that lies beside it."
         )
+    require_portable(path, "`check` makes")
     model = read_model(path, weights=False)
     made = provenance_of_model(model, path)
     if made is None:
@@ -210,6 +213,8 @@ def _export(
         split = _split(options, opened, written, made, given)
         int8 = Int8Options(split, options.method, None, options.share_codes, options.kept_float)
         export_int8(opened, output, written, int8, (), listener)
+    elif options.int8_weights:
+        export_int8_weights(opened, output, written, StorageOptions(keep_float=options.kept_float), (), listener)
     else:
         export_fused(opened, output, written, (), listener)
 

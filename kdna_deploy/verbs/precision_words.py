@@ -14,12 +14,14 @@ from kdna_deploy.verbs.image_words import ImageWords
 
 if TYPE_CHECKING:
     from kdna_deploy.images.preprocessing import Preprocessing
+    from kdna_deploy.images.split import Split
     from kdna_deploy.targets.onnx.half.export import HalfOptions
     from kdna_deploy.targets.onnx.int8.export import Int8Options
+    from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions
     from kdna_deploy.targets.source import FusedSource
 
 PRECISIONS = ("fp32", "fp16", "int8")
-WEIGHTS = ("fp32", "fp16")
+WEIGHTS = ("fp32", "fp16", "int8")
 TARGETS = ("cpu", "tensorrt", "any")
 CHILDREN = ("materialize", "share", "on-the-fly")
 METHODS = ("minmax", "percentile", "entropy")
@@ -48,7 +50,7 @@ class PrecisionWords:
     @property
     def uses_images(self) -> bool:
         """Whether calibration images are of use, whatever becomes of channel attention."""
-        return self.precision != "fp32"
+        return self.precision != "fp32" or self.weights == "int8"
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
@@ -79,15 +81,19 @@ class PrecisionWords:
 
     def _refusals(self) -> list[tuple[bool, str]]:
         target, int8, fp16 = self.chosen_target, self.precision == "int8", self.precision == "fp16"
-        lazy = self.children in ("share", "on-the-fly")
+        lazy, coded = self.children in ("share", "on-the-fly"), self.weights == "int8"
         return [
             (
                 int8 and self.images.path is None,
                 '`precision="int8"` needs images like those the network will see: name them with `calibration`.',
             ),
             (
-                not int8 and (self.held_out is not None or self.max_drop is not None),
-                '`held_out` and `max_drop` go with `precision="int8"`.',
+                not (int8 or coded) and (self.held_out is not None or self.max_drop is not None),
+                '`held_out` and `max_drop` go with `precision="int8"` and `weights="int8"`.',
+            ),
+            (
+                coded and self.images.path is None and (self.held_out is not None or self.max_drop is not None),
+                "`held_out` and `max_drop` need images like those the network will see: name them with `calibration`.",
             ),
             (
                 self.engine and target == "cpu",
@@ -96,8 +102,17 @@ class PrecisionWords:
             (self.engine and self.half_io, "Engines take and return float32; leave `half_io` out."),
             (self.half_io and not fp16, '`half_io` goes with `precision="fp16"`.'),
             (
-                self.weights == "fp16" and self.precision != "fp32",
-                f'`weights="fp16"` goes with `precision="fp32"`; {self.precision} has smaller weights already.',
+                self.weights != "fp32" and self.precision != "fp32",
+                f'`weights="{self.weights}"` goes with `precision="fp32"`; {self.precision} has smaller weights '
+                "already.",
+            ),
+            (
+                coded and target == "tensorrt",
+                'TensorRT takes kernels as they are; choose `precision="int8"` in place of `weights="int8"` for it.',
+            ),
+            (
+                coded and self.children == "on-the-fly",
+                '`weights="int8"` is multiplied out at session start, children on the fly never are; choose one.',
             ),
             (
                 fp16 and target == "cpu",
@@ -141,11 +156,10 @@ class PrecisionWords:
         asked, made = self.images.asked(), opened.provenance
         recorded = from_record(made.preprocessing, made.source)
         note = asked.note(recorded, "the checkpoint or artifact")
-        return replace(
-            opened,
-            provenance=replace(made, preprocessing=asked.over(recorded).to_record()),
-            notes=(*opened.notes, *([note] if note else [])),
-        )
+        noted = replace(opened, notes=(*opened.notes, *([note] if note else [])))
+        if self.precision == "fp32":  # the images judge the file, and leave no trace in it
+            return noted
+        return replace(noted, provenance=replace(made, preprocessing=asked.over(recorded).to_record()))
 
     def _preprocessing(self, opened: FusedSource) -> Preprocessing:
         from kdna_deploy.images.preprocessing import from_record
@@ -154,20 +168,31 @@ class PrecisionWords:
 
     def int8_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> Int8Options:
         """What `export_int8` takes."""
+        from kdna_deploy.targets.onnx.int8.export import Int8Options
+
+        method = chosen("calibration_method", self.method, METHODS)
+        images = self._split(opened, batch, listener)
+        return Int8Options(images, method, self.max_drop, self.children != "materialize")  # type: ignore[arg-type]
+
+    def storage_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> StorageOptions:
+        """What `export_int8_weights` takes."""
+        from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions
+
+        images = None if self.images.path is None else self._split(opened, batch, listener)
+        return StorageOptions(images, self.max_drop)
+
+    def _split(self, opened: FusedSource, batch: int | None, listener: Listener) -> Split:
         import torch
 
         from kdna_deploy.images.split import split_images
-        from kdna_deploy.targets.onnx.int8.export import Int8Options
 
         assert self.images.path is not None
         shape = opened.graph.image_shape
         outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
-        images = split_images(
+        return split_images(
             *(self.images.path, self.held_out, shape, self._preprocessing(opened), outputs, batch, listener),
             class_names=tuple(opened.provenance.class_names),
         )
-        method = chosen("calibration_method", self.method, METHODS)
-        return Int8Options(images, method, self.max_drop, self.children != "materialize")  # type: ignore[arg-type]
 
     def half_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> HalfOptions:
         """What `export_half` takes."""

@@ -29,7 +29,10 @@ from tests.every_format import CHECKPOINT, FACTORY, IMAGES, INT8_FLOAT
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CALIBRATED = ("frozen.onnx", "half.onnx", "int8.onnx", INT8_FLOAT, "int8, TensorRT.onnx")
-OTHERS = ("float32.onnx", "fixed.onnx", "stored as half.onnx", "external.onnx", "shared.onnx", "on the fly.onnx")
+OTHERS = (
+    *("float32.onnx", "fixed.onnx", "stored as half.onnx", "stored as int8.onnx"),
+    *("external.onnx", "shared.onnx", "on the fly.onnx"),
+)
 
 
 @pytest.fixture(scope="module")

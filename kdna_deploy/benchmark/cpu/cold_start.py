@@ -15,11 +15,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.ort import SessionNeeds
 from kdna_deploy.runtimes.table import Source
 
 PROCESSES = 3
@@ -46,7 +47,7 @@ class ColdRequest:
     source: Source
     threads: int
     shape: tuple[int, ...]
-    disabled_optimizers: tuple[str, ...] = ()
+    needs: SessionNeeds = field(default_factory=SessionNeeds)
 
 
 def measure_cold_starts(requests: Sequence[ColdRequest], listener: Listener = SILENT) -> list[ColdStart]:
@@ -72,7 +73,8 @@ def _fresh(request: ColdRequest) -> ColdStart:
             "source": {"arch": request.source.arch, "factory": request.source.factory, "ema": request.source.ema},
             "threads": request.threads,
             "shape": request.shape,
-            "disabled_optimizers": request.disabled_optimizers,
+            "disabled_optimizers": request.needs.disabled_optimizers,
+            "optimised": request.needs.prepared is not None,
             "session_config": int8_kernels_here().entries,
         }
     )

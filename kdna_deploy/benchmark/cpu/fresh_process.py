@@ -24,6 +24,8 @@ def _load_onnxruntime(request: dict[str, Any], lap: Callable[[str], None]) -> Ru
     options.intra_op_num_threads = request["threads"]
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if request["optimised"]:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     for key, value in request["session_config"].items():
         options.add_session_config_entry(key, value)
     session = onnxruntime.InferenceSession(

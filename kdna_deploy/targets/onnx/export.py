@@ -23,7 +23,7 @@ import onnx_ir as ir
 from torch import Tensor, nn
 
 from kdna_deploy.errors import ExportError, UsageError
-from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance
+from kdna_deploy.evaluation.parity import FLOAT32, HALF, INT8_WEIGHTS, Agreement, Tolerance
 from kdna_deploy.files import check_output
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.ledger import KernelStorage, graph_storage
@@ -44,6 +44,10 @@ from kdna_deploy.targets.skeleton import Export, Verdict, parity, write_judged
 from kdna_deploy.targets.source import FusedSource
 
 Weights = Literal["fp32", "fp16"]
+_REMEDIES = {
+    HALF: "Half precision is too coarse for this network: leave it in float32.",
+    INT8_WEIGHTS: "8 bits a weight are too coarse for this network: choose `weights='fp16'`.",
+}
 
 
 @dataclass(frozen=True)
@@ -248,11 +252,7 @@ def verify_file(
     listener.step("verify")
     probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
     given = () if sample is None else (Probe(GIVEN, sample),)
-    remedy = (
-        "Half precision is too coarse for this network: leave it in float32."
-        if options.allowed == HALF
-        else "Fuse again with the `input_size` to export for."
-    )
+    remedy = _REMEDIES.get(options.allowed, "Fuse again with the `input_size` to export for.")
     departs = f"The ONNX file departs from the {reference.name}"
     with OrtSession(path) as candidate:
         return parity(candidate, reference, (*probes, *given), options.allowed, departs, remedy)

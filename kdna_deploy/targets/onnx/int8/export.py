@@ -32,12 +32,14 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.convert import Target
 from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
 from kdna_deploy.targets.onnx.half_storage import store_half
 from kdna_deploy.targets.onnx.int8.compact import compact
 from kdna_deploy.targets.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
 from kdna_deploy.targets.onnx.int8.sensitivity import Guard, Sensitivity, drop, within_limit
 from kdna_deploy.targets.onnx.int8.shared_codes import Array, share_codes
+from kdna_deploy.targets.onnx.int8.storage import Int8Storage
 from kdna_deploy.targets.onnx.ledger import onnx_storage
 from kdna_deploy.targets.onnx.precision import float_file, write_transformed
 from kdna_deploy.targets.skeleton import Export
@@ -68,7 +70,7 @@ class Int8Export(Export):
     """A guarded int8 file.
 
     Attributes:
-        target: what it was quantised for.
+        target: what it was quantised for, or spelled for where only its weights are in int8.
         float_export: the verified float32 file that it was made from.
         evaluation: of the int8 file on the held-out images, the float32 file being the reference.
         labelled: whether top-1 was measured with labels; without them it is the agreement.
@@ -76,9 +78,11 @@ class Int8Export(Export):
         kept_float: layers left in float32.
         sensitivities: of all layers, the most harmful first; empty where no search was needed.
         storage: kernels in the file, those with shared codes counted once.
+        weights: what storing weights in int8 did to them; None where the file computes in int8.
+        random: whether it was judged by random images, for want of others.
     """
 
-    target: QuantisedFor
+    target: Target
     float_export: OnnxExport
     evaluation: Evaluation
     labelled: bool
@@ -86,6 +90,8 @@ class Int8Export(Export):
     kept_float: tuple[str, ...]
     sensitivities: tuple[Sensitivity, ...]
     storage: KernelStorage
+    weights: Int8Storage | None = None
+    random: bool = False
 
 
 def export_int8(
@@ -142,13 +148,13 @@ def export_int8(
         notes=(
             *float_export.notes,
             *int8.images.notes,
-            *_accuracy_notes(judged.evaluation, int8.images.labelled, opened.provenance.recorded_top1),
+            *accuracy_notes(judged.evaluation, int8.images.labelled, opened.provenance.recorded_top1),
             *_processor_notes(target),
         ),
     )
 
 
-def _accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | None) -> tuple[str, ...]:
+def accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | None) -> tuple[str, ...]:
     """Whether the float32 file itself falls short of what the checkpoint records."""
     if not labelled or evaluation.agreement is None:
         return ()

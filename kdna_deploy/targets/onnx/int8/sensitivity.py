@@ -174,5 +174,5 @@ def _attributed(
 def _too_lossy(evaluation: Evaluation, limit: float) -> str:
     return (
         f"int8 loses {drop(evaluation):.2f} percentage points, more than `max_drop={limit:g}` allows, even with all "
-        "layers but one in float32; nothing was written. Calibrate with images like those that the network will see."
+        "layers but one in float32; nothing was written. Give images like those that the network will see."
     )
