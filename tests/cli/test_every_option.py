@@ -161,10 +161,9 @@ TABLE: dict[str, list[Entry]] = {
             "--openvino",
             {
                 "export_openvino.output": Path("ckpt.xml"),
-                "export_openvino.options.onnx.batch": 4,
                 "export_openvino.options.int8.max_drop": 0.5,
             },
-            after=f"{INT8} --openvino --batch 4 --max-drop 0.5",
+            after=f"{INT8} --openvino --max-drop 0.5",
             alone=False,
         ),
         Entry(
