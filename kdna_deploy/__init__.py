@@ -1,10 +1,11 @@
-"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment, in six verbs.
+"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment, in seven verbs.
 
     import kdna_deploy as kd
 
     network = kd.load("ckpt.pt")
     fused = kd.fuse(network, children="share")
     file = kd.export(fused, "net.onnx", precision="int8", calibration="images/", max_drop=0.5)
+    kd.prepare(file)
     kd.verify(file)
     kd.evaluate(file, data="val/")
     kd.bench(file, cpu_threads=1)
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from kdna_deploy.verbs.export import export
     from kdna_deploy.verbs.fuse import fuse
     from kdna_deploy.verbs.load import load
+    from kdna_deploy.verbs.prepare import prepare
     from kdna_deploy.verbs.verify import verify
 
-_VERBS = ("load", "fuse", "export", "verify", "evaluate", "bench")
+_VERBS = ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench")
 
 __all__ = [
     "__version__",
@@ -52,6 +54,7 @@ __all__ = [
     "export",
     "fuse",
     "load",
+    "prepare",
     "verify",
     "AccuracyError",
     "ArchitectureError",

@@ -1,6 +1,6 @@
 """The kinds of files there are, and what a file's name says of its kind.
 
-    .onnx         an ONNX file
+    .onnx         an ONNX file, .prepared.onnx one that was prepared for the processor at hand
     .pt2          a fused graph
     .engine       an engine, of TensorRT-RTX as well (.rtx.engine)
     all others    a checkpoint, where a model is wanted
@@ -29,9 +29,15 @@ class Kind(Enum):
 MODELS = (Kind.onnx, Kind.fused, Kind.engine, Kind.checkpoint)
 SUFFIXES = {Kind.onnx: ".onnx", Kind.fused: ".pt2", Kind.engine: ".engine"}
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+PREPARED = ".prepared.onnx"
 _NAMED = {suffix: kind for kind, suffix in SUFFIXES.items()}
 
 
 def named_kind(path: Path) -> Kind:
     """Which kind of model the name of `path` says it is."""
     return _NAMED.get(path.suffix, Kind.checkpoint)
+
+
+def prepared_name(portable: Path) -> Path:
+    """Where the ONNX file `portable` is written prepared when nobody says, in the current folder."""
+    return Path(portable.name.removesuffix(portable.suffix) + PREPARED)

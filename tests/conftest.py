@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, OpenedLibrary, open_library
-from tests import warm_process
+from tests import session_folder, warm_process
 from tests.gpu import no_gpu
 from tests.steps import without_steps
 from tests.without_torch import (
@@ -63,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _torch_sees_one() -> bool:
     return not ABSENT and torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ[session_folder.VARIABLE] = str(tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

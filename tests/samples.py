@@ -1,4 +1,4 @@
-"""The sample networks at the image size they were trained on, each fused and translated once a run."""
+"""The sample and the published networks for small images, each fused and translated once a process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ def fused_sample(name: str = RESNET, children: Any = None) -> FusedSource:
     return kept(open_fused_source(sample_path(name), Request(size=SIZE, children=children)))
 
 
-def export_sample(output: Path, name: str = RESNET, **options: Any) -> OnnxExport:
+@functools.cache
+def fused_small(checkpoint: Path, children: Any = None) -> FusedSource:
+    """A published checkpoint, for images of `SIZE`: kernels and operators are those of any size. Likewise."""
+    return kept(open_fused_source(checkpoint, Request(size=SIZE, children=children)))
+
+
+def export_sample(output: Path, name: str = RESNET, children: Any = None, **options: Any) -> OnnxExport:
     """Export a sample network to `output`, verified, with `OnnxOptions` from `options`."""
-    sample = fused_sample(name)
+    sample = fused_sample(name, children)
     return export_onnx(sample.graph, sample.network.module, sample.provenance, output, OnnxOptions(**options))

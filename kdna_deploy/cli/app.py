@@ -28,10 +28,12 @@ from kdna_deploy.cli.failure import failure_of, usage_failure
 from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
 from kdna_deploy.cli.next_step import next_step
+from kdna_deploy.cli.prepare import prepare
 from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
 from kdna_deploy.cli.spelling import Spelling
 from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
 from kdna_deploy.cli.verify import verify
+from kdna_deploy.cli.waiting import wait_asleep
 from kdna_deploy.version import VERSION
 
 
@@ -49,6 +51,8 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> None:
         try:
+            if function is not bench:
+                wait_asleep()
             with stdout_for_results(), SPELLING.in_use():
                 function(*arguments, **options)
                 if (step := next_step(function.__name__, options)) is not None:
@@ -74,7 +78,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 SPELLING = Spelling(app)
-for command in (inspect, fuse, export, verify, evaluate, bench):
+for command in (inspect, fuse, export, prepare, verify, evaluate, bench):
     app.command(cls=Command, context_settings=_HELP)(as_command(command))
 
 

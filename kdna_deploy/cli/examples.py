@@ -37,6 +37,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("export ckpt.pt --precision int8 --calibration images/", "int8, judged on held-out images"),
         Example("export ckpt.pt --tensorrt-rtx --precision fp16", "an engine for NVIDIA GPUs, built without one"),
     ),
+    "prepare": (
+        Example("prepare ckpt.onnx", "ckpt.prepared.onnx, which opens in milliseconds here"),
+        Example("prepare ckpt.onnx -o fast.onnx", "under another name"),
+        Example("prepare ckpt.int8.onnx --json", "of an int8 file, for a script"),
+    ),
     "verify": (
         Example("verify ckpt.onnx", "against the checkpoint that it was made from"),
         Example("verify ckpt.onnx --inputs images/ --bisect", "on your images too; where it departs, if it does"),

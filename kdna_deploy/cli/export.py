@@ -28,6 +28,7 @@ from kdna_deploy.cli.options.output import (
     Onnx,
     Opset,
     Output,
+    Prepare,
     Simplify,
     TargetOption,
 )
@@ -85,6 +86,7 @@ def export(
     color: ColorOption = None,
     simplify: Simplify = True,
     external_data: ExternalData = False,
+    prepare: Prepare = False,
     tf32: Tf32 = True,
     compute_capability: Capabilities = None,
     layers: Layers = False,
@@ -135,6 +137,7 @@ def export(
             color=color.value if color else None,
             simplify=simplify,
             external_data=external_data,
+            prepare=prepare,
             tf32=tf32,
             compute_capability=tuple(compute_capability or ()),
             layers=layers,

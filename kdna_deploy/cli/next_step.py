@@ -1,6 +1,6 @@
 """What to do after a command, said in its last line: ``next: kdna-deploy bench net.onnx``.
 
-    inspect → fuse → export → verify | evaluate | bench → bench --compare
+    inspect → fuse → export → verify | evaluate | prepare → bench → bench --compare
 
 A function of the command line alone, so that a command need not know of the others: what was left out there is found
 again as the command found it. After int8 and frozen attention comes `evaluate`, for they change the function; an engine
@@ -17,6 +17,7 @@ from typing import Any
 from kdna_deploy.cli.options.graph import Attention
 from kdna_deploy.cli.options.precision import Precision
 from kdna_deploy.errors import UsageError
+from kdna_deploy.kinds import prepared_name
 from kdna_deploy.verbs.arguments import newest, stem
 
 Said = Mapping[str, Any]  # the options of a command, by parameter
@@ -51,13 +52,24 @@ def _after_export(said: Said) -> Sequence[Any]:
     written = said["output"] or Path(stem(model) + ".onnx")
     if said["precision"] is Precision.int8 or said["channel_attention"] is not Attention.keep:
         return ["evaluate", written, "--data", "DIR", "--against", model, *_own_network(said)]
-    return ["bench", written, *_own_network(said), *(["--gpu"] if said["precision"] is Precision.fp16 else [])]
+    prepared = [written.with_name(prepared_name(written).name)] if said["prepare"] else []
+    return [
+        "bench",
+        written,
+        *prepared,
+        *_own_network(said),
+        *(["--gpu"] if said["precision"] is Precision.fp16 else []),
+    ]
 
 
 def _engine(model: Path, tensorrt: bool) -> Path:
     from kdna_deploy.verbs.engine_words import EngineWords
 
     return EngineWords(tensorrt, not tensorrt, True, (), False).output(model, stem(model))
+
+
+def _after_prepare(said: Said) -> Sequence[Any]:
+    return ["bench", said["model_file"], said["output"] or prepared_name(said["model_file"])]
 
 
 def _after_comparing(said: Said) -> Sequence[Any]:
@@ -90,6 +102,7 @@ _AFTER: Mapping[str, Callable[[Said], Sequence[Any] | None]] = {
     "inspect": _after_inspect,
     "fuse": _after_fuse,
     "export": _after_export,
+    "prepare": _after_prepare,
     "verify": _after_comparing,
     "evaluate": _after_comparing,
     "bench": _after_bench,

@@ -56,7 +56,7 @@ WORDS = (
     Word(("--batch",), ("evaluate", "bench"), says=("--batch-size",)),
     Word(("--dynamic-batch",), ("export",), says=("--batch", "dynamic")),
     Word(("--opset-version",), ("export",), says=("--opset",)),
-    Word(("--out", "--output-file", "--save-path"), ("fuse", "export"), says=("--output",)),
+    Word(("--out", "--output-file", "--save-path"), ("fuse", "export", "prepare"), says=("--output",)),
     Word(("--use-ema", "--model-ema"), ("inspect", "fuse", "export", "verify", "evaluate"), says=("--ema",)),
     Word(("--ref", "--reference"), ("verify", "evaluate"), says=("--against",)),
     Word(("--data-dir", "--val", "--val-dir", "--dataset"), ("evaluate",), says=("--data",)),
@@ -102,12 +102,12 @@ WORDS = (
     Word(("--bf16",), points="no file is written in bfloat16; bench --runtime openvino-bf16 measures what it gains."),
     Word(
         ("--fp16", "--half", "--int8", "--precision"),
-        ("inspect", "fuse", "verify", "evaluate"),
+        ("inspect", "fuse", "prepare", "verify", "evaluate"),
         points="the precision is chosen when a file is written: export --precision fp16 or int8.",
     ),
     Word(
         ("--output-dir", "--outdir", "--project"),
-        ("fuse", "export"),
+        ("fuse", "export", "prepare"),
         points="name the file with its folder: -o DIR/NAME.",
     ),
     Word(
@@ -117,7 +117,7 @@ WORDS = (
     Word(("--simplify", "--opset", "--opset-version"), ("fuse",), points="that belongs to export, which writes ONNX."),
     Word(
         ("--verify", "--no-verify", "--skip-verify"),
-        ("fuse", "export"),
+        ("fuse", "export", "prepare"),
         points="what is written is always verified, and nothing turns that off.",
     ),
     Word(("--workspace",), ("export",), points="TensorRT takes the memory that it needs to build; leave it out."),
@@ -131,7 +131,11 @@ WORDS = (
     Word(("--tol", "--tolerance"), ("verify",), points="say --rtol SHARE, of an output's spread, and --atol NUMBER."),
     Word(("--num-classes", "--classes", "--nc"), points="it is told from the weights; leave it out."),
     Word(("--workers", "--num-workers"), points="images are read one batch after another; leave it out."),
-    Word(("--overwrite", "--force"), ("fuse", "export"), points="an earlier output of that name is replaced anyway."),
+    Word(
+        ("--overwrite", "--force"),
+        ("fuse", "export", "prepare"),
+        points="an earlier output of that name is replaced anyway.",
+    ),
     Word(("--verbose", "--debug"), points="set KDNA_DEBUG=1 to see tracebacks."),
 )
 

@@ -28,8 +28,8 @@ _JUDGED_TOGETHER = 64
 class Rounded(Protocol):
     """A session that can tell how far rounding alone moves its outputs."""
 
-    def rounding(self, images: Images, roundoff: float) -> Images:
-        """|Δ| of the outputs for `images` when computing is rounded to `roundoff` (`runtimes.rounding`)."""
+    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
+        """|Δ| of the outputs for `images` when computing is rounded to `roundoff`, a few times over."""
 
 
 def compare(

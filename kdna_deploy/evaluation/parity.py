@@ -21,7 +21,8 @@ rtol is 1e-4 for float32, 1e-2 for half precision, and 1e-1 for weights in int8:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -159,7 +160,7 @@ def require_agreement(agreements: Iterable[Agreement], failure: str, remedy: str
         raise ParityError(f"{failure}: {worst.complaint}; {remedy}")
 
 
-Rounding = Callable[[Probe], Images]
+Rounding = Callable[[Probe], Iterator[Images]]
 
 
 def judge(
@@ -167,8 +168,9 @@ def judge(
 ) -> tuple[list[Agreement], Array]:
     """Judge outputs for images of one kind, an agreement a probe; also returns the spread of each output, [k].
 
-    `rounding` measures how far rounding alone moves the reference's outputs for a probe, and is asked only where the
-    spread does not do. `noise` is the spread over random images, for kinds with too few images for one of their own.
+    `rounding` measures how far rounding alone moves the reference's outputs for a probe, once and again: it is asked
+    only where the spread does not do, and no further than until it explains the differences. `noise` is the spread
+    over random images, for kinds with too few images for one of their own.
     """
     rows = [_Rows(o.probe, _flat(o.got, o.probe), _flat(o.expected, o.probe), o.expected.ndim == 2) for o in outputs]
     expected = np.concatenate([row.expected for row in rows])
@@ -181,14 +183,23 @@ def judge(
         spread = np.maximum(spread, noise)
     limits = _Limits(spread, magnitude, tolerance, np.zeros_like(spread))
     if rounding is not None and not all(limits.agreement(row).passed for row in rows):
-        distances = np.concatenate([_flat(rounding(row.probe), row.probe) for row in rows])
         size = _size(magnitude, spread if noise is None else noise)
-        limits = replace(limits, rounding=_explained(distances, size))
+        for distances in _observed(rounding, rows):
+            limits = replace(limits, rounding=_explained(distances, size))
+            if all(limits.agreement(row).passed for row in rows):
+                break
         stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
         if stressed and limits.tells_nothing and not all(limits.agreement(row).passed for row in rows):
             reason = f"the reference amplifies rounding beyond {_TELLING:.0%} of its spread there"
             return [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows], spread
     return [limits.agreement(row) for row in rows], spread
+
+
+def _observed(rounding: Rounding, rows: Sequence[_Rows]) -> Iterator[Array]:
+    """How far rounding has moved the outputs for all of `rows`, [n, k], after each observation."""
+    observations = zip(*(rounding(row.probe) for row in rows), strict=True)
+    moved = (np.concatenate([_flat(m, row.probe) for m, row in zip(each, rows, strict=True)]) for each in observations)
+    return itertools.accumulate(moved, np.fmax)
 
 
 @dataclass(frozen=True)

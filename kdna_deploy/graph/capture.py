@@ -1,8 +1,9 @@
 """nn.Module → Graph, through `torch.export`.
 
 The network is traced in evaluation mode with a batch of 2 and a named dynamic batch dimension (a batch of 1 would
-be baked in), functionalised (no in-place operators left), and its parameters become ``get_attr`` constants. What the
-network would write back, into its input or its buffers, is left out: a graph changes nothing.
+be baked in), made functional (`functional`; where that is not enough, by tracing once more), and its parameters become
+``get_attr`` constants. What the network would write back, into its input or its buffers, is left out: a graph changes
+nothing.
 
 Does not apply: networks with several inputs or outputs, or whose control flow depends on the data.
 """
@@ -23,6 +24,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from kdna_deploy.errors import CaptureError, KdnaError
 from kdna_deploy.graph.capture_errors import VALUES_DECIDE, fixes_batch, why
+from kdna_deploy.graph.functional import functionalise
 from kdna_deploy.graph.graph import ATEN, TRAINING_NORMS, Graph, ancestors, site
 from kdna_deploy.network.forward import input_dtype, only_tensor, settings_kept
 from kdna_deploy.network.module_copy import twin
@@ -40,14 +42,23 @@ def capture(module: nn.Module, image_shape: tuple[int, int, int]) -> Graph:
     traced = twin(module).eval()
     unwrap_output(traced)
     program = export_program(traced, image_shape)
+    graph = program_graph(program, image_shape)
+    if functionalise(graph.module):
+        return graph
+    return program_graph(_decomposed(program, traced, image_shape), image_shape)
+
+
+def _decomposed(
+    program: torch.export.ExportedProgram, module: nn.Module, image_shape: tuple[int, int, int]
+) -> torch.export.ExportedProgram:
+    """`program` traced once more, as a functional one."""
     try:
         with _quiet():
-            program = program.run_decompositions({})
+            return program.run_decompositions({})
     except Exception:
         # A forward that turns gradients on is traced with gradients on from the start: no switch is left in its graph.
         with torch.enable_grad(), _quiet():
-            program = export_program(traced, image_shape, gradients=True).run_decompositions({})
-    return program_graph(program, image_shape)
+            return export_program(module, image_shape, gradients=True).run_decompositions({})
 
 
 def unwrap_output(module: nn.Module) -> None:

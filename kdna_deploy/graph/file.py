@@ -22,8 +22,9 @@ from kdna_deploy.errors import ArtifactError, CaptureError
 from kdna_deploy.files import atomic_output
 from kdna_deploy.graph.archive.check import checked_archive, open_archive
 from kdna_deploy.graph.archive.dry_run import Unbounded, check_run
-from kdna_deploy.graph.capture import export_program, program_graph
+from kdna_deploy.graph.capture import program_graph
 from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.program import to_program
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 from kdna_deploy.json_schema import Misfit
 
@@ -46,14 +47,9 @@ def save_fused(graph: Graph, provenance: Provenance, path: Path, inputs: tuple[P
     Raises:
         CaptureError: it holds what `load_fused` would not open.
     """
-    program = export_program(graph.module, graph.image_shape)
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths and source lines of whoever made the file
-        node.meta.pop("from_node", None)  # addresses in memory, other ones in every run
-    program.example_inputs = None  # blank images, which would be stored as they are
     # Through memory: on a full disk, torch's own file writer ends the whole process.
     archive = io.BytesIO()
-    torch.export.save(program, archive, extra_files={_EXTRA: provenance.to_json()})
+    torch.export.save(to_program(graph), archive, extra_files={_EXTRA: provenance.to_json()})
     archive.seek(0)
     try:
         checked = checked_archive(archive)

@@ -19,7 +19,6 @@ from kdna_deploy.graph.passes import Refusal
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.graph.weight_expression import modulated_parts, name_of
 from kdna_deploy.network.cost import Cost, count
-from kdna_deploy.network.forward import forward
 from kdna_deploy.network.input_size import InputSize, choose_size
 from kdna_deploy.network.load import Network
 from kdna_deploy.progress import SILENT, Listener
@@ -68,7 +67,7 @@ def inspect_network(
     attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
-    classes = forward(network.module, torch.zeros(1, *shape)).shape[-1]
+    classes = int(graph.module.graph.output_node().args[0].meta["val"].shape[-1])  # type: ignore[union-attr]
     return Inspection(
         network=network,
         image_shape=shape,

@@ -12,12 +12,14 @@ from kdna_deploy.reports.half import half_report
 from kdna_deploy.reports.input import input_data, input_facts
 from kdna_deploy.reports.int8 import int8_report
 from kdna_deploy.reports.ledger import storage_cells
+from kdna_deploy.reports.prepare import prepare_report, prepared_data
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.targets.onnx.export import OnnxExport
 from kdna_deploy.targets.onnx.half.export import HalfExport
 from kdna_deploy.targets.onnx.half_storage import HalfStorage
 from kdna_deploy.targets.onnx.int8.export import Int8Export
+from kdna_deploy.targets.onnx.prepare import PreparedFile
 from kdna_deploy.targets.source import FusedSource
 from kdna_deploy.targets.tensorrt.export import EngineExport
 
@@ -25,13 +27,21 @@ File = OnnxExport | Int8Export | HalfExport
 
 
 def export_report(
-    file: File | None, engine: EngineExport | None, source: FusedSource | None, notes: tuple[str, ...] = ()
+    file: File | None,
+    engine: EngineExport | None,
+    source: FusedSource | None,
+    notes: tuple[str, ...] = (),
+    prepared: PreparedFile | None = None,
 ) -> Report:
-    """Of an ONNX file made of `source`, of an engine, or of both."""
+    """Of an ONNX file made of `source`, with what was `prepared` of it, of an engine, or of both."""
     graph = None if file is None else _file_report(file, source)
     if engine is None:
         assert graph is not None
-        return replace(graph, notes=notes)
+        if prepared is None:
+            return replace(graph, notes=notes)
+        return Report(
+            (*graph.parts, *prepare_report(prepared).parts), {**graph.data, "prepared": prepared_data(prepared)}, notes
+        )
     built = engine_report(engine, graph.data if graph else None)
     return Report((*(graph.parts if graph else ()), *built.parts), built.data, notes)
 

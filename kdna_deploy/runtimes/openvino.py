@@ -20,6 +20,7 @@ import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
+from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing
 
 try:
@@ -42,6 +43,7 @@ class OpenVinoSession(Closing):
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
+        require_portable(path, "OpenVINO opens")
         hints: dict[str, str | int] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,

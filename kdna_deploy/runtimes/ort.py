@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
+from kdna_deploy.runtimes.prepared import LEVEL, PreparedRecord, check_fits, record_in
 from kdna_deploy.runtimes.session import Closing
 
 try:
@@ -32,6 +34,10 @@ class OrtSession(Closing):
     threads beside the calling one are pinned to, the first being the caller's. `optimised_to` is a file for the graph
     that it makes of the model, `profile_to` the beginning of the name of a profile (see `end_profiling`). A file
     exported with children on the fly says in its metadata that constant folding must stay off, and that is honoured.
+
+    Raises:
+        ArtifactError: the file cannot be opened, or is no network for images.
+        RuntimeFailure: it was prepared for another processor or version (`runtimes.prepared`).
     """
 
     def __init__(
@@ -48,6 +54,11 @@ class OrtSession(Closing):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # nothing: errors come back as exceptions
         recorded = _configure(options, threads, cores)
+        needs = session_needs(path)
+        if needs.prepared:
+            check_fits(path, needs.prepared, onnxruntime.__version__)
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            recorded |= LEVEL
         if optimised_to is not None:
             options.optimized_model_filepath = str(optimised_to)
         if profile_to is not None:
@@ -58,7 +69,7 @@ class OrtSession(Closing):
                 path,
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=disabled_optimizers(path),
+                disabled_optimizers=list(needs.disabled_optimizers),
                 enable_fallback=0,  # to the same provider, with a banner on stdout
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -67,7 +78,8 @@ class OrtSession(Closing):
                     f"Temporary files could not be written to '{optimised_to.parent.parent}': {_cause(error)}; "
                     "make room there, or set TMPDIR to another folder."
                 ) from error
-            raise ArtifactError(f"ONNX Runtime cannot open '{path}': {_cause(error)}.") from error
+            again = f"; prepare it anew: {needs.prepared.again(path)}" if needs.prepared else ""
+            raise ArtifactError(f"ONNX Runtime cannot open '{path}': {_cause(error)}{again}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
@@ -92,16 +104,18 @@ class OrtSession(Closing):
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
 
-    def rounding(self, images: Images, roundoff: float) -> Images:
-        """How far rounding the weights to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
+        """How far rounding the weights to `roundoff` moves the outputs for `images`, a few times over."""
+        return self._moved(images, self.run(images), roundoff)
+
+    def _moved(self, images: Images, plain: Images, roundoff: float) -> Iterator[Images]:
         from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
 
-        plain = self.run(images)
-        with scratch_folder("rounding") as folder:
-            moved = [folder / f"{seed}.onnx" for seed in range(MOVES)]
-            for seed, path in enumerate(moved):
-                perturbed_file(self._path, path, roundoff, seed)
-            return np.maximum.reduce([np.abs(_logits(path, images) - plain) for path in moved])
+        for seed in range(MOVES):
+            with scratch_folder("rounding") as folder:
+                perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
+                moved = _logits(folder / "moved.onnx", images)
+            yield np.abs(moved - plain)
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
@@ -146,18 +160,32 @@ def _configure(
     return recorded
 
 
-def disabled_optimizers(path: Path) -> list[str]:
-    """What the file's metadata says about the session (see `Provenance.options`).
+@dataclass(frozen=True)
+class SessionNeeds:
+    """What the metadata of a file say of its sessions.
+
+    Attributes:
+        disabled_optimizers: see `Provenance.options`.
+        prepared: None of a portable file.
+    """
+
+    disabled_optimizers: tuple[str, ...] = ()
+    prepared: PreparedRecord | None = None
+
+
+def session_needs(path: Path) -> SessionNeeds:
+    """What the sessions of the ONNX file at `path` need.
 
     Raises:
-        ArtifactError: the metadata is damaged.
+        ArtifactError: the metadata are damaged.
     """
     try:
         model = read_model(path, weights=False)
     except ArtifactError:
-        return []  # ONNX Runtime will say what is wrong with the file
+        return SessionNeeds()  # ONNX Runtime will say what is wrong with the file
     made = provenance_of_model(model, path)
-    return list(made.options.get("session", {}).get("disabled_optimizers", [])) if made else []
+    disabled = made.options.get("session", {}).get("disabled_optimizers", []) if made else []
+    return SessionNeeds(tuple(disabled), record_in(model, path))
 
 
 def _by(shape: Iterable[object]) -> str:
@@ -166,4 +194,4 @@ def _by(shape: Iterable[object]) -> str:
 
 def _cause(error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return _STATUS.sub("", text).rstrip(".")[:200]
+    return _STATUS.sub("", text).rstrip(".").replace(". ", "; ")[:200]

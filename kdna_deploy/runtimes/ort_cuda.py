@@ -20,6 +20,7 @@ from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
 from kdna_deploy.precision import FloatPrecision
 from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, give_back, torch_cuda
+from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing
 
 try:
@@ -46,6 +47,7 @@ class OrtCudaSession(Closing):
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
+        require_portable(path, "CUDA takes")
         if missing := no_cuda_provider():
             raise RuntimeFailure(missing)
         self._torch = torch_cuda()

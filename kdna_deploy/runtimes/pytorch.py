@@ -5,7 +5,7 @@ The number of threads is one setting of the whole process: whoever measures sets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,8 @@ class TorchSession(Closing):
         self._check_open()
         return forward(self._module, torch.from_numpy(images)).numpy()
 
-    def rounding(self, images: Images, roundoff: float) -> Images:
-        """How far rounding to `roundoff` moves the outputs for `images` (see `runtimes.rounding`)."""
+    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
+        """How far rounding to `roundoff` moves the outputs for `images`, a few times over (see `runtimes.rounding`)."""
         self._check_open()
         module = self._module.module if isinstance(self._module, Graph) else self._module
         assert isinstance(module, nn.Module)

@@ -27,7 +27,7 @@ from kdna_deploy.graph.graph import BATCH_NORM, WEIGHTED, Graph, cast_floats, si
 from kdna_deploy.graph.passes import FOLDING
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.onnx_file import read_model
-from kdna_deploy.runtimes.ort import disabled_optimizers
+from kdna_deploy.runtimes.ort import session_needs
 from kdna_deploy.targets.onnx.names import site_of
 
 # Name of a layer, as reports call it, and how often that name has occurred: a module may run several times.
@@ -112,7 +112,9 @@ def values_of_file(path: Path, images: Images) -> Values:
         target = folder / "layers.onnx"
         onnx.save(model, target)
         session = onnxruntime.InferenceSession(
-            target, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers(path)
+            target,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(session_needs(path).disabled_optimizers),
         )
         (taken,) = session.get_inputs()
         values = session.run(

@@ -34,6 +34,7 @@ from kdna_deploy.images.split import EVERY_FIFTH, Split, split_images
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, weights_file
+from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.targets.onnx.difference import file_differences
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
@@ -117,6 +118,7 @@ def _opened(path: Path) -> tuple[onnx.ModelProto, Provenance]:
         raise UsageError(
             f"`check` takes an ONNX file, not '{path.name}'; of an engine, check the ONNX file that lies beside it."
         )
+    require_portable(path, "`check` makes")
     model = read_model(path, weights=False)
     made = provenance_of_model(model, path)
     if made is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
+from kdna_deploy.kinds import prepared_name
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import (
     DYNAMIC,
@@ -27,6 +28,7 @@ from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
 from kdna_deploy.verbs.fuse import fuse_steps
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
+from kdna_deploy.verbs.prepare import PREPARE_STEPS
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import size_of, source_of
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
     from kdna_deploy.targets.onnx.half.export import HalfExport
     from kdna_deploy.targets.onnx.int8.export import Int8Export
+    from kdna_deploy.targets.onnx.prepare import PreparedFile
     from kdna_deploy.targets.source import FusedSource, Request
     from kdna_deploy.targets.tensorrt.export import EngineExport
     from kdna_deploy.verbs.source import Source
@@ -53,12 +56,14 @@ class ExportedFile(Result):
         onnx: how the ONNX file was written; None where an engine was built from one that was there.
         engine: how the engine was built; None where none was.
         source: what it was made from; None where that was an ONNX file.
+        prepared: the same file, prepared for this processor; None where that was not asked for.
     """
 
     path: Path
     onnx: OnnxExport | Int8Export | HalfExport | None = None
     engine: EngineExport | None = None
     source: FusedSource | None = None
+    prepared: PreparedFile | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -69,7 +74,7 @@ class ExportedFile(Result):
     def report(self) -> Report:
         from kdna_deploy.reports.export import export_report
 
-        return export_report(self.onnx, self.engine, self.source, self.notes)
+        return export_report(self.onnx, self.engine, self.source, self.notes, self.prepared)
 
 
 def export(
@@ -104,6 +109,7 @@ def export(
     color: str | None = None,
     simplify: bool = True,
     external_data: bool = False,
+    prepare: bool = False,
     tf32: bool = True,
     compute_capability: Sequence[str] = (),
     layers: bool = False,
@@ -133,6 +139,7 @@ def export(
         channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
         simplify: run onnxsim.
         external_data: keep the weights in a file beside the model.
+        prepare: write ``NAME.prepared.onnx`` beside the file as well, see `prepare`.
         tf32: let an engine's float32 convolutions round to TF32.
         compute_capability: GPUs to build a TensorRT-RTX engine for.
         layers: write the engine's layers beside it.
@@ -147,6 +154,8 @@ def export(
     check_number("max_bloat", max_bloat, above=0)
     engine = EngineWords(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability), layers)
     engine.check()
+    if prepare and engine.library:
+        raise UsageError("`prepare` is for ONNX Runtime on this processor, and an engine is for a GPU; leave one out.")
     fixed = None if engine.library else batch_size(batch)
     images = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
     judges = optional_path(held_out)
@@ -162,8 +171,9 @@ def export(
     name = stem(given) if isinstance(given, Path) else _name(given)
     built = (wanted or engine.output(Path(str(given)), name)) if engine.library else None
     written = engine.graph_path(built) if built else wanted or Path(name + ".onnx")
+    beside = written.with_name(prepared_name(written).name) if prepare else None
     from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
-    for file in (*([] if from_onnx else [written]), *engine.files(built)):
+    for file in (*([] if from_onnx else [written]), *engine.files(built), *([beside] if beside else [])):
         check_output(file, inputs)
     if engine.library:
         engine.require(str(batch))
@@ -175,7 +185,7 @@ def export(
     attention = AttentionWords(channel_attention, freeze_below, images, other_use=words.uses_images)
     attention.check()
     steps = _steps(given, channel_attention, precision, weights, simplify)
-    listener.plan((*steps, *(ENGINE_STEPS if engine.library else ())))
+    listener.plan((*steps, *(ENGINE_STEPS if engine.library else ()), *(PREPARE_STEPS if beside else ())))
     listener.step("load")
     from kdna_deploy.targets.onnx.export import OnnxOptions
     from kdna_deploy.targets.source import Request
@@ -192,8 +202,16 @@ def export(
     opened = words.prepared(_opened(given, request, listener))
     done = _write(opened, written, options, words, inputs, listener)
     if built is None:
-        return ExportedFile(written, done, source=opened)
+        return ExportedFile(written, done, source=opened, prepared=_prepared(written, beside, listener))
     return ExportedFile(built, done, engine.build(written, built, str(batch), listener), opened)
+
+
+def _prepared(written: Path, beside: Path | None, listener: Listener) -> PreparedFile | None:
+    if beside is None:
+        return None
+    from kdna_deploy.targets.onnx.prepare import prepare_onnx
+
+    return prepare_onnx(written, beside, listener)
 
 
 def _check_given(given: Any, engine: EngineWords, precision: str, checkpoint: Path | None) -> None:

@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY, SAMPLES, Cli
 from tests.samples import MOBILENET, RESNET, export_sample, sample_path
 from tests.steps import without_steps
 
-COMMANDS = ("inspect", "fuse", "export", "verify", "evaluate", "bench")
+COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy")
 
 
@@ -221,6 +221,7 @@ def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path
         "export": [],
         "evaluate": ["--data", SAMPLES / "digits"],
         "bench": ["--iterations", "3", "--min-time", "0", "--save", "figures.json"],
+        "prepare": ["net.onnx"],
     }
     schemas = {"bench": 2}
     # A failed verification prints its document in the test above.
@@ -238,7 +239,8 @@ def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path
     assert documents["export"]["nodes"]["Mul"] == documents["inspect"]["channel_attentions"] == 6
     assert documents["bench"]["rows"][1]["parameters"] == documents["inspect"]["parameters"]
     assert strict((tmp_path / "figures.json").read_text(encoding="utf-8")) == documents["bench"]
-    expected = {"net.pt", "net.fused.pt2", "net.onnx", "figures.json"}
+    (weights,) = tmp_path.glob("net.prepared.onnx.*.data")
+    expected = {"net.pt", "net.fused.pt2", "net.onnx", "figures.json", "net.prepared.onnx", weights.name}
     assert contents(tmp_path).keys() == expected
 
 

@@ -24,7 +24,7 @@ from tests.cli.handed import SHAPE, WORST, Request, changed, commands, handed, i
 from tests.samples import RESNET, SIZE, sample_path
 
 Check = Callable[[Request, Request], bool]  # the request without the option, and with it
-COMMANDS = ("inspect", "fuse", "export", "verify", "evaluate", "bench")
+COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench")
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,7 @@ TABLE: dict[str, list[Entry]] = {
         Entry("export ckpt.pt", "--no-simplify", {f"{EXPORTED}.simplify": False}),
         Entry("export ckpt.pt --no-simplify", "--simplify", {f"{EXPORTED}.simplify": True}),
         Entry("export ckpt.pt", "--external-data", {f"{EXPORTED}.external_data": True}),
+        Entry("export ckpt.pt", "--prepare"),  # once the file is written: tests/verbs/test_prepare.py
         Entry(ENGINE, "--no-tf32", {f"{BUILT}.build.tf32": False}),
         Entry(f"{ENGINE} --no-tf32", "--tf32", {f"{BUILT}.build.tf32": True}),
         Entry(
@@ -280,6 +281,10 @@ TABLE: dict[str, list[Entry]] = {
         ),
         Entry(ENGINE, "--layers", {f"{BUILT}.layer_information": True}),
         as_json("export ckpt.pt"),
+    ],
+    "prepare": [
+        Entry("prepare net.onnx", "--output other.onnx", {"prepare_onnx.output": Path("other.onnx")}),
+        as_json("prepare net.onnx"),
     ],
     "verify": [
         *loading("verify net.onnx", "verify_files"),

@@ -43,6 +43,7 @@ WRONG_NAMES = [
     (["export", "net.pt", "--source", "gone.pt"], "There is no file 'gone.pt'."),
     (["export", "net.pt", *INT8, "gone"], "There is no file or folder 'gone'."),
     (["export", "net.pt", *INT8, ".", "--held-out", "gone"], "There is no file or folder 'gone'."),
+    (["prepare", "gone.onnx"], "There is no file 'gone.onnx'."),
     (["verify", "gone.onnx"], "There is no file 'gone.onnx'."),
     (["verify", "net.pt", "--against", "gone.pt"], "There is no file 'gone.pt'."),
     (["verify", "net.pt", "--inputs", "gone"], "There is no file or folder 'gone'."),
@@ -57,6 +58,7 @@ WRONG_NAMES = [
     (["export", "net.pt", "--check", "gone.onnx"], "There is no file 'gone.onnx'."),
     (["export", "gone.pt", "--check", "net.onnx"], "There is no file 'gone.pt'."),
     # Of another kind.
+    (["prepare", "net.pt2"], "'net.pt2' is a fused graph, and prepare takes an ONNX file."),
     (["export", "net.pt", "--check", "net.pt2"], "'net.pt2' is a fused graph, and --check takes an ONNX file."),
     (["inspect", "net.pt2"], "'net.pt2' is a fused graph, and inspect takes a checkpoint."),
     (["fuse", "net.onnx"], "'net.onnx' is an ONNX file, and fuse takes a checkpoint."),

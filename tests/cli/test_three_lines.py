@@ -20,7 +20,7 @@ from kdna_deploy.targets.fuse import random_images
 from kdna_deploy.targets.onnx.cost import count_onnx
 from tests.conftest import Cli
 from tests.data.fill import HERE
-from tests.samples import PRESCALES
+from tests.samples import PRESCALES, RESNET, sample_path
 
 LINES = ("fuse ckpt.pt", "export --onnx", "bench --cpu-threads 1 --iterations 3 --min-time 0")
 
@@ -32,7 +32,8 @@ def logits(path: Path, images: np.ndarray) -> np.ndarray:
     return session.run(["logits"], {"input": images})[0]
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2"])  # the others go through tests/onnx/test_sharing.py
+# The others go through tests/targets/onnx/test_sharing.py.
+@pytest.mark.parametrize("arch", ["mobilenet_v2_1d2"])
 def test_three_lines_take_a_checkpoint_to_a_measured_onnx_file(
     arch: str,
     published: Callable[[str], Path],
@@ -73,14 +74,12 @@ def test_three_lines_take_a_checkpoint_to_a_measured_onnx_file(
     assert recorded["macs_224"] <= count_onnx(path).macs <= 1.001 * recorded["macs_224"]
 
 
-def test_a_checkpoint_is_exported_in_one_line_for_any_image_size(
-    published: Callable[[str], Path], cli: Cli, tmp_path: Path
-) -> None:
-    shutil.copy(published("resnet18"), tmp_path / "ckpt.pt")
-    done = cli("export", "ckpt.pt", "--input-size", "160x192")
+def test_a_checkpoint_is_exported_in_one_line_for_any_image_size(cli: Cli, tmp_path: Path) -> None:
+    shutil.copy(sample_path(RESNET), tmp_path / "ckpt.pt")
+    done = cli("export", "ckpt.pt", "--input-size", "48x80")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.onnx", "ckpt.pt"]
-    images = random_images(3, (3, 160, 192))
+    images = random_images(3, (3, 48, 80))
     with torch.no_grad():
         expected = load_network(tmp_path / "ckpt.pt").module(images).numpy()
     assert np.abs(logits(tmp_path / "ckpt.onnx", images.numpy()) - expected).max() <= 1e-4 * np.abs(expected).max()

@@ -15,7 +15,7 @@ from kdna_deploy.graph.provenance import KEY, from_json
 from kdna_deploy.runtimes.nvidia.engine_record import read_record, record_path
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from kdna_deploy.runtimes.open import open_session, read_provenance
-from kdna_deploy.runtimes.ort import disabled_optimizers
+from kdna_deploy.runtimes.ort import session_needs
 from tests.hostile import STRANGE, checked_message, places, refusal, replaced
 from tests.runtimes.nvidia.test_engine_record import CONTENT, RECORD
 from tests.targets.tensorrt.onnx_files import PROVENANCE
@@ -41,16 +41,16 @@ def changed(**fields: Any) -> str:
 
 def test_the_metadata_says_how_a_session_is_opened(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "a.onnx", MADE.to_json())
-    assert disabled_optimizers(path) == ["ConstantFolding"]
+    assert session_needs(path).disabled_optimizers == ("ConstantFolding",)
     assert read_provenance(path) == MADE
-    assert disabled_optimizers(write_onnx(tmp_path / "b.onnx", None)) == []
+    assert session_needs(write_onnx(tmp_path / "b.onnx", None)).disabled_optimizers == ()
 
 
 def test_a_network_that_was_never_trained_has_no_checkpoint_and_is_opened_all_the_same(tmp_path: Path) -> None:
     """The plain backbone that `bench` measures beside a network."""
     made = replace(MADE, source="", source_sha256="")
     path = write_onnx(tmp_path / "plain.onnx", made.to_json())
-    assert disabled_optimizers(path) == ["ConstantFolding"]
+    assert session_needs(path).disabled_optimizers == ("ConstantFolding",)
     assert read_provenance(path) == made
 
 
@@ -68,7 +68,7 @@ def test_a_network_that_was_never_trained_has_no_checkpoint_and_is_opened_all_th
 )
 def test_metadata_of_any_other_shape_is_refused_by_everyone_who_reads_it(tmp_path: Path, metadata: str) -> None:
     path = write_onnx(tmp_path / "a.onnx", metadata)
-    for read in (disabled_optimizers, open_session, read_provenance, read_onnx):
+    for read in (session_needs, open_session, read_provenance, read_onnx):
         refusal(lambda read=read: read(path), path)
 
 

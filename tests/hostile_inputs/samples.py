@@ -6,19 +6,18 @@ import contextlib
 import functools
 import io
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint
+from tests.session_folder import shared_folder
 
 SIZE = str(SHAPE[1])
 CHECKPOINT, SAFE, FUSED, ONNX = "good.pt", "good.safetensors", "good.fused.pt2", "good.onnx"
 IMAGES, CLASSES, RUN = "good-images", "good-classes", "good.json"
 MODEL = ("--model", FACTORY)
-_FOLDER = tempfile.TemporaryDirectory(prefix="kdna-hostile-")
 
 
 def sample(name: str, folder: Path) -> None:
@@ -34,7 +33,7 @@ def sample(name: str, folder: Path) -> None:
 @functools.cache
 def sound(name: str) -> Path:
     """The sample of that name; never write to it."""
-    path = Path(_FOLDER.name) / name
+    path = shared_folder("hostile") / name
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         _MAKERS[name](path)
     assert path.exists(), name

@@ -29,7 +29,7 @@ from kdna_deploy.benchmark.subject import Subject, given
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import Listener
-from kdna_deploy.runtimes.ort import disabled_optimizers
+from kdna_deploy.runtimes.ort import SessionNeeds, session_needs
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Cores, DeviceName, OnCpu, Precision, Source
 
@@ -122,6 +122,9 @@ class CpuFigures:
                 "first": started.first_ms,
                 "resident": started.resident_bytes / 1e6,
                 "peak": started.peak_bytes / 1e6,
+                "private": _megabytes(started.private_bytes),
+                "shared": _megabytes(started.shared_bytes),
+                "together": _megabytes(started.together_bytes),
             }
             if started
             else {}
@@ -216,7 +219,7 @@ class CpuWatch:
 
     def _start(self, candidates: Sequence[Candidate], listener: Listener) -> None:
         requests = [
-            ColdRequest(c.name, c.variant.runtime, c.source, self.device.threads, self._shape(c), _disabled(c.source))
+            ColdRequest(c.name, c.variant.runtime, c.source, self.device.threads, self._shape(c), _needs(c.source))
             for c in candidates
             if c.source is not None
         ]
@@ -235,8 +238,12 @@ class CpuWatch:
         return profile(requests, self.device.threads, self.cores)
 
 
-def _disabled(source: Source) -> tuple[str, ...]:
-    return tuple(disabled_optimizers(source.path)) if source.path.suffix == ".onnx" else ()
+def _megabytes(size: int | None) -> float | None:
+    return None if size is None else size / 1e6
+
+
+def _needs(source: Source) -> SessionNeeds:
+    return session_needs(source.path) if source.path.suffix == ".onnx" else SessionNeeds()
 
 
 def _explanations(rows: Sequence[Row]) -> tuple[Explanation, ...]:

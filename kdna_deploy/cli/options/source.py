@@ -46,6 +46,15 @@ Exportable = Annotated[
         rich_help_panel=SOURCE,
     ),
 ]
+Portable = Annotated[
+    Path,
+    typer.Argument(
+        metavar="NET.onnx",
+        help="ONNX file, to be kept as the portable one.",
+        show_default=False,
+        rich_help_panel=SOURCE,
+    ),
+]
 Artifact = Annotated[
     Path | None,
     typer.Argument(

@@ -18,6 +18,7 @@ from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
+from kdna_deploy.runtimes.prepared import require_portable
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ def read_onnx(path: Path) -> OnnxInput:
     """Read the ONNX file at `path`.
 
     Raises:
-        ArtifactError: there is none, it is damaged, or it does not take images of one size.
+        ArtifactError: there is none, it is damaged, prepared for a CPU, or does not take images of one size.
     """
     model = read_model(path, weights=False)
+    require_portable(path, "TensorRT reads")
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:

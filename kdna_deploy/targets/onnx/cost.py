@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.runtimes.onnx_file import read_model
+from kdna_deploy.runtimes.prepared import record_in
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class OnnxCost:
 
 
 def count_onnx(path: Path) -> OnnxCost:
-    """Count an ONNX file.
+    """Count an ONNX file; of a prepared one, what the portable file counts.
 
     Raises:
         ArtifactError: the file is no ONNX model.
     """
     model = read_model(path, weights=False)
+    if prepared := record_in(model, path):  # its channels are filled up to whole blocks
+        return OnnxCost(prepared.stored, prepared.macs)
     try:
         model = onnx.shape_inference.infer_shapes(model)
     except onnx.shape_inference.InferenceError as error:

@@ -315,7 +315,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("old", ["gelu", "x", "p_conv_weight"])
+@pytest.mark.parametrize("old", ["gelu", "x", "b_conv_weight"])
 def test_names_that_are_no_identifiers_are_refused(archive: Path, path: Path, name: str, old: str) -> None:
     contents = members(archive)
     changed = contents[MODEL].decode().replace(json.dumps(old), json.dumps(name))
@@ -365,7 +365,7 @@ SIGNATURES: dict[str, Edit] = {
     "an object": lambda s: s["input_specs"].append(
         {"custom_obj": {"arg": {"name": "x", "class_fqn": "y"}, "custom_obj_name": "z"}}
     ),
-    "a weight that is not stored": lambda s: s["input_specs"][0]["parameter"].update(parameter_name="other"),
+    "a weight that is not stored": lambda s: s["input_specs"][0]["buffer"].update(buffer_name="other"),
 }
 
 

@@ -53,11 +53,10 @@ POOLED: dict[str, tuple[Head, list[str]]] = {
 
 @pytest.mark.parametrize(("head", "spelled"), POOLED.values(), ids=POOLED)
 def test_a_global_mean_is_spelled_as_average_pooling(head: Head, spelled: list[str]) -> None:
-    graph, (result,) = run(network(head), canonicalise)
+    graph, _ = run(network(head), canonicalise)
     # Whether x[:, 0] leaves a slice of everything in the graph depends on the version of torch.
     found = [name for name in operators(graph.module) if name != "slice"]
     assert found == spelled, "and no arithmetic on the size of the batch is left"
-    assert result.changed >= 1
 
 
 OTHER_MEANS: dict[str, Head] = {
@@ -102,9 +101,8 @@ SHAPES: dict[str, tuple[Head, list[str]]] = {
 
 @pytest.mark.parametrize(("head", "spelled"), SHAPES.values(), ids=SHAPES)
 def test_views_become_reshapes_of_a_batch_of_any_size(head: Head, spelled: list[str]) -> None:
-    graph, (result,) = run(network(head), canonicalise)
+    graph, _ = run(network(head), canonicalise)
     assert [name for name in operators(graph.module) if name != "sym_size"] == spelled
-    assert result.changed >= 1
 
 
 @pytest.mark.parametrize(

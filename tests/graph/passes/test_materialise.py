@@ -47,7 +47,7 @@ def test_what_batchnorm_scaled_is_multiplied_out_in_linear_layers_too() -> None:
     )
     graph, (_, result) = run(network, fold_batchnorm, materialise)
     assert result.changed == 2
-    assert operators(graph.module) == ["sym_size", "conv2d", "view", "linear"]
+    assert operators(graph.module) == ["conv2d", "reshape", "linear"]
 
 
 def test_a_graph_without_modulations_is_left_alone() -> None:

@@ -13,22 +13,17 @@ import onnxsim
 import pytest
 
 from kdna_deploy.errors import ExportError
+from kdna_deploy.graph.graph import Graph
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.convert import to_onnx
+from kdna_deploy.targets.onnx.convert import spell, to_onnx, translate
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.targets.onnx.simplify import simplify
-from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
-from tests.conftest import SAMPLES
+from tests.samples import MOBILENET, export_sample, fused_sample, fused_small
 from tests.targets.onnx.passes import applied
 
-SHARED_PARENTS = {"resnet18": 4, "resnet50": 4, "mobilenet_v2": 8, "mobilenet_v2_1d2": 8}
-SAMPLE = SAMPLES / "digits_resnet18_quarter.pth.tar"
-
-
-@pytest.fixture(scope="module")
-def shared_sample() -> FusedSource:
-    return open_fused_source(SAMPLE, Request(size=(64, 64), children="share"))
+# mobilenet_v2 has the structure of its half, `mobilenet_v2_1d2`.
+SHARED_PARENTS = {"resnet18": 4, "resnet50": 4, "mobilenet_v2_1d2": 8}
 
 
 def _weight_products(model: onnx.ModelProto) -> list[str]:
@@ -37,44 +32,57 @@ def _weight_products(model: onnx.ModelProto) -> list[str]:
     return [products[n.input[1]] for n in model.graph.node if n.op_type.endswith("Conv") and n.input[1] in products]
 
 
-@pytest.mark.slow
-# MobileNetV2 has the 0.5× network's structure, and goes through tests/test_cli_three_lines.py.
-@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "mobilenet_v2_1d2"])
-def test_three_layouts_agree_with_the_published_code_and_share_keeps_the_papers_size(
+ARCHS = pytest.mark.parametrize("arch", SHARED_PARENTS)
+
+
+@ARCHS
+def test_a_shared_file_keeps_the_papers_size_and_the_runtime_every_kernel(
+    arch: str, published: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """That it agrees with the original is what exporting it verifies."""
+    shared = fused_small(published(arch), "share")
+    small = export_fused(shared, tmp_path / "shared.onnx", OnnxOptions())
+    assert small.bytes <= 4 * shared.provenance.parameters * 1.01 + 200_000
+    trained, file, running = small.storage[0], small.storage[-2], small.storage[-1]
+    assert file.convolutions - file.kernels == trained.convolutions - trained.kernels > 0
+    assert running.kernels == running.convolutions
+    assert not _weight_products(optimised_model(small.path))
+    consumers = _weight_products(onnx.load(small.path))
+    assert not {"BatchNormalization", "ReduceMean"} & set(small.nodes)
+    assert len(consumers) == file.convolutions - file.kernels + SHARED_PARENTS[arch]
+    assert small.nodes["Mul"] == len(consumers) + shared.provenance.channel_attentions
+
+
+@ARCHS
+def test_a_shared_file_agrees_with_the_published_code(
     arch: str,
     published: Callable[[str], Path],
     golden: Callable[[str], dict[str, np.ndarray]],
     images: np.ndarray,
     tmp_path: Path,
 ) -> None:
-    shared = open_fused_source(published(arch), Request(children="share"))
-    small = export_fused(shared, tmp_path / "shared.onnx", OnnxOptions())
+    """Fused for small images and written for those of the published code, as a ``.pt2`` may be exported.
+
+    Children of their own go through tests/cli/test_three_lines.py.
+    """
+    graph = Graph(fused_small(published(arch), "share").graph.module, images.shape[1:])
+    ir.save(spell(translate(graph), "cpu"), tmp_path / "net.onnx")
+    assert np.abs(OrtSession(tmp_path / "net.onnx").run(images) - golden(arch)["logits"]).max() <= 1e-3
+
+
+def test_the_sizes_of_resnet_18_in_every_layout(published: Callable[[str], Path], tmp_path: Path) -> None:
+    shared, own = (fused_small(published("resnet18"), children) for children in ("share", None))
     fly = export_fused(shared, tmp_path / "fly.onnx", OnnxOptions(on_the_fly=True))
-    full = export_fused(open_fused_source(published(arch), Request()), tmp_path / "full.onnx", OnnxOptions())
-    for result in (small, fly, full):
-        assert np.abs(OrtSession(result.path).run(images) - golden(arch)["logits"]).max() <= 1e-3
-    allowed = 4 * shared.provenance.parameters * 1.01 + 200_000
-    assert small.bytes <= allowed
-    assert fly.bytes <= allowed
-    if arch == "resnet18":
-        assert small.bytes <= 37.6e6
-        assert full.bytes <= 72.5e6
-    file, running = small.storage[-2], small.storage[-1]
-    assert file.convolutions - file.kernels == full.storage[0].convolutions - full.storage[0].kernels > 0
-    assert running.kernels == running.convolutions
+    full = export_fused(own, tmp_path / "full.onnx", OnnxOptions())
+    assert fly.bytes <= 37.6e6
     assert fly.storage[-1].kernels < fly.storage[-1].convolutions
-    assert not _weight_products(optimised_model(small.path))
-    model = onnx.load(small.path)
-    assert not {"BatchNormalization", "ReduceMean"} & set(small.nodes)
-    consumers = _weight_products(model)
-    assert len(consumers) == file.convolutions - file.kernels + SHARED_PARENTS[arch]
-    assert small.nodes["Mul"] == len(consumers) + shared.provenance.channel_attentions
+    assert full.bytes <= 72.5e6
 
 
 def test_on_the_fly_children_stay_products_in_the_runtime_because_the_file_says_so(
-    shared_sample: FusedSource, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    result = export_fused(shared_sample, tmp_path / "fly.onnx", OnnxOptions(on_the_fly=True))
+    result = export_sample(tmp_path / "fly.onnx", children="share", on_the_fly=True)
     assert len(_weight_products(optimised_model(result.path))) == 10
     # Without what the metadata says, ONNX Runtime multiplies them out.
     options = onnxruntime.SessionOptions()
@@ -85,9 +93,9 @@ def test_on_the_fly_children_stay_products_in_the_runtime_because_the_file_says_
 
 
 def test_constant_folding_of_onnxsim_would_undo_sharing_and_is_dropped(
-    shared_sample: FusedSource, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = ir.to_proto(to_onnx(shared_sample.graph))
+    model = ir.to_proto(to_onnx(fused_sample(children="share").graph))
     unique_bytes = onnx_storage(model, "").unique_bytes
     applied(simplify, model, shared=True)
     assert onnx_storage(model, "").unique_bytes == unique_bytes
@@ -110,8 +118,7 @@ def test_a_simplification_that_changes_the_result_is_dropped(tmp_path: Path, mon
         return changed, True
 
     monkeypatch.setattr(onnxsim, "simplify", wrong)
-    opened = open_fused_source(SAMPLE, Request(size=(64, 64)))
-    result = export_fused(opened, tmp_path / "net.onnx", OnnxOptions())
+    result = export_sample(tmp_path / "net.onnx")
     assert all(agreement.passed for agreement in result.agreements)
     assert result.notes[0] == "not simplified: the file departs beyond the tolerance"
 
@@ -139,13 +146,11 @@ def test_a_batchnorm_left_behind_would_make_onnxsim_store_a_second_kernel() -> N
 
 
 def test_small_parents_survive_the_folding_of_shapes() -> None:
-    opened = open_fused_source(SAMPLES / "digits_mobilenet_v2_1d2.pth.tar", Request(size=(64, 64), children="share"))
-    storage = onnx_storage(ir.to_proto(to_onnx(opened.graph)), "")
+    storage = onnx_storage(ir.to_proto(to_onnx(fused_sample(MOBILENET, "share").graph)), "")
     assert storage.convolutions - storage.kernels == 10
 
 
 def test_a_bloated_file_is_refused_and_not_written(tmp_path: Path) -> None:
-    opened = open_fused_source(SAMPLE, Request(size=(64, 64)))
     with pytest.raises(ExportError, match="`children='share'`"):
-        export_fused(opened, tmp_path / "full.onnx", OnnxOptions(max_bloat=1.5))
+        export_sample(tmp_path / "full.onnx", max_bloat=1.5)
     assert not list(tmp_path.iterdir())
