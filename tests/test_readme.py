@@ -110,7 +110,8 @@ CLAIMS = {
         (
             r"using \S+\.onnx, the newest ONNX file here",
             r" resnet18_plain 64×64 .* 1 baseline ",
-            r"cold starts in fresh processes in ms, and their memory in MB",
+            r"cold starts in fresh processes in ms",
+            r"Memory of a fresh process after its first inference in MB",
             r"batch 1, 1 thread, pinned to core \d+, .* interleaved",
             r"baseline plain backbone of the same widths",
         ),
@@ -158,6 +159,11 @@ CLAIMS = {
     ),
     "evaluate ckpt.int8.onnx --data images/ --against ckpt.onnx": Claim(
         (r"top-1 \d+\.\d+%", r"top-5 \d+\.\d+%", r"against ckpt\.onnx top-1 ", r"same top-1 \d+\.\d+%"), added=()
+    ),
+    "prepare ckpt.onnx": Claim(
+        (r"written ckpt\.prepared\.onnx ", r"for ONNX Runtime \S+ on ", r"Against the portable file .* 5 0 .* pass "),
+        ("ckpt.prepared.onnx",),
+        added=(),
     ),
     "export ckpt.pt --tensorrt-rtx --precision fp16": Claim(
         (r"precision fp16 ", r"\d+ parents are stored as \d+ modulated copies", r"layer3\.se\.0/Mul "),

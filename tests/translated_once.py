@@ -9,10 +9,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import onnx_ir as ir
-
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.targets.onnx import export
+from kdna_deploy.targets.onnx.convert import Translation
 from kdna_deploy.targets.source import FusedSource
 
 _kept: dict[int, Graph] = {}  # by identity
@@ -26,11 +25,11 @@ def kept(opened: FusedSource) -> FusedSource:
 
 
 @functools.cache
-def _translated(graph: int, opset: int, batch: int | None) -> ir.Model:
+def _translated(graph: int, opset: int, batch: int | None) -> Translation:
     return _translate(_kept[graph], opset, batch)
 
 
-def _translate_once(graph: Graph, *options: Any) -> ir.Model:
+def _translate_once(graph: Graph, *options: Any) -> Translation:
     return _translated(id(graph), *options) if id(graph) in _kept else _translate(graph, *options)
 
 

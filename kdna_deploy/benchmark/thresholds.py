@@ -33,6 +33,10 @@ def _of_device(name: str) -> Callable[[Row], float | None]:
     return lambda row: row.figures.metrics.get(name)
 
 
+_OF_DEVICES = (
+    *("load", "first", "resident", "peak", "private", "shared", "together", "share"),
+    *("throughput", "kept"),
+)
 METRICS: dict[str, Callable[[Row], float | None]] = {
     "ratio": lambda row: row.ratio.value if row.ratio else None,
     "ratio.low": _end(0),
@@ -44,7 +48,7 @@ METRICS: dict[str, Callable[[Row], float | None]] = {
     "min": _latency("minimum"),
     "file": lambda row: row.file_bytes / 1e6 if row.file_bytes else None,
     # On the CPU alone, and on a GPU alone.
-    **{name: _of_device(name) for name in ("load", "first", "resident", "peak", "share", "throughput", "kept")},
+    **{name: _of_device(name) for name in _OF_DEVICES},
 }
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _SYNTAX = re.compile(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*")

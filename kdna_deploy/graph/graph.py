@@ -129,13 +129,13 @@ def _is_deterministic_factory(node: fx.Node) -> bool:
 
 def site(node: fx.Node) -> str:
     """Name by which a report calls a node: the module that it came from, else its own name."""
+    return module_path(node) or node.name
+
+
+def module_path(node: fx.Node) -> str:
+    """The innermost module that a node came from, as its parent modules call it; empty for the network itself."""
     stack = node.meta.get("nn_module_stack")
-    if stack:
-        path = list(stack.values())[-1][0]
-        path = re.sub(r"^L\['self'\]\.?|@\d+$", "", path)
-        if path:
-            return str(path)
-    return node.name
+    return re.sub(r"^L\['self'\]\.?|@\d+$", "", str(list(stack.values())[-1][0])) if stack else ""
 
 
 def owns_weight(layer: fx.Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kdna_deploy.benchmark.cpu.cold_start import TOGETHER
 from kdna_deploy.benchmark.cpu.device import Cpu, CpuFigures, CpuFindings
 from kdna_deploy.benchmark.cpu.profile import GROUPS, Profile
 from kdna_deploy.benchmark.paper import Printed
@@ -37,19 +38,16 @@ class CpuTables:
     def started(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
         cold = {row.name: start for row in self._result.rows if (start := _own(row).cold)}
         figures = {
-            name: tuple(
-                f"{value:.0f}"
-                for value in (c.import_ms, c.load_ms, c.first_ms, c.resident_bytes / 1e6, c.peak_bytes / 1e6)
-            )
-            for name, c in cold.items()
+            name: tuple(f"{value:.0f}" for value in (c.import_ms, c.load_ms, c.first_ms)) for name, c in cold.items()
         }
-        return ("import", "load", "first", "RAM", "peak") if cold else (), figures
+        return ("import", "load", "first") if cold else (), figures
 
     def details(self) -> list[Cells]:
-        profiles = self._found.profiles
+        profiles, cold = self._found.profiles, [row for row in self._result.rows if _own(row).cold]
+        memory = [_memory(cold)] if cold else []
         if not profiles:
-            return []
-        return [_groups(profiles), *(cells for one in profiles for cells in (_operators(one), _layers(one)))]
+            return memory
+        return [*memory, _groups(profiles), *(cells for one in profiles for cells in (_operators(one), _layers(one)))]
 
     def machine(self) -> str:
         machine = self._result.environment
@@ -88,6 +86,19 @@ class CpuTables:
 def _own(row: Row) -> CpuFigures:
     assert isinstance(row.figures, CpuFigures)
     return row.figures
+
+
+def _memory(rows: list[Row]) -> Cells:
+    """Of the rows that were started in fresh processes."""
+    starts = [(row.name, start) for row in rows if (start := _own(row).cold)]
+    together = any(start.together_bytes is not None for _, start in starts)
+    headings = ("model", "RAM", "private", "shared", "peak", *([f"{TOGETHER} at once"] if together else []))
+    cells = []
+    for name, start in starts:
+        sizes = [start.resident_bytes, start.private_bytes, start.shared_bytes, start.peak_bytes]
+        sizes += [start.together_bytes] if together else []
+        cells.append((name, *("–" if size is None else f"{size / 1e6:.0f}" for size in sizes)))
+    return Cells("Memory of a fresh process after its first inference in MB", headings, tuple(cells))
 
 
 def _compared(row: Row) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def _files(rows: list[Row], own: DeviceTables) -> Cells:
     headings, figures = own.started()
     title = "Parameters in M, MACs in G, files in MB"
     if headings:
-        title += "; cold starts in fresh processes in ms, and their memory in MB"
+        title += "; cold starts in fresh processes in ms"
     lines = (
         (
             row.name,

@@ -194,4 +194,4 @@ def _by(shape: Iterable[object]) -> str:
 
 def _cause(error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return _STATUS.sub("", text).rstrip(".")[:200]
+    return _STATUS.sub("", text).rstrip(".").replace(". ", "; ")[:200]

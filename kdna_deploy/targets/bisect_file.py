@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.graph.origin import original_network
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
@@ -24,7 +25,7 @@ def bisect_file(
     """Where `candidate` first departs from its checkpoint, which `against` names where it lies elsewhere.
 
     Nobody can look into an engine, and in a prepared file layers have other names: the ONNX file that it was made from
-    is looked into, and where that agrees the engine, or preparing, is at fault.
+    is looked into, and where that agrees, and the engine or the prepared file does not, they are at fault.
 
     Raises:
         UsageError: `against` is no checkpoint, or `candidate` one itself.
@@ -32,18 +33,20 @@ def bisect_file(
     """
     if against is not None and against.suffix in (".onnx", ".pt2", ENGINE):
         raise UsageError(f"Layers are compared with those of the trained network; '{against}' is no checkpoint.")
-    graph, made_of_it = _looked_into(candidate)
+    graph = _looked_into(candidate)
     if graph != candidate:
         found = bisect_file(graph, against, factory, listener)
-        at_fault = f"{made_of_it} (every layer of {graph.name} agrees)"
-        return found if found.layer else replace(found, layer=OUTPUT, stage=at_fault)
+        what = "the engine" if candidate.suffix == ENGINE else "the prepared file"
+        if found.layer or (candidate.suffix != ENGINE and verify_files(candidate, graph, None).passed):
+            return found
+        return replace(found, layer=OUTPUT, stage=f"{what} (every layer of {graph.name} agrees)")
     made = read_provenance(candidate)
     return bisect(candidate, original_network(made, candidate, against, factory), made, listener)
 
 
-def _looked_into(candidate: Path) -> tuple[Path, str]:
-    """The file whose layers are compared, and what was made of it."""
+def _looked_into(candidate: Path) -> Path:
+    """The file whose layers are compared."""
     if candidate.suffix == ENGINE:
-        return candidate.parent / read_record(candidate).onnx, "the engine"
+        return candidate.parent / read_record(candidate).onnx
     prepared = prepared_record(candidate)
-    return (prepared.portable(candidate), "the prepared file") if prepared else (candidate, "")
+    return prepared.portable(candidate) if prepared else candidate

@@ -14,7 +14,7 @@ from kdna_deploy.benchmark.thresholds import METRICS, Crossing, Threshold, cross
 from kdna_deploy.errors import UsageError
 
 LATENCY = Summary(median=10.0, mean=11.0, p90=12.0, p99=13.0, minimum=9.0, runs=120)
-COLD = ColdStart(import_ms=100.0, load_ms=200.0, first_ms=30.0, resident_bytes=150_000_000, peak_bytes=175_000_000)
+COLD = ColdStart(100.0, 200.0, 30.0, 150_000_000, 175_000_000, 110_000_000, 40_000_000, 480_000_000)
 RATIO = Ratio(1.3, 1.2, 1.4, floor=0.25)  # interval, floor included: 0.96 to 1.75
 OPERATORS = (">", ">=", "<", "<=")
 
@@ -38,6 +38,9 @@ VALUES = {
     "first": 30.0,
     "resident": 150.0,
     "peak": 175.0,
+    "private": 110.0,
+    "shared": 40.0,
+    "together": 480.0,
     "file": 45.0,
     "share": 0.5,
 }

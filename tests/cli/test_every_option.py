@@ -271,7 +271,7 @@ TABLE: dict[str, list[Entry]] = {
         Entry("export ckpt.pt", "--no-simplify", {f"{EXPORTED}.simplify": False}),
         Entry("export ckpt.pt --no-simplify", "--simplify", {f"{EXPORTED}.simplify": True}),
         Entry("export ckpt.pt", "--external-data", {f"{EXPORTED}.external_data": True}),
-        Entry("export ckpt.pt", "--prepare"),  # once the file is written: tests/cli/test_prepare.py
+        Entry("export ckpt.pt", "--prepare"),  # once the file is written: tests/verbs/test_prepare.py
         Entry(ENGINE, "--no-tf32", {f"{BUILT}.build.tf32": False}),
         Entry(f"{ENGINE} --no-tf32", "--tf32", {f"{BUILT}.build.tf32": True}),
         Entry(

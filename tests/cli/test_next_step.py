@@ -42,6 +42,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("export", "bench new.onnx"),
         ("export net.fused.pt2 --model net.py:build", "bench net.onnx --model net.py:build"),
         ("export ckpt.pt --precision fp16", "bench ckpt.onnx --gpu"),
+        ("export ckpt.pt --prepare -o out/net.onnx", "bench out/net.onnx out/net.prepared.onnx"),
+        ("prepare out/net.onnx", "bench out/net.onnx net.prepared.onnx"),
+        ("prepare net.onnx -o fast.onnx", "bench net.onnx fast.onnx"),
         (
             "export ckpt.pt --precision int8 --calibration images -o net.int8.onnx",
             "evaluate net.int8.onnx --data DIR --against ckpt.pt",

@@ -202,7 +202,7 @@ def test_brackets_in_the_facts_are_no_markup() -> None:
 def test_a_row_shows_its_latency_ratio_interval_verdict_and_share() -> None:
     latency = Summary(median=12.344, mean=12.5, p90=13.0, p99=14.0, minimum=9.8765, runs=36)
     net = measured("net", latency=latency, baseline="plain", ratio=Ratio(1.2, 1.1, 1.3, 0.05), share=0.614)
-    compared, latencies, _ = bench_cells(result_of(measured("plain"), net))
+    compared, latencies, *_ = bench_cells(result_of(measured("plain"), net))
     assert dict(zip(compared.headings, compared.rows[1], strict=True)) == {
         "model": "net",
         "median": "12.34",
@@ -246,7 +246,7 @@ def test_milliseconds_have_four_digits(value: float, text: str) -> None:
 
 def test_files_and_cold_starts_are_in_millions_and_megabytes() -> None:
     cells = bench_cells(FULL)[2]
-    assert cells.rows[1] == ("net.onnx", "9.24", "2.277", "45.10", "210", "88", "32", "143", "162")
+    assert cells.rows[1] == ("net.onnx", "9.24", "2.277", "45.10", "210", "88", "32")
     assert len(cells.headings) == len(cells.rows[1])
     assert len(cells.rows) == 2  # not what was not measured
 
@@ -256,7 +256,21 @@ def test_without_cold_starts_their_columns_are_left_out_and_one_that_is_missing_
     assert cells.rows == ((PLAIN, "9.24", "2.277", "45.10"),)
     assert len(cells.headings) == 4
     one = result_of(measured("plain"), measured("net", cold=None))
-    assert bench_cells(one)[2].rows[1][4:] == ("–",) * 5
+    assert bench_cells(one)[2].rows[1][4:] == ("–",) * 3
+    assert [row[0] for row in bench_cells(one)[3].rows] == ["plain"]
+
+
+def test_memory_is_private_or_shared_and_of_several_processes_where_it_was_measured() -> None:
+    memory = bench_cells(FULL)[3]
+    assert memory.headings == ("model", "RAM", "private", "shared", "peak")
+    assert memory.rows[1] == ("net.onnx", "143", "–", "–", "162")  # a system that does not tell
+    told = ColdStart(1.0, 2.0, 3.0, 140_000_000, 160_000_000, 30_000_000, 110_000_000, 260_000_000)
+    memory = bench_cells(result_of(measured("plain"), measured("net", cold=told)))[3]
+    assert memory.headings[5:] == ("4 at once",)
+    assert memory.rows == (
+        ("plain", "143", "–", "–", "162", "–"),
+        ("net", "140", "30", "110", "160", "260"),
+    )
 
 
 def test_nothing_measured_leaves_one_table() -> None:
@@ -278,7 +292,7 @@ def test_a_suite_is_beside_the_paper() -> None:
 
 
 def test_a_profile_is_summed_by_group_and_operator_and_its_slowest_layers_come_first() -> None:
-    groups, *_, operators, layers = bench_cells(FULL)[3:]
+    groups, *_, operators, layers = bench_cells(FULL)[4:]
     convolutions = sum(100 + n for n in range(1, 15))
     assert groups.headings == ("model", *GROUPS, "sum")
     assert [row[1] for row in groups.rows] == [f"{convolutions}"] * 2
@@ -615,4 +629,4 @@ def test_a_name_that_tells_no_format_is_refused(name: str) -> None:
 
 def test_a_cold_start_of_one_process_is_in_the_document() -> None:
     document = strict(result_of(measured("net", cold=ColdStart(1.0, 2.0, 3.0, 4, 5))))
-    assert list(document["rows"][0]["cold_start"].values()) == [1.0, 2.0, 3.0, 4, 5]
+    assert list(document["rows"][0]["cold_start"].values()) == [1.0, 2.0, 3.0, 4, 5, None, None, None]

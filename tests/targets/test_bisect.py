@@ -28,6 +28,7 @@ from kdna_deploy.targets.onnx import simplify as simplification
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.half.audit import HalfAudit
 from kdna_deploy.targets.onnx.half.export import export_half
+from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint
 from tests.runtimes.nvidia.test_engine_record import CONTENT, RECORD
@@ -209,6 +210,22 @@ def test_an_engine_is_at_fault_where_its_onnx_file_is_not(exported: Path, checkp
     record_path(engine).write_text(RECORD.to_json())
     found = bisect_file(engine, checkpoint, FACTORY)
     assert (found.layer, found.stage) == ("(output)", "the engine (every layer of net.onnx agrees)")
+
+
+def test_a_prepared_file_is_at_fault_where_the_portable_one_is_not(
+    exported: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Its layers have other names: the portable file's are compared."""
+    portable, path = tmp_path / "net.onnx", tmp_path / "net.prepared.onnx"
+    portable.write_bytes(exported.read_bytes())
+    prepare_onnx(portable, path)
+    assert bisect_file(path, checkpoint, FACTORY).layer is None
+    model = onnx.load(path)
+    kernel = next(t for t in model.graph.initializer if t.name == "fc.weight")
+    kernel.CopyFrom(onnx.numpy_helper.from_array(1.01 * onnx.numpy_helper.to_array(kernel), "fc.weight"))
+    onnx.save(model, path)
+    found = bisect_file(path, checkpoint, FACTORY)
+    assert (found.layer, found.stage) == ("(output)", "the prepared file (every layer of net.onnx agrees)")
 
 
 def test_only_a_checkpoint_has_layers_to_compare_with(exported: Path, tmp_path: Path) -> None:

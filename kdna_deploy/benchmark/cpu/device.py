@@ -122,6 +122,9 @@ class CpuFigures:
                 "first": started.first_ms,
                 "resident": started.resident_bytes / 1e6,
                 "peak": started.peak_bytes / 1e6,
+                "private": _megabytes(started.private_bytes),
+                "shared": _megabytes(started.shared_bytes),
+                "together": _megabytes(started.together_bytes),
             }
             if started
             else {}
@@ -233,6 +236,10 @@ class CpuWatch:
             if c.source is not None and c.variant.runtime == "onnxruntime"
         ]
         return profile(requests, self.device.threads, self.cores)
+
+
+def _megabytes(size: int | None) -> float | None:
+    return None if size is None else size / 1e6
 
 
 def _needs(source: Source) -> SessionNeeds:

@@ -1,5 +1,7 @@
 """What a process of its own measures: import, load, first inference, memory. Run as a module, with one JSON argument.
 
+Asked to be held, it stays as it is after the first inference until its input ends.
+
 Imports only what a deployment of the runtime would import, and that inside the functions: everything counts.
 """
 
@@ -101,16 +103,23 @@ _LOADERS = {
 }
 
 
-def _resident_and_peak_bytes() -> tuple[int, int]:
+def _memory() -> dict[str, int | None]:
     """On Linux read from the process's own counters: `getrusage` would count the parent's memory before the exec."""
     status = Path("/proc/self/status")
     if status.is_file():
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return int(lines["VmRSS"].split()[0]) * 1024, int(lines["VmHWM"].split()[0]) * 1024
+        resident, peak, private = (int(lines[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM", "RssAnon"))
+        return {
+            "resident_bytes": resident,
+            "peak_bytes": peak,
+            "private_bytes": private,
+            "shared_bytes": resident - private,
+        }
     import psutil
 
     memory = psutil.Process().memory_info()
-    return memory.rss, getattr(memory, "peak_wset", memory.rss)
+    peak = getattr(memory, "peak_wset", memory.rss)
+    return {"resident_bytes": memory.rss, "peak_bytes": peak, "private_bytes": None, "shared_bytes": None}
 
 
 def main() -> None:
@@ -129,8 +138,9 @@ def main() -> None:
     lap("load_ms")
     run()
     lap("first_ms")
-    resident, peak = _resident_and_peak_bytes()
-    print(json.dumps({**laps, "resident_bytes": resident, "peak_bytes": peak}))  # noqa: T201 (read by the parent)
+    print(json.dumps({**laps, **_memory()}), flush=True)  # noqa: T201 (read by the parent)
+    if request["held"]:
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -1,47 +1,45 @@
 """Graph → ONNX model in memory, in the spelling that runtimes do best with.
 
-`torch.onnx` translates node by node; what it adds around the network is taken out again:
+    translate, operator by operator (`translation`)    → spell for the target
 
-    ReduceMean over the last two axes  → GlobalAveragePool     (TensorRT refuses axes it cannot resolve)
-    zeros in the shape of no bias      → no bias
-    shape arithmetic on constants      → one constant
-
-and for the target ``cpu`` the gates get the form of `cpu_layout`. No form suits every runtime: others would move a
-widened gate through memory for nothing.
-
-Only constants of at most 64 numbers are folded: enough for any shape, too small for a kernel.
+A graph with an operator that our table does not have is left to `torch.onnx` (`torch_exporter`), with a note. For the
+target ``cpu`` the gates get the form of `cpu_layout`. No form suits every runtime: others would move a widened gate
+through memory for nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
-import torch
 from onnx import helper
 from onnx_ir.passes import common
-from onnxscript import optimizer
 from torch import fx
 
 from kdna_deploy.errors import ExportError, UsageError
-from kdna_deploy.graph.capture import BATCH, export_program, without_traces
+from kdna_deploy.graph.capture import BATCH
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, site
-from kdna_deploy.graph.passes.result import PassResult
+from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.cpu_layout import fill_hidden_channels, widen_gates
-from kdna_deploy.targets.onnx.names import name_nodes
+from kdna_deploy.targets.onnx.translation import translate_directly
 
 Target = Literal["cpu", "tensorrt", "any"]
-INPUT, OUTPUT = "input", "logits"
 DEFAULT_OPSET = 18
 # What torch.onnx translates to; older ones are reached by conversion and need attributes that 18 turned into inputs.
 OPSETS = range(18, 24)
-_SHAPE_SIZED = 64
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A graph in ONNX, to be completed by `spell`.
+
+    Attributes:
+        notes: what a user should know, a sentence each.
+    """
+
+    model: ir.Model
+    notes: tuple[str, ...] = ()
 
 
 def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, target: Target = "any") -> ir.Model:
@@ -51,24 +49,37 @@ def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, 
         UsageError: an opset that cannot be written.
         ExportError: an operator that ONNX does not have.
     """
-    return spell(translate(graph, opset, batch), target)
+    return spell(translate(graph, opset, batch).model, target)
 
 
-def translate(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) -> ir.Model:
+def translate(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) -> Translation:
     """What `to_onnx` does for every target alike; `spell` completes it.
 
     Raises:
         UsageError, ExportError: as `to_onnx`.
     """
     check_opset(opset)
-    model = _translate(graph, opset)
+    _check_groups(graph)
+    model, notes = first_that_works(_WAYS, lambda way: way(graph, opset, batch))
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
-    _name_batch(model, batch)
-    optimizer.fold_constants(model, input_size_limit=_SHAPE_SIZED, output_size_limit=_SHAPE_SIZED)
-    drop_misshapen_biases(model)
-    name_nodes(model)
-    pool_means(model)
-    return model
+    return Translation(model, notes)
+
+
+def _directly(graph: Graph, opset: int, batch: int | None) -> ir.Model:
+    return translate_directly(graph, opset, batch or BATCH)
+
+
+def _by_torch(graph: Graph, opset: int, batch: int | None) -> ir.Model:
+    # What it imports takes a second, which networks that are translated directly do without.
+    from kdna_deploy.targets.onnx.torch_exporter import translate_by_torch
+
+    return translate_by_torch(graph, opset, batch)
+
+
+_WAYS = (
+    Attempt(_directly),
+    Attempt(_by_torch, without="translated by torch.onnx, which takes some seconds more"),
+)
 
 
 def spell(translated: ir.Model, target: Target) -> ir.Model:
@@ -99,66 +110,6 @@ def check_opset(opset: int) -> None:
         raise UsageError(f"`opset={opset}` is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}.")
 
 
-def drop_misshapen_biases(model: ir.Model) -> PassResult:
-    """Take out the zeros that a `Conv3d` without bias gets in translation, in a shape of no bias."""
-    changed = 0
-    for node in model.graph:
-        bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
-        value = ir.convenience.get_const_tensor(bias) if bias is not None else None
-        if value is not None and len(value.shape) != 1 and not value.numpy().any():
-            node.replace_input_with(2, None)
-            changed += 1
-    return PassResult(changed)
-
-
-def pool_means(model: ir.Model) -> PassResult:
-    """Turn means over the last two axes of an image into `GlobalAveragePool`."""
-    changed = 0
-    for node in list(model.graph):
-        if node.op_type != "ReduceMean" or not _is_global_mean(node):
-            continue
-        source, result = node.inputs[0], node.outputs[0]
-        name = (node.name or "").replace("ReduceMean", "GlobalAveragePool")
-        pooled = ir.node("GlobalAveragePool", [source], name=name)
-        pooled.outputs[0].name = result.name
-        pooled.outputs[0].shape, pooled.outputs[0].type = result.shape, result.type
-        ir.convenience.replace_nodes_and_values(model.graph, node, [node], [pooled], [result], pooled.outputs)
-        changed += 1
-    return PassResult(changed)
-
-
-def _is_global_mean(node: ir.Node) -> bool:
-    source = node.inputs[0]
-    axes = ir.convenience.get_const_tensor(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
-    keeps = node.attributes.get_int("keepdims", 1)
-    if source is None or source.shape is None or len(source.shape) != 4 or axes is None or not keeps:
-        return False
-    return sorted(int(axis) % 4 for axis in np.atleast_1d(axes.numpy())) == [2, 3]
-
-
-def _translate(graph: Graph, opset: int) -> ir.Model:
-    _check_groups(graph)
-    program = export_program(graph.module, graph.image_shape)
-    try:
-        with _quiet():
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise ExportError(
-            f"ONNX has no translation for an operator of the network ({_root_cause(error)}); "
-            "compute it with others in the network's forward."
-        ) from error
-    assert exported is not None
-    return exported.model
-
-
 def _check_groups(graph: Graph) -> None:
     for node in calls(graph.module, CONVOLUTIONS):
         if any(isinstance(argument, fx.Node) for argument in node.args[3:]):
@@ -166,33 +117,3 @@ def _check_groups(graph: Graph) -> None:
                 f"The convolution '{site(node)}' has as many groups as there are images, a kernel for each, and ONNX "
                 "takes a fixed number; sum the outputs of the fixed kernels instead, weighted for each image."
             )
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__:
-        error = error.__cause__
-    return str(error).strip().splitlines()[0].partition(". ")[0]
-
-
-def _name_batch(model: ir.Model, batch: int | None) -> None:
-    """Give the first axis of every value its name or its size, in place of torch's symbol."""
-    symbol = model.graph.inputs[0].shape[0]  # type: ignore[index]
-    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
-    for value in values:
-        if value.shape is not None:
-            dims = [(batch or BATCH) if dim == symbol else dim for dim in value.shape]
-            value.shape = ir.Shape(dims)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """torch.onnx reports missing optional packages and its progress; neither concerns a user here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), without_traces():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -138,12 +138,12 @@ def export_onnx(
     options = options or OnnxOptions()
     check_output(output, inputs)
     listener.step("translate to ONNX")
-    translated, _ = first_that_works((Attempt(options),), lambda asked: translate(graph, asked.opset, asked.batch))
+    translated = translate(graph, options.opset, options.batch)
     trained = TorchSession(in_evaluation(original), reference)
 
     def make(chosen: OnnxOptions) -> OnnxExport:
         shared = provenance.options.get("children") == "share"
-        model, notes, half = _transformed(translated, chosen, shared, listener)
+        model, notes, half = _transformed(translated.model, chosen, shared, listener)
 
         def judge(path: Path) -> tuple[tuple[Agreement, ...], tuple[KernelStorage, ...]]:
             agreements = verify_file(path, graph.image_shape, trained, chosen, sample, listener)
@@ -160,7 +160,7 @@ def export_onnx(
             reference=reference,
             agreements=agreements,
             storage=storage,
-            notes=notes,
+            notes=(*translated.notes, *notes),
             half_storage=half,
         )
 

@@ -1,10 +1,10 @@
-"""Names of ONNX nodes: the module that a node comes from, and its operator.
+"""Names in an ONNX graph: of its input and output, and of each node after its module and its operator.
 
     layer3.bns.0/Conv, layer3.bns.0/Conv_2, …        module/operator, numbered where a module has several
 
 The module is the one by which every other report calls the layer (`graph.site`), so that a profile, a list of sensitive
-layers and the table of parents and children speak of the same things. `torch.onnx` leaves the modules of a node in its
-metadata.
+layers and the table of parents and children speak of the same things. Our own translation names nodes as it writes
+them; `torch.onnx` leaves the modules of a node in its metadata.
 
 Does not apply to models that come from elsewhere: what has no such metadata keeps its name.
 """
@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from kdna_deploy.graph.passes.result import PassResult
 
+INPUT, OUTPUT = "input", "logits"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 

@@ -71,7 +71,9 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
     model = _optimised(source)
     made = provenance_of_model(portable, source)
     prepared = _record(model, source, output)
-    _finish(model, made.beside(output, source.parent / made.source_path) if made else None, prepared)
+    if made and made.source_path:
+        made = made.beside(output, source.parent / made.source_path)
+    _finish(model, made, prepared)
     notes = _notes(portable, model)
 
     def judge(path: Path) -> tuple[Agreement, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kdna_deploy.benchmark.cpu import cold_start, fresh_process
 from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
 from kdna_deploy.errors import RuntimeFailure
+from kdna_deploy.runtimes.ort import SessionNeeds
 from kdna_deploy.runtimes.table import Source, runtimes_on
 from tests.benchmark.heard import Heard
 from tests.samples import RESNET, export_sample, sample_path
@@ -32,12 +34,16 @@ def check(start: ColdStart) -> None:
     assert min(start.import_ms, start.load_ms, start.first_ms) > 0
     assert start.peak_bytes >= start.resident_bytes > 1_000_000
     assert isinstance(start.resident_bytes, int) and isinstance(start.peak_bytes, int)
+    if sys.platform == "linux":
+        assert start.private_bytes > 0 and start.shared_bytes > 0
+        assert start.private_bytes + start.shared_bytes == pytest.approx(start.resident_bytes, abs=8192)
+    assert start.together_bytes is None  # no prepared file among them
 
 
 @pytest.mark.slow
 def test_a_fresh_process_of_each_runtime_tells_times_and_memory(net: Path, one_process: None) -> None:
     requests = [
-        ColdRequest("net", "onnxruntime", Source(net), 1, SHAPE, ("ConstantFolding",)),
+        ColdRequest("net", "onnxruntime", Source(net), 1, SHAPE, SessionNeeds(("ConstantFolding",))),
         ColdRequest("trained", "pytorch", Source(sample_path(RESNET), arch="resnet18"), 1, SHAPE),
     ]
     heard = Heard()
@@ -67,14 +73,14 @@ def test_figures_are_medians_over_processes_that_take_turns(monkeypatch: pytest.
     def fresh(request: ColdRequest) -> ColdStart:
         asked.append(request.name)
         load = next(loads[request.name])
-        return ColdStart(load + 1, load, load + 2, int(load) * 100, int(load) * 200)
+        return ColdStart(load + 1, load, load + 2, int(load) * 100, int(load) * 200, int(load) * 30)
 
     monkeypatch.setattr(cold_start, "_fresh", fresh)
     heard = Heard()
     requests = [ColdRequest(name, "onnxruntime", Source(Path(name)), 1, SHAPE) for name in "ab"]
     assert measure_cold_starts(requests, heard) == [
-        ColdStart(3.0, 2.0, 4.0, 200, 400),
-        ColdStart(6.0, 5.0, 7.0, 500, 1000),
+        ColdStart(3.0, 2.0, 4.0, 200, 400, 60),
+        ColdStart(6.0, 5.0, 7.0, 500, 1000, 150),
     ]
     assert asked == ["a", "b"] * 3
     assert heard.parts == pytest.approx([number / 6 for number in range(1, 7)])

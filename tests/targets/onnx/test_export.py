@@ -28,7 +28,7 @@ from kdna_deploy.images.probes import NOISE, standard_probes
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.fuse import fuse, random_images
-from kdna_deploy.targets.onnx import convert
+from kdna_deploy.targets.onnx import convert, torch_exporter
 from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_fused, export_onnx
 from tests.recorded import Recorded
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
@@ -264,8 +264,22 @@ def test_the_precisions_made_from_the_file_profit(tmp_path: Path, monkeypatch: p
     assert all(agreement.passed for agreement in result.agreements)
 
 
+def no_translation(*_given: object) -> ir.Model:
+    raise IndexError("list index out of range")
+
+
+def test_a_translation_that_stumbles_is_left_to_torch_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "translate_directly", no_translation)
+    result = export(tmp_path / "net.onnx")
+    assert result.notes[0].startswith("translated by torch.onnx, which takes some seconds more: IndexError: ")
+    assert all(agreement.passed for agreement in result.agreements)
+
+
 def test_a_translation_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert, "pool_means", an_index_that_is_not_there)
+    monkeypatch.setattr(convert, "translate_directly", no_translation)
+    monkeypatch.setattr(torch_exporter, "translate_by_torch", no_translation)
     with pytest.raises(ExportError, match=r"^The file cannot be made: IndexError: .*; please report this"):
         export(tmp_path / "net.onnx")
     assert contents(tmp_path) == {}

@@ -22,7 +22,7 @@ TOLERANCE = 1e-4  # of how far the logits move from image to image
 
 @functools.cache
 def translated(name: str) -> ir.Model:
-    return translate(fuse(KINDS[name].network(), SHAPE).graph)
+    return translate(fuse(KINDS[name].network(), SHAPE).graph).model
 
 
 @pytest.mark.parametrize("target", ["cpu", "any"])
