@@ -104,18 +104,19 @@ class OrtSession(Closing):
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
 
-    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
-        """How far rounding the weights to `roundoff` moves the outputs for `images`, a few times over."""
-        return self._moved(images, self.run(images), roundoff)
+    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+        """How far rounding the weights to `roundoff` moves the `outputs` for `images`, a few times over."""
+        self._check_open()
+        return self._moved(images, outputs, roundoff)
 
-    def _moved(self, images: Images, plain: Images, roundoff: float) -> Iterator[Images]:
+    def _moved(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
         from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
 
         for seed in range(MOVES):
             with scratch_folder("rounding") as folder:
                 perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
                 moved = _logits(folder / "moved.onnx", images)
-            yield np.abs(moved - plain)
+            yield np.abs(moved - outputs)
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
