@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,3 +180,14 @@ def test_an_operator_outside_of_the_table_is_left_to_torch_onnx_with_a_note() ->
     model = ir.to_proto(spell(translation.model, "any")).SerializeToString()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     assert np.allclose(session.run(None, {"input": images.numpy()})[0], graph(images).numpy(), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_only_torch_onnx_needs_is_not_imported() -> None:
+    code = (
+        "import sys; from torch import nn; from kdna_deploy.graph.capture import capture; "
+        "from kdna_deploy.targets.onnx.convert import to_onnx; "
+        "to_onnx(capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), (3, 4, 4))); "
+        "assert 'onnxscript' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
