@@ -74,7 +74,7 @@ def test_the_samples_keep_their_answers(
     assert agreement is not None
     assert done.evaluation.images == 10  # every fifth of the fifty
     assert (agreement.same_top1, done.drop, done.kept_float) == (1.0, 0.0, ())
-    # An eighth of the logits' size. Which 40 digits calibrate moves the MobileNet's between 21 and 33 dB over 180 others.
+    # An eighth of the logits' size. Which digits calibrate moves the MobileNet's between 21 and 33 dB over 180 others.
     assert agreement.sqnr > 18
     # The first kernel of a MobileNet has 27 weights a filter, that of a ResNet 147.
     small = [note for note in done.notes if "stays in float32, in which ONNX Runtime is faster" in note]
