@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 _PRODUCTS = {"Mul", "QLinearMul"}
-POOLS = {"GlobalAveragePool", "QLinearGlobalAveragePool", "ReduceMean", "AveragePool"}
+_POOLS = {"GlobalAveragePool", "QLinearGlobalAveragePool", "ReduceMean", "AveragePool"}
 _CHAIN = {
     *("Conv", "FusedConv", "QLinearConv", "Gemm", "FusedGemm", "QGemm"),
     *("Relu", "Sigmoid", "HardSigmoid", "Clip", "Add", "Div", "Mul"),
@@ -32,9 +32,9 @@ def prescales(graph: ir.Graph) -> dict[str, list[ir.Node]]:
     return found
 
 
-def gate_nodes(graph: ir.Graph) -> set[str]:
-    """Names of the nodes of all gates."""
-    return {node.name or "" for gate in prescales(graph).values() for node in gate}
+def gate_layers(graph: ir.Graph) -> set[str]:
+    """Names of the nodes of all gates but for their pools, which read a whole map."""
+    return {node.name or "" for gate in prescales(graph).values() for node in gate if node.op_type not in _POOLS}
 
 
 def _gate(value: ir.Value | None) -> list[ir.Node]:
@@ -42,7 +42,7 @@ def _gate(value: ir.Value | None) -> list[ir.Node]:
     chain: list[ir.Node] = []
     while value is not None and (node := value.producer()) is not None and len(chain) < _LONGEST:
         chain.append(node)
-        if node.op_type in POOLS:
+        if node.op_type in _POOLS:
             return chain
         if node.op_type not in _CHAIN or (node.op_type in _PRODUCTS and len(chain) > 1):
             return []

@@ -123,6 +123,7 @@ def export_int8(
         listener.step("calibrate")
         ranges = calibrate(path, int8.images.calibration(), int8.method, listener)
         kernels = _kernels(path) if int8.share else {}
+        small = _small_notes(path, target)
 
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
             return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
@@ -149,7 +150,7 @@ def export_int8(
             *float_export.notes,
             *int8.images.notes,
             *accuracy_notes(judged.evaluation, int8.images.labelled, opened.provenance.recorded_top1),
-            *_small_notes(judged.model, target),
+            *small,
             *_processor_notes(target),
         ),
     )
@@ -164,10 +165,11 @@ def accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | Non
     return (f"float32: {shortfall.text}; `evaluate` looks for the cause",) if shortfall else ()
 
 
-def _small_notes(model: onnx.ModelProto, target: QuantisedFor) -> tuple[str, ...]:
-    """Of first layers that stay in float32 because they are faster so."""
-    small = small_kernels(ir.from_proto(model).graph) if target == "cpu" else set()
-    names = ", ".join(node.name for node in model.graph.node if node.op_type == "Conv" and node.name in small)
+def _small_notes(path: Path, target: QuantisedFor) -> tuple[str, ...]:
+    """Of first layers of a float32 file that stay in float32 because they are faster so."""
+    graph = ir.from_proto(read_model(path, weights=False)).graph
+    small = small_kernels(graph) if target == "cpu" else set()
+    names = ", ".join(node.name or "" for node in graph if node.op_type == "Conv" and node.name in small)
     return (f"{names} stays in float32, in which ONNX Runtime is faster at filters so small",) if names else ()
 
 

@@ -11,7 +11,7 @@ outermost hundred-thousandth; ``entropy`` chooses the range whose quantised hist
 
 The gate β(x) of a channel attention is pooled in codes and multiplied in codes, so that the map never leaves 8 bits and
 only [n, c, 1, 1] is dequantised. Its two layers stay in float32: they work on one pixel, and codes for them would gain
-a fiftieth of the time and lose 2 dB (docs/benchmarks/int8_forms.md).
+a fiftieth of the time and lose 2 dB (benchmarks/int8_forms.py).
 
 On CPUs so does a first convolution larger than 1×1 whose filters have fewer than 64 weights, as that of MobileNets. In
 int8 ONNX Runtime gathers the pixels under each filter before it multiplies, which then takes longer than the products.
@@ -47,7 +47,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.targets.onnx.constants import add_constant
-from kdna_deploy.targets.onnx.gates import POOLS, prescales
+from kdna_deploy.targets.onnx.gates import gate_layers
 from kdna_deploy.targets.onnx.int8.qdq_placement import place_for_tensorrt
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -188,7 +188,7 @@ class _Seen:
 def quantise(
     path: Path, ranges: TensorsData, keep_float: Iterable[str] = (), target: QuantisedFor = "cpu"
 ) -> onnx.ModelProto:
-    """The model at `path` with QDQ nodes; the nodes named in `keep_float`, and gates, stay in float32."""
+    """The model at `path` with QDQ nodes; those named in `keep_float`, and `float_nodes`, stay in float32."""
     model = ir.from_proto(read_model(path))
     separate_constants(model)
     scheme = _SCHEMES[target]
@@ -244,9 +244,8 @@ def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
 
 
 def float_nodes(graph: ir.Graph, target: QuantisedFor) -> set[str]:
-    """Names of the nodes that stay in float32 whatever is asked: gates without their pools, small first kernels."""
-    gates = {node.name or "" for gate in prescales(graph).values() for node in gate if node.op_type not in POOLS}
-    return gates if target == "tensorrt" else gates | small_kernels(graph)
+    """Names of the nodes that always stay in float32: gates but for their pools, and on CPUs small first kernels."""
+    return gate_layers(graph) | (set() if target == "tensorrt" else small_kernels(graph))
 
 
 def small_kernels(graph: ir.Graph) -> set[str]:
