@@ -9,7 +9,7 @@ file to ship: a prepared one is for a kind of processor and a version of ONNX Ru
 where it runs.
 
 Does not apply to what ONNX Runtime's kernels pack for themselves while a session opens (matrix products, int8
-convolutions): that stays private memory of each process. Graphs beyond 2 GB are refused.
+convolutions): that stays private memory of each process.
 """
 
 from __future__ import annotations
