@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 _PRODUCTS = {"Mul", "QLinearMul"}
-_POOLS = {"GlobalAveragePool", "QLinearGlobalAveragePool", "ReduceMean", "AveragePool"}
+POOLS = {"GlobalAveragePool", "QLinearGlobalAveragePool", "ReduceMean", "AveragePool"}
 _CHAIN = {
     *("Conv", "FusedConv", "QLinearConv", "Gemm", "FusedGemm", "QGemm"),
     *("Relu", "Sigmoid", "HardSigmoid", "Clip", "Add", "Div", "Mul"),
@@ -42,7 +42,7 @@ def _gate(value: ir.Value | None) -> list[ir.Node]:
     chain: list[ir.Node] = []
     while value is not None and (node := value.producer()) is not None and len(chain) < _LONGEST:
         chain.append(node)
-        if node.op_type in _POOLS:
+        if node.op_type in POOLS:
             return chain
         if node.op_type not in _CHAIN or (node.op_type in _PRODUCTS and len(chain) > 1):
             return []

@@ -15,7 +15,7 @@ import pytest
 from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.convert import spell, to_onnx, translate
+from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
@@ -71,7 +71,7 @@ def test_a_shared_file_agrees_with_the_published_code(
     Children of their own go through tests/cli/test_three_lines.py.
     """
     graph = Graph(fused_small(published(arch), "share").graph.module, images.shape[1:])
-    ir.save(spell(translate(graph), "cpu"), tmp_path / "net.onnx")
+    ir.save(to_onnx(graph, target="cpu"), tmp_path / "net.onnx")
     assert np.abs(OrtSession(tmp_path / "net.onnx").run(images) - golden(arch)["logits"]).max() <= 1e-3
 
 

@@ -36,7 +36,7 @@ from kdna_deploy.targets.onnx.convert import Target
 from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
 from kdna_deploy.targets.onnx.half_storage import store_half
 from kdna_deploy.targets.onnx.int8.compact import compact
-from kdna_deploy.targets.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
+from kdna_deploy.targets.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise, small_kernels
 from kdna_deploy.targets.onnx.int8.sensitivity import Guard, Sensitivity, drop, within_limit
 from kdna_deploy.targets.onnx.int8.shared_codes import Array, share_codes
 from kdna_deploy.targets.onnx.int8.storage import Int8Storage
@@ -149,6 +149,7 @@ def export_int8(
             *float_export.notes,
             *int8.images.notes,
             *accuracy_notes(judged.evaluation, int8.images.labelled, opened.provenance.recorded_top1),
+            *_small_notes(judged.model, target),
             *_processor_notes(target),
         ),
     )
@@ -161,6 +162,13 @@ def accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | Non
     right = round(evaluation.agreement.reference_top1 * evaluation.images)
     shortfall = find_shortfall(right, evaluation.images, recorded)
     return (f"float32: {shortfall.text}; `evaluate` looks for the cause",) if shortfall else ()
+
+
+def _small_notes(model: onnx.ModelProto, target: QuantisedFor) -> tuple[str, ...]:
+    """Of first layers that stay in float32 because they are faster so."""
+    small = small_kernels(ir.from_proto(model).graph) if target == "cpu" else set()
+    names = ", ".join(node.name for node in model.graph.node if node.op_type == "Conv" and node.name in small)
+    return (f"{names} stays in float32, in which ONNX Runtime is faster at filters so small",) if names else ()
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:
