@@ -119,6 +119,7 @@ def test_shared_children_and_half_weights_become_what_the_runtime_makes_of_them(
         "children that share a parent are multiplied out and weights stored in less than float32 are float32 in it"
     )
     assert not made.record.int8
+    assert [one.images for one in made.agreements] == ["noise"] * 3 + ["noise × 0.05", "flat"]  # see images.probes
     assert np.array_equal(logits(made.path), logits(path))
 
 
