@@ -10,8 +10,8 @@ Calibration takes the range of each activation over images: ``minmax`` its extre
 outermost hundred-thousandth; ``entropy`` chooses the range whose quantised histogram tells most of the original.
 
 The gate β(x) of a channel attention is pooled in codes and multiplied in codes, so that the map never leaves 8 bits and
-only [n, c, 1, 1] is dequantised. Its two layers stay in float32: they work on one pixel, and codes for them would gain a
-fiftieth of the time and lose 2 dB (docs/benchmarks/int8_forms.md).
+only [n, c, 1, 1] is dequantised. Its two layers stay in float32: they work on one pixel, and codes for them would gain
+a fiftieth of the time and lose 2 dB (docs/benchmarks/int8_forms.md).
 
 On CPUs so does a first convolution larger than 1×1 whose filters have fewer than 64 weights, as that of MobileNets. In
 int8 ONNX Runtime gathers the pixels under each filter before it multiplies, which then takes longer than the products.
@@ -244,7 +244,7 @@ def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
 
 
 def float_nodes(graph: ir.Graph, target: QuantisedFor) -> set[str]:
-    """Names of the nodes that stay in float32 whatever is asked: gates but for their pools, small first kernels on CPUs."""
+    """Names of the nodes that stay in float32 whatever is asked: gates without their pools, small first kernels."""
     gates = {node.name or "" for gate in prescales(graph).values() for node in gate if node.op_type not in POOLS}
     return gates if target == "tensorrt" else gates | small_kernels(graph)
 
