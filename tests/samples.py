@@ -20,15 +20,18 @@ def sample_path(name: str) -> Path:
     return SAMPLES / f"{name}.pth.tar"
 
 
-@functools.cache
 def fused_sample(name: str = RESNET, children: Any = None) -> FusedSource:
     """Never change its graph or its network: every test has the same."""
-    return open_fused_source(sample_path(name), Request(size=SIZE, children=children))
+    return _fused(sample_path(name), children)
+
+
+def fused_small(checkpoint: Path, children: Any = None) -> FusedSource:
+    """A published checkpoint, for images of `SIZE`: kernels and operators are those of any size. Likewise."""
+    return _fused(checkpoint, children)
 
 
 @functools.cache
-def fused_small(checkpoint: Path, children: Any = None) -> FusedSource:
-    """A published checkpoint, for images of `SIZE`: kernels and operators are those of any size. Likewise."""
+def _fused(checkpoint: Path, children: Any) -> FusedSource:
     return open_fused_source(checkpoint, Request(size=SIZE, children=children))
 
 
