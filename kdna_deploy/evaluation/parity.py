@@ -184,14 +184,14 @@ def judge(
     limits = _Limits(spread, magnitude, tolerance, np.zeros_like(spread))
     if rounding is not None and not all(limits.agreement(row).passed for row in rows):
         size = _size(magnitude, spread if noise is None else noise)
+        stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
         for distances in _observed(rounding, rows):
             limits = replace(limits, rounding=_explained(distances, size))
             if all(limits.agreement(row).passed for row in rows):
                 break
-        stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
-        if stressed and limits.tells_nothing and not all(limits.agreement(row).passed for row in rows):
-            reason = f"the reference amplifies rounding beyond {_TELLING:.0%} of its spread there"
-            return [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows], spread
+            if stressed and limits.tells_nothing:
+                reason = f"the reference amplifies rounding beyond {_TELLING:.0%} of its spread there"
+                return [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows], spread
     return [limits.agreement(row) for row in rows], spread
 
 

@@ -31,8 +31,9 @@ from kdna_deploy.runtimes.onnx_file import read_model, save
 FLOAT32_ROUNDOFF = 2.0**-24
 # Below this 1 + u · δ is rounded to 1 more often than not.
 LEAST_MOVE = 2 * FLOAT32_ROUNDOFF
-# An output may be lucky once: rounding is seen several times.
-MOVES = 3
+# An output may be lucky once, and on flat images one observation in six moves a MobileNetV2 five times as far as the
+# others do. Each is made only where those before it do not explain a difference.
+MOVES = 8
 
 
 M = TypeVar("M", bound=nn.Module)

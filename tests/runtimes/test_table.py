@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from kdna_deploy.cli.options.bench import RuntimeName
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.open import open_session
@@ -73,10 +72,6 @@ def test_only_reduced_precision_is_not_exact() -> None:
     assert {entry.artifact for entry in RUNTIMES.values()} == set(get_args(Artifact))
     assert {entry.artifact for entry in runtimes_on("cpu").values()} == {"checkpoint", "fused", "onnx"}
     assert runtimes_on("cpu") | runtimes_on("gpu") == RUNTIMES
-
-
-def test_the_command_line_offers_every_runtime() -> None:
-    assert [name.value for name in RuntimeName] == list(RUNTIMES)
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

@@ -22,7 +22,7 @@ from onnx_ir.tensor_adapters import from_torch_dtype
 from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import Graph, constant, constant_nodes
-from kdna_deploy.graph.shapes import fill_shapes
+from kdna_deploy.graph.shapes import fill_missing_shapes
 from kdna_deploy.targets.onnx.names import INPUT, OUTPUT
 from kdna_deploy.targets.onnx.operators import OPERATORS
 from kdna_deploy.targets.onnx.operators.writer import Untranslated, Writer
@@ -40,7 +40,7 @@ def translate_directly(graph: Graph, opset: int, batch: int | str) -> ir.Model:
     """
     _check_operators(graph)
     try:
-        fill_shapes(graph)
+        fill_missing_shapes(graph)
     except Exception as error:  # a fake operator's, which may raise anything
         raise Untranslated("the shapes of its values are not known") from error
     return _Translation(graph, opset, batch).model()

@@ -15,9 +15,10 @@ import pytest
 from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.convert import spell, to_onnx, translate
+from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.onnx.simplify import simplify
 from tests.samples import MOBILENET, export_sample, fused_sample, fused_small
 from tests.targets.onnx.passes import applied
@@ -51,6 +52,10 @@ def test_a_shared_file_keeps_the_papers_size_and_the_runtime_every_kernel(
     assert not {"BatchNormalization", "ReduceMean"} & set(small.nodes)
     assert len(consumers) == file.convolutions - file.kernels + SHARED_PARENTS[arch]
     assert small.nodes["Mul"] == len(consumers) + shared.provenance.channel_attentions
+    # Prepared, it holds every child; that it computes what the portable file computes is verified there.
+    prepared = prepare_onnx(small.path, tmp_path / "prepared.onnx")
+    assert prepared.bytes > 1.05 * small.bytes and "multiplied out" in prepared.notes[1]
+    assert len(prepared.agreements) == 6 and all(agreement.worst == 0 for agreement in prepared.agreements)
 
 
 @ARCHS
@@ -66,7 +71,7 @@ def test_a_shared_file_agrees_with_the_published_code(
     Children of their own go through tests/cli/test_three_lines.py.
     """
     graph = Graph(fused_small(published(arch), "share").graph.module, images.shape[1:])
-    ir.save(spell(translate(graph), "cpu"), tmp_path / "net.onnx")
+    ir.save(to_onnx(graph, target="cpu"), tmp_path / "net.onnx")
     assert np.abs(OrtSession(tmp_path / "net.onnx").run(images) - golden(arch)["logits"]).max() <= 1e-3
 
 

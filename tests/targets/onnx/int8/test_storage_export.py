@@ -21,6 +21,7 @@ from kdna_deploy.targets.onnx.int8 import storage_export
 from kdna_deploy.targets.onnx.int8.export import Int8Export
 from kdna_deploy.targets.onnx.int8.storage import Int8Storage, store_int8
 from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
+from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from tests.conftest import SAMPLES, Cli
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
@@ -55,6 +56,13 @@ def test_the_file_says_what_it_is_and_verify_and_bisection_hold_it_to_that(store
     assert verify_files(stored.path, sample_path(name), None).passed
     assert not verify_files(stored.path, sample_path(name), None, rtol=1e-4).passed
     assert bisect_file(stored.path, sample_path(name)).layer is None
+
+
+def test_prepared_it_holds_what_the_codes_stand_for(stored: Int8Export, tmp_path: Path) -> None:
+    made = prepare_onnx(stored.path, tmp_path / "prepared.onnx")
+    assert not made.record.int8 and made.bytes > 4 * made.source_bytes
+    assert "weights stored in less than float32 are float32 in it" in made.notes[1]
+    assert verify_files(made.path, stored.path, None).passed
 
 
 def test_without_images_random_ones_judge_and_a_note_says_so(tmp_path: Path) -> None:
