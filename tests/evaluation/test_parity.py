@@ -234,7 +234,7 @@ class Rounding(Fixed):
         self.distance = distance
         self.asked = 0
 
-    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
+    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
         for share in (0.5, 1.0):
             self.asked += 1
             yield np.full_like(self.logits[: len(images)], share * self.distance)

@@ -141,9 +141,9 @@ def test_missing_and_short_weights_are_refused_with_the_command(altered: Altered
         weights.write_bytes(content[:length])
     error = refused(path)
     assert isinstance(error, ArtifactError)
-    assert str(error).startswith(f"ONNX Runtime cannot open '{path}': ") and "; prepare it anew: `prepare(" in str(
-        error
-    )
+    assert str(error).startswith(f"ONNX Runtime cannot open '{path}': ")
+    assert "; prepare it anew: `prepare(" in str(error)
+    assert (f"its weights '{weights.name}' are not beside it" in str(error)) is (length is None)
 
 
 def test_who_takes_portable_files_says_which(made: Path) -> None:

@@ -9,7 +9,7 @@ file to ship: a prepared one is for a kind of processor and a version of ONNX Ru
 where it runs.
 
 Does not apply to what ONNX Runtime's kernels pack for themselves while a session opens (matrix products, int8
-convolutions): that stays private memory of each process. Graphs beyond 2 GB are refused.
+convolutions): that stays private memory of each process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from kdna_deploy.targets.onnx.ledger import onnx_storage
 from kdna_deploy.targets.skeleton import Export, parity, write_judged
 
 _INT8 = frozenset({TensorProto.INT8, TensorProto.UINT8})
-_NARROW = _INT8 | {TensorProto.FLOAT16}
+_HALF = frozenset({TensorProto.FLOAT16})
+_NARROW = _INT8 | _HALF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
         listener.step("verify")
         departs = f"The prepared file departs from '{source}'"
         with OrtSession(path) as candidate, OrtSession(source) as reference:
-            probes = standard_probes(reference.image_shape or (3, *DEFAULT_SIZE), reference.batch)
+            shape = reference.image_shape or (3, *DEFAULT_SIZE)
+            probes = standard_probes(shape, reference.batch, strong=not _has(portable, _HALF))
             return parity(candidate, reference, probes, FLOAT32, departs, "Please report this.")
 
     def write(path: Path) -> None:
