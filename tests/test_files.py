@@ -196,6 +196,7 @@ def write(folder: Path, content: str, dies: int = -1) -> int:
     return process.exitcode
 
 
+@pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_kill_at_the_moment_of_renaming_leaves_the_old_model_with_its_own_weights(tmp_path: Path, dies: int) -> None:

@@ -80,6 +80,7 @@ def table1(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     return built("table1", tmp_path_factory.mktemp("table1"))
 
 
+@pytest.mark.slow
 def test_table_1_puts_every_architecture_beside_its_plain_backbone(table1: Suite) -> None:
     assert [tuple(c.name for c in group.candidates) for group in table1.groups] == PAIRS
     assert {c.variant.runtime for group in table1.groups for c in group.candidates} == {"onnxruntime"}
@@ -87,6 +88,7 @@ def test_table_1_puts_every_architecture_beside_its_plain_backbone(table1: Suite
     assert [entry.name for entry in table1.entries] == [name for pair in PAIRS for name in pair]
 
 
+@pytest.mark.slow
 def test_networks_of_table_1_have_the_printed_parameters_and_flops(table1: Suite) -> None:
     for entry in table1.entries:
         assert entry.printed == TABLE1[entry.name]
@@ -98,6 +100,7 @@ def test_networks_of_table_1_have_the_printed_parameters_and_flops(table1: Suite
             assert flops == entry.printed.flops_g, entry.name
 
 
+@pytest.mark.slow
 def test_macs_are_those_of_convolutions_and_the_classifier(table1: Suite) -> None:
     by_name = {entry.name: entry for entry in table1.entries}
     # As torchvision's documentation gives them for the plain networks: 1.814, 4.089 and 0.301 G.
@@ -110,6 +113,7 @@ def test_macs_are_those_of_convolutions_and_the_classifier(table1: Suite) -> Non
         assert by_name[network].macs > by_name[plain].macs
 
 
+@pytest.mark.slow
 def test_layouts_are_one_group_with_the_printed_parameters(tmp_path: Path) -> None:
     suite = built("layouts", tmp_path)
     (group,) = suite.groups
@@ -118,6 +122,7 @@ def test_layouts_are_one_group_with_the_printed_parameters(tmp_path: Path) -> No
         assert round(entry.parameters / 1e6, 2) == TABLE3[entry.name].parameters_m, entry.name
 
 
+@pytest.mark.slow
 def test_runtimes_are_measured_beside_pytorch(tmp_path: Path) -> None:
     suite = built("runtimes", tmp_path, BenchOptions(Cpu(), size=(32, 32), runtimes=("onnxruntime", "pytorch")))
     assert [[c.variant.runtime for c in group.candidates] for group in suite.groups] == [["pytorch", "onnxruntime"]] * 4

@@ -177,6 +177,7 @@ def strict(text: str) -> dict[str, Any]:
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, tmp_path: Path) -> None:
     export_sample(tmp_path / "net.onnx")
     perturbed(tmp_path / "other.pt", RESNET)
@@ -196,6 +197,7 @@ def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, tmp_pat
     assert agreed.stdout.count("pass") == 6
 
 
+@pytest.mark.slow
 def test_nan_fails_verification_and_is_null_in_json(cli: Cli, tmp_path: Path) -> None:
     copy_sample(tmp_path / "net.pt")
     model = onnx.parser.parse_model(
@@ -243,6 +245,7 @@ def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path
     assert contents(tmp_path).keys() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_answers_without_importing_anything_heavy(command: str) -> None:
     script = (

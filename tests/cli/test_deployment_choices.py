@@ -69,6 +69,7 @@ def test_frozen_attention_is_measured_reported_and_never_called_equivalent(cli: 
     assert some["nodes"]["Mul"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "cause"),
     [

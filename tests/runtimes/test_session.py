@@ -42,6 +42,7 @@ def session(request: pytest.FixtureRequest, sources: dict[Artifact, Source]) -> 
     return entry.prepare(sources[entry.artifact], OnCpu(2))()
 
 
+@pytest.mark.slow
 def test_a_closed_session_refuses_to_run_and_to_be_entered_again(session: Session) -> None:
     with session as entered:
         assert entered is session

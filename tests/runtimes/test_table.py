@@ -32,6 +32,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_CPU)
 def test_every_runtime_opens_its_kind_of_file_and_computes_the_network(
     sources: dict[Artifact, Source], name: str
@@ -62,6 +63,7 @@ def test_no_runtime_opens_another_kind_of_file(sources: dict[Artifact, Source], 
                 entry.prepare(source, OnCpu())()
 
 
+@pytest.mark.slow
 def test_each_kind_of_file_opens_without_a_runtime_being_named(sources: dict[Artifact, Source]) -> None:
     opened = {kind: open_session(source.path).runtime.split()[0] for kind, source in sources.items()}
     assert opened == {"checkpoint": "PyTorch", "fused": "PyTorch", "onnx": "ONNX"}

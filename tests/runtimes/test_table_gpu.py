@@ -48,6 +48,7 @@ def departs(logits: np.ndarray) -> float:
     return float(np.abs(logits - expected()).max() / np.abs(expected()).max())
 
 
+@pytest.mark.slow
 def test_the_command_line_offers_the_same_precisions() -> None:
     assert tuple(one.value for one in options.Precision) == PRECISIONS
 
@@ -153,6 +154,7 @@ class Opened:
         self._received.append(dict(bound.arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GPU_RUNTIMES)
 @pytest.mark.parametrize(("streams", "graphs"), [(1, True), (3, False)])
 def test_streams_graphs_and_batch_reach_the_session_of_every_runtime(

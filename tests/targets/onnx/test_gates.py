@@ -13,6 +13,7 @@ from tests.samples import PRESCALES, RESNET, export_sample
 from tests.targets.onnx.passes import opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "any"])
 def test_every_prescale_is_found_in_the_file_and_in_what_the_runtime_makes_of_it(tmp_path: Path, target: str) -> None:
     path = tmp_path / "net.onnx"

@@ -51,6 +51,7 @@ def copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return other
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(factors=FACTORS, others=FACTORS, seed=st.integers(0, 1000), size=st.sampled_from([1, 3]))
 def test_kernels_have_the_values_that_codes_of_their_own_would_give(
