@@ -15,7 +15,7 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-# Without the tests that take several seconds each.
+# Without the tests that take a third of a second or more.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 

@@ -1,11 +1,8 @@
 """What libraries build anew at every call though it is always the same, built once a process: the tests call often.
 
-    the translations of `torch.onnx`      filled in for every export, only read afterwards
     operators made of others              looked up by name some twenty times a capture, and there since the first
     `Callable[…]` in their registration   made some thousand times a capture; `typing` keeps what it has made
     what was imported                     gone through by Python's collector whenever enough has been allocated
-
-Together they are a third of the time that a small network takes from its checkpoint to its ONNX file.
 
 Does not apply to what is measured: nothing here is called while a network runs.
 """
@@ -20,19 +17,11 @@ import typing
 
 def build_once() -> None:
     """To be called when the libraries are imported. None of this is their interface: without it, tests are slower."""
-    for shorten in (_translations, _operators):
-        with contextlib.suppress(ImportError, AttributeError):
-            shorten()
+    with contextlib.suppress(ImportError, AttributeError):
+        _operators()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-def _translations() -> None:
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    if not isinstance(ONNXRegistry.__dict__["from_torchlib"], staticmethod):
-        ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))  # type: ignore
 
 
 def _operators() -> None:

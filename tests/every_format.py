@@ -23,7 +23,6 @@ from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_
 from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint
 from tests.built_once import build_once
 from tests.gated import Gated
-from tests.translated_once import kept
 
 FACTORY = "tests.gated:Gated"
 SHAPE = (3, 12, 12)
@@ -44,7 +43,7 @@ def make(folder: Path, output: Path) -> None:
     source, record = ImageSource(images, SHAPE), image_record(images, Preprocessing())
 
     def fused(**options: object) -> FusedSource:
-        return kept(fuse_checkpoint(folder / CHECKPOINT, Request(factory=FACTORY, size=SHAPE[1:], **options)))
+        return fuse_checkpoint(folder / CHECKPOINT, Request(factory=FACTORY, size=SHAPE[1:], **options))
 
     plain, shared = fused(), fused(children="share")
     save_fused(plain.graph, plain.provenance.beside(output / "x", folder / CHECKPOINT), output / "net.fused.pt2")

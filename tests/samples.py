@@ -1,4 +1,4 @@
-"""The sample and the published networks for small images, each fused and translated once a process."""
+"""The sample and the published networks for small images, each fused once a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_onnx
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
-from tests.translated_once import kept
 
 RESNET, MOBILENET = "digits_resnet18_quarter", "digits_mobilenet_v2_1d2"
 SIZE = (64, 64)
@@ -21,16 +20,19 @@ def sample_path(name: str) -> Path:
     return SAMPLES / f"{name}.pth.tar"
 
 
-@functools.cache
 def fused_sample(name: str = RESNET, children: Any = None) -> FusedSource:
     """Never change its graph or its network: every test has the same."""
-    return kept(open_fused_source(sample_path(name), Request(size=SIZE, children=children)))
+    return _fused(sample_path(name), children)
+
+
+def fused_small(checkpoint: Path, children: Any = None) -> FusedSource:
+    """A published checkpoint, for images of `SIZE`: kernels and operators are those of any size. Likewise."""
+    return _fused(checkpoint, children)
 
 
 @functools.cache
-def fused_small(checkpoint: Path, children: Any = None) -> FusedSource:
-    """A published checkpoint, for images of `SIZE`: kernels and operators are those of any size. Likewise."""
-    return kept(open_fused_source(checkpoint, Request(size=SIZE, children=children)))
+def _fused(checkpoint: Path, children: Any) -> FusedSource:
+    return open_fused_source(checkpoint, Request(size=SIZE, children=children))
 
 
 def export_sample(output: Path, name: str = RESNET, children: Any = None, **options: Any) -> OnnxExport:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
-import subprocess
+import signal
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ import pytest
 from kdna_deploy.errors import KdnaError, UsageError
 from kdna_deploy.external_data import external_files, weights_name
 from kdna_deploy.files import atomic_output, check_output, scratch_folder
-from tests.conftest import REPOSITORY
 from tests.test_external_data import model_bytes
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
@@ -169,35 +168,35 @@ def test_without_any_temporary_folder_the_remedy_is_named(tmp_path: Path, monkey
         pass
 
 
-# Writes a model with weights of its own content, as `onnx.save` does, and dies before the renaming of number `dies`.
-WRITER = """
-    import os, signal, sys
-    from pathlib import Path
-    from kdna_deploy.files import atomic_output
-    from kdna_deploy.external_data import weights_name
-    from tests.test_external_data import model_bytes
-    content, dies = sys.argv[1], int(sys.argv[2])
+def writer(folder: Path, content: str, dies: int) -> None:
+    """Write a model with weights of its own content, as `onnx.save` does, and die before the renaming `dies`."""
     renamed = 0
     replace = Path.replace
-    def counted(path, target):
-        global renamed
+
+    def counted(path: Path, target: Path) -> Path:
+        nonlocal renamed
         if renamed == dies:
             os.kill(os.getpid(), signal.SIGKILL)
         renamed += 1
         return replace(path, target)
-    Path.replace = counted
-    with atomic_output(Path("net.onnx")) as new:
+
+    Path.replace = counted  # type: ignore[assignment,method-assign]
+    with atomic_output(folder / "net.onnx") as new:
         name = weights_name("net.onnx", content * 16)
         new.with_name(name).write_text(content)
         new.write_bytes(model_bytes(name))
-"""
 
 
 def write(folder: Path, content: str, dies: int = -1) -> int:
-    command = [sys.executable, "-c", textwrap.dedent(WRITER), content, str(dies)]
-    return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}).returncode
+    """Exit code of a process that does so."""
+    process = multiprocessing.get_context("fork").Process(target=writer, args=(folder, content, dies))
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
 
 
+@pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_kill_at_the_moment_of_renaming_leaves_the_old_model_with_its_own_weights(tmp_path: Path, dies: int) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from kdna_deploy.network.load import load_network
 
 
+@pytest.mark.slow
 def test_logits_equal_those_of_the_published_code(
     arch: str,
     published: Callable[[str], Path],

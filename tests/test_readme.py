@@ -293,6 +293,7 @@ def test_links_lead_to_files() -> None:
     assert links and not [link for link in links if "://" not in link and not (REPOSITORY / link).exists()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_reference_names_every_option(cli: Cli, command: str) -> None:
     options = set(re.findall(r"--[a-z][a-z-]+", cli(command, "--help").stdout)) - {"--help", "--json", "--output"}

@@ -43,6 +43,7 @@ def test_only_3x3_layers_learn_spatial_attention_and_filter_attention_stays_at_z
     assert resnet["layer3.static_filter_attn"].abs().max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v2_1d2", "resnet18_plain"])
 def test_random_checkpoints_load_and_are_the_same_for_the_same_seed(name: str, tmp_path: Path) -> None:
     script = [sys.executable, str(SAMPLES / "make_random.py"), "--arch", name, "--classes", "10"]

@@ -25,10 +25,8 @@ THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _IMPORTED = (
     "onnx",
     "onnxruntime",
-    "onnxscript",
     "onnxsim",
     "torch.export",
-    "torch.onnx",
     "kdna_deploy.cli.app",
     "kdna_deploy.targets.onnx.export",
     "kdna_deploy.reports.export",

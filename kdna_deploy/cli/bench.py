@@ -83,7 +83,7 @@ def bench(
             gpu=gpu,
             cpu_threads=cpu_threads,
             batch_size=batch_size,
-            runtime=[one.value for one in runtime or ()],
+            runtime=runtime or (),
             precision=[one.value for one in precision or ()],
             streams=streams,
             cuda_graphs=cuda_graphs,

@@ -28,8 +28,8 @@ _JUDGED_TOGETHER = 64
 class Rounded(Protocol):
     """A session that can tell how far rounding alone moves its outputs."""
 
-    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
-        """|Δ| of the outputs for `images` when computing is rounded to `roundoff`, a few times over."""
+    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+        """|Δ| of the `outputs` for `images` when computing is rounded to `roundoff`, a few times over."""
 
 
 def compare(
@@ -102,4 +102,4 @@ def _run(session: Session, images: Images, batch: int | None) -> Images:
 def _rounding_of(reference: Session, tolerance: Tolerance) -> Rounding | None:
     if not isinstance(reference, Rounded):
         return None
-    return lambda probe: reference.rounding(probe.images, tolerance.roundoff)
+    return lambda found: reference.rounding(found.probe.images, found.expected, tolerance.roundoff)

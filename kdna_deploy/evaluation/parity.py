@@ -160,7 +160,7 @@ def require_agreement(agreements: Iterable[Agreement], failure: str, remedy: str
         raise ParityError(f"{failure}: {worst.complaint}; {remedy}")
 
 
-Rounding = Callable[[Probe], Iterator[Images]]
+Rounding = Callable[[Outputs], Iterator[Images]]
 
 
 def judge(
@@ -168,7 +168,7 @@ def judge(
 ) -> tuple[list[Agreement], Array]:
     """Judge outputs for images of one kind, an agreement a probe; also returns the spread of each output, [k].
 
-    `rounding` measures how far rounding alone moves the reference's outputs for a probe, once and again: it is asked
+    `rounding` measures how far rounding alone moves the reference's outputs, once and again: it is asked
     only where the spread does not do, and no further than until it explains the differences. `noise` is the spread
     over random images, for kinds with too few images for one of their own.
     """
@@ -184,21 +184,21 @@ def judge(
     limits = _Limits(spread, magnitude, tolerance, np.zeros_like(spread))
     if rounding is not None and not all(limits.agreement(row).passed for row in rows):
         size = _size(magnitude, spread if noise is None else noise)
-        for distances in _observed(rounding, rows):
+        stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
+        for distances in _observed(rounding, outputs):
             limits = replace(limits, rounding=_explained(distances, size))
             if all(limits.agreement(row).passed for row in rows):
                 break
-        stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
-        if stressed and limits.tells_nothing and not all(limits.agreement(row).passed for row in rows):
-            reason = f"the reference amplifies rounding beyond {_TELLING:.0%} of its spread there"
-            return [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows], spread
+            if stressed and limits.tells_nothing:
+                reason = f"the reference amplifies rounding beyond {_TELLING:.0%} of its spread there"
+                return [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows], spread
     return [limits.agreement(row) for row in rows], spread
 
 
-def _observed(rounding: Rounding, rows: Sequence[_Rows]) -> Iterator[Array]:
-    """How far rounding has moved the outputs for all of `rows`, [n, k], after each observation."""
-    observations = zip(*(rounding(row.probe) for row in rows), strict=True)
-    moved = (np.concatenate([_flat(m, row.probe) for m, row in zip(each, rows, strict=True)]) for each in observations)
+def _observed(rounding: Rounding, outputs: Sequence[Outputs]) -> Iterator[Array]:
+    """How far rounding has moved all of `outputs`, [n, k], after each observation."""
+    observations = zip(*map(rounding, outputs), strict=True)
+    moved = (np.concatenate([_flat(m, o.probe) for m, o in zip(each, outputs, strict=True)]) for each in observations)
     return itertools.accumulate(moved, np.fmax)
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.utils._pytree import tree_leaves
 
 from kdna_deploy.graph.graph import FLOATS, Graph
 
@@ -22,12 +24,45 @@ _HINT = 2
 
 def fill_shapes(graph: Graph) -> None:
     """Put a fake tensor, or a symbolic size, into ``meta["val"]`` of every node of `graph`."""
-    symbols = ShapeEnv()
-    mode = FakeTensorMode(shape_env=symbols, allow_non_fake_inputs=True)
-    images = _images(graph, mode)
-    # Fake operators ask which kernel would run for the batch at hand, which would narrow the symbol to such batches.
-    with mode, torch.no_grad(), symbols.suppress_guards():
-        _Shapes(graph.module, mode).run(images)
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    _run(_Shapes(graph.module, mode), _images(graph, mode))
+
+
+def fill_missing_shapes(graph: Graph) -> None:
+    """The same, but what is known of images of this size and type stays, and only what passes have made is run."""
+    mode = _known_mode(graph)
+    if mode is None:
+        fill_shapes(graph)
+    else:
+        _run(_Missing(graph.module, mode), _input(graph).meta["val"])
+
+
+def _input(graph: Graph) -> fx.Node:
+    return next(node for node in graph.module.graph.nodes if node.op == "placeholder")
+
+
+def _run(shapes: _Shapes, images: Tensor) -> None:
+    symbols = shapes.mode.shape_env
+    assert symbols is not None
+    # Fake operators ask which kernel would run for the batch at hand, which would narrow the symbol to such batches;
+    # those that PyTorch has in C++ alone, as padding, would take the hint for the batch itself.
+    with enable_python_dispatcher(), shapes.mode, torch.no_grad(), symbols.suppress_guards():
+        shapes.run(images)
+
+
+def _known_mode(graph: Graph) -> FakeTensorMode | None:
+    """What the values of a graph were made with; None where they are not of its images, or not of one making."""
+    held, dtype = _input(graph).meta.get("val"), floating_dtype(graph.module)
+    if not isinstance(held, FakeTensor) or tuple(held.shape[1:]) != graph.image_shape:
+        return None
+    mode = held.fake_mode
+    values = [one for node in graph.module.graph.nodes for one in tree_leaves(node.meta.get("val"))]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    fit = all(
+        isinstance(one, FakeTensor) and one.fake_mode is mode and (one.dtype == dtype or one.dtype not in FLOATS)
+        for one in tensors
+    )
+    return mode if fit and mode.shape_env is not None else None
 
 
 def floating_dtype(module: fx.GraphModule) -> torch.dtype:
@@ -45,7 +80,7 @@ class _Shapes(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, mode: FakeTensorMode) -> None:
         super().__init__(module)
         self.extra_traceback = False  # or torch would write the graph into the message of every error
-        self._mode = mode
+        self.mode = mode
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -55,4 +90,9 @@ class _Shapes(fx.Interpreter):
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         value = super().get_attr(target, args, kwargs)
-        return self._mode.from_tensor(value, static_shapes=True) if isinstance(value, Tensor) else value
+        return self.mode.from_tensor(value, static_shapes=True) if isinstance(value, Tensor) else value
+
+
+class _Missing(_Shapes):
+    def run_node(self, n: fx.Node) -> Any:
+        return n.meta["val"] if n.op != "output" and "val" in n.meta else super().run_node(n)

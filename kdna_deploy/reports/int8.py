@@ -47,7 +47,7 @@ def int8_report(result: Int8Export) -> Report:
 
 def _no_layer(result: Int8Export) -> str:
     if result.weights is None:
-        return "no layer but those of the gates"
+        return "no layer but those of the gates, and a small first one"
     change = f"{small(result.weights.largest_change)} of their largest number"
     return f"biases and modulations; {result.weights.changed} kernels are codes, changed by up to {change}"
 

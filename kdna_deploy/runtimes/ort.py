@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
+from kdna_deploy.external_data import external_files
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
@@ -32,8 +33,9 @@ class OrtSession(Closing):
 
     `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `cores` are those that the
     threads beside the calling one are pinned to, the first being the caller's. `optimised_to` is a file for the graph
-    that it makes of the model, `profile_to` the beginning of the name of a profile (see `end_profiling`). A file
-    exported with children on the fly says in its metadata that constant folding must stay off, and that is honoured.
+    that it makes of the model, the weights beside it; `profile_to` is the beginning of the name of a profile (see
+    `end_profiling`). A file exported with children on the fly says in its metadata that constant folding must stay off,
+    and that is honoured; a prepared file is opened as its record says.
 
     Raises:
         ArtifactError: the file cannot be opened, or is no network for images.
@@ -61,6 +63,9 @@ class OrtSession(Closing):
             recorded |= LEVEL
         if optimised_to is not None:
             options.optimized_model_filepath = str(optimised_to)
+            # All weights beside it: those that lie beside the model would be referred to where they are not.
+            for key, value in (("file_name", f"{optimised_to.name}.data"), ("min_size_in_bytes", "0")):
+                options.add_session_config_entry(f"session.optimized_model_external_initializers_{key}", value)
         if profile_to is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile_to)
@@ -79,7 +84,9 @@ class OrtSession(Closing):
                     "make room there, or set TMPDIR to another folder."
                 ) from error
             again = f"; prepare it anew: {needs.prepared.again(path)}" if needs.prepared else ""
-            raise ArtifactError(f"ONNX Runtime cannot open '{path}': {_cause(error)}{again}.") from error
+            gone = [file.name for file in external_files(path) if not file.is_file()]
+            cause = f"its weights '{gone[0]}' are not beside it" if gone else _cause(error)
+            raise ArtifactError(f"ONNX Runtime cannot open '{path}': {cause}{again}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
@@ -104,18 +111,19 @@ class OrtSession(Closing):
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
 
-    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
-        """How far rounding the weights to `roundoff` moves the outputs for `images`, a few times over."""
-        return self._moved(images, self.run(images), roundoff)
+    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+        """How far rounding the weights to `roundoff` moves the `outputs` for `images`, a few times over."""
+        self._check_open()
+        return self._moved(images, outputs, roundoff)
 
-    def _moved(self, images: Images, plain: Images, roundoff: float) -> Iterator[Images]:
+    def _moved(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
         from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
 
         for seed in range(MOVES):
             with scratch_folder("rounding") as folder:
                 perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
                 moved = _logits(folder / "moved.onnx", images)
-            yield np.abs(moved - plain)
+            yield np.abs(moved - outputs)
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""

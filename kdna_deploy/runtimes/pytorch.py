@@ -34,12 +34,12 @@ class TorchSession(Closing):
         self._check_open()
         return forward(self._module, torch.from_numpy(images)).numpy()
 
-    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
-        """How far rounding to `roundoff` moves the outputs for `images`, a few times over (see `runtimes.rounding`)."""
+    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+        """How far rounding to `roundoff` moves the `outputs` for `images`, a few times over (`runtimes.rounding`)."""
         self._check_open()
         module = self._module.module if isinstance(self._module, Graph) else self._module
         assert isinstance(module, nn.Module)
-        return module_rounding(module, images, roundoff)
+        return module_rounding(module, images, outputs, roundoff)
 
     def _release(self) -> None:
         del self._module

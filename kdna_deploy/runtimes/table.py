@@ -3,7 +3,8 @@
     prepare(file, how) → opener        once: what takes long, such as compiling
     opener(cores)      → session       for every session: a new one shares no memory with those before it
 
-A further runtime is a further entry and a module with its `Session`.
+A further runtime is a further entry and a module with its `Session`. What an entry runs on is imported when it is
+prepared: to read the names takes no PyTorch.
 """
 
 from __future__ import annotations
@@ -15,10 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.graph.file import load_fused
-from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
-from kdna_deploy.runtimes.pytorch import TorchSession
 
 DeviceName = Literal["cpu", "gpu"]
 Artifact = Literal["checkpoint", "fused", "onnx", "openvino", "engine"]
@@ -107,6 +105,9 @@ def package(title: str, name: str, install: str) -> Callable[[], str | None]:
 
 
 def _original(source: Source, how: OnCpu) -> Opener:
+    from kdna_deploy.network.load import load_network
+    from kdna_deploy.runtimes.pytorch import TorchSession
+
     def opener(cores: Cores = ()) -> TorchSession:
         network = load_network(source.path, source.arch, source.factory, source.ema)
         return TorchSession(network.module, source.path.name)
@@ -115,6 +116,9 @@ def _original(source: Source, how: OnCpu) -> Opener:
 
 
 def _fused(source: Source, how: OnCpu) -> Opener:
+    from kdna_deploy.graph.file import load_fused
+    from kdna_deploy.runtimes.pytorch import TorchSession
+
     def opener(cores: Cores = ()) -> TorchSession:
         fused = load_fused(source.path)
         return TorchSession(fused.graph, source.path.name, fused.provenance.image_shape)
@@ -166,6 +170,7 @@ def _torch_cuda(compiled: bool, graphs: bool | None) -> Callable[[Source, OnGpu]
     """`graphs` None leaves the choice to the options."""
 
     def prepare(source: Source, how: OnGpu) -> Opener:
+        from kdna_deploy.graph.file import load_fused
         from kdna_deploy.runtimes.pytorch_cuda import TorchCudaSession, program
 
         fused = load_fused(source.path)

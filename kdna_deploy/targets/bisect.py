@@ -191,7 +191,7 @@ class _Making:
             return Agreement(NOISE, len(expected), worst=float("nan"))
         tolerance = replace(stage.tolerance, tie=1e30)  # outputs of a layer are no logits
         precise = stage.tolerance is _PRECISE
-        (agreement,), _ = judge([outputs], tolerance, None if precise else lambda _: self._rounding[layer])
+        (agreement,), _ = judge([outputs], tolerance, None if precise else lambda _: iter([self._rounding[layer]]))
         return agreement
 
     def departs(self, stage: _Stage, layer: Layer) -> bool:

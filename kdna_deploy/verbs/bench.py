@@ -12,6 +12,7 @@ from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.input_files import MODELS, Kind, check_input
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.reports.formats import check_format
+from kdna_deploy.runtimes.table import PRECISIONS, RUNTIMES, runtimes_on
 from kdna_deploy.verbs.arguments import LARGEST_BATCH, PathLike, Size, check_number, chosen, image_size, newest
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
@@ -24,12 +25,8 @@ if TYPE_CHECKING:
     from kdna_deploy.reports.report import Report
     from kdna_deploy.verbs.source import Files
 
-# As in `runtimes.table`, which imports torch.
-ON_CPU = ("pytorch", "pt2", "onnxruntime", "openvino", "openvino-bf16")
-ON_GPU = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "pytorch-cuda", "pytorch-cuda-graph", "torch-compile")
 PROTOCOLS = ("interleaved", "paper")
 SUITES = ("table1", "layouts", "runtimes")
-PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 
 
 @dataclass(frozen=True, repr=False)
@@ -191,11 +188,12 @@ def _check_device(
         raise UsageError("`cpu_threads`, `protocol`, `cold_start` and `profile` are for the CPU; leave them, or `gpu`.")
     if not gpu and (precision or streams != 1 or host_copies):
         raise UsageError("`precision`, `streams` and `host_copies` belong to `gpu`; add that, or leave them out.")
+    on_gpu = runtimes_on("gpu")
     for name in runtimes:
-        chosen("runtime", name, (*ON_CPU, *ON_GPU))
-        if gpu and name not in ON_GPU:
-            raise UsageError(f"`runtime={name!r}` runs on the CPU; with `gpu` choose from {', '.join(ON_GPU)}.")
-        if not gpu and name in ON_GPU:
+        chosen("runtime", name, tuple(RUNTIMES))
+        if gpu and name not in on_gpu:
+            raise UsageError(f"`runtime={name!r}` runs on the CPU; with `gpu` choose from {', '.join(on_gpu)}.")
+        if not gpu and name in on_gpu:
             raise UsageError(f"`runtime={name!r}` runs on the GPU; add `gpu`.")
 
 
@@ -208,7 +206,7 @@ def _check_gpu(suite: str | None, baseline: str | None) -> None:
     """
     from kdna_deploy.runtimes.nvidia.gpu import needed_gpu
 
-    if baseline in (*ON_CPU, *ON_GPU):
+    if baseline in RUNTIMES:
         raise UsageError(f"With `gpu`, `baseline` is a model file, not the runtime '{baseline}'.")
     if baseline and baseline.endswith(".json"):
         raise UsageError(
@@ -236,7 +234,7 @@ def _baseline_file(text: str | None) -> tuple[Path, ...]:
         UsageError: it is empty.
         InputError: it cannot be read.
     """
-    if text is None or text in (*ON_CPU, *ON_GPU):
+    if text is None or text in RUNTIMES:
         return ()
     if not text.strip():
         raise UsageError("`baseline` is empty; name a model, a saved run or a runtime, or leave the option out.")
@@ -294,7 +292,7 @@ def _baseline(text: str | None) -> Path | SavedRun | str | None:
     """A runtime's name, a saved run, or a model."""
     from kdna_deploy.benchmark.saved import read_run
 
-    if text is None or text in (*ON_CPU, *ON_GPU):
+    if text is None or text in RUNTIMES:
         return text
     path = Path(text)
     return read_run(path) if path.suffix == ".json" else path

@@ -85,6 +85,7 @@ def _interval(values: tuple[float, float, float]) -> tuple[float, float, float]:
 estimates = st.tuples(*[st.floats(0.5, 2.0)] * 3).map(_interval)
 
 
+@pytest.mark.slow
 @given(estimates, estimates)
 def test_the_interval_holds_the_change_and_is_no_narrower_than_that_of_either_ratio(first: Ends, second: Ends) -> None:
     found = change(first, second)
@@ -98,6 +99,7 @@ def test_the_interval_holds_the_change_and_is_no_narrower_than_that_of_either_ra
         assert found.high / found.low >= high / low * (1 - 1e-9)
 
 
+@pytest.mark.slow
 @given(estimates, estimates)
 def test_exchanging_the_runs_turns_the_change_round(first: Ends, second: Ends) -> None:
     there, back = change(first, second), change(second, first)

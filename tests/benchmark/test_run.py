@@ -107,6 +107,7 @@ def turns(row: Row) -> np.ndarray:
     return np.median(row.samples.values, axis=1)
 
 
+@pytest.mark.slow
 def test_every_model_stands_beside_a_plain_backbone_for_its_image_size(beside_plain: BenchResult) -> None:
     assert names_and_baselines(beside_plain) == [
         (PLAIN, None),
@@ -117,6 +118,7 @@ def test_every_model_stands_beside_a_plain_backbone_for_its_image_size(beside_pl
     assert not beside_plain.partial
 
 
+@pytest.mark.slow
 def test_models_with_the_same_plain_backbone_share_it(net: Path, tmp_path: Path) -> None:
     made = fused_sample(RESNET).provenance.with_options(opset=18, simplify=False)
     twin = with_metadata(net, tmp_path / "twin.onnx", made.to_json())
@@ -151,6 +153,7 @@ def test_a_baseline_is_measured_against_a_second_session_of_itself(beside_other:
     assert not any("rounds" in note for note in beside_other.notes)
 
 
+@pytest.mark.slow
 def test_the_papers_protocol_compares_means(net: Path, other: Path) -> None:
     result = bench([net], BenchOptions(Cpu(), baseline=other, settings=ENOUGH, protocol="paper"))
     baseline, model = result.rows
@@ -158,6 +161,7 @@ def test_the_papers_protocol_compares_means(net: Path, other: Path) -> None:
     assert model.ratio.value == pytest.approx(model.latency.mean / baseline.latency.mean)
 
 
+@pytest.mark.slow
 def test_rows_give_trained_parameters_macs_and_the_size_of_the_file(net: Path, beside_plain: BenchResult) -> None:
     plain, model, smaller_plain, _ = beside_plain.rows
     network = fused_sample(RESNET).network
@@ -180,6 +184,7 @@ def test_rows_say_what_ran_them_and_how(beside_plain: BenchResult) -> None:
     assert beside_plain.findings.profiles == beside_plain.findings.explanations == ()
 
 
+@pytest.mark.slow
 def test_the_share_of_the_peak_counts_every_image_of_the_batch(net: Path, other: Path) -> None:
     result = bench([net], BenchOptions(Cpu(), batch=3, baseline=other, settings=SHORT))
     assert result.findings.peak is not None
@@ -213,6 +218,7 @@ def test_the_json_document_holds_samples_and_environment(beside_plain: BenchResu
     assert [floor["baseline"] for floor in document["noise_floors"]] == [PLAIN, SMALL_PLAIN]
 
 
+@pytest.mark.slow
 def test_a_named_baseline_takes_the_place_of_the_plain_backbone(net: Path, other: Path) -> None:
     heard = Heard()
     result = bench([net], BenchOptions(Cpu(), baseline=other, settings=SHORT), heard)
@@ -222,6 +228,7 @@ def test_a_named_baseline_takes_the_place_of_the_plain_backbone(net: Path, other
     assert steps[-1] == "measure net.onnx beside other.onnx"
 
 
+@pytest.mark.slow
 def test_a_foreign_file_needs_a_baseline_and_is_measured_with_one(net: Path, other: Path) -> None:
     with pytest.raises(UsageError, match=r"other\.onnx' was not exported by kdna-deploy; .*`baseline='FILE'`"):
         bench([other], BenchOptions(Cpu(), settings=SHORT))
@@ -237,6 +244,7 @@ def test_the_plain_backbone_of_a_users_own_model_is_not_guessed(net: Path, tmp_p
         bench([path], BenchOptions(Cpu(), settings=SHORT))
 
 
+@pytest.mark.slow
 def test_a_file_measured_against_itself_has_a_row_each_time(net: Path) -> None:
     result = bench([net, net], BenchOptions(Cpu(), baseline=net, settings=SHORT))
     assert names_and_baselines(result) == [
@@ -246,6 +254,7 @@ def test_a_file_measured_against_itself_has_a_row_each_time(net: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_must_be_asked_for_and_is_measured_when_it_is(tmp_path: Path) -> None:
     path = tmp_path / "four.onnx"
     export_sample(path, batch=4, simplify=False)
@@ -256,6 +265,7 @@ def test_a_fixed_batch_must_be_asked_for_and_is_measured_when_it_is(tmp_path: Pa
     assert result.rows[1].macs == fused_sample(RESNET).provenance.macs  # of one image
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_is_refused_by_the_name_that_the_user_gave(net: Path, tmp_path: Path) -> None:
     path = tmp_path / "four.onnx"
     export_sample(path, batch=4, simplify=False)
@@ -277,6 +287,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         bench([tmp_path / "net.pt"], BenchOptions(Cpu(), settings=SHORT))
 
 
+@pytest.mark.slow
 def test_a_runtime_as_the_baseline_compares_each_model_with_itself(net: Path, other: Path) -> None:
     options = BenchOptions(Cpu(), baseline="onnxruntime", runtimes=("pytorch",), settings=SHORT)
     result = bench([net, other], options)
@@ -311,6 +322,7 @@ def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_runtime_that_is_not_installed_is_a_row_that_says_how_to_get_it(
     net: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +351,7 @@ def test_nothing_but_a_runtime_that_is_not_installed_is_a_failure(
         bench([net], BenchOptions(Cpu(), runtimes=("openvino",), baseline=other, settings=SHORT))
 
 
+@pytest.mark.slow
 def test_a_model_whose_checkpoint_is_gone_is_a_row_with_the_reason(net: Path, tmp_path: Path) -> None:
     lost = replace(fused_sample(RESNET).provenance, source="lost.pth.tar", source_path="")
     path = with_metadata(net, tmp_path / "alone.onnx", lost.to_json())
@@ -356,6 +369,7 @@ def saved(result: BenchResult, path: Path) -> SavedRun:
     return read_run(path)
 
 
+@pytest.mark.slow
 def test_a_saved_run_is_a_baseline_without_a_verdict(net: Path, beside_other: BenchResult, tmp_path: Path) -> None:
     earlier = saved(beside_other, tmp_path / "earlier.json")
     result = bench([net], BenchOptions(Cpu(), baseline=earlier, settings=ENOUGH))
@@ -386,6 +400,7 @@ def test_a_saved_run_without_the_model_is_refused(beside_other: BenchResult, net
         bench([unknown], BenchOptions(Cpu(), baseline=earlier, settings=SHORT))
 
 
+@pytest.mark.slow
 def test_an_interruption_in_a_round_keeps_every_round_before_it(
     groups: tuple[Group, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,6 +437,7 @@ def test_an_interruption_in_a_round_keeps_every_round_before_it(
     assert json.loads(json.dumps(bench_data(result)))["partial"] is True
 
 
+@pytest.mark.slow
 def test_models_that_an_interruption_left_out_say_so(groups: tuple[Group, ...]) -> None:
     result = measure(groups, BenchOptions(Cpu(), settings=SHORT), listener=InterruptAt("measure small.onnx"))
     assert result.partial
@@ -438,6 +454,7 @@ def test_an_interruption_before_anything_was_measured_leaves_rows_without_figure
     assert {row.figures.share for row in result.rows} == {None}
 
 
+@pytest.mark.slow
 def test_an_interruption_of_the_cold_starts_keeps_all_latencies(groups: tuple[Group, ...]) -> None:
     options = BenchOptions(Cpu(cold_start=True), settings=SHORT)
     result = measure(groups[:1], options, listener=InterruptAt("measure cold starts"))
@@ -445,6 +462,7 @@ def test_an_interruption_of_the_cold_starts_keeps_all_latencies(groups: tuple[Gr
     assert [(rounds(row), row.figures.cold) for row in result.rows] == [(ROUNDS, None)] * 2
 
 
+@pytest.mark.slow
 def test_one_plain_backbone_on_two_runtimes_has_two_names(net: Path, tmp_path: Path) -> None:
     made = fused_sample(RESNET).provenance.with_options(opset=18, target="cpu")
     path = with_metadata(net, tmp_path / "net.onnx", made.to_json())

@@ -125,6 +125,7 @@ def test_equal_distributions_cannot_be_told_apart(seed: int) -> None:
     assert ratio.verdict == "cannot tell"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("true_ratio", "placement"), [(1.0, 0.0), (1.05, 0.02), (0.8, 0.01)])
 def test_the_interval_contains_the_true_ratio_about_as_often_as_it_says(
     true_ratio: float, placement: float, monkeypatch: pytest.MonkeyPatch
@@ -142,12 +143,14 @@ def test_the_interval_contains_the_true_ratio_about_as_often_as_it_says(
     assert max(map(width, ratios)) < 0.05 + 3 * placement  # and not by being wide
 
 
+@pytest.mark.slow
 def test_more_rounds_narrow_the_interval() -> None:
     few = paired_ratio(noisy(1.1, 0, 5, 8), noisy(1.0, 1, 5, 8))
     many = paired_ratio(noisy(1.1, 0, 5, 320), noisy(1.0, 1, 5, 320))
     assert width(many) < width(few) / 3
 
 
+@pytest.mark.slow
 def test_one_session_that_lies_badly_widens_the_interval() -> None:
     candidate, baseline = noisy(1.1, 0, placement=0.05), noisy(1.0, 1)
     blocks = paired_ratio(candidate, baseline)
@@ -168,6 +171,7 @@ def test_blocks_of_unequal_length_count_by_their_rounds() -> None:
     assert (ratio.value, ratio.low, ratio.high) == (1.0, 1.0, 2.0)
 
 
+@pytest.mark.slow
 def test_outliers_in_a_tenth_of_the_rounds_hardly_move_the_ratio() -> None:
     clean = noisy(1.1, 0), noisy(1.0, 1)
     after = paired_ratio(disturbed(clean[0], 2), disturbed(clean[1], 3))
@@ -182,6 +186,7 @@ def test_one_run_out_of_three_that_is_disturbed_leaves_the_turn_alone() -> None:
     assert paired_ratio(Samples(values, blocks_of(1, 12)), constant(1.0, 12)).value == 1.0
 
 
+@pytest.mark.slow
 def test_a_slowing_clock_leaves_the_paired_ratio_alone_and_moves_a_quotient_of_medians() -> None:
     half = 50
     clock = np.repeat([1.0, 1.3], half)  # 30 % slower from half-time on
@@ -195,6 +200,7 @@ def test_a_slowing_clock_leaves_the_paired_ratio_alone_and_moves_a_quotient_of_m
     assert unpaired_ratio(candidate, baseline).value > 1.2
 
 
+@pytest.mark.slow
 def test_pairing_takes_a_common_drift_out_of_the_interval() -> None:
     drift = np.linspace(1.0, 1.3, 60)
     candidate, baseline = scaled(noisy(1.1, 0), drift), scaled(noisy(1.0, 1), drift)
@@ -203,6 +209,7 @@ def test_pairing_takes_a_common_drift_out_of_the_interval() -> None:
     assert width(paired) < width(unpaired_ratio(candidate, baseline)) / 3
 
 
+@pytest.mark.slow
 def test_the_same_samples_give_the_same_interval() -> None:
     samples = noisy(1.1, 0), noisy(1.0, 1)
     assert paired_ratio(*samples) == paired_ratio(*samples)
@@ -265,6 +272,7 @@ def test_samples_of_two_runs_are_compared_by_their_medians_without_a_verdict() -
     assert ratio.verdict == "other run"
 
 
+@pytest.mark.slow
 def test_the_interval_of_two_runs_holds_the_spread_of_both() -> None:
     samples = noisy(1.0, 0)
     steady = constant(float(np.median(samples.values)), samples.rounds)

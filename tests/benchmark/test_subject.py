@@ -75,6 +75,7 @@ def test_every_kind_of_file_is_had_from_every_other_and_computes_the_same(
     assert len(made) == 2 - (kind != "checkpoint")  # from the checkpoint, which is never copied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_tells_the_same_of_the_network(
     files: dict[Artifact, Path], tmp_path: Path, kind: Artifact
@@ -87,6 +88,7 @@ def test_every_kind_of_file_tells_the_same_of_the_network(
     assert list(tmp_path.iterdir()) == []  # nothing is made before it is asked for
 
 
+@pytest.mark.slow
 def test_a_file_is_made_once(tmp_path: Path, subject: Subject) -> None:
     plain = plain_backbone(subject, tmp_path)
     first = plain.artifacts.source("checkpoint").path
@@ -121,6 +123,7 @@ def test_the_plain_backbone_is_exported_as_the_file_was(subject: Subject, tmp_pa
         assert np.abs(other - one).max() <= 1e-4 * np.abs(one).max()
 
 
+@pytest.mark.slow
 def test_the_plain_backbone_has_the_widths_and_classes_of_the_network(subject: Subject, tmp_path: Path) -> None:
     plain = plain_backbone(subject, tmp_path / "plain")
     architecture = fused_sample(RESNET).network.architecture
@@ -191,6 +194,7 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mine.fused.pt2"
 
 
+@pytest.mark.slow
 def test_the_code_of_an_own_model_runs_only_when_it_is_named(own_model: Path, tmp_path: Path) -> None:
     subject = given(own_model, tmp_path / "made")
     with pytest.raises(UsageError, match=f"holds the network of {FACTORY}; add `model='{FACTORY}'`"):
@@ -201,6 +205,7 @@ def test_the_code_of_an_own_model_runs_only_when_it_is_named(own_model: Path, tm
         plain_backbone(subject, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_files_of_an_own_model_compute_the_same(own_model: Path, tmp_path: Path) -> None:
     subject = given(own_model, tmp_path / "made", factory=FACTORY)
     images = some_images((3, 32, 32))

@@ -189,6 +189,7 @@ def test_two_saved_runs_are_compared_without_measuring(cli: Cli, saved: Run, tmp
     assert "net.onnx" in done.stdout and "ratio in A" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_comparison_of_one_run_or_of_a_broken_one_is_refused(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('{"schema_version": 2,')
     sentence = refusal(cli, tmp_path, "--compare", "broken.json", code=2)

@@ -81,6 +81,7 @@ def test_a_value_out_of_range_is_refused(cli: Cli, option: tuple[str, ...]) -> N
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_two_saved_runs_of_a_gpu_are_compared_anywhere(cli: Cli, tmp_path: Path) -> None:
     save(tmp_path, FULL, "a.json")
     save(tmp_path, gpu_result(BASE, NET), "b.json")
@@ -108,6 +109,7 @@ def test_a_checkpoint_is_measured_saved_and_gated(cli: Cli, tmp_path: Path) -> N
     assert "Throughput, and what is kept" in crossed.stdout
 
 
+@pytest.mark.slow
 def test_an_engine_is_measured_on_the_gpu_alone(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "net.rtx.engine").touch()
     sentence = refusal(cli, tmp_path, "net.rtx.engine", code=2)

@@ -21,6 +21,7 @@ def completed(cli: Cli, *words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_commands_options_and_words_are_offered(cli: Cli) -> None:
     assert completed(cli, "") == list(COMMANDS)
     assert completed(cli, "ver") == ["verify"]
@@ -42,6 +43,7 @@ def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_the_script_is_installed_and_works_in_bash(tmp_path: Path) -> None:
     (tmp_path / "net.pt").touch()
@@ -72,6 +74,7 @@ def test_the_script_of_any_shell_can_be_asked_for(cli: Cli, shell: str) -> None:
     assert f"_KDNA_DEPLOY_COMPLETE=complete_{shell}" in done.stdout
 
 
+@pytest.mark.slow
 def test_completion_imports_nothing_heavy() -> None:
     script = (
         "import os, sys\n"

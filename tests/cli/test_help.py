@@ -113,6 +113,7 @@ def test_an_example_that_reads_images_is_one_of_those_that_the_options_are_teste
     assert set(line.removesuffix("/").split()) <= set(INT8.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("export", "-h"), ("-h",)])
 def test_piped_help_is_100_columns_wide_and_plain_unless_colour_is_asked_for(cli: Cli, words: tuple[str, ...]) -> None:
     without = {"COLUMNS": "", "FORCE_COLOR": "", "NO_COLOR": "", "TERM": "xterm-256color"}

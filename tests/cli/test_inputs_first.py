@@ -173,6 +173,7 @@ def test_what_is_wrong_is_said_in_one_true_sentence(
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_for_any_of_that(folder: Path) -> None:
     """All in one process, so that what any of them imports is seen."""
     script = (

@@ -84,6 +84,7 @@ def test_a_folder_that_was_emptied_meanwhile_is_no_failure(tmp_path: Path) -> No
     assert after("verify") is None
 
 
+@pytest.mark.slow
 def test_it_is_the_last_line_on_stderr_and_not_beside_json(cli: Cli) -> None:
     ckpt, size = sample_path(RESNET), ("--input-size", "64")
     table = cli("inspect", ckpt, *size)

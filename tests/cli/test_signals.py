@@ -47,6 +47,7 @@ def left(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in (*folder.iterdir(), *folder.glob("tmp/kdna-*")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("number", SENTENCES)
 def test_every_signal_that_ends_a_process_is_treated_alike(tmp_path: Path, number: int, as_json: bool) -> None:
@@ -62,6 +63,7 @@ def test_every_signal_that_ends_a_process_is_treated_alike(tmp_path: Path, numbe
     assert (json.loads(stdout)["error"] if as_json else stdout) == (told if as_json else "")
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_twice_ends_the_process_once(tmp_path: Path) -> None:
     """As ``timeout`` sends it, to the process and then to its group."""
     process = started(tmp_path, "small", "--wait")

@@ -24,6 +24,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirection", "stderr"),
     [
@@ -46,6 +47,7 @@ def test_a_stream_that_nobody_reads_changes_nothing(tmp_path: Path, redirection:
     assert [path.name for path in tmp_path.iterdir()] == ["small.out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["--rows 1", MANY])
 @pytest.mark.parametrize("form", ["", "--json"])
 def test_a_result_that_does_not_fit_is_an_error_after_the_work_is_done(tmp_path: Path, form: str, rows: str) -> None:
@@ -60,6 +62,7 @@ def test_a_result_that_does_not_fit_is_an_error_after_the_work_is_done(tmp_path:
     assert (tmp_path / "small.out").read_text() == "complete"
 
 
+@pytest.mark.slow
 def test_a_help_page_that_nobody_reads_is_no_traceback(tmp_path: Path) -> None:
     for redirection in (">&-", "| true", "2>&- >&-"):
         done = shell(tmp_path, f"{SMALL} --help {redirection}")
@@ -83,6 +86,7 @@ def test_no_file_is_ever_opened_in_the_place_of_a_closed_stream(tmp_path: Path) 
     assert (tmp_path / "file").read_bytes() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["", "--json"])
 def test_what_the_networks_code_prints_goes_to_stderr(tmp_path: Path, form: str) -> None:
     done = shell(tmp_path, f"{SMALL} --prints {form}")
@@ -91,6 +95,7 @@ def test_what_the_networks_code_prints_goes_to_stderr(tmp_path: Path, form: str)
     assert json.loads(done.stdout) == {"rows": ["a row of the table"]} if form else "network" not in done.stdout
 
 
+@pytest.mark.slow
 def test_code_that_exits_ends_in_a_sentence(tmp_path: Path) -> None:
     done = shell(tmp_path, f"{SMALL} --exits --json")
     assert done.returncode == 3

@@ -46,6 +46,7 @@ def on_a_terminal(width: int, *words: str) -> str:
     return text.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(termios, "tcsetwinsize"), reason="Python 3.11")
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_terminal_is_filled_and_coloured_and_nothing_is_cut(width: int) -> None:
@@ -58,6 +59,7 @@ def test_a_terminal_is_filled_and_coloured_and_nothing_is_cut(width: int) -> Non
     assert max(map(len, page)) == width
 
 
+@pytest.mark.slow
 def test_a_pipe_has_100_columns_and_no_colours_unless_they_are_asked_for(cli: Cli) -> None:
     help_page = cli("fuse", "--help", **PLAIN).stdout
     assert max(map(len, help_page.splitlines())) == 100
@@ -70,6 +72,7 @@ def test_a_pipe_has_100_columns_and_no_colours_unless_they_are_asked_for(cli: Cl
     assert json.loads(cli(*COMMAND, "--json", **{**PLAIN, "FORCE_COLOR": "1"}).stdout)["kind"] == "inspect"
 
 
+@pytest.mark.slow
 def test_columns_says_how_wide_a_pipe_is(cli: Cli, tmp_path: Path) -> None:
     narrow = cli("fuse", "--help", **{**PLAIN, "COLUMNS": "72"}).stdout
     assert max(map(len, narrow.splitlines())) == 72

@@ -254,6 +254,7 @@ def test_as_many_images_as_were_asked_for_are_run_at_once(
     assert seen.counts == told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [None, 8])
 def test_the_exported_sample_recognises_the_digits_as_the_checkpoint_does(tmp_path: Path, batch: int | None) -> None:
     path = tmp_path / "net.onnx"
@@ -268,6 +269,7 @@ def test_the_exported_sample_recognises_the_digits_as_the_checkpoint_does(tmp_pa
     assert done.result.agreement.sqnr > 100  # float32 against float32
 
 
+@pytest.mark.slow
 def test_artifacts_for_different_sizes_are_not_compared(tmp_path: Path) -> None:
     export_sample(tmp_path / "net.onnx")
     from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused

@@ -234,7 +234,7 @@ class Rounding(Fixed):
         self.distance = distance
         self.asked = 0
 
-    def rounding(self, images: Images, roundoff: float) -> Iterator[Images]:
+    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
         for share in (0.5, 1.0):
             self.asked += 1
             yield np.full_like(self.logits[: len(images)], share * self.distance)
@@ -346,12 +346,14 @@ def test_an_artifact_is_verified_against_the_checkpoint_it_names(folder: Path) -
     assert result.passed
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_is_verified_at_that_batch_alone(folder: Path) -> None:
     result = verify_files(folder / "four.onnx", None, None)
     assert [a.batch for a in result.agreements] == [9, 2, 2, 3]
     assert result.passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "batches"), [("net.onnx", [8] * 6 + [2]), ("four.onnx", [4] * 12)])
 def test_verification_runs_on_every_image_of_a_folder(folder: Path, name: str, batches: list[int]) -> None:
     result = verify_files(folder / name, None, SAMPLES / "digits")
@@ -403,6 +405,7 @@ def test_the_images_that_were_given_are_those_that_are_compared_on(tmp_path: Pat
         assert result.passed is (difference == 0.0)
 
 
+@pytest.mark.slow
 def test_another_network_does_not_pass(folder: Path) -> None:
     result = verify_files(folder / "net.onnx", sample_path(MOBILENET), None)
     assert not result.passed

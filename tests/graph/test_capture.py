@@ -40,6 +40,7 @@ def test_a_convolutional_graph_runs_for_other_image_sizes() -> None:
         assert capture(module, IMAGE)(images).equal(module(images))
 
 
+@pytest.mark.slow
 def test_the_module_is_not_changed() -> None:
     module = small().train()
     before = copy.deepcopy(module.state_dict())
@@ -150,6 +151,7 @@ def test_control_flow_that_depends_on_the_data_is_refused(function: Callable[[La
     assert "data-dependent control flow" in one_sentence(error)
 
 
+@pytest.mark.slow
 def test_the_length_of_a_batch_is_followed() -> None:
     module = trained(Lambda(lambda m, x: m.conv(x).view(len(x), -1), conv=nn.Conv2d(4, 6, 3)))
     images = torch.randn(3, *IMAGE)
@@ -171,6 +173,7 @@ def test_an_image_of_another_shape_than_the_network_takes_is_refused_with_the_sh
     assert "check `input_size`" in text
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     capture(small(), IMAGE)
     for refused in (Lambda(_branch, conv=nn.Conv2d(4, 6, 3)), nn.Linear(3, 3)):

@@ -63,6 +63,7 @@ def test_a_graph_comes_back_with_every_bit_and_its_provenance(graph: Graph, arch
         assert opened.graph(images).equal(graph(images))
 
 
+@pytest.mark.slow
 def test_a_graph_may_be_saved_again_after_loading(archive: Path, graph: Graph, tmp_path: Path) -> None:
     opened = load_fused(archive)
     save_fused(opened.graph, opened.provenance, tmp_path / "again.fused.pt2")

@@ -143,6 +143,7 @@ def _with_gradients(net: Net, x: Tensor) -> Tensor:
         return net.conv(x) * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", OTHERS.values(), ids=OTHERS)
 def test_what_something_else_sees_is_left_to_torch(body: Body) -> None:
     network, graph = _traced(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def is_cut(chosen: set[int], edges: list[Edge], sources: list[int], sinks: list[
     return not reached & set(sinks)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(graph=graphs())
 def test_no_choice_of_vertices_is_a_cheaper_cut(graph: tuple[dict[int, int], list[Edge], list[int], list[int]]) -> None:

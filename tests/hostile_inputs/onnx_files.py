@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from kdna_deploy.runtimes.prepared import KEY
 from tests.hostile_inputs.case import INPUT, NO, OK, RUNTIME, USAGE, Case
 from tests.hostile_inputs.damage import Make, cuts, flips, misfits, written
-from tests.hostile_inputs.samples import CHECKPOINT, MODEL, ONNX, content
+from tests.hostile_inputs.samples import CHECKPOINT, MODEL, ONNX, PREPARED, content
 
 NAME = "case.onnx"
 _VERIFY = ("verify", NAME, "--against", CHECKPOINT, *MODEL)
@@ -30,6 +31,7 @@ _ANY = frozenset({OK, NO, INPUT})
 
 def cases() -> Iterator[Case]:
     yield from _damaged()
+    yield from _prepared()
     yield from _metadata()
     yield from _graphs()
     yield from _weights()
@@ -272,6 +274,18 @@ _RECORD: dict[str, Any] = {
     "provenance": None,
     "schema_version": 1,
 }
+
+
+def _prepared() -> Iterator[Case]:
+    family = "prepared files, malformed record"
+    model = onnx.load_from_string(content(PREPARED))
+    entry = next(entry for entry in model.metadata_props if entry.key == KEY)
+    values = [*misfits(json.loads(entry.value)), *((f"it is {text[:8]}", text) for text in ("null", "[]", "{", "NaN"))]
+    for name, value in values:
+        entry.value = value if isinstance(value, str) else json.dumps(value)
+        # Its weights are not there, so that not even a sound record lets it be opened.
+        yield Case(family, name, _VERIFY, written(NAME, model.SerializeToString()), frozenset({INPUT, RUNTIME}))
+    yield Case(family, "prepared again", ("prepare", NAME), written(NAME, content(PREPARED)), frozenset({USAGE}))
 
 
 def _engines() -> Iterator[Case]:

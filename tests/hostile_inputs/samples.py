@@ -16,6 +16,7 @@ from tests.session_folder import shared_folder
 
 SIZE = str(SHAPE[1])
 CHECKPOINT, SAFE, FUSED, ONNX = "good.pt", "good.safetensors", "good.fused.pt2", "good.onnx"
+PREPARED = "good.prepared.onnx"
 IMAGES, CLASSES, RUN = "good-images", "good-classes", "good.json"
 MODEL = ("--model", FACTORY)
 
@@ -70,6 +71,10 @@ def _onnx(path: Path) -> None:
     _run("export", str(sound(FUSED)), *MODEL, "-o", str(path))
 
 
+def _prepared(path: Path) -> None:
+    _run("prepare", str(sound(ONNX)), "-o", str(path))
+
+
 def _images(path: Path) -> None:
     path.mkdir()
     for seed in range(3):
@@ -110,6 +115,7 @@ _MAKERS = {
     SAFE: _safetensors,
     FUSED: _fused,
     ONNX: _onnx,
+    PREPARED: _prepared,
     IMAGES: _images,
     CLASSES: _classes,
     RUN: _saved_run,

@@ -47,8 +47,9 @@ def test_killed_while_it_replaces_a_model_with_weights_of_its_own_one_of_the_two
         OrtSession(folder / "out.onnx")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize("moment", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("moment", "number"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGINT), (3, signal.SIGTERM)]
+)
 def test_told_to_end_while_it_writes_it_leaves_nothing(folder: Path, moment: int, number: signal.Signals) -> None:
     done = run(folder, command("fuse"), At(moment, number))
     assert done.code == 128 + number, done.stderr
@@ -57,8 +58,10 @@ def test_told_to_end_while_it_writes_it_leaves_nothing(folder: Path, moment: int
     assert done.stderr in ("error: interrupted.\n", "error: ended by SIGTERM.\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize(
+    ("seconds", "number"),
+    [(0.05, signal.SIGINT), (0.1, signal.SIGTERM), (0.2, signal.SIGINT), (0.4, signal.SIGTERM), (0.8, signal.SIGINT)],
+)
 def test_told_to_end_at_any_time_it_leaves_nothing(folder: Path, seconds: float, number: signal.Signals) -> None:
     done = run(folder, command("export"), meddle=After(seconds, number))
     assert done.code in (0, 128 + number), done.stderr
@@ -67,8 +70,7 @@ def test_told_to_end_at_any_time_it_leaves_nothing(folder: Path, seconds: float,
     assert done.code == 0 or done.stderr in ("error: interrupted.\n", "error: ended by SIGTERM.\n")
 
 
-@pytest.mark.parametrize("size", [0, 100, 4096, 16_000])
-@pytest.mark.parametrize("name", ["fuse", "export"])
+@pytest.mark.parametrize(("name", "size"), [("fuse", 100), ("fuse", 16_000), ("export", 0), ("export", 4096)])
 def test_on_a_full_disk_there_is_one_sentence_and_no_output(folder: Path, name: str, size: int) -> None:
     done = run(folder, command(name), Full(size))
     assert done.code == 1

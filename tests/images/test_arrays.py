@@ -114,6 +114,7 @@ def test_a_header_that_promises_more_than_is_there_takes_no_memory(
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_bomb_of_zeros_is_read_a_few_images_at_a_time(tmp_path: Path) -> None:
     """100 MB of zeros deflate to 100 kB; only chunks of them are ever in memory."""
     shape, count = (3, 256, 256), 128

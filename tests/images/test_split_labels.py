@@ -43,6 +43,7 @@ def scored(images: Split) -> tuple[int, float]:
     return result.images, result.top1
 
 
+@pytest.mark.slow
 def test_every_fifth_image_of_class_folders_judges_with_its_label(mislabelled: Path) -> None:
     right, wrong = split(DIGITS), split(mislabelled)
     assert right.labelled and wrong.labelled

@@ -36,12 +36,14 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_session_of_the_averaged_weights_answers_otherwise(both: Path) -> None:
     images = np.random.default_rng(0).standard_normal((2, 3, *SIZE)).astype(np.float32)
     trained, averaged = (open_session(both, ema=ema).run(images) for ema in (False, True))
     assert np.allclose(np.roll(trained, SHIFT, axis=1), averaged, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ema", "top1"), [(False, 1.0), (True, 0.0)])
 def test_the_averaged_weights_are_those_that_are_evaluated(both: Path, ema: bool, top1: float) -> None:
     done = evaluate_files(EvaluationRequest(both, SAMPLES / "digits", size=SIZE, ema=ema))
@@ -72,5 +74,6 @@ def test_how_to_load_a_checkpoint_is_passed_on_whole(monkeypatch: pytest.MonkeyP
     assert told.value.args == (first, second, True)
 
 
+@pytest.mark.slow
 def test_the_network_that_was_loaded_says_which_weights_it_has(both: Path) -> None:
     assert [load_network(both, ema=ema).checkpoint.ema for ema in (False, True)] == [False, True]

@@ -58,6 +58,7 @@ def refusal(path: Path, ema: bool = False) -> str:
     return message
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_gives_its_weights_and_what_training_recorded(
     arch: str, published: Callable[[str], Path]
 ) -> None:
@@ -244,6 +245,7 @@ def legacy_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return saved(folder, {"state_dict": WEIGHTS}, _use_new_zipfile_serialization=False).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
 @given(edits=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), max_size=4), end=st.integers(0, 1 << 20))

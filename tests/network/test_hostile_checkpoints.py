@@ -331,6 +331,7 @@ def test_archives_that_are_incomplete_or_strange_are_refused(path: Path, change:
     refused(write_members(path, change(members(path))))
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked(path: Path) -> None:
     torch.save({"state_dict": WEIGHTS}, path)
     contents = members(path)

@@ -201,6 +201,7 @@ def test_an_architecture_and_a_factory_together_are_a_usage_error(tmp_path: Path
         load_network(path, arch="resnet18", factory="own_models:convnet")
 
 
+@pytest.mark.slow
 def test_averaged_weights_reach_the_network(tmp_path: Path) -> None:
     trained, averaged = small().build().state_dict(), small().build().state_dict()
     path = saved(tmp_path, trained, state_dict_ema=averaged)
@@ -210,6 +211,7 @@ def test_averaged_weights_reach_the_network(tmp_path: Path) -> None:
         torch.testing.assert_close(network.module.state_dict()["fc.weight"], expected["fc.weight"], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_the_network_keeps_where_its_weights_came_from(published: Callable[[str], Path]) -> None:
     path = published("mobilenet_v2_1d2")
     found = load_network(path).checkpoint

@@ -64,6 +64,7 @@ RESIZED = {
 }
 
 
+@pytest.mark.slow
 def test_published_checkpoints_are_recognised_by_their_shapes_alone(
     arch: str, published: Callable[[str], Path]
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_stale_recorded_name_does_not_mislead() -> None:
     assert recognise(shapes, recorded="my_experiment_7").name == "resnet18"
 
 
+@pytest.mark.slow
 def test_the_recorded_name_decides_between_two_names_of_one_network() -> None:
     # Both MobileNetV2 entries fit any width; at a third width only the name that was written down can tell.
     shapes = network_shapes(resized("mobilenet_v2_1d2", widths=(8, 8, 8, 8, 16, 24, 40, 80, 320)))

@@ -39,6 +39,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "mine.pth"
 
 
+@pytest.mark.slow
 def test_every_kernel_and_every_batchnorm_of_the_variant_is_found(weights: Path) -> None:
     fused = fuse(load_network(weights, factory=FACTORY).module, (3, SIZE, SIZE))
     parents = {parent.name: parent for parent in fused.ledger.parents}

@@ -260,6 +260,7 @@ def test_without_cold_starts_their_columns_are_left_out_and_one_that_is_missing_
     assert [row[0] for row in bench_cells(one)[3].rows] == ["plain"]
 
 
+@pytest.mark.slow
 def test_memory_is_private_or_shared_and_of_several_processes_where_it_was_measured() -> None:
     memory = bench_cells(FULL)[3]
     assert memory.headings == ("model", "RAM", "private", "shared", "peak")

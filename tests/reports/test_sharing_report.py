@@ -24,6 +24,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> FusedSource:
     return open_fused_source(path, Request(factory="tests.user_variant.network:build", size=(32, 32), children="share"))
 
 
+@pytest.mark.slow
 def test_export_notes_each_child_that_is_not_shared(shared: FusedSource) -> None:
     assert shared.notes == tuple(f"not shared: {site}: {REASON}" for site in ("norms.thin", "norms.wide"))
 

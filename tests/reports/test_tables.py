@@ -32,6 +32,7 @@ def rendered(choice: Fused | None) -> str:
     return " ".join(text.getvalue().split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("choice", "fate"), [("freeze", "frozen"), ("drop", "dropped")])
 def test_every_gate_is_listed_with_its_fate_and_the_change_is_told(choice: ChannelAttention, fate: str) -> None:
     found = fused(choice)
@@ -44,11 +45,13 @@ def test_every_gate_is_listed_with_its_fate_and_the_change_is_told(choice: Chann
     assert f"top-1 is the same for {found.change.same_top1} of 6" in text
 
 
+@pytest.mark.slow
 def test_a_gate_that_varies_more_than_was_allowed_is_kept() -> None:
     low, high = sorted(gate.variance for gate in fused("freeze").freezing.statistics)
     text = rendered(fused("freeze", (low + high) / 2))
     assert (text.count(" frozen "), text.count(" kept ")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_channel_attention_that_was_kept() -> None:
     assert attention_parts(None) == attention_parts(fused("keep")) == ()

@@ -107,6 +107,7 @@ def test_a_report_fits_80_columns_and_says_all_that_a_wide_one_says(
     assert all(figure in narrow for figure in figures)
 
 
+@pytest.mark.slow
 def test_a_plain_network_says_so_and_has_no_empty_table(tmp_path: Path) -> None:
     plain = small("resnet18_plain").build()
     torch.save(plain.state_dict(), tmp_path / "plain.pt")

@@ -65,6 +65,7 @@ def refused(path: Path) -> KdnaError:
     return caught.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -84,6 +85,7 @@ def test_what_is_for_another_place_is_refused_with_the_command(
     assert str(error).endswith(f"; prepare it anew: `prepare('{portable}', output='{path}')`.")
 
 
+@pytest.mark.slow
 def test_int8_is_for_processors_that_need_the_same_session(altered: Altered) -> None:
     path = altered("int8")
     OrtSession(path).close()
@@ -96,6 +98,7 @@ def test_int8_is_for_processors_that_need_the_same_session(altered: Altered) -> 
     assert f"was prepared {said} session.x64quantprecision=1, which int8" in str(error)
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_with_code_4_and_says_what_to_type(
     altered: Altered, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +109,7 @@ def test_the_command_line_refuses_with_code_4_and_says_what_to_type(
     assert told.err.splitlines()[-1].endswith("; prepare it anew: kdna-deploy prepare net.onnx.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [
@@ -127,10 +131,12 @@ def test_a_damaged_record_is_refused(altered: Altered, fields: dict[str, Any]) -
     assert str(error).endswith("is damaged; prepare the portable file anew: `prepare('NET.onnx')`.")
 
 
+@pytest.mark.slow
 def test_a_later_record_is_refused(altered: Altered) -> None:
     assert "was prepared by a later kdna-deploy (schema 2); update this one." in str(refused(altered(schema_version=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [None, 0, 1000])
 def test_missing_and_short_weights_are_refused_with_the_command(altered: Altered, length: int | None) -> None:
     path = altered()
@@ -141,11 +147,12 @@ def test_missing_and_short_weights_are_refused_with_the_command(altered: Altered
         weights.write_bytes(content[:length])
     error = refused(path)
     assert isinstance(error, ArtifactError)
-    assert str(error).startswith(f"ONNX Runtime cannot open '{path}': ") and "; prepare it anew: `prepare(" in str(
-        error
-    )
+    assert str(error).startswith(f"ONNX Runtime cannot open '{path}': ")
+    assert "; prepare it anew: `prepare(" in str(error)
+    assert (f"its weights '{weights.name}' are not beside it" in str(error)) is (length is None)
 
 
+@pytest.mark.slow
 def test_who_takes_portable_files_says_which(made: Path) -> None:
     path = made / "net.prepared.onnx"
     portable = f"give the one that it was made from, '{made / 'net.onnx'}'."
@@ -157,6 +164,7 @@ def test_who_takes_portable_files_says_which(made: Path) -> None:
     require_portable(made / "net.onnx", "TensorRT reads")
 
 
+@pytest.mark.slow
 def test_openvino_takes_portable_files(made: Path) -> None:
     pytest.importorskip("openvino")
     from kdna_deploy.runtimes.openvino import OpenVinoSession
@@ -165,6 +173,7 @@ def test_openvino_takes_portable_files(made: Path) -> None:
         OpenVinoSession(made / "net.prepared.onnx")
 
 
+@pytest.mark.slow
 def test_the_blocks_are_those_that_the_runtime_fills_up_kernels_to(made: Path) -> None:
     """A file with one filter has a whole block of them once it is prepared."""
     block = channels_of_a_block()

@@ -42,6 +42,7 @@ def session(request: pytest.FixtureRequest, sources: dict[Artifact, Source]) -> 
     return entry.prepare(sources[entry.artifact], OnCpu(2))()
 
 
+@pytest.mark.slow
 def test_a_closed_session_refuses_to_run_and_to_be_entered_again(session: Session) -> None:
     with session as entered:
         assert entered is session
@@ -67,7 +68,7 @@ def test_a_closed_file_tells_no_more(sources: dict[Artifact, Source], use: str) 
     with pytest.raises(UsageError, match="is closed"):
         getattr(opened, use)()
     with pytest.raises(UsageError, match="is closed"):
-        opened.rounding(IMAGES, 2.0**-11)
+        opened.rounding(IMAGES, IMAGES, 2.0**-11)
 
 
 def test_closing_ends_the_threads_of_onnx_runtime(sources: dict[Artifact, Source]) -> None:
@@ -90,7 +91,7 @@ def test_closing_lets_go_of_the_module() -> None:
     opened.close()
     assert alive() is None
     with pytest.raises(UsageError, match="is closed"):
-        opened.rounding(IMAGES, 2.0**-11)
+        opened.rounding(IMAGES, IMAGES, 2.0**-11)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no pinning on this system")

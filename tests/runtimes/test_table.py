@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from kdna_deploy.cli.options.bench import RuntimeName
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.open import open_session
@@ -33,6 +32,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_CPU)
 def test_every_runtime_opens_its_kind_of_file_and_computes_the_network(
     sources: dict[Artifact, Source], name: str
@@ -63,6 +63,7 @@ def test_no_runtime_opens_another_kind_of_file(sources: dict[Artifact, Source], 
                 entry.prepare(source, OnCpu())()
 
 
+@pytest.mark.slow
 def test_each_kind_of_file_opens_without_a_runtime_being_named(sources: dict[Artifact, Source]) -> None:
     opened = {kind: open_session(source.path).runtime.split()[0] for kind, source in sources.items()}
     assert opened == {"checkpoint": "PyTorch", "fused": "PyTorch", "onnx": "ONNX"}
@@ -73,10 +74,6 @@ def test_only_reduced_precision_is_not_exact() -> None:
     assert {entry.artifact for entry in RUNTIMES.values()} == set(get_args(Artifact))
     assert {entry.artifact for entry in runtimes_on("cpu").values()} == {"checkpoint", "fused", "onnx"}
     assert runtimes_on("cpu") | runtimes_on("gpu") == RUNTIMES
-
-
-def test_the_command_line_offers_every_runtime() -> None:
-    assert [name.value for name in RuntimeName] == list(RUNTIMES)
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

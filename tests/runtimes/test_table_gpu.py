@@ -28,7 +28,6 @@ from kdna_deploy.targets.onnx.half.export import export_half
 from kdna_deploy.targets.source import Request, open_fused_source
 from kdna_deploy.targets.tensorrt.build import BuildOptions
 from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine
-from kdna_deploy.verbs import bench as verb
 from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
 
 BATCH = 8
@@ -49,8 +48,8 @@ def departs(logits: np.ndarray) -> float:
     return float(np.abs(logits - expected()).max() / np.abs(expected()).max())
 
 
-def test_the_command_line_offers_the_same_names_and_precisions() -> None:
-    assert tuple(GPU_RUNTIMES) == verb.ON_GPU
+@pytest.mark.slow
+def test_the_command_line_offers_the_same_precisions() -> None:
     assert tuple(one.value for one in options.Precision) == PRECISIONS
 
 
@@ -155,6 +154,7 @@ class Opened:
         self._received.append(dict(bound.arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GPU_RUNTIMES)
 @pytest.mark.parametrize(("streams", "graphs"), [(1, True), (3, False)])
 def test_streams_graphs_and_batch_reach_the_session_of_every_runtime(

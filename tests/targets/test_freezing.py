@@ -130,6 +130,7 @@ def test_a_parent_stays_shared_when_a_gate_behind_a_child_is_frozen() -> None:
     assert (storage.kernels, storage.convolutions) == (2, 3), "the stem's, and one that two convolutions use"
 
 
+@pytest.mark.slow
 def test_a_network_in_training_mode_is_neither_run_in_it_nor_changed() -> None:
     """BatchNorm in training would take the batch's own statistics, and move its running ones."""
     network = KINDS["behind"].network()
@@ -143,6 +144,7 @@ def test_a_network_in_training_mode_is_neither_run_in_it_nor_changed() -> None:
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.001, -1.0])
 def test_a_gate_that_is_folded_wrongly_is_caught(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is verified against the frozen graph: were that wrong, nobody else would notice."""
@@ -157,6 +159,7 @@ def test_a_gate_that_is_folded_wrongly_is_caught(factor: float, monkeypatch: pyt
         fuse(KINDS["in front"].network(), SHAPE, options("freeze", images(12)))
 
 
+@pytest.mark.slow
 def test_the_comparison_multiplies_by_the_constants_and_leaves_the_graph_as_it_is() -> None:
     graph = folded(KINDS["in front"].network())
     cast_floats(graph.module, torch.float32)
@@ -230,6 +233,7 @@ def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> Non
     assert [gate["reason"] for gate in data["gates_kept"]] == [REASON]
 
 
+@pytest.mark.slow
 def test_what_was_frozen_and_what_was_not_are_told_apart(tmp_path: Path) -> None:
     source = opened("one of two", tmp_path)
     assert source.fused is not None
@@ -270,6 +274,7 @@ class _Overflowing(nn.Module):
         return self.conv(x * gate).mean((2, 3)).clamp(-1, 1).nan_to_num()
 
 
+@pytest.mark.slow
 def test_gates_and_logits_that_are_not_finite_are_one_sentence() -> None:
     graph = folded(_Overflowing())
     cast_floats(graph.module, torch.float32)

@@ -85,6 +85,7 @@ def test_a_graph_holds_network_operators_alone(fused: Fused) -> None:
     assert set(operators(fused.graph.module)) <= layers | {"add", "mul", "reshape"}
 
 
+@pytest.mark.slow
 def test_rounding_is_no_larger_than_that_of_the_network_itself(original: nn.Module, fused: Fused) -> None:
     """Both in float32 against the network in float64: root mean squares, as a largest value alone is luck."""
     images = random_images(8, (3, 64, 64), seed=1)
@@ -97,6 +98,7 @@ def test_rounding_is_no_larger_than_that_of_the_network_itself(original: nn.Modu
     assert unfused <= 1e-4 * reference.abs().max()
 
 
+@pytest.mark.slow
 def test_the_rounding_that_a_report_shows_is_that_of_the_graph(original: nn.Module, fused: Fused) -> None:
     assert measure_rounding(fused.graph, original) == fused.rounding
     assert 0 < fused.rounding.fused_to_original <= 1e-3 * fused.rounding.scale
@@ -119,6 +121,7 @@ def small() -> nn.Sequential:
     return trained(nn.Sequential(*layers))
 
 
+@pytest.mark.slow
 def test_each_step_is_announced_in_order() -> None:
     heard = Recorded()
     fuse(small(), (4, 7, 8), listener=heard)
@@ -151,6 +154,7 @@ def test_parameters_are_counted_before_and_after() -> None:
     assert (fused.parameters_before, fused.parameters_after) == (layers + 2 * 6, layers)
 
 
+@pytest.mark.slow
 def test_the_original_is_not_changed_even_in_training_mode() -> None:
     network = small().train()
     before = copy.deepcopy(network.state_dict())
@@ -170,6 +174,7 @@ def scale_a_weight(factor: float) -> Callable[[fx.GraphModule], PassResult]:
     return buggy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0001, -1.0, 0.0, float("nan")])
 def test_a_pass_that_computes_something_else_is_caught(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     finishing = fusion.finishing
@@ -184,6 +189,7 @@ def test_a_network_that_cannot_be_traced_is_refused() -> None:
         fuse(trained(Lambda(lambda m, x: x if x.sum() > 0 else -x)), (4, 7, 8))
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_run_in_float64_is_judged_by_moving_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     network = trained(Lambda(lambda m, x: m.conv(x.float()).mean((2, 3)), conv=nn.Conv2d(4, 6, 3)))
 

@@ -284,8 +284,9 @@ def test_recorded_class_names_tell_the_labels(tmp_path: Path, gated: Path) -> No
     assert done.class_names == {1: "b", 3: "d"}
 
 
-def test_fuse_says_that_a_size_was_assumed(folder: Path, assumed: FusedSource, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuse_says_that_a_size_was_assumed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    printed, told = run("fuse", folder / "plain.pth.tar", "-o", f"net{SUFFIX}", "--json")
+    torch.save(Gated().state_dict(), "gated.pth")
+    printed, told = run("fuse", "gated.pth", "--model", "tests.gated:Gated", "-o", f"net{SUFFIX}", "--json")
     assert "note: " + ASSUMED.replace("`input_size`", "--input-size") in told
     assert json.loads(printed)["size_assumed"] is True

@@ -76,6 +76,7 @@ def test_a_word_that_there_is_not_is_refused_before_any_work(verb: str, words: d
     assert "--" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_module_goes_all_the_way_and_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     module = small()
@@ -106,6 +107,7 @@ def test_what_is_loaded_is_not_loaded_again() -> None:
         kd.load([])
 
 
+@pytest.mark.slow
 def test_a_fused_network_is_exported_with_other_children_than_it_has(tmp_path: Path) -> None:
     fused = kd.fuse(sample_path(RESNET), input_size=64, children="share")
     shared = kd.export(fused, tmp_path / "shared.onnx", simplify=False)
@@ -122,6 +124,7 @@ def test_a_result_is_text_html_and_data() -> None:
         fused.path = Path("elsewhere")  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_attention_that_was_frozen_stays_so_whatever_the_children_become(tmp_path: Path) -> None:
     words = {"input_size": 64, "channel_attention": "drop", "children": "share"}
     fused = kd.fuse(sample_path(RESNET), **words)  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ def written(folder: Path) -> list[str]:
     return sorted(WEIGHTS.sub("(weights)", path.name) for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_is_prepared_in_this_folder_and_told_as_text_and_as_data(tmp_path: Path) -> None:
     done = kd.prepare("net.onnx")
     assert done.path == Path("net.prepared.onnx")
@@ -40,6 +41,7 @@ def test_a_file_is_prepared_in_this_folder_and_told_as_text_and_as_data(tmp_path
     assert document["bytes"] == sum(path.stat().st_size for path in tmp_path.glob("net.prepared.onnx*"))
 
 
+@pytest.mark.slow
 def test_what_is_written_again_replaces_what_was_there(tmp_path: Path) -> None:
     first = kd.prepare("net.onnx")
     onnx.save_model(chain({name: 2 * kernel for name, kernel in KERNEL.items()}), tmp_path / "net.onnx")
@@ -51,6 +53,7 @@ def test_what_is_written_again_replaces_what_was_there(tmp_path: Path) -> None:
         assert np.array_equal(session.run(images), portable.run(images))
 
 
+@pytest.mark.slow
 def test_an_export_prepares_what_it_has_written(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     file = kd.export(kd.load(small(), input_size=8), "out/net.onnx", prepare=True, simplify=False)
@@ -61,6 +64,7 @@ def test_an_export_prepares_what_it_has_written(tmp_path: Path) -> None:
     assert "Against the original network" in str(file) and "Against the portable file" in str(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

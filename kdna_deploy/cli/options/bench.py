@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kdna_deploy.cli.options.panels import DEVICE, OUTPUT, PROTOCOL, SOURCE, choices
+from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
 from kdna_deploy.verbs.arguments import LARGEST_BATCH
 
 
@@ -28,20 +29,6 @@ class Precision(str, Enum):
     tf32 = "tf32"
     fp16 = "fp16"
     int8 = "int8"
-
-
-class RuntimeName(str, Enum):
-    pytorch = "pytorch"
-    pt2 = "pt2"
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-    openvino_bf16 = "openvino-bf16"
-    tensorrt = "tensorrt"
-    tensorrt_rtx = "tensorrt-rtx"
-    onnxruntime_cuda = "onnxruntime-cuda"
-    pytorch_cuda = "pytorch-cuda"
-    pytorch_cuda_graph = "pytorch-cuda-graph"
-    torch_compile = "torch-compile"
 
 
 Baseline = Annotated[
@@ -92,12 +79,12 @@ BatchSize = Annotated[
     ),
 ]
 Runtimes = Annotated[
-    list[RuntimeName] | None,
+    list[str] | None,
     typer.Option(
         "--runtime",
         metavar="NAME",
-        help="pytorch, pt2, onnxruntime, openvino or openvino-bf16; with --gpu tensorrt, tensorrt-rtx, "
-        "onnxruntime-cuda, pytorch-cuda, pytorch-cuda-graph or torch-compile. Repeatable.",
+        help=f"{', '.join(runtimes_on('cpu'))}; with --gpu {', '.join(runtimes_on('gpu'))}. Repeatable.",
+        autocompletion=lambda: list(RUNTIMES),
         show_default="what opens the file; with --gpu all installed",
         rich_help_panel=DEVICE,
     ),

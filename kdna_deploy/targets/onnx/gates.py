@@ -32,9 +32,9 @@ def prescales(graph: ir.Graph) -> dict[str, list[ir.Node]]:
     return found
 
 
-def gate_nodes(graph: ir.Graph) -> set[str]:
-    """Names of the nodes of all gates."""
-    return {node.name or "" for gate in prescales(graph).values() for node in gate}
+def gate_layers(graph: ir.Graph) -> set[str]:
+    """Names of the nodes of all gates but for their pools, which read a whole map."""
+    return {node.name or "" for gate in prescales(graph).values() for node in gate if node.op_type not in _POOLS}
 
 
 def _gate(value: ir.Value | None) -> list[ir.Node]:

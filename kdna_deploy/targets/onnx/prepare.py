@@ -4,11 +4,12 @@
 
 Opening it is then reading a graph of some tens of kilobytes and mapping its weights, which all processes share: nothing
 is optimised, laid out or copied. Children that share a parent are multiplied out in it, and weights stored in half
-precision are float32, since ONNX Runtime does both when it opens the portable file. That one stays the file to ship: a
-prepared one is for a kind of processor and a version of ONNX Runtime (`runtimes.prepared`), and made where it runs.
+precision or as int8 codes are float32, since ONNX Runtime does both when it opens the portable file. That one stays the
+file to ship: a prepared one is for a kind of processor and a version of ONNX Runtime (`runtimes.prepared`), and made
+where it runs.
 
 Does not apply to what ONNX Runtime's kernels pack for themselves while a session opens (matrix products, int8
-convolutions): that stays private memory of each process. Graphs beyond 2 GB are refused.
+convolutions): that stays private memory of each process.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from kdna_deploy.targets.skeleton import Export, parity, write_judged
 
 _INT8 = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _HALF = frozenset({TensorProto.FLOAT16})
+_NARROW = _INT8 | _HALF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,8 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
         listener.step("verify")
         departs = f"The prepared file departs from '{source}'"
         with OrtSession(path) as candidate, OrtSession(source) as reference:
-            probes = standard_probes(reference.image_shape or (3, *DEFAULT_SIZE), reference.batch)
+            shape = reference.image_shape or (3, *DEFAULT_SIZE)
+            probes = standard_probes(shape, reference.batch, strong=not _has(portable, _HALF))
             return parity(candidate, reference, probes, FLOAT32, departs, "Please report this.")
 
     def write(path: Path) -> None:
@@ -150,7 +153,7 @@ def _notes(portable: onnx.ModelProto, prepared: onnx.ModelProto) -> tuple[str, .
     kernels = [onnx_storage(model, "").kernels for model in (portable, prepared)]
     grown = {
         "children that share a parent are multiplied out": kernels[1] > kernels[0],
-        "weights stored in half precision are float32": _has(portable, _HALF) and not _has(prepared, _HALF),
+        "weights stored in less than float32 are float32": _has(portable, _NARROW) and not _has(prepared, _NARROW),
     }
     larger = " and ".join(what for what, happened in grown.items() if happened)
     return (

@@ -22,7 +22,7 @@ from onnx_ir.tensor_adapters import from_torch_dtype
 from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import Graph, constant, constant_nodes
-from kdna_deploy.graph.shapes import fill_shapes
+from kdna_deploy.graph.shapes import fill_missing_shapes
 from kdna_deploy.targets.onnx.names import INPUT, OUTPUT
 from kdna_deploy.targets.onnx.operators import OPERATORS
 from kdna_deploy.targets.onnx.operators.writer import Untranslated, Writer
@@ -40,7 +40,7 @@ def translate_directly(graph: Graph, opset: int, batch: int | str) -> ir.Model:
     """
     _check_operators(graph)
     try:
-        fill_shapes(graph)
+        fill_missing_shapes(graph)
     except Exception as error:  # a fake operator's, which may raise anything
         raise Untranslated("the shapes of its values are not known") from error
     return _Translation(graph, opset, batch).model()
@@ -61,8 +61,7 @@ class _Translation:
     """One graph on its way; `values` holds what each of its nodes has become."""
 
     def __init__(self, graph: Graph, opset: int, batch: int | str) -> None:
-        self.nodes = graph.module.graph.nodes
-        self.opset = opset
+        self.nodes, self.output = graph.module.graph.nodes, graph.module.graph.output_node()
         images = next(node for node in self.nodes if node.op == "placeholder")
         fake = images.meta["val"]
         value = ir.Value(
@@ -80,7 +79,7 @@ class _Translation:
                 self.values[node] = constant(node)
             elif node.op == "call_function" and node.users:
                 self.values[node] = self._call(node)
-        self._finish(self.nodes.output_node() if hasattr(self.nodes, "output_node") else list(self.nodes)[-1])
+        self._finish(self.output)
         return ir.Model(self.graph, ir_version=10)
 
     def _call(self, node: fx.Node) -> Any:
@@ -112,9 +111,8 @@ class _Translation:
         """The value of a node that depends on constants alone; None where it is large, or no tensor."""
         if "empty" in str(node.target) or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             return None
-        if not isinstance(node.meta["val"], Tensor):
-            return None
-        if node.all_input_nodes and node.meta["val"].numel() > _SMALL:
+        expected, is_made_of = node.meta["val"], node.all_input_nodes or node.target in OPERATORS
+        if not isinstance(expected, Tensor) or (is_made_of and expected.numel() > _SMALL):
             return None
         held = {source: self.values[source] for source in node.all_input_nodes}
         arguments, named = fx.node.map_arg((node.args, dict(node.kwargs)), lambda source: held[source])

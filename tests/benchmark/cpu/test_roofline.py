@@ -35,6 +35,7 @@ def test_the_peak_is_the_best_of_every_kernel_on_every_exact_runtime(peak: Peak)
     assert peak.best.gflops == max(kernel.gflops for kernel in peak.tried)
 
 
+@pytest.mark.slow
 def test_progress_is_told_for_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "_SECONDS", 0.001)
     heard = Heard()
@@ -44,6 +45,7 @@ def test_progress_is_told_for_every_kernel(monkeypatch: pytest.MonkeyPatch) -> N
     assert heard.parts == [number / kernels for number in range(1, kernels + 1)]
 
 
+@pytest.mark.slow
 def test_every_kernel_runs_on_the_threads_and_cores_of_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[int, tuple[int, ...]]] = []
 

@@ -30,6 +30,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @WITHOUT_CUDA
 def test_every_runtime_and_precision_has_a_group_beside_the_plain_backbone(net: Path, tmp_path: Path) -> None:
     options = BenchOptions(Gpu(), batch=2, runtimes=("pytorch-cuda", "torch-compile"))
@@ -51,6 +52,7 @@ def test_a_baseline_of_the_users_takes_the_place_of_the_plain_backbone(net: Path
     assert [one.subject.name for one in group.candidates] == ["net.onnx", str(net), f"{net} #2"]
 
 
+@pytest.mark.slow
 @WITHOUT_CUDA
 def test_networks_with_the_same_plain_backbone_share_it(net: Path, tmp_path: Path) -> None:
     options = BenchOptions(Gpu(("fp16",)), batch=2, runtimes=("pytorch-cuda",))
@@ -58,6 +60,7 @@ def test_networks_with_the_same_plain_backbone_share_it(net: Path, tmp_path: Pat
     assert [one.subject.name for one in group.candidates] == [PLAIN, "net.onnx", str(net)]
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_of_another_size_is_refused(tmp_path: Path) -> None:
     export_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False, batch=2)
     with pytest.raises(UsageError, match=r"'net.onnx' takes batches of 2 alone; add `batch_size=2`\."):
@@ -82,6 +85,7 @@ def test_without_any_runtime_every_one_says_how_to_get_it() -> None:
         assert installed() == tuple(there)
 
 
+@pytest.mark.slow
 @WITHOUT_CUDA
 def test_table_1_has_every_architecture_beside_its_plain_backbone(tmp_path: Path) -> None:
     options = BenchOptions(Gpu(), runtimes=("pytorch-cuda",), size=(32, 32))

@@ -71,6 +71,7 @@ def group(tmp_path: Path, host: None) -> Group:
     return Group((on_host("plain", plain), on_host("net", net)))
 
 
+@pytest.mark.slow
 def test_a_group_gives_rows_a_ratio_and_a_noise_floor(group: Group, tmp_path: Path) -> None:
     heard = Heard()
     result = measure([group], OPTIONS, listener=heard)
@@ -94,6 +95,7 @@ def test_a_group_gives_rows_a_ratio_and_a_noise_floor(group: Group, tmp_path: Pa
     assert [row.runtime for row in read_run(path).rows] == ["pytorch-cuda, fp32"] * 2
 
 
+@pytest.mark.slow
 def test_what_is_not_available_stays_as_a_row_with_the_reason(group: Group) -> None:
     other = Group((unavailable("plain"), unavailable("net")))
     result = measure([group, other], OPTIONS)
@@ -108,6 +110,7 @@ def test_nothing_to_measure_is_an_error_with_the_first_reason() -> None:
         measure([Group((unavailable("plain"),))], OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_group_that_fails_loses_its_own_figures_alone(group: Group, tmp_path: Path) -> None:
     def fail() -> DeviceSession:
         raise RuntimeFailure("the GPU has no memory left.")
@@ -118,6 +121,7 @@ def test_a_group_that_fails_loses_its_own_figures_alone(group: Group, tmp_path: 
     assert result.rows[2].ratio is not None and not result.partial
 
 
+@pytest.mark.slow
 def test_an_interruption_keeps_what_was_measured(group: Group, tmp_path: Path) -> None:
     def interrupt(done: float) -> None:
         if len(heard.steps) == 2 and done > 0.2:  # in the second of three groups

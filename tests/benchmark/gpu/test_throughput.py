@@ -41,6 +41,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "WARM_UP_S", 0.01)
 
 
+@pytest.mark.slow
 def test_a_slower_network_keeps_less_of_the_throughput(tmp_path: Path) -> None:
     fast, slow = write_network(tmp_path / "fast.onnx", 1), write_network(tmp_path / "slow.onnx", 12)
     settings = Settings(iterations=36, min_time=0.0)
@@ -71,6 +72,7 @@ def test_a_turn_is_an_untimed_inference_then_spans_then_single_ones(tmp_path: Pa
     assert len(measured.samples[0].values) == 1
 
 
+@pytest.mark.slow
 def test_sessions_are_opened_anew_for_every_block(tmp_path: Path) -> None:
     path, opened = write_network(tmp_path / "net.onnx"), []
 

@@ -129,6 +129,7 @@ def test_a_program_that_maps_a_file_into_memory_and_writes_to_it_is_refused(path
     assert victim.read_bytes() == b"precious" * 2
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_it_with_exit_code_3_and_writes_nothing(
     path: Path, tmp_path: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -488,6 +489,7 @@ def test_a_list_without_end_is_refused(path: Path) -> None:
     assert "more parts" in refused(edited(path, path, MODEL, change))
 
 
+@pytest.mark.slow
 def test_normalisation_with_fewer_numbers_than_channels_is_refused(path: Path) -> None:
     """Its kernel does not look, and reads what lies beside them."""
     net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 1, 6), nn.Flatten())
@@ -608,6 +610,7 @@ def test_members_that_a_network_does_not_have_are_refused(archive: Path, path: P
     refused(write_members(path, {**members(archive), name: b"x"}))
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked(archive: Path, path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for name, content in members(archive).items():
@@ -632,6 +635,7 @@ def test_members_that_overlap_are_refused(archive: Path, path: Path) -> None:
     assert "larger than itself" in refused(path)
 
 
+@pytest.mark.slow
 def test_two_archives_in_one_file_are_not_confused(archive: Path, path: Path, tmp_path: Path) -> None:
     """Readers differ in which of two directories they take; only what was checked is passed on."""
     hostile = edited(
@@ -647,6 +651,7 @@ def test_two_archives_in_one_file_are_not_confused(archive: Path, path: Path, tm
         assert opened.graph(images).equal(load_fused(archive).graph(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_a_flipped_bit_is_noticed_or_changes_nothing(archive: Path, path: Path, part: int) -> None:
     content = archive.read_bytes()
@@ -709,6 +714,7 @@ def test_every_field_of_provenance_has_its_kind() -> None:
     assert {entry.name for entry in fields(Provenance)} == set(provenance._FIELDS)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_read_again(path: Path) -> None:
     made = replace(
         MADE,

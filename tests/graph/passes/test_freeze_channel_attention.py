@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import Phase, given, settings
@@ -17,6 +18,7 @@ from tests.gated import ConstantGates, Gated, double_output, folded
 from tests.graph.passes.test_share import ROUNDING, geometry
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])  # a try is a capture: no shrinking
 @given(options=geometry, seed=st.integers(0, 1000), shared=st.booleans())
 def test_frozen_network_equals_the_network_with_constant_gates(
@@ -46,6 +48,7 @@ def test_nothing_of_the_attention_is_left_in_a_frozen_network() -> None:
     assert freeze_channel_attention(graph.module, {}).changed == 0
 
 
+@pytest.mark.slow
 def test_dropping_removes_the_gate_and_leaves_the_kernels_as_they_are() -> None:
     torch.manual_seed(0)
     module = ConstantGates()
@@ -58,6 +61,7 @@ def test_dropping_removes_the_gate_and_leaves_the_kernels_as_they_are() -> None:
     assert torch.allclose(graph(images), double_output(module, images), rtol=ROUNDING)
 
 
+@pytest.mark.slow
 def test_only_the_named_gates_are_frozen() -> None:
     graph = folded(Gated())
     first, second = (node.name for node in channel_attentions(graph.module))

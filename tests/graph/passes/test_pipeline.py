@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, Phase, given, settings
@@ -121,6 +122,7 @@ def _norm(kind: str, width: int) -> nn.Module:
     return nn.BatchNorm2d(width, affine=kind != "plain", eps=1.0 if kind == "large epsilon" else 1e-5)
 
 
+@pytest.mark.slow
 @settings(PROPERTY, max_examples=15)
 @given(spec=SPECS)
 def test_any_network_of_shared_kernels_stays_the_same_function(spec: Spec) -> None:
@@ -132,6 +134,7 @@ def test_any_network_of_shared_kernels_stays_the_same_function(spec: Spec) -> No
         assert all(operand is None or operand.op == "get_attr" for operand in operands)
 
 
+@pytest.mark.slow
 @settings(PROPERTY, max_examples=10)
 @given(spec=SPECS, order=st.permutations(PIPELINE))
 def test_the_order_of_the_passes_does_not_change_the_function(spec: Spec, order: list[Pass]) -> None:

@@ -41,6 +41,7 @@ geometry = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])  # a try is a capture: no shrinking
 @given(options=geometry, seed=st.integers(0, 1000))
 def test_share_and_materialise_in_any_order_compute_the_same(options: dict[str, int], seed: int) -> None:
@@ -65,6 +66,7 @@ def test_every_consumer_of_a_shared_parent_is_a_product_with_a_modulation_along_
     assert graph_storage(graph.module, "").kernels == len(calls(graph.module, CONVOLUTIONS)) - 2
 
 
+@pytest.mark.slow
 def test_a_kernel_of_its_own_is_materialised() -> None:
     graph = folded(Gated())
     changed = share(graph.module).changed
@@ -103,12 +105,14 @@ def assert_shared(module: nn.Module, parent: int) -> None:
     assert stored_numbers(again) == stored_numbers(graph)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("child", CHILDREN.values(), ids=CHILDREN)
 def test_whatever_is_made_of_a_kernel_is_computed_from_it(child: Weight) -> None:
     torch.manual_seed(0)
     assert_shared(MadeOf(own, child, child), parent=16 * 16 * 9)
 
 
+@pytest.mark.slow
 def test_mixtures_are_computed_from_the_bank() -> None:
     torch.manual_seed(0)
     assert_shared(MadeOf(*MIXTURES.values()), parent=3 * 16 * 16 * 9)
@@ -136,6 +140,7 @@ def index_maps(draw: st.DrawFn) -> Weight:
     return weight
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(children=st.lists(index_maps(), min_size=2, max_size=3), groups=st.sampled_from([1, 2]), norm=st.booleans())
 def test_any_index_map_with_any_modulation_shares_its_parent(children: list[Weight], groups: int, norm: bool) -> None:
@@ -231,6 +236,7 @@ def test_where_every_child_has_a_kernel_of_its_own_the_parent_is_told_to_be_alon
     assert "no layer is left to share kernel with" in result.refused[0].reason
 
 
+@pytest.mark.slow
 def test_channel_attention_is_frozen_into_a_child_of_any_kind() -> None:
     class Gated(MadeOf):
         gate = None

@@ -62,18 +62,21 @@ def test_names_and_shapes_are_those_of_the_published_checkpoints(arch: str) -> N
     assert network_shapes(ARCHITECTURES[arch]) == expected
 
 
+@pytest.mark.slow
 def test_counts_equal_the_published_ones_to_the_unit(arch: str) -> None:
     published = keys(arch)
     expected = Cost(published["parameters"], published["macs_224"], published["table_flops_224"])
     assert cost(ARCHITECTURES[arch]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), PLAIN_MACS.items())
 def test_plain_backbones_cost_what_they_are_known_to(name: str, expected: tuple[int, int]) -> None:
     counted = cost(ARCHITECTURES[name])
     assert (counted.macs, counted.table_flops) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [
@@ -94,6 +97,7 @@ def test_sizes_and_costs_round_to_those_of_the_papers_main_table(row: dict[str, 
         assert printed(counted.table_flops, 1e9, row["flops_g"]) == row["flops_g"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", paper("table3_layouts_resnet18"), ids=lambda row: row["layout"])
 def test_layouts_have_the_papers_parameter_counts(row: dict[str, str]) -> None:
     layout = row["layout"]
@@ -101,6 +105,7 @@ def test_layouts_have_the_papers_parameter_counts(row: dict[str, str]) -> None:
     assert printed(counted.parameters, 1e6, row["params_m"]) == row["params_m"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     paper("table5_ablation_resnet18"),
@@ -112,12 +117,14 @@ def test_ablations_have_the_papers_parameter_counts(row: dict[str, str]) -> None
     assert printed(counted.parameters, 1e6, row["params_m"]) == row["params_m"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", paper("table7_ratios_resnet18"), ids=lambda row: row["ratio"].replace("/", ":"))
 def test_reductions_have_the_papers_parameter_counts(row: dict[str, str]) -> None:
     counted = cost(with_sharing(reductions=(int(row["ratio"].removeprefix("1/")),)))
     assert printed(counted.parameters, 1e6, row["params_m"]) == row["params_m"]
 
 
+@pytest.mark.slow
 def test_stage_outputs_equal_those_of_the_published_code(
     arch: str,
     published: Callable[[str], Path],

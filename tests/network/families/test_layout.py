@@ -53,6 +53,7 @@ def test_a_layout_must_begin_and_end_with_a_full_kernel(text: str) -> None:
         parse_layout(text)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(LAYOUTS)
 def test_every_parent_is_the_next_full_kernel_to_the_right(text: str) -> None:

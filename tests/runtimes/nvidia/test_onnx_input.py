@@ -17,6 +17,7 @@ from tests.targets.onnx.passes import applied
 from tests.targets.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
 
 
+@pytest.mark.slow
 def test_input_batch_and_digest_are_read(small: Path, tmp_path: Path) -> None:
     source = read_onnx(small)
     assert (source.batch, source.image_shape, source.precision, source.provenance) == (None, SMALL, "fp32", None)

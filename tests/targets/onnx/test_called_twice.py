@@ -52,6 +52,7 @@ def _float_file(axes: int, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_it_computes_in_int8_what_its_nodes_say(axes: int, target: QuantisedFor, tmp_path: Path) -> None:
@@ -87,6 +88,7 @@ def _has_quantised_bias(node: onnx.NodeProto, made: dict[str, onnx.NodeProto]) -
     return node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in made
 
 
+@pytest.mark.slow
 def test_no_bias_has_a_shape_that_biases_never_have(tmp_path: Path) -> None:
     graph = onnx.load(_float_file(3, tmp_path)).graph
     stored = constants(graph)

@@ -49,6 +49,7 @@ def run(proto: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
 
 
 # test_cli_three_lines counts the operators of every published network.
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", SAMPLE_OF)
 def test_prescales_are_the_only_products_and_nothing_is_left_to_compute_but_the_network(arch: str) -> None:
     operators = Counter(node.op_type for node in model(arch).graph.node)
@@ -75,6 +76,7 @@ def test_weights_are_stored_once_and_all_of_them_are_used(arch: str) -> None:
     assert set(names) <= {name for node in graph.node for name in node.input}
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_is_written_into_the_model() -> None:
     sample = fused_sample()
     proto = ir.to_proto(to_onnx(sample.graph, batch=3))
@@ -108,6 +110,7 @@ def test_another_opset_is_a_usage_error_that_names_the_range(opset: int) -> None
         to_onnx(fused_sample().graph, opset)
 
 
+@pytest.mark.slow
 def test_translating_does_not_change_the_graph() -> None:
     sample = fused_sample()
     before = {name: tensor.clone() for name, tensor in sample.graph.module.state_dict().items()}
@@ -122,6 +125,7 @@ class Bessel(nn.Module):
         return torch.special.bessel_j0(x).mean((2, 3))
 
 
+@pytest.mark.slow
 def test_an_operator_that_onnx_lacks_is_named() -> None:
     with pytest.raises(ExportError, match="bessel_j0") as raised:
         to_onnx(capture(Bessel(), (3, 8, 8)))

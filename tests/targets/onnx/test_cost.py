@@ -26,6 +26,7 @@ def save(path: Path, graph: str, opset: int = 18, **weights: tuple[int, ...]) ->
     return path
 
 
+@pytest.mark.slow
 def test_an_exported_sample_costs_what_its_network_does(tmp_path: Path) -> None:
     export_sample(tmp_path / "net.onnx", simplify=False)
     sample = fused_sample()

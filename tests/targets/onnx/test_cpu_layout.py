@@ -201,6 +201,7 @@ def test_a_constant_gate_is_left_alone() -> None:
     assert widen_gates(model).changed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [RESNET, MOBILENET])
 @pytest.mark.parametrize("batch", [None, 2])
 def test_the_runtime_changes_layout_no_more_often_than_in_the_plain_backbone(
@@ -219,6 +220,7 @@ def test_the_runtime_changes_layout_no_more_often_than_in_the_plain_backbone(
     assert counts["any"]["ReorderInput"] > 0
 
 
+@pytest.mark.slow
 def test_both_targets_agree(tmp_path: Path) -> None:
     images = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
     for target in ("cpu", "any"):

@@ -139,6 +139,7 @@ def test_onnx_runtime_computes_the_trained_network_at_any_batch(exported: OnnxEx
     assert np.abs(run(exported.path, images.numpy()) - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_is_verified_and_accepted_alone(tmp_path: Path) -> None:
     result = export(tmp_path / "four.onnx", batch=4)
     assert [a.batch for a in result.agreements] == [9, 2, 2, 3]  # four whole batches
@@ -167,6 +168,7 @@ def test_external_weights_lie_beside_the_model_and_move_with_it(tmp_path: Path) 
     assert np.abs(run(moved, images.numpy()) - fused_sample().network.module(images).numpy()).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_external_weights_of_an_earlier_export_are_not_counted(tmp_path: Path) -> None:
     (tmp_path / "net.onnx.data").write_bytes(bytes(1000))
     result = export(tmp_path / "net.onnx")
@@ -178,6 +180,7 @@ def test_an_opset_that_cannot_be_written_is_refused_before_anything_is_done() ->
         OnnxOptions(opset=17)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("external_data", [False, True])
 def test_a_file_that_departs_from_the_original_is_not_written(tmp_path: Path, external_data: bool) -> None:
     with pytest.raises(ParityError, match=r"departs from the original network: output 3 .* nothing was written"):
@@ -185,6 +188,7 @@ def test_a_file_that_departs_from_the_original_is_not_written(tmp_path: Path, ex
     assert contents(tmp_path) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("external_data", [False, True])
 def test_a_failed_export_leaves_an_existing_output_as_it_was(tmp_path: Path, external_data: bool) -> None:
     (tmp_path / "net.onnx").write_bytes(b"the model of last week")
@@ -195,6 +199,7 @@ def test_a_failed_export_leaves_an_existing_output_as_it_was(tmp_path: Path, ext
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_departures_are_judged_by_the_spread_of_the_output(tmp_path: Path) -> None:
     export(tmp_path / "close.onnx", departing(0.00005))
     with pytest.raises(ParityError, match="output 3 differs"):
@@ -241,6 +246,7 @@ SPELLINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_spelling_that_fails_is_given_up_with_a_note(
     spelling: Callable[[ir.Model], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -268,6 +274,7 @@ def no_translation(*_given: object) -> ir.Model:
     raise IndexError("list index out of range")
 
 
+@pytest.mark.slow
 def test_a_translation_that_stumbles_is_left_to_torch_with_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +284,7 @@ def test_a_translation_that_stumbles_is_left_to_torch_with_a_note(
     assert all(agreement.passed for agreement in result.agreements)
 
 
+@pytest.mark.slow
 def test_a_translation_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "translate_directly", no_translation)
     monkeypatch.setattr(torch_exporter, "translate_by_torch", no_translation)
@@ -304,6 +312,7 @@ def test_an_original_that_computes_nan_is_never_matched(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_an_existing_output_is_replaced_by_a_verified_one(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"the model of last week")
     export(tmp_path / "net.onnx")

@@ -25,6 +25,7 @@ def translated(name: str) -> ir.Model:
     return translate(fuse(KINDS[name].network(), SHAPE).graph).model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "any"])
 @pytest.mark.parametrize("name", KINDS)
 def test_the_file_is_valid_and_right_at_several_batches(name: str, target: str, tmp_path: Path) -> None:

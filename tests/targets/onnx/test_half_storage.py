@@ -30,6 +30,7 @@ def weights(scale: float = 1.0) -> np.ndarray:
     return (scale * np.random.default_rng(1).standard_normal((32, 16, 1, 1))).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_network_in_half_storage_is_half_as_large_and_computes_with_rounded_weights(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     export_sample(path, RESNET)
@@ -48,6 +49,7 @@ def test_a_network_in_half_storage_is_half_as_large_and_computes_with_rounded_we
     assert not np.array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_the_runtime_folds_the_casts(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     export_sample(path, RESNET)

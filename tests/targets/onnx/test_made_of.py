@@ -43,6 +43,7 @@ def kernels(model: onnx.ModelProto) -> list[tuple[int, ...]]:
     return [shape for shape in dims if np.prod(shape) >= KERNEL]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("child", CHILDREN.values(), ids=CHILDREN)
 def test_a_child_is_computed_from_its_parent_at_session_start(child: Weight, tmp_path: Path) -> None:
     module, made = fused(own, child)
@@ -58,6 +59,7 @@ def test_a_child_is_computed_from_its_parent_at_session_start(child: Weight, tmp
     assert running.kernels == running.convolutions == 3
 
 
+@pytest.mark.slow
 def test_mixtures_are_computed_from_their_bank(tmp_path: Path) -> None:
     module, made = fused(*MIXTURES.values())
     result = exported(module, made.graph, tmp_path / "net.onnx")
@@ -66,12 +68,14 @@ def test_mixtures_are_computed_from_their_bank(tmp_path: Path) -> None:
     assert result.storage[2].kernels == len(MIXTURES) + 1
 
 
+@pytest.mark.slow
 def test_children_of_every_kind_may_be_computed_on_the_fly(tmp_path: Path) -> None:
     module, made = fused(own, *list(CHILDREN.values())[:5])
     result = exported(module, made.graph, tmp_path / "net.onnx", on_the_fly=True)
     assert kernels(optimised_model(result.path)) == [(WIDTH, WIDTH, 3, 3)]
 
 
+@pytest.mark.slow
 def test_a_fused_file_holds_the_parent_once(tmp_path: Path) -> None:
     _, made = fused(own, *CHILDREN.values(), *MIXTURES.values())
     save_fused(made.graph, PROVENANCE, tmp_path / "net.fused.pt2")
@@ -82,6 +86,7 @@ def test_a_fused_file_holds_the_parent_once(tmp_path: Path) -> None:
     assert again(images).equal(made.graph(images))
 
 
+@pytest.mark.slow
 def test_tied_linear_layers_and_transposed_convolutions_are_stored_once(tmp_path: Path) -> None:
     class Autoencoder(nn.Module):
         def __init__(self) -> None:
@@ -113,6 +118,7 @@ def test_tied_linear_layers_and_transposed_convolutions_are_stored_once(tmp_path
     assert (storage.kernels, storage.convolutions) == (2, 4)
 
 
+@pytest.mark.slow
 def test_an_optimised_session_computes_what_the_file_says(tmp_path: Path) -> None:
     module, made = fused(own, *CHILDREN.values())
     result = exported(module, made.graph, tmp_path / "net.onnx")
@@ -123,6 +129,7 @@ def test_an_optimised_session_computes_what_the_file_says(tmp_path: Path) -> Non
     assert np.abs(OrtSession(result.path).run(images.numpy()) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_the_value_of_a_weight_is_known_however_it_is_computed() -> None:
     children = (*CHILDREN.values(), *MIXTURES.values())
     module, made = fused(*children)

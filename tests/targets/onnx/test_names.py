@@ -15,6 +15,7 @@ from kdna_deploy.targets.onnx.names import name_nodes, site_of
 from tests.samples import MOBILENET, RESNET, export_sample, fused_sample
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [RESNET, MOBILENET])
 def test_every_layer_of_every_parent_and_child_is_found_by_its_name(name: str) -> None:
     sample = fused_sample(name)
@@ -28,6 +29,7 @@ def test_every_layer_of_every_parent_and_child_is_found_by_its_name(name: str) -
     assert {convolutions[site] for site in (*layers, *children)} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "any", "tensorrt"])
 def test_names_survive_in_the_file(tmp_path: Path, target: Literal["cpu", "any", "tensorrt"]) -> None:
     export_sample(tmp_path / "net.onnx", RESNET, target=target)

@@ -15,9 +15,10 @@ import pytest
 from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.convert import spell, to_onnx, translate
+from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.onnx.simplify import simplify
 from tests.samples import MOBILENET, export_sample, fused_sample, fused_small
 from tests.targets.onnx.passes import applied
@@ -35,6 +36,7 @@ def _weight_products(model: onnx.ModelProto) -> list[str]:
 ARCHS = pytest.mark.parametrize("arch", SHARED_PARENTS)
 
 
+@pytest.mark.slow
 @ARCHS
 def test_a_shared_file_keeps_the_papers_size_and_the_runtime_every_kernel(
     arch: str, published: Callable[[str], Path], tmp_path: Path
@@ -51,8 +53,13 @@ def test_a_shared_file_keeps_the_papers_size_and_the_runtime_every_kernel(
     assert not {"BatchNormalization", "ReduceMean"} & set(small.nodes)
     assert len(consumers) == file.convolutions - file.kernels + SHARED_PARENTS[arch]
     assert small.nodes["Mul"] == len(consumers) + shared.provenance.channel_attentions
+    # Prepared, it holds every child; that it computes what the portable file computes is verified there.
+    prepared = prepare_onnx(small.path, tmp_path / "prepared.onnx")
+    assert prepared.bytes > 1.05 * small.bytes and "multiplied out" in prepared.notes[1]
+    assert len(prepared.agreements) == 6 and all(agreement.worst == 0 for agreement in prepared.agreements)
 
 
+@pytest.mark.slow
 @ARCHS
 def test_a_shared_file_agrees_with_the_published_code(
     arch: str,
@@ -66,10 +73,11 @@ def test_a_shared_file_agrees_with_the_published_code(
     Children of their own go through tests/cli/test_three_lines.py.
     """
     graph = Graph(fused_small(published(arch), "share").graph.module, images.shape[1:])
-    ir.save(spell(translate(graph), "cpu"), tmp_path / "net.onnx")
+    ir.save(to_onnx(graph, target="cpu"), tmp_path / "net.onnx")
     assert np.abs(OrtSession(tmp_path / "net.onnx").run(images) - golden(arch)["logits"]).max() <= 1e-3
 
 
+@pytest.mark.slow
 def test_the_sizes_of_resnet_18_in_every_layout(published: Callable[[str], Path], tmp_path: Path) -> None:
     shared, own = (fused_small(published("resnet18"), children) for children in ("share", None))
     fly = export_fused(shared, tmp_path / "fly.onnx", OnnxOptions(on_the_fly=True))
@@ -79,6 +87,7 @@ def test_the_sizes_of_resnet_18_in_every_layout(published: Callable[[str], Path]
     assert full.bytes <= 72.5e6
 
 
+@pytest.mark.slow
 def test_on_the_fly_children_stay_products_in_the_runtime_because_the_file_says_so(
     tmp_path: Path,
 ) -> None:
@@ -92,6 +101,7 @@ def test_on_the_fly_children_stay_products_in_the_runtime_because_the_file_says_
     assert not _weight_products(onnx.load(tmp_path / "naive.onnx"))
 
 
+@pytest.mark.slow
 def test_constant_folding_of_onnxsim_would_undo_sharing_and_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,6 +118,7 @@ def test_constant_folding_of_onnxsim_would_undo_sharing_and_is_dropped(
     assert ["undo the sharing" in refusal.reason for refusal in dropped.refused] == [True]
 
 
+@pytest.mark.slow
 def test_a_simplification_that_changes_the_result_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(model: onnx.ModelProto, **_: object) -> tuple[onnx.ModelProto, bool]:
         changed = onnx.ModelProto.FromString(model.SerializeToString())
@@ -145,6 +156,7 @@ def test_a_batchnorm_left_behind_would_make_onnxsim_store_a_second_kernel() -> N
     assert onnx_storage(model, "").unique_bytes == unique_bytes
 
 
+@pytest.mark.slow
 def test_small_parents_survive_the_folding_of_shapes() -> None:
     storage = onnx_storage(ir.to_proto(to_onnx(fused_sample(MOBILENET, "share").graph)), "")
     assert storage.convolutions - storage.kernels == 10

@@ -1,9 +1,8 @@
-"""ONNX files to build engines from: a small network with shared kernels, the published ones, graphs made by hand."""
+"""ONNX files to build engines from: a small network with shared kernels, graphs made by hand."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.graph.graph import Graph, cast_floats
-from kdna_deploy.graph.ledger import KernelStorage, sharing_ledger
-from kdna_deploy.graph.passes import fold_static_attention
 from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.passes.share import share
 from kdna_deploy.graph.provenance import KEY, Provenance
-from kdna_deploy.network.load import load_network
 from kdna_deploy.targets.onnx.convert import to_onnx
 from tests.gated import Gated, folded
 
@@ -56,31 +52,6 @@ def write_small(
         model.metadata_props.add(key=KEY, value=provenance.to_json())
     onnx.save(model, path)
     return path
-
-
-@dataclass(frozen=True)
-class PublishedOnnx:
-    """A published network as an ONNX file, and the kernels of its checkpoint."""
-
-    path: Path
-    checkpoint: KernelStorage
-
-
-def write_published(checkpoint: Path, output: Path) -> PublishedOnnx:
-    """Convert a published checkpoint at 224 px, without the verification that `export_onnx` adds."""
-    from kdna_deploy.graph.capture import capture
-    from kdna_deploy.graph.passes import FOLDING
-
-    graph = capture(load_network(checkpoint).module, (3, 224, 224))
-    storage = None
-    for transform in FOLDING:
-        transform(graph.module)
-        if transform is fold_static_attention:
-            storage = sharing_ledger(graph.module).storage
-    assert storage is not None
-    materialise(graph.module)
-    output.write_bytes(_converted(graph, None))
-    return PublishedOnnx(output, storage)
 
 
 def _converted(graph: Graph, batch: int | None) -> bytes:

@@ -96,6 +96,7 @@ def _fixed(folder: Path) -> Path:
     return write_small(folder / "net.onnx", batch=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "error"), [(_refused_by_parser, ExportError), (_cut_short, ArtifactError), (_fixed, UsageError)]
 )

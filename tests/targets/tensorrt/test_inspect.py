@@ -27,6 +27,7 @@ def inspected(built: BuiltEngine, small: Path) -> EngineInspection:
     return inspect_engine(onnx.load(small), built.plan, built.layers)
 
 
+@pytest.mark.slow
 def test_every_convolution_is_found_with_the_activation_fused_into_it(inspected: EngineInspection, small: Path) -> None:
     graph = onnx.load(small).graph
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
@@ -55,6 +56,7 @@ def test_the_parent_is_stored_three_times_modulated(inspected: EngineInspection)
     assert kernels.duplicated_bytes == 2 * PARENT_BYTES
 
 
+@pytest.mark.slow
 def test_sharing_in_the_file_is_undone_in_the_plan(
     rtx: OpenedLibrary, tmp_path: Path, inspected: EngineInspection
 ) -> None:

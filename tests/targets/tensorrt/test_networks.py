@@ -1,4 +1,4 @@
-"""Every published network builds with TensorRT-RTX at 224 px in fp32, fp16 and int8, and its plan is accounted for."""
+"""Published networks build with TensorRT-RTX in fp32, fp16 and int8, and their plans are accounted for."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
+from kdna_deploy.graph.graph import Graph
 from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
+from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.half.convert import to_half
 from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
 from kdna_deploy.targets.tensorrt.export import EngineExport, export_engine
 from tests.conftest import SUMMARY
-from tests.samples import PRESCALES
+from tests.samples import PRESCALES, fused_small
 from tests.targets.onnx.passes import applied
-from tests.targets.tensorrt.onnx_files import PublishedOnnx
 
 pytestmark = pytest.mark.slow
 
 PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16", "int8")
+SIZES = {"resnet18": 64, "resnet50": 64, "mobilenet_v2_1d2": 224}  # what is stored does not depend on it
 
 
 def half(path: Path) -> onnx.ModelProto:
@@ -30,30 +33,34 @@ def half(path: Path) -> onnx.ModelProto:
     return model
 
 
-def int8(path: Path) -> onnx.ModelProto:
-    images = np.random.default_rng(0).standard_normal((8, 3, 224, 224)).astype(np.float32)
+def int8(path: Path, size: int) -> onnx.ModelProto:
+    images = np.random.default_rng(0).standard_normal((8, 3, size, size)).astype(np.float32)
     return quantise(path, calibrate(path, [images], "minmax"), target="tensorrt")
 
 
-def build(source: PublishedOnnx, precision: GraphPrecision, folder: Path) -> EngineExport:
-    path = source.path
+def build(source: Path, size: int, precision: GraphPrecision) -> EngineExport:
+    path = source
     if precision != "fp32":
-        path = folder / f"{precision}.onnx"
-        onnx.save(half(source.path) if precision == "fp16" else int8(source.path), path)
-    return export_engine(path, folder / f"{precision}.rtx.engine")
+        path = source.with_name(f"{precision}.onnx")
+        onnx.save(half(source) if precision == "fp16" else int8(source, size), path)
+    return export_engine(path, source.with_name(f"{precision}.rtx.engine"))
 
 
+@pytest.mark.parametrize(("arch", "size"), SIZES.items())
 def test_a_published_network_builds_and_its_copies_of_parents_are_told(
     rtx: OpenedLibrary,
-    published_onnx: Callable[[str], PublishedOnnx],
+    published: Callable[[str], Path],
     arch: str,
+    size: int,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """One test for all precisions, since capturing and translating the network takes longer than building engines."""
-    source = published_onnx(arch)
-    checkpoint = source.checkpoint
-    made = {precision: build(source, precision, tmp_path) for precision in PRECISIONS}
+    """One test for all precisions, since fusing and translating the network takes longer than building engines."""
+    fused = fused_small(published(arch))
+    assert fused.fused is not None
+    checkpoint = fused.fused.ledger.storage
+    ir.save(to_onnx(Graph(fused.graph.module, (3, size, size))), tmp_path / "net.onnx")
+    made = {precision: build(tmp_path / "net.onnx", size, precision) for precision in PRECISIONS}
     for precision, engine in made.items():
         record_property(SUMMARY, f"{arch} {precision}: {summary(engine)}")
         inspection = engine.inspection

@@ -36,7 +36,7 @@ from kdna_deploy.targets.onnx.convert import Target
 from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
 from kdna_deploy.targets.onnx.half_storage import store_half
 from kdna_deploy.targets.onnx.int8.compact import compact
-from kdna_deploy.targets.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise
+from kdna_deploy.targets.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise, small_kernels
 from kdna_deploy.targets.onnx.int8.sensitivity import Guard, Sensitivity, drop, within_limit
 from kdna_deploy.targets.onnx.int8.shared_codes import Array, share_codes
 from kdna_deploy.targets.onnx.int8.storage import Int8Storage
@@ -123,6 +123,7 @@ def export_int8(
         listener.step("calibrate")
         ranges = calibrate(path, int8.images.calibration(), int8.method, listener)
         kernels = _kernels(path) if int8.share else {}
+        small = _small_notes(path, target)
 
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
             return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
@@ -149,6 +150,7 @@ def export_int8(
             *float_export.notes,
             *int8.images.notes,
             *accuracy_notes(judged.evaluation, int8.images.labelled, opened.provenance.recorded_top1),
+            *small,
             *_processor_notes(target),
         ),
     )
@@ -161,6 +163,14 @@ def accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | Non
     right = round(evaluation.agreement.reference_top1 * evaluation.images)
     shortfall = find_shortfall(right, evaluation.images, recorded)
     return (f"float32: {shortfall.text}; `evaluate` looks for the cause",) if shortfall else ()
+
+
+def _small_notes(path: Path, target: QuantisedFor) -> tuple[str, ...]:
+    """Of first layers of a float32 file that stay in float32 because they are faster so."""
+    graph = ir.from_proto(read_model(path, weights=False)).graph
+    small = small_kernels(graph) if target == "cpu" else set()
+    names = ", ".join(node.name or "" for node in graph if node.op_type == "Conv" and node.name in small)
+    return (f"{names} stays in float32, in which ONNX Runtime is faster at filters so small",) if names else ()
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:

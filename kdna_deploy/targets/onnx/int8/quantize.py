@@ -9,8 +9,12 @@
 Calibration takes the range of each activation over images: ``minmax`` its extremes; ``percentile`` leaves out the
 outermost hundred-thousandth; ``entropy`` chooses the range whose quantised histogram tells most of the original.
 
-The gate β(x) of a channel attention stays in float32: its two layers work on one pixel, so there is nothing to gain,
-and its product with the feature map is quantised, so that the map never leaves 8 bits.
+The gate β(x) of a channel attention is pooled in codes and multiplied in codes, so that the map never leaves 8 bits and
+only [n, c, 1, 1] is dequantised. Its two layers stay in float32: they work on one pixel, and codes for them would gain
+a fiftieth of the time and lose 2 dB (benchmarks/int8_forms.py).
+
+On CPUs so does a first convolution larger than 1×1 whose filters have fewer than 64 weights, as that of MobileNets. In
+int8 ONNX Runtime gathers the pixels under each filter before it multiplies, which then takes longer than the products.
 
 Does not apply to shared children: each child's filters have scales of their own, which the parent's codes cannot
 express in general (docs/int8-sharing.md); the graph must be materialised.
@@ -21,6 +25,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,7 +47,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.targets.onnx.constants import add_constant
-from kdna_deploy.targets.onnx.gates import gate_nodes
+from kdna_deploy.targets.onnx.gates import gate_layers
 from kdna_deploy.targets.onnx.int8.qdq_placement import place_for_tensorrt
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -89,6 +94,7 @@ _METHODS = {
 }
 _PERCENTILE = 99.999
 FEWEST_IMAGES = 8
+_FEWEST_WEIGHTS = 64  # in a filter larger than 1×1
 _CHUNK = 4  # batches; a histogram calibrator holds every activation of a chunk in memory
 
 
@@ -182,7 +188,7 @@ class _Seen:
 def quantise(
     path: Path, ranges: TensorsData, keep_float: Iterable[str] = (), target: QuantisedFor = "cpu"
 ) -> onnx.ModelProto:
-    """The model at `path` with QDQ nodes; the nodes named in `keep_float`, and gates, stay in float32."""
+    """The model at `path` with QDQ nodes; those named in `keep_float`, and `float_nodes`, stay in float32."""
     model = ir.from_proto(read_model(path))
     separate_constants(model)
     scheme = _SCHEMES[target]
@@ -195,7 +201,7 @@ def quantise(
             activation_qType=scheme.activations,
             tensors_range=ranges,
             nodes_to_quantize=[],
-            nodes_to_exclude=[*gate_nodes(model.graph), *keep_float],
+            nodes_to_exclude=[*float_nodes(model.graph, target), *keep_float],
             op_types_to_quantize=scheme.operators,
             extra_options=scheme.options,
         )
@@ -233,8 +239,25 @@ def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
     Without those that keep the scale of their input, which are in 8 bits where that is.
     """
     graph = ir.from_proto(read_model(path, weights=False)).graph
-    gates, rounding = gate_nodes(graph), _SCHEMES[target].rounding
-    return [node.name or "" for node in graph if node.op_type in rounding and node.name not in gates]
+    kept, rounding = float_nodes(graph, target), _SCHEMES[target].rounding
+    return [node.name or "" for node in graph if node.op_type in rounding and node.name not in kept]
+
+
+def float_nodes(graph: ir.Graph, target: QuantisedFor) -> set[str]:
+    """Names of the nodes that always stay in float32: gates but for their pools, and on CPUs small first kernels."""
+    return gate_layers(graph) | (set() if target == "tensorrt" else small_kernels(graph))
+
+
+def small_kernels(graph: ir.Graph) -> set[str]:
+    """Names of the convolutions of the input whose filters have few weights, and of the activation behind each."""
+    found: set[str] = set()
+    for node in (use.node for value in graph.inputs for use in value.uses() if use.node.op_type == "Conv"):
+        shape = node.inputs[1].shape if node.inputs[1] is not None else None
+        _, *each = shape.numpy() if shape is not None else (0, 0)
+        if math.prod(each[1:]) > 1 and math.prod(each) < _FEWEST_WEIGHTS:
+            behind = (use.node for use in node.outputs[0].uses())
+            found |= {node.name or "", *(n.name or "" for n in behind if n.op_type in ("Relu", "Clip"))}
+    return found
 
 
 @contextmanager

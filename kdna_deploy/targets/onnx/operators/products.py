@@ -14,6 +14,7 @@ import onnx_ir as ir
 import torch
 
 from kdna_deploy.graph.graph import ATEN
+from kdna_deploy.targets.onnx.operators.shapes import permute
 from kdna_deploy.targets.onnx.operators.softmax import softmax
 from kdna_deploy.targets.onnx.operators.writer import Table, Untranslated, Writer
 
@@ -22,8 +23,10 @@ def linear(w: Writer, x: ir.Value, weight: ir.Value, bias: ir.Value | None = Non
     """y = x·wᵀ + b."""
     if w.rank(x) == 2 and w.rank(weight) == 2 and bias is not None:
         return w("Gemm", x, weight, bias, transB=1)
-    transposed = w("Transpose", weight, perm=[1, 0]) if w.rank(weight) == 2 else weight
-    y = w("MatMul", x, transposed)
+    if w.rank(weight) == 2:
+        # Stored as it is multiplied with: 8-bit products take constants alone.
+        weight = w.derived(weight, "transposed", torch.t) or permute(w, weight, [1, 0])
+    y = w("MatMul", x, weight, shape=w.sizes)
     return y if bias is None else w("Add", y, bias)
 
 
@@ -90,8 +93,9 @@ def attention(
     # PyTorch scales both factors, so that neither overflows.
     root = w.number((width**-0.5 if scale is None else scale) ** 0.5, query.dtype)
     axes = list(range(w.rank(key)))
-    transposed = w("Transpose", key, perm=[*axes[:-2], axes[-1], axes[-2]])
-    scores = w("MatMul", w("Mul", query, root), w("Mul", transposed, root))
+    transposed = permute(w, key, [*axes[:-2], axes[-1], axes[-2]])
+    sizes = [*w.shape(query)[:-1], w.shape(key)[-2]]
+    scores = w("MatMul", w("Mul", query, root), w("Mul", transposed, root), shape=sizes)
     if attn_mask is not None:
         scores = w("Add", scores, attn_mask)
     return w("MatMul", softmax(w, scores, -1), value)

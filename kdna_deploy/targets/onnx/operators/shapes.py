@@ -63,9 +63,14 @@ def unsqueeze(w: Writer, x: ir.Value, dim: int) -> ir.Value:
     return w("Unsqueeze", x, w.integers([axis]), shape=[*w.shape(x)[:axis], 1, *w.shape(x)[axis:]])
 
 
-def squeeze(w: Writer, x: ir.Value, dim: int | Sequence[int] | None = None) -> ir.Value:
-    """x without those of the axes `dim`, or of all, that have one position."""
-    asked = list(range(w.rank(x))) if dim is None else [dim] if isinstance(dim, int) else list(dim)
+def squeeze_all(w: Writer, x: ir.Value) -> ir.Value:
+    """x without the axes that have one position, the batch too where it is one image."""
+    return w("Squeeze", x)
+
+
+def squeeze(w: Writer, x: ir.Value, dim: int | Sequence[int]) -> ir.Value:
+    """x without those of the axes `dim` that have one position."""
+    asked = [dim] if isinstance(dim, int) else list(dim)
     axes = sorted({w.axis(axis, x) for axis in asked if w.rank(x) and w.shape(x)[axis] == 1})
     if not axes:
         return x
@@ -157,7 +162,7 @@ TABLE: Table = {
     ATEN.transpose.int: transpose,
     ATEN.t.default: transpose_matrix,
     ATEN.unsqueeze.default: unsqueeze,
-    ATEN.squeeze.default: squeeze,
+    ATEN.squeeze.default: squeeze_all,
     ATEN.squeeze.dim: squeeze,
     ATEN.squeeze.dims: squeeze,
     ATEN.expand.default: expand,

@@ -111,6 +111,15 @@ class Writer:
         self.graph.register_initializer(made)
         return made
 
+    def derived(self, x: ir.Value, word: str, change: Callable[[Tensor], Tensor]) -> ir.Value | None:
+        """What becomes of a stored constant, stored under its name and a `word`, once; None where x is computed."""
+        if x.const_value is None or x.dtype == ir.DataType.BFLOAT16:
+            return None
+        key = (x.name, word)
+        if key not in self._numbers:
+            self._numbers[key] = self.constant(f"{x.name}_{word}", change(torch.from_numpy(x.const_value.numpy())))
+        return self._numbers[key]
+
     def number(self, number: Number, dtype: ir.DataType | None) -> ir.Value:
         """A scalar of a type; a size that depends on the batch is computed."""
         assert dtype is not None
@@ -137,7 +146,10 @@ class Writer:
 
     def cast(self, x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
         """`x` in a type, by no node where it has it."""
-        return x if dtype is None or x.dtype == dtype else self("Cast", x, to=dtype, dtype=dtype)
+        if dtype is None or x.dtype == dtype:
+            return x
+        ready = self.derived(x, dtype.name.lower(), lambda held: held.to(to_torch_dtype(dtype)))
+        return ready or self("Cast", x, to=dtype, dtype=dtype)
 
     @property
     def dtype(self) -> ir.DataType:

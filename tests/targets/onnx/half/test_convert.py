@@ -109,6 +109,7 @@ def run(model: onnx.ModelProto, images: Array) -> list[Array]:
     return [np.asarray(found, np.float64) for found in session.run(None, {session.get_inputs()[0].name: taken})]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(choices=NODES, keep=st.lists(st.booleans(), min_size=9, max_size=9), outputs=st.integers(1, 3), io=st.booleans())
 def test_any_graph_stays_valid_with_any_of_its_nodes_in_float32(

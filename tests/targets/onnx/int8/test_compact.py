@@ -44,6 +44,7 @@ def after(before: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+@pytest.mark.slow
 def test_logits_are_bit_identical_and_the_runtime_executes_the_same_operators(
     before: onnx.ModelProto, after: onnx.ModelProto, tmp_path: Path
 ) -> None:

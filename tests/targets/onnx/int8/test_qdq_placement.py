@@ -51,6 +51,7 @@ def has_pair(graph: onnx.GraphProto, value: str) -> bool:
     return last is not None and last.op_type == "DequantizeLinear" and made[last.input[0]].op_type == "QuantizeLinear"
 
 
+@pytest.mark.slow
 def test_codes_are_symmetric_signed_8_bit_and_biases_stay_in_float(sample: onnx.ModelProto) -> None:
     stored = constants(sample.graph)
     for node in (n for n in sample.graph.node if n.op_type in QDQ):
@@ -114,6 +115,7 @@ def test_nothing_that_is_not_read_is_left(sample: onnx.ModelProto) -> None:
     assert applied(place_for_tensorrt, sample).changed == 0  # a second time there is nothing to take out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [RESNET, MOBILENET])
 def test_the_logits_are_those_of_8_bits_on_any_runtime(folder: Path, tmp_path: Path, name: str) -> None:
     path = exported(name, folder)

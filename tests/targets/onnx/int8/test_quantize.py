@@ -77,6 +77,7 @@ def found(model: Path) -> dict[Method, dict[str, tuple[float, float]]]:
     return {method: ends(calibrate(model, batches(), method)) for method in METHODS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_ranges_are_those_of_onnx_runtimes_calibrator(
     model: Path, tmp_path: Path, found: dict[Method, dict[str, tuple[float, float]]], method: Method

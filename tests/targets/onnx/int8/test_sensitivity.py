@@ -89,6 +89,7 @@ def test_the_fewest_of_the_most_sensitive_layers_are_kept(tmp_path: Path) -> Non
     assert judged.evaluation.agreement.same_top1 == 1.0
 
 
+@pytest.mark.slow
 def test_labels_judge_where_there_are_some_and_agreement_where_there_are_none(tmp_path: Path) -> None:
     """Labels that both files miss: int8 loses nothing by them, however far it departs from float32."""
     model = pooled(3)
@@ -179,6 +180,7 @@ def test_too_much_lost_with_all_layers_but_one_in_float32_is_refused_with_the_ta
     assert max(map(len, build.built)) == 4  # never all of them: that would be no int8 file
 
 
+@pytest.mark.slow
 def test_layers_are_attributed_to_parents_children_and_prescales(tmp_path: Path) -> None:
     """A search over some layers of the ResNet sample, whose classifier is spoilt whatever is kept."""
     images = split_images(DIGITS, None, (3, *SIZE), Preprocessing(), 10)

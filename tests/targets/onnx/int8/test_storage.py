@@ -37,6 +37,7 @@ def stored(made: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
 
 
+@pytest.mark.slow
 def test_each_filter_is_rounded_to_half_a_code_of_its_own_scale() -> None:
     kernel = weights(32, 16, 3, 3) * np.logspace(-6, 3, 32, dtype=np.float32).reshape(-1, 1, 1, 1)
     kernel[5] = 0
@@ -48,6 +49,7 @@ def test_each_filter_is_rounded_to_half_a_code_of_its_own_scale() -> None:
     assert np.array_equal(np.abs(stored(made)["w_codes"]).max((1, 2, 3)), np.where(np.arange(32) == 5, 0, 127))
 
 
+@pytest.mark.slow
 def test_children_read_their_parents_codes_and_keep_their_modulations() -> None:
     parent, modulation = weights(32, 16, 3, 3), weights(32, 1, 3, 3)
     made = model("a = Conv(x, w) v = Mul(w, m) b = Conv(x, v) y = Add(a, b)", w=parent, m=modulation)
@@ -56,6 +58,7 @@ def test_children_read_their_parents_codes_and_keep_their_modulations() -> None:
     assert set(stored(made)) == {"w_codes", "w_scale", "m"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "shape", "filters"),
     [
@@ -72,6 +75,7 @@ def test_a_scale_belongs_to_an_output(body: str, shape: tuple[int, ...], filters
     assert stored(made)["w_scale"].shape == filters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "constants"),
     [
@@ -86,6 +90,7 @@ def test_what_is_small_or_no_weight_stays_as_it_is(body: str, constants: dict[st
     assert list(stored(made)) == ["w"]
 
 
+@pytest.mark.slow
 def test_layers_can_be_left_in_float32() -> None:
     made = model("a = Conv(x, w) y = Conv(a, v)", w=weights(16, 16, 3, 3), v=weights(16, 16, 3, 3))
     for node, name in zip(made.graph.node, ("first", "second"), strict=True):
@@ -94,6 +99,7 @@ def test_layers_can_be_left_in_float32() -> None:
     assert list(applied(store_int8, made, ["first"]).values) == ["v"]
 
 
+@pytest.mark.slow
 def test_openvino_folds_the_codes_of_a_1x1_kernel_too(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     made = model("y = Conv(x, w)", w=weights(64, 16, 1, 1))

@@ -21,6 +21,7 @@ from kdna_deploy.targets.onnx.int8 import storage_export
 from kdna_deploy.targets.onnx.int8.export import Int8Export
 from kdna_deploy.targets.onnx.int8.storage import Int8Storage, store_int8
 from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
+from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from tests.conftest import SAMPLES, Cli
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
@@ -37,6 +38,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return export_int8_weights(fused_sample(request.param, "share"), path, OnnxOptions(), digits())
 
 
+@pytest.mark.slow
 def test_the_samples_keep_their_accuracy(stored: Int8Export) -> None:
     """No image of fifty is lost, and 45 dB leave a share of 0.006 of the logits' size."""
     agreement = stored.evaluation.agreement
@@ -46,6 +48,7 @@ def test_the_samples_keep_their_accuracy(stored: Int8Export) -> None:
     assert stored.kept_float == ()
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is_and_verify_and_bisection_hold_it_to_that(stored: Int8Export) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(stored.path).metadata_props}
     options = json.loads(metadata[KEY])["options"]
@@ -57,12 +60,22 @@ def test_the_file_says_what_it_is_and_verify_and_bisection_hold_it_to_that(store
     assert bisect_file(stored.path, sample_path(name)).layer is None
 
 
+@pytest.mark.slow
+def test_prepared_it_holds_what_the_codes_stand_for(stored: Int8Export, tmp_path: Path) -> None:
+    made = prepare_onnx(stored.path, tmp_path / "prepared.onnx")
+    assert not made.record.int8 and made.bytes > 4 * made.source_bytes
+    assert "weights stored in less than float32 are float32 in it" in made.notes[1]
+    assert verify_files(made.path, stored.path, None).passed
+
+
+@pytest.mark.slow
 def test_without_images_random_ones_judge_and_a_note_says_so(tmp_path: Path) -> None:
     done = export_int8_weights(fused_sample(RESNET, "share"), tmp_path / "net.onnx", OnnxOptions(batch=4))
     assert (done.random, done.labelled, done.evaluation.images) == (True, False, 32)
     assert any("judged by random images" in note for note in done.notes)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_what_its_codes_stand_for_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +99,7 @@ def test_a_file_that_is_not_what_its_codes_stand_for_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_sensitive_layers_keep_float32_weights_until_the_limit_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +120,7 @@ def test_sensitive_layers_keep_float32_weights_until_the_limit_holds(
     assert (done.sensitivities[0].layer, done.drop) == (bad, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [OnnxOptions(target="tensorrt"), OnnxOptions(on_the_fly=True)])
 def test_what_would_not_fold_the_codes_is_refused(tmp_path: Path, options: OnnxOptions) -> None:
     with pytest.raises(UsageError, match="weights='int8'"):
