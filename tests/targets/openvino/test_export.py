@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import numpy as np
 import pytest
 
 import kdna_deploy as kd
+from kdna_deploy.benchmark.cpu.device import Cpu
+from kdna_deploy.benchmark.device import BenchOptions
+from kdna_deploy.benchmark.plan import candidate
 from kdna_deploy.cli.app import run
 from kdna_deploy.errors import AccuracyError, ArtifactError, ExportError, UsageError
+from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.runtimes.open import open_session, read_provenance
 from kdna_deploy.targets.onnx.export import OnnxOptions
 from kdna_deploy.targets.onnx.int8.export import Int8Options
 from kdna_deploy.targets.source import FusedSource
+from tests.conftest import SAMPLES
 from tests.samples import PRESCALES, RESNET, SIZE, fused_sample, fused_small, sample_path
 
 pytest.importorskip("openvino")
@@ -229,6 +235,22 @@ def test_damaged_weights_of_a_session_are_an_artifact_error(tmp_path: Path, writ
     (tmp_path / "net.xml").write_bytes(written.path.read_bytes())
     with pytest.raises(ArtifactError, match="keep the two together"):
         OpenVinoSession(tmp_path / "net.xml")
+
+
+def test_evaluate_and_bench_open_it_on_openvino(tmp_path: Path, written: OpenVinoExport) -> None:
+    found = evaluate_files(EvaluationRequest(written.path, SAMPLES / "digits"))
+    assert (found.model, found.image_shape) == ("net.xml", SHAPE)
+    assert found.recorded_top1 == fused_sample(RESNET).provenance.recorded_top1
+    assert found.result.top1 >= 0.9  # 50 images
+    options = BenchOptions(Cpu())
+    subject = options.device.given(written.path, tmp_path, options)
+    (variant,) = options.device.variants(subject, options)
+    assert (subject.kind, subject.name, variant.runtime) == ("openvino", "net.xml", "openvino")
+    assert subject.parameters == fused_sample(RESNET).provenance.parameters
+    taken = candidate(subject, variant, options)
+    assert (taken.unavailable, taken.file_bytes) == ("", written.bytes)
+    other = candidate(subject, replace(variant, runtime="onnxruntime"), options)
+    assert "for other runtimes name the checkpoint" in other.unavailable
 
 
 @pytest.mark.slow
