@@ -35,7 +35,6 @@ from kdna_deploy.graph.provenance import KEY, Provenance
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.images.split import Split
 from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino import OpenVinoSession
 from kdna_deploy.runtimes.openvino_file import WEIGHTS_KEY, read_openvino, weights_of
@@ -152,7 +151,8 @@ def _onnx(opened: FusedSource, path: Path, options: OpenVinoOptions, listener: L
     """The verified ONNX file that OpenVINO is given: its graph is laid out by OpenVINO, whatever it is spelled for."""
     plain = replace(options.onnx, target="any", max_bloat=None, external_data=False)
     if options.int8:
-        return export_int8(opened, path, replace(plain, target="cpu"), options.int8, listener=listener)
+        int8 = replace(options.int8, openvino=True)
+        return export_int8(opened, path, replace(plain, target="cpu"), int8, listener=listener)
     if options.storage:
         return export_int8_weights(opened, path, plain, options.storage, listener=listener)
     return export_fused(opened, path, plain, listener=listener)
@@ -226,9 +226,8 @@ def _judged(
 
 
 def _notes(made_from: OnnxExport | Int8Export, shared: bool, options: OpenVinoOptions) -> tuple[str, ...]:
-    of_ort = int8_kernels_here().note  # what a session of ONNX Runtime needs on this processor
     own = ((_CODES_NOTE, options.storage), (_SHARED_NOTE, shared and not options.storage))
-    return (*(note for note in made_from.notes if note != of_ort), *(note for note, applies in own if applies))
+    return (*made_from.notes, *(note for note, applies in own if applies))
 
 
 def _cause(error: Exception) -> str:

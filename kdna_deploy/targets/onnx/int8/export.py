@@ -56,6 +56,7 @@ class Int8Options:
         max_drop: percentage points that top-1, or, without labels, agreement may lose; None for no limit.
         share: whether children use their parent's codes where that is exact; for CPUs only.
         keep_float: layers to leave in float32 whatever is lost, by the names of their nodes.
+        openvino: whether a file for CPUs is for OpenVINO, which is fast at small first kernels in int8 as well.
     """
 
     images: Split
@@ -63,6 +64,7 @@ class Int8Options:
     max_drop: float | None = None
     share: bool = True
     keep_float: tuple[str, ...] = ()
+    openvino: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ def export_int8(
         raise UsageError("int8 is made from kernels of the children's own; use `children='materialize'`.")
     if options.target == "any":
         raise UsageError("No int8 file suits every runtime; choose `target='cpu'` or `'tensorrt'`.")
-    target: QuantisedFor = options.target
+    target: QuantisedFor = "openvino" if int8.openvino else options.target
     sample = next(iter(int8.images.calibration()), None)
     # A widened gate would have to be quantised at the size of the map; at its own size it stays in float32.
     with float_file(opened, replace(options, target="any"), sample, listener) as float_export:
@@ -138,7 +140,7 @@ def export_int8(
     return Int8Export(
         path=output,
         bytes=file_bytes(output),
-        target=target,
+        target=options.target,
         float_export=float_export,
         evaluation=judged.evaluation,
         labelled=int8.images.labelled,

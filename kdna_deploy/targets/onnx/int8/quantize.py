@@ -51,7 +51,7 @@ from kdna_deploy.targets.onnx.gates import gate_layers
 from kdna_deploy.targets.onnx.int8.qdq_placement import place_for_tensorrt
 
 Method = Literal["minmax", "percentile", "entropy"]
-QuantisedFor = Literal["cpu", "tensorrt"]
+QuantisedFor = Literal["cpu", "openvino", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,14 @@ class _Scheme:
         return set(self.operators) & {"Conv", "Gemm", "Add", "Mul", "GlobalAveragePool"}
 
 
+# What has a quantised kernel on the CPU.
+_CPU = _Scheme(
+    QuantType.QUInt8, ["Conv", "Gemm", "Add", "Mul", "MaxPool", "GlobalAveragePool", "Reshape", "Relu", "Clip"]
+)
 # The pre-scale is the only product in a fused graph.
 _SCHEMES: dict[QuantisedFor, _Scheme] = {
-    # What has a quantised kernel on the CPU.
-    "cpu": _Scheme(
-        QuantType.QUInt8, ["Conv", "Gemm", "Add", "Mul", "MaxPool", "GlobalAveragePool", "Reshape", "Relu", "Clip"]
-    ),
+    "cpu": _CPU,
+    "openvino": _CPU,
     # Zero points and quantised biases are refused by TensorRT's parser; outputs get the pair of who reads them.
     "tensorrt": _Scheme(
         QuantType.QInt8,
@@ -207,7 +209,7 @@ def quantise(
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-    if target == "cpu":
+    if target != "tensorrt":
         return quantizer.model.model
     quantised = ir.from_proto(quantizer.model.model)
     place_for_tensorrt(quantised)
@@ -244,8 +246,8 @@ def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
 
 
 def float_nodes(graph: ir.Graph, target: QuantisedFor) -> set[str]:
-    """Names of the nodes that always stay in float32: gates but for their pools, and on CPUs small first kernels."""
-    return gate_layers(graph) | (set() if target == "tensorrt" else small_kernels(graph))
+    """Names of the nodes that always stay in float32: gates but for their pools, for ONNX Runtime small kernels too."""
+    return gate_layers(graph) | (small_kernels(graph) if target == "cpu" else set())
 
 
 def small_kernels(graph: ir.Graph) -> set[str]:
