@@ -103,7 +103,8 @@ def bisect(artifact: Path, network: Network, provenance: Provenance, listener: L
     """
     if artifact.suffix not in (".onnx", ".pt2"):
         raise UsageError(
-            f"'{artifact}' cannot be looked into layer by layer; bisect the ONNX file that it was made from."
+            f"'{artifact}' cannot be looked into layer by layer; bisect the ONNX file that it was made from, or that "
+            "`export` writes in its place."
         )
     size = provenance.options.get("batch")
     images = random_images(size if isinstance(size, int) else _IMAGES, provenance.image_shape, seed=5).numpy()
