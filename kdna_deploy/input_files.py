@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Collection
@@ -20,7 +21,7 @@ from kdna_deploy.kinds import MODELS, SUFFIXES, Kind, named_kind
 
 __all__ = ["MODELS", "Kind", "check_folder", "check_images", "check_input"]
 
-_HEAD_BYTES = 16
+_HEAD_BYTES = 256
 _SPECIAL = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -28,6 +29,7 @@ _SPECIAL = {
     stat.S_IFBLK: "a device",
 }
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of each protocol that torch.save has written
+_OPENVINO = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<net[\s>]")
 _IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
@@ -138,10 +140,19 @@ def _kind(path: Path) -> Kind | None:
         return _archive_kind(path)
     if head.startswith(_PICKLES):
         return Kind.checkpoint
-    if head.lstrip()[:1] == b"{" and path.suffix == ".json":
-        return Kind.saved_run
+    return _text_kind(path, head) or _named(path)
+
+
+def _text_kind(path: Path, head: bytes) -> Kind | None:
+    if _OPENVINO.match(head):
+        return Kind.openvino
+    return Kind.saved_run if head.lstrip()[:1] == b"{" and path.suffix == ".json" else None
+
+
+def _named(path: Path) -> Kind | None:
+    """What is told by the name alone; the others are archives or pickles, or damaged."""
     named = named_kind(path)
-    return named if named in (Kind.onnx, Kind.engine) else None  # the others are archives or pickles, or damaged
+    return named if named in (Kind.onnx, Kind.openvino, Kind.engine) else None
 
 
 def _archive_kind(path: Path) -> Kind | None:

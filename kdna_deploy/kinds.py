@@ -3,6 +3,7 @@
     .onnx         an ONNX file, .prepared.onnx one that was prepared for the processor at hand
     .pt2          a fused graph
     .engine       an engine, of TensorRT-RTX as well (.rtx.engine)
+    .xml          an OpenVINO file, its weights in a .bin beside it
     all others    a checkpoint, where a model is wanted
 
 What a file really holds is told from its bytes (`input_files`).
@@ -21,13 +22,14 @@ class Kind(Enum):
     fused = "a fused graph"
     onnx = "an ONNX file"
     engine = "an engine"
+    openvino = "an OpenVINO file"
     images = "a NumPy file"
     image = "an image"
     saved_run = "a JSON file"
 
 
-MODELS = (Kind.onnx, Kind.fused, Kind.engine, Kind.checkpoint)
-SUFFIXES = {Kind.onnx: ".onnx", Kind.fused: ".pt2", Kind.engine: ".engine"}
+MODELS = (Kind.onnx, Kind.openvino, Kind.fused, Kind.engine, Kind.checkpoint)
+SUFFIXES = {Kind.onnx: ".onnx", Kind.fused: ".pt2", Kind.engine: ".engine", Kind.openvino: ".xml"}
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 PREPARED = ".prepared.onnx"
 _NAMED = {suffix: kind for kind, suffix in SUFFIXES.items()}

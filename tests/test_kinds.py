@@ -18,6 +18,7 @@ from kdna_deploy.runtimes.nvidia.library import LIBRARIES
         ("net.onnx", Kind.onnx),
         ("net.fused.pt2", Kind.fused),
         ("net.engine", Kind.engine),
+        ("net.xml", Kind.openvino),
         ("net.rtx.engine", Kind.engine),
         ("net.pth.tar", Kind.checkpoint),
         ("net.safetensors", Kind.checkpoint),

@@ -22,8 +22,10 @@ from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.subject import Shape, Subject, plain_backbone, plain_identity
 from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
 from kdna_deploy.images.batch import Images
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes
+from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.table import runtime
 
 
@@ -73,8 +75,15 @@ def candidate(
         if variant.runtime == options.device.native(subject):
             raise
         return replace(found, unavailable=str(error))
-    size = file_bytes(source.path) if source.path.suffix == ".onnx" else source.path.stat().st_size
-    return replace(found, source=source, opener=opener, file_bytes=size)
+    return replace(found, source=source, opener=opener, file_bytes=_bytes(source.path))
+
+
+def _bytes(path: Path) -> int:
+    """With those of weights beside it."""
+    kind = named_kind(path)
+    if kind is Kind.openvino:
+        return read_openvino(path, weights=False).bytes
+    return file_bytes(path) if kind is Kind.onnx else path.stat().st_size
 
 
 @functools.lru_cache(maxsize=1)  # a batch of the paper's takes 77 MB

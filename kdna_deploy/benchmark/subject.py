@@ -22,6 +22,7 @@ from torch import nn
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.graph.file import SUFFIX, load_fused, save_fused
 from kdna_deploy.graph.provenance import Provenance, find_source
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.cost import Cost, count
 from kdna_deploy.network.input_size import ASSUMED, DEFAULT_SIZE, choose_size, made_for_assumed
@@ -207,12 +208,14 @@ def given(
 
     Raises:
         InputError: the file cannot be loaded.
-        UsageError: it is an engine, which does not run on the CPU.
+        UsageError: it is an engine, or an OpenVINO file where GPUs are measured.
     """
     if path.suffix == ".onnx":
         return _given_onnx(path, folder, factory)
     if path.suffix == ENGINE:
         raise UsageError(f"'{path}' is an engine, which runs on a GPU; add `gpu=True`.")
+    if named_kind(path) is Kind.openvino:
+        raise UsageError(f"'{path}' is an OpenVINO file, which runs on the CPU; leave `gpu` out.")
     if path.suffix == ".pt2":
         made = load_fused(path).provenance
         artifacts = Given(Source(path, factory=factory), "fused", made, made.image_shape, folder)

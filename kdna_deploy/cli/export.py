@@ -26,6 +26,7 @@ from kdna_deploy.cli.options.output import (
     Json,
     MaxBloat,
     Onnx,
+    OpenVino,
     Opset,
     Output,
     Prepare,
@@ -56,6 +57,7 @@ def export(
     context: typer.Context,
     model_file: Exportable = None,
     onnx: Onnx = False,
+    openvino: OpenVino = False,
     tensorrt: TensorRt = False,
     tensorrt_rtx: TensorRtRtx = False,
     output: Output = None,
@@ -93,7 +95,7 @@ def export(
     check: Check = None,
     json: Json = False,
 ) -> None:
-    """Write an ONNX file or an engine, verified against the network.
+    """Write an ONNX file, an OpenVINO file or an engine, verified against the network.
 
     A checkpoint is fused on the way. The file is run beside the network as it was trained, and appears under its name
     only where it computes the same; int8 is judged by its accuracy instead.
@@ -109,6 +111,7 @@ def export(
         done = exported(
             model_file,
             output,
+            openvino=openvino,
             tensorrt=tensorrt,
             tensorrt_rtx=tensorrt_rtx,
             source=source,

@@ -76,10 +76,12 @@ WORDS = (
         ("export",),
         by_value={
             "onnx": ("--onnx",),
+            **dict.fromkeys(("openvino", "ir"), ("--openvino",)),
             **dict.fromkeys(("engine", "tensorrt", "trt"), ("--tensorrt",)),
             **dict.fromkeys(("tensorrt-rtx", "rtx"), ("--tensorrt-rtx",)),
         },
-        points="export writes ONNX (--onnx) and engines (--tensorrt, --tensorrt-rtx); fuse writes a fused graph.",
+        points="export writes ONNX (--onnx), OpenVINO files (--openvino) and engines (--tensorrt, --tensorrt-rtx); "
+        "fuse writes a fused graph.",
     ),
     Word(("--weights", "--checkpoint", "--ckpt"), ("inspect", "fuse", "export", "evaluate", "bench"), file=True),
     Word(

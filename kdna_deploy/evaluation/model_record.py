@@ -12,8 +12,7 @@ from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import load_network
-from kdna_deploy.runtimes.nvidia.engine_record import read_record
-from kdna_deploy.runtimes.open import open_session, provenance_in
+from kdna_deploy.runtimes.open import open_session, provenance_in, recorded_provenance
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
@@ -65,7 +64,7 @@ def open_model(
         return _of_artifact(TorchSession(fused.graph, path.name, made.image_shape), made, path, size)
     if named_kind(path) is not Kind.checkpoint:
         session = open_session(path, factory, arch, ema)
-        found = provenance_in(session, path) if isinstance(session, OrtSession) else read_record(path).provenance
+        found = provenance_in(session, path) if isinstance(session, OrtSession) else recorded_provenance(path)
         return _of_artifact(session, found, path, size)
     network = load_network(path, arch, factory, ema)
     training = network.checkpoint.training

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data
 from kdna_deploy.reports.attention import attention_data, attention_parts
@@ -12,6 +12,7 @@ from kdna_deploy.reports.half import half_report
 from kdna_deploy.reports.input import input_data, input_facts
 from kdna_deploy.reports.int8 import int8_report
 from kdna_deploy.reports.ledger import storage_cells
+from kdna_deploy.reports.openvino import openvino_report
 from kdna_deploy.reports.prepare import prepare_report, prepared_data
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
@@ -22,6 +23,9 @@ from kdna_deploy.targets.onnx.int8.export import Int8Export
 from kdna_deploy.targets.onnx.prepare import PreparedFile
 from kdna_deploy.targets.source import FusedSource
 from kdna_deploy.targets.tensorrt.export import EngineExport
+
+if TYPE_CHECKING:
+    from kdna_deploy.targets.openvino.export import OpenVinoExport  # imports OpenVINO, which is optional
 
 File = OnnxExport | Int8Export | HalfExport
 
@@ -46,9 +50,17 @@ def export_report(
     return Report((*(graph.parts if graph else ()), *built.parts), built.data, notes)
 
 
+def openvino_export_report(file: OpenVinoExport, source: FusedSource | None, notes: tuple[str, ...] = ()) -> Report:
+    """Of an OpenVINO file made of `source`."""
+    return replace(_with_source(openvino_report(file), source), notes=notes)
+
+
 def _file_report(file: File, source: FusedSource | None) -> Report:
+    return _with_source(_report_of(file), source)
+
+
+def _with_source(report: Report, source: FusedSource | None) -> Report:
     """With what became of channel attention, and what the file takes and returns."""
-    report = _report_of(file)
     if source is None:
         return report
     also = {**input_data(source.provenance), **(attention_data(source.fused) if source.fused else {})}

@@ -11,6 +11,7 @@ from kdna_deploy.kinds import SUFFIXES, Kind, named_kind
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
+from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
@@ -19,14 +20,16 @@ ENGINE = SUFFIXES[Kind.engine]
 
 
 def open_session(path: Path, factory: str | None = None, arch: str | None = None, ema: bool = False) -> Session:
-    """Open an ``.onnx``, a ``.pt2`` or an ``.engine`` file, or a checkpoint (anything else) as it was trained.
+    """Open an ``.onnx``, ``.xml``, ``.pt2`` or ``.engine`` file, or a checkpoint (anything else) as it was trained.
 
     Raises:
         InputError: the file cannot be loaded.
-        RuntimeFailure: an engine does not fit the library or the GPU here.
+        RuntimeFailure: OpenVINO is not installed, or an engine does not fit the library or the GPU here.
     """
     if named_kind(path) is Kind.onnx:
         return OrtSession(path)
+    if named_kind(path) is Kind.openvino:
+        return _openvino(path)
     if named_kind(path) is Kind.fused:
         fused = load_fused(path)
         return TorchSession(fused.graph, path.name, fused.provenance.image_shape)
@@ -38,22 +41,38 @@ def open_session(path: Path, factory: str | None = None, arch: str | None = None
     return TorchSession(network.module, path.name)
 
 
+def _openvino(path: Path) -> Session:
+    from kdna_deploy.runtimes.openvino import OpenVinoSession
+
+    read_openvino(path)
+    return OpenVinoSession(path)
+
+
 def read_provenance(path: Path) -> Provenance:
     """Provenance of an artifact.
 
     Raises:
         ArtifactError: it carries none.
     """
-    if named_kind(path) is Kind.fused:
-        return load_fused(path).provenance
-    made = None
-    if named_kind(path) is Kind.onnx:
-        made = provenance_of_model(read_model(path, weights=False), path)
-    elif named_kind(path) is Kind.engine:
-        made = read_record(path).provenance
+    made = recorded_provenance(path)
     if made is None:
         raise ArtifactError(f"'{path}' does not say which checkpoint it was made from; name one with `against`.")
     return made
+
+
+def recorded_provenance(path: Path) -> Provenance | None:
+    """Provenance of an artifact; None where it carries none.
+
+    Raises:
+        ArtifactError: the artifact or its provenance is damaged.
+    """
+    if named_kind(path) is Kind.fused:
+        return load_fused(path).provenance
+    if named_kind(path) is Kind.onnx:
+        return provenance_of_model(read_model(path, weights=False), path)
+    if named_kind(path) is Kind.openvino:
+        return read_openvino(path, weights=False).provenance
+    return read_record(path).provenance if named_kind(path) is Kind.engine else None
 
 
 def provenance_in(session: OrtSession, path: Path) -> Provenance | None:

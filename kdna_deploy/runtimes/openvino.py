@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, from an ONNX file. Optional: ``pip install 'kdna-deploy[openvino]'``.
+"""OpenVINO on the CPU, from its own file (IR) or an ONNX file. Optional: ``pip install 'kdna-deploy[openvino]'``.
 
 The precision is a hint: bfloat16 is used where the processor has instructions for it, and rounds to 8 bits of mantissa.
 
@@ -20,6 +20,8 @@ import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
+from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing
 
@@ -32,18 +34,29 @@ InferencePrecision = Literal["f32", "bf16"]  # as OpenVINO spells its hint
 
 
 class OpenVinoSession(Closing):
-    """A `Session` over an ONNX file.
+    """A `Session` over an OpenVINO file or an ONNX file.
+
+    `cache` is a folder in which OpenVINO keeps what it compiles, so that the next session opens several times faster;
+    it tells by itself where a file, its own version or the processor has changed.
 
     Raises:
         ArtifactError: OpenVINO cannot read or compile the file.
     """
 
     def __init__(
-        self, path: Path, threads: int | None = None, name: str | None = None, precision: InferencePrecision = "f32"
+        self,
+        path: Path,
+        threads: int | None = None,
+        name: str | None = None,
+        precision: InferencePrecision = "f32",
+        cache: Path | None = None,
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
-        require_portable(path, "OpenVINO opens")
+        if named_kind(path) is Kind.openvino:
+            read_openvino(path, weights=False)
+        else:
+            require_portable(path, "OpenVINO opens")
         hints: dict[str, str | int] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,
@@ -52,6 +65,8 @@ class OpenVinoSession(Closing):
         }
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
+        if cache is not None:
+            hints["CACHE_DIR"] = str(cache)
         try:
             with _same_cores():
                 compiled = openvino.Core().compile_model(str(path), "CPU", hints)

@@ -19,7 +19,7 @@ from kdna_deploy.errors import UsageError
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
 
 DeviceName = Literal["cpu", "gpu"]
-Artifact = Literal["checkpoint", "fused", "onnx", "engine"]
+Artifact = Literal["checkpoint", "fused", "onnx", "openvino", "engine"]
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
 Cores = tuple[int, ...]
 
@@ -80,6 +80,7 @@ class Runtime:
         prepare: a file, and an `OnCpu` or `OnGpu` → what opens sessions.
         precisions: that can be asked of it; none where the file alone decides.
         exact: whether float32 files are computed in float32, so that the float32 peak is a bound.
+        own: a kind of file of its own that it opens as well, which no other runtime does.
     """
 
     title: str
@@ -89,6 +90,7 @@ class Runtime:
     prepare: Callable[[Source, Any], Opener]
     precisions: tuple[Precision, ...] = ()
     exact: bool = True
+    own: Artifact | None = None
 
     @property
     def missing(self) -> str | None:
@@ -209,8 +211,10 @@ RUNTIMES: dict[str, Runtime] = {
     "pytorch": Runtime("PyTorch, as trained", "cpu", "checkpoint", _TORCH, _original),
     "pt2": Runtime("PyTorch, fused .pt2", "cpu", "fused", _TORCH, _fused),
     "onnxruntime": Runtime("ONNX Runtime", "cpu", "onnx", _ORT, _ort),
-    "openvino": Runtime("OpenVINO", "cpu", "onnx", _OPENVINO, _openvino("f32")),
-    "openvino-bf16": Runtime("OpenVINO, bf16", "cpu", "onnx", _OPENVINO, _openvino("bf16"), exact=False),
+    "openvino": Runtime("OpenVINO", "cpu", "onnx", _OPENVINO, _openvino("f32"), own="openvino"),
+    "openvino-bf16": Runtime(
+        "OpenVINO, bf16", "cpu", "onnx", _OPENVINO, _openvino("bf16"), exact=False, own="openvino"
+    ),
     "tensorrt": _engines("tensorrt"),
     "tensorrt-rtx": _engines("tensorrt-rtx"),
     "onnxruntime-cuda": Runtime("ONNX Runtime CUDA", "gpu", "onnx", _missing_ort_cuda, _ort_cuda, _FLOATS),

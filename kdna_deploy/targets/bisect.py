@@ -103,7 +103,8 @@ def bisect(artifact: Path, network: Network, provenance: Provenance, listener: L
     """
     if artifact.suffix not in (".onnx", ".pt2"):
         raise UsageError(
-            f"'{artifact}' cannot be looked into layer by layer; bisect the ONNX file that it was made from."
+            f"'{artifact}' cannot be looked into layer by layer; bisect the ONNX file that it was made from, or that "
+            "`export` writes in its place."
         )
     size = provenance.options.get("batch")
     images = random_images(size if isinstance(size, int) else _IMAGES, provenance.image_shape, seed=5).numpy()
@@ -191,7 +192,7 @@ class _Making:
             return Agreement(NOISE, len(expected), worst=float("nan"))
         tolerance = replace(stage.tolerance, tie=1e30)  # outputs of a layer are no logits
         precise = stage.tolerance is _PRECISE
-        (agreement,), _ = judge([outputs], tolerance, None if precise else lambda _: self._rounding[layer])
+        (agreement,), _ = judge([outputs], tolerance, None if precise else lambda _: iter([self._rounding[layer]]))
         return agreement
 
     def departs(self, stage: _Stage, layer: Layer) -> bool:

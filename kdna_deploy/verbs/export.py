@@ -27,18 +27,21 @@ from kdna_deploy.verbs.attention_words import AttentionWords
 from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
 from kdna_deploy.verbs.fuse import fuse_steps
 from kdna_deploy.verbs.image_words import ImageWords
+from kdna_deploy.verbs.openvino_words import OPENVINO_STEPS, OpenVinoWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
 from kdna_deploy.verbs.prepare import PREPARE_STEPS
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import size_of, source_of
+from kdna_deploy.verbs.writing import Writing, prepared
 
 if TYPE_CHECKING:
     from kdna_deploy.network.load import Network
     from kdna_deploy.reports.report import Report
-    from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
+    from kdna_deploy.targets.onnx.export import OnnxExport
     from kdna_deploy.targets.onnx.half.export import HalfExport
     from kdna_deploy.targets.onnx.int8.export import Int8Export
     from kdna_deploy.targets.onnx.prepare import PreparedFile
+    from kdna_deploy.targets.openvino.export import OpenVinoExport
     from kdna_deploy.targets.source import FusedSource, Request
     from kdna_deploy.targets.tensorrt.export import EngineExport
     from kdna_deploy.verbs.source import Source
@@ -53,10 +56,11 @@ class ExportedFile(Result):
 
     Attributes:
         path: the file.
-        onnx: how the ONNX file was written; None where an engine was built from one that was there.
+        onnx: how the ONNX file was written; None where there is none, or an engine was built from one that was there.
         engine: how the engine was built; None where none was.
         source: what it was made from; None where that was an ONNX file.
         prepared: the same file, prepared for this processor; None where that was not asked for.
+        openvino: how the OpenVINO file was written; None where another was asked for.
     """
 
     path: Path
@@ -64,6 +68,7 @@ class ExportedFile(Result):
     engine: EngineExport | None = None
     source: FusedSource | None = None
     prepared: PreparedFile | None = None
+    openvino: OpenVinoExport | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -72,8 +77,10 @@ class ExportedFile(Result):
 
     @property
     def report(self) -> Report:
-        from kdna_deploy.reports.export import export_report
+        from kdna_deploy.reports.export import export_report, openvino_export_report
 
+        if self.openvino is not None:
+            return openvino_export_report(self.openvino, self.source, self.notes)
         return export_report(self.onnx, self.engine, self.source, self.notes, self.prepared)
 
 
@@ -81,6 +88,7 @@ def export(
     network: Source,
     output: PathLike | None = None,
     *,
+    openvino: bool = False,
     tensorrt: bool = False,
     tensorrt_rtx: bool = False,
     source: PathLike | None = None,
@@ -120,6 +128,7 @@ def export(
     Args:
         network: checkpoint, ``.fused.pt2``, what `load` or `fuse` returned, or a module; for engines also an ONNX file.
         output: the file to write; named after `network` by default, in the current folder.
+        openvino: write an OpenVINO file, ``.xml`` and ``.bin``, in place of an ONNX file.
         tensorrt, tensorrt_rtx: build an engine as well, with that library.
         source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere.
         arch, model, ema: how to load a checkpoint, see `load`.
@@ -156,6 +165,8 @@ def export(
     engine.check()
     if prepare and engine.library:
         raise UsageError("`prepare` is for ONNX Runtime on this processor, and an engine is for a GPU; leave one out.")
+    ir = OpenVinoWords(openvino, engine.library is not None, prepare, target, precision, children, external_data)
+    ir.check()
     fixed = None if engine.library else batch_size(batch)
     images = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
     judges = optional_path(held_out)
@@ -170,11 +181,13 @@ def export(
     inputs = (*_files(given, checkpoint), *words.inputs)
     name = stem(given) if isinstance(given, Path) else _name(given)
     built = (wanted or engine.output(Path(str(given)), name)) if engine.library else None
-    written = engine.graph_path(built) if built else wanted or Path(name + ".onnx")
+    written = engine.graph_path(built) if built else wanted or Path(name + (".xml" if openvino else ".onnx"))
     beside = written.with_name(prepared_name(written).name) if prepare else None
     from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
-    for file in (*([] if from_onnx else [written]), *engine.files(built), *([beside] if beside else [])):
+    graph = ir.files(written) if openvino else () if from_onnx else (written,)
+    for file in (*graph, *engine.files(built), *([beside] if beside else [])):
         check_output(file, inputs)
+    ir.require()
     if engine.library:
         engine.require(str(batch))
     if from_onnx:
@@ -185,7 +198,8 @@ def export(
     attention = AttentionWords(channel_attention, freeze_below, images, other_use=words.uses_images)
     attention.check()
     steps = _steps(given, channel_attention, precision, weights, simplify)
-    listener.plan((*steps, *(ENGINE_STEPS if engine.library else ()), *(PREPARE_STEPS if beside else ())))
+    further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else OPENVINO_STEPS if openvino else ()
+    listener.plan((*steps, *further))
     listener.step("load")
     from kdna_deploy.targets.onnx.export import OnnxOptions
     from kdna_deploy.targets.source import Request
@@ -200,18 +214,13 @@ def export(
     asked: Any = words.children_in_graph
     request = Request(checkpoint, arch, model, ema, size, asked, attention.request(listener))
     opened = words.prepared(_opened(given, request, listener))
-    done = _write(opened, written, options, words, inputs, listener)
+    writing = Writing(opened, written, options, words, inputs, listener)
+    if openvino:
+        return ExportedFile(written, source=opened, openvino=writing.openvino())
+    done = writing.onnx()
     if built is None:
-        return ExportedFile(written, done, source=opened, prepared=_prepared(written, beside, listener))
+        return ExportedFile(written, done, source=opened, prepared=prepared(written, beside, listener))
     return ExportedFile(built, done, engine.build(written, built, str(batch), listener), opened)
-
-
-def _prepared(written: Path, beside: Path | None, listener: Listener) -> PreparedFile | None:
-    if beside is None:
-        return None
-    from kdna_deploy.targets.onnx.prepare import prepare_onnx
-
-    return prepare_onnx(written, beside, listener)
 
 
 def _check_given(given: Any, engine: EngineWords, precision: str, checkpoint: Path | None) -> None:
@@ -244,34 +253,6 @@ def _opened(given: Path | Network | FusedSource, request: Request, listener: Lis
     if not isinstance(given, FusedSource):
         return fuse_network(given, request, listener)
     return fused_as_asked(given, Path(_name(given)), request, listener)
-
-
-def _write(
-    opened: FusedSource,
-    written: Path,
-    options: OnnxOptions,
-    words: PrecisionWords,
-    inputs: tuple[Path, ...],
-    listener: Listener,
-) -> OnnxExport | Int8Export | HalfExport:
-    if words.precision == "int8":
-        from kdna_deploy.targets.onnx.int8.export import export_int8
-
-        int8 = words.int8_options(opened, options.batch, listener)
-        return export_int8(opened, written, options, int8, inputs, listener)
-    if words.precision == "fp16":
-        from kdna_deploy.targets.onnx.half.export import export_half
-
-        half = words.half_options(opened, options.batch, listener)
-        return export_half(opened, written, options, half, inputs, listener)
-    if words.weights == "int8":
-        from kdna_deploy.targets.onnx.int8.storage_export import export_int8_weights
-
-        storage = words.storage_options(opened, options.batch, listener)
-        return export_int8_weights(opened, written, options, storage, inputs, listener)
-    from kdna_deploy.targets.onnx.export import export_fused
-
-    return export_fused(opened, written, options, inputs, listener)
 
 
 def _steps(given: Any, channel_attention: str, precision: str, weights: str, simplify: bool) -> tuple[str, ...]:

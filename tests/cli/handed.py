@@ -49,6 +49,7 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.targets.onnx.int8.storage_export.export_int8_weights": None,
     "kdna_deploy.targets.onnx.half.export.export_half": None,
     "kdna_deploy.targets.onnx.prepare.prepare_onnx": None,
+    "kdna_deploy.targets.openvino.export.export_openvino": None,
     # Whether the library and a GPU are there is asked before the engine is built.
     "kdna_deploy.runtimes.nvidia.library.open_library": lambda: "the library",
     "kdna_deploy.runtimes.nvidia.library.check_capabilities": dict,

@@ -157,6 +157,16 @@ TABLE: dict[str, list[Entry]] = {
         *attention("export ckpt.pt", FROM_FUSED, "export_fused.inputs"),
         Entry("export ckpt.pt", "--onnx"),  # what is done by default
         Entry(
+            "export ckpt.pt",
+            "--openvino",
+            {
+                "export_openvino.output": Path("ckpt.xml"),
+                "export_openvino.options.int8.max_drop": 0.5,
+            },
+            after=f"{INT8} --openvino --max-drop 0.5",
+            alone=False,
+        ),
+        Entry(
             ENGINE,
             "--tensorrt",
             {

@@ -45,6 +45,7 @@ WRONG_NAMES = [
     (["export", "net.pt", *INT8, ".", "--held-out", "gone"], "There is no file or folder 'gone'."),
     (["prepare", "gone.onnx"], "There is no file 'gone.onnx'."),
     (["verify", "gone.onnx"], "There is no file 'gone.onnx'."),
+    (["verify", "gone.xml"], "There is no file 'gone.xml'."),
     (["verify", "net.pt", "--against", "gone.pt"], "There is no file 'gone.pt'."),
     (["verify", "net.pt", "--inputs", "gone"], "There is no file or folder 'gone'."),
     (["evaluate", "gone.onnx", "--data", "."], "There is no file 'gone.onnx'."),
@@ -73,7 +74,7 @@ WRONG_NAMES = [
     (["export", "net.pt", *INT8, "a.png"], "takes a NumPy file; give the folder that it lies in."),
     (
         ["verify", "a.npy"],
-        "'a.npy' is a NumPy file, and verify takes an ONNX file, a fused graph, an engine or a check",
+        "'a.npy' is a NumPy file, and verify takes an ONNX file, an OpenVINO file, a fused graph, an engine or a check",
     ),
     (["verify", "net.pt", "--inputs", "net.onnx"], "'net.onnx' is an ONNX file, and --inputs takes a NumPy file."),
     (["evaluate", "net.pt", "--data", "a.png"], "'a.png' is a file; --data takes a folder"),

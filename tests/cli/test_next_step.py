@@ -54,6 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "evaluate ckpt.onnx --data DIR --against ckpt.pt",
         ),
         ("export ckpt.pt --tensorrt-rtx", "verify ckpt.rtx.engine"),
+        ("export ckpt.pt --openvino", "bench ckpt.xml"),
         ("export net.onnx --tensorrt -o a/b.engine", "verify a/b.engine"),
         ("verify", "bench new.onnx"),
         ("verify net.onnx --against ckpt.pt", "bench net.onnx"),

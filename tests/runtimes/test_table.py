@@ -13,9 +13,11 @@ from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.open import open_session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, OnCpu, Source, package, runtime, runtimes_on
+from kdna_deploy.targets.onnx.export import OnnxOptions
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
 
 ON_CPU = list(runtimes_on("cpu"))
+KINDS = set(get_args(Artifact))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     sample = fused_sample(RESNET)
     save_fused(sample.graph, sample.provenance, folder / "net.pt2")
     export_sample(folder / "net.onnx", simplify=False)
-    return {
+    made: dict[Artifact, Source] = {}
+    if not RUNTIMES["openvino"].missing:
+        from kdna_deploy.targets.openvino.export import OpenVinoOptions, export_openvino
+
+        export_openvino(sample, folder / "net.xml", OpenVinoOptions(OnnxOptions(simplify=False)))
+        made["openvino"] = Source(folder / "net.xml")
+    return made | {
         "checkpoint": Source(sample_path(RESNET)),
         "fused": Source(folder / "net.pt2"),
         "onnx": Source(folder / "net.onnx"),
@@ -58,7 +66,7 @@ def test_no_runtime_opens_another_kind_of_file(sources: dict[Artifact, Source], 
     if entry.missing:
         pytest.skip(entry.missing)
     for kind, source in sources.items():
-        if kind != entry.artifact:
+        if kind not in (entry.artifact, entry.own):
             with pytest.raises(InputError):
                 entry.prepare(source, OnCpu())()
 
@@ -66,12 +74,13 @@ def test_no_runtime_opens_another_kind_of_file(sources: dict[Artifact, Source], 
 @pytest.mark.slow
 def test_each_kind_of_file_opens_without_a_runtime_being_named(sources: dict[Artifact, Source]) -> None:
     opened = {kind: open_session(source.path).runtime.split()[0] for kind, source in sources.items()}
+    assert opened.pop("openvino", "OpenVINO") == "OpenVINO"
     assert opened == {"checkpoint": "PyTorch", "fused": "PyTorch", "onnx": "ONNX"}
 
 
 def test_only_reduced_precision_is_not_exact() -> None:
     assert [name for name, entry in RUNTIMES.items() if not entry.exact] == ["openvino-bf16"]
-    assert {entry.artifact for entry in RUNTIMES.values()} == set(get_args(Artifact))
+    assert {kind for entry in RUNTIMES.values() for kind in (entry.artifact, entry.own or entry.artifact)} == KINDS
     assert {entry.artifact for entry in runtimes_on("cpu").values()} == {"checkpoint", "fused", "onnx"}
     assert runtimes_on("cpu") | runtimes_on("gpu") == RUNTIMES
 

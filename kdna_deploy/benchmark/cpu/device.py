@@ -17,6 +17,7 @@ import torch
 from kdna_deploy.benchmark.cpu.affinity import pinned
 from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
 from kdna_deploy.benchmark.cpu.latency import LatencyRunner
+from kdna_deploy.benchmark.cpu.openvino_file import given_openvino
 from kdna_deploy.benchmark.cpu.profile import Explanation, Profile, ProfileRequest, explain, profile
 from kdna_deploy.benchmark.cpu.roofline import Peak, measure_peak
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
@@ -28,13 +29,14 @@ from kdna_deploy.benchmark.statistics import Ratio
 from kdna_deploy.benchmark.subject import Subject, given
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.images.batch import Images
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.ort import SessionNeeds, session_needs
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Cores, DeviceName, OnCpu, Precision, Source
 
 # What opens the file that a user named, unless told otherwise.
-_NATIVE: dict[Artifact, str] = {"onnx": "onnxruntime", "fused": "pt2", "checkpoint": "pytorch"}
+_NATIVE: dict[Artifact, str] = {"onnx": "onnxruntime", "openvino": "openvino", "fused": "pt2", "checkpoint": "pytorch"}
 # A tail this far above the median means that something else used the core.
 _NOISY_TAIL = 1.25
 
@@ -67,6 +69,8 @@ class Cpu:
         """There is always a CPU."""
 
     def given(self, path: Path, folder: Path, options: BenchOptions) -> Subject:
+        if named_kind(path) is Kind.openvino:
+            return given_openvino(path)
         return given(path, folder, options.factory, options.arch, options.size)
 
     def made(self, subject: Subject, folder: Path, options: BenchOptions) -> Subject:
@@ -81,7 +85,8 @@ class Cpu:
         return _NATIVE[subject.kind]
 
     def find(self, subject: Subject, variant: Variant, options: BenchOptions, listener: Listener) -> Source:
-        return subject.artifacts.source(RUNTIMES[variant.runtime].artifact)
+        entry = RUNTIMES[variant.runtime]
+        return subject.artifacts.source(subject.kind if subject.kind == entry.own else entry.artifact)
 
     def how(self, variant: Variant, options: BenchOptions) -> OnCpu:
         return OnCpu(self.threads)

@@ -39,6 +39,14 @@ Onnx = Annotated[
         "--onnx", help="Write an ONNX file, which is done without this option as well.", rich_help_panel=OUTPUT
     ),
 ]
+OpenVino = Annotated[
+    bool,
+    typer.Option(
+        "--openvino",
+        help="Write an OpenVINO file in place of an ONNX file: NAME.xml, and its weights in NAME.bin.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 TargetOption = Annotated[
     Target | None,
     typer.Option(

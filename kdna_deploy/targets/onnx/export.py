@@ -217,7 +217,7 @@ def write_onnx(
 
     def write(path: Path) -> None:
         save(model, path, options.external_data)
-        check_bloat(path, provenance, options)
+        check_bloat(file_bytes(path), provenance, options.max_bloat)
 
     return write_judged(output, inputs, write, judge, listener)
 
@@ -258,18 +258,17 @@ def verify_file(
         return parity(candidate, reference, (*probes, *given), options.allowed, departs, remedy)
 
 
-def check_bloat(path: Path, provenance: Provenance, options: OnnxOptions) -> None:
-    """Compare a written file with the trained parameters.
+def check_bloat(size: int, provenance: Provenance, most: float | None) -> None:
+    """Compare the `size` in bytes of a written file with the trained parameters; `most` None allows any.
 
     Raises:
-        ExportError: it is larger than `max_bloat` allows.
+        ExportError: it is larger than that.
     """
     unique = 4 * provenance.parameters
-    size = file_bytes(path)
-    if options.max_bloat is not None and size > options.max_bloat * unique:
+    if most is not None and size > most * unique:
         raise ExportError(
             f"The file takes {size / 1e6:.2f} MB, {size / unique:.2f} times the trained parameters "
-            f"({unique / 1e6:.2f} MB) and more than `max_bloat={options.max_bloat:g}` allows; "
+            f"({unique / 1e6:.2f} MB) and more than `max_bloat={most:g}` allows; "
             "`children='share'` stores each parent once."
         )
 

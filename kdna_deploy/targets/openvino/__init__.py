@@ -1,0 +1,1 @@
+"""Fused graph → OpenVINO file (IR)."""

@@ -1,0 +1,236 @@
+"""Fused graph → OpenVINO file (IR: ``.xml`` and ``.bin``), verified on OpenVINO before it gets its name.
+
+    ONNX file, verified (scratch) → OpenVINO's own graph → provenance → write → run beside the original → rename
+
+    float32                      the ONNX file for any runtime, its constants folded
+    half, `weights='fp16'`       the ONNX file with halves and casts, as it is
+    codes, `weights='int8'`      the ONNX file with codes and products, as it is
+    int8, `precision='int8'`     the ONNX file with QDQ pairs; in OpenVINO's words, fake quantisation
+
+OpenVINO's converter folds constants, and so would store each child of a shared kernel, halves as float32, and codes
+multiplied out. Where these are to stay its reader alone is used, which keeps the graph as it is; the plugin for CPUs
+folds them when the file is opened, so that latency is the same. OpenVINO's own way of storing halves rounds biases and
+scales as well, which moves logits up to ten times as far.
+
+What is not int8 agrees with the network as it was trained, at the tolerance of what is stored. int8 was judged as an
+ONNX file already; it is judged once more as OpenVINO computes it, beside the network, on the same held-out images.
+
+Does not apply to half precision computing, which the processors that OpenVINO runs on here do not do.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from kdna_deploy.errors import AccuracyError, ExportError, UsageError
+from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
+from kdna_deploy.evaluation.parity import HALF, INT8_WEIGHTS, Agreement
+from kdna_deploy.files import check_output, file_sha256, scratch_folder
+from kdna_deploy.graph.provenance import KEY, Provenance
+from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.images.split import Split
+from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
+from kdna_deploy.runtimes.openvino import OpenVinoSession
+from kdna_deploy.runtimes.openvino_file import WEIGHTS_KEY, read_openvino, weights_of
+from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, check_bloat, export_fused, reference_session
+from kdna_deploy.targets.onnx.int8.export import Int8Export, Int8Options, export_int8
+from kdna_deploy.targets.onnx.int8.sensitivity import drop
+from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
+from kdna_deploy.targets.skeleton import Export, parity, write_judged
+from kdna_deploy.targets.source import FusedSource
+
+_SHARED_NOTE = "each parent kernel is stored once; OpenVINO multiplies its children out when it opens the file"
+_CODES_NOTE = "weights are stored as int8 codes; OpenVINO multiplies them out when it opens the file"
+
+
+@dataclass(frozen=True)
+class OpenVinoOptions:
+    """How to write an OpenVINO file.
+
+    Attributes:
+        onnx: of the ONNX file that it is made from; its target is chosen here.
+        int8: how to quantise, for a file that computes in int8.
+        storage: how to store weights as int8 codes, for a file that computes in float32.
+
+    Raises:
+        UsageError: options that an OpenVINO file cannot have.
+    """
+
+    onnx: OnnxOptions = field(default_factory=OnnxOptions)
+    int8: Int8Options | None = None
+    storage: StorageOptions | None = None
+
+    def __post_init__(self) -> None:
+        if self.onnx.on_the_fly:
+            raise UsageError("OpenVINO multiplies children out when it opens a file; choose `children='share'`.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenVinoExport(Export):
+    """A verified OpenVINO file; `bytes` are those of both files.
+
+    Attributes:
+        version: of OpenVINO.
+        reference: what it was verified against, or judged beside.
+        stored: what its weights are stored in.
+        made_from: the verified ONNX file that it was converted from, which is gone.
+        evaluation: of an int8 file on OpenVINO, on the held-out images, beside the reference; None of others.
+    """
+
+    version: str
+    reference: str
+    stored: str
+    made_from: OnnxExport | Int8Export
+    evaluation: Evaluation | None = None
+
+
+def export_openvino(
+    opened: FusedSource,
+    output: Path,
+    options: OpenVinoOptions | None = None,
+    inputs: tuple[Path, ...] = (),
+    listener: Listener = SILENT,
+) -> OpenVinoExport:
+    """Write the fused graph `opened` to `output`, an ``.xml``, and its weights to the ``.bin`` beside it.
+
+    Raises:
+        UsageError: either file cannot be written.
+        ParityError: OpenVINO computes something else than the network. Nothing is written.
+        AccuracyError: int8 loses more than its limit. Nothing is written.
+        ExportError: OpenVINO cannot convert the graph, or the file is larger than `max_bloat` allows.
+    """
+    options = options or OpenVinoOptions()
+    checkpoint = opened.network.checkpoint.path
+    sources = (*inputs, checkpoint)
+    for file in (output, weights_of(output)):
+        check_output(file, sources)
+    shared = opened.provenance.options.get("children") == "share"
+    as_it_is = shared or options.storage is not None or options.onnx.weights == "fp16"
+    reference = reference_session(opened)
+    with scratch_folder("openvino") as folder:
+        made_from = _onnx(opened, folder / "net.onnx", options, listener)
+        listener.step("convert to OpenVINO")
+        onnx_model = read_model(made_from.path)
+        model = _converted(made_from.path, {node.name for node in onnx_model.graph.node}, as_it_is)
+        found = provenance_of_model(onnx_model, made_from.path)
+        assert found is not None, "our own file"
+        made = found.beside(output, checkpoint).with_options(format="openvino")
+
+        def write(path: Path) -> None:
+            _save(model, made, path)
+            check_bloat(read_openvino(path, weights=False).bytes, made, options.onnx.max_bloat)
+
+        def judge(path: Path) -> tuple[tuple[Agreement, ...], Evaluation | None]:
+            with OpenVinoSession(path) as candidate:
+                if options.int8:
+                    limits = (options.int8.images, options.int8.max_drop)
+                    return (), _judged(candidate, reference, *limits, listener)
+                return _verified(candidate, reference, opened, options, listener), None
+
+        agreements, evaluation = write_judged(output, sources, write, judge, listener)
+    return OpenVinoExport(
+        path=output,
+        bytes=read_openvino(output, weights=False).bytes,
+        version=openvino.__version__.partition("-")[0],
+        reference=reference.name,
+        stored="int8" if options.int8 or options.storage else options.onnx.weights,
+        made_from=made_from,
+        agreements=agreements,
+        evaluation=evaluation,
+        notes=_notes(made_from, shared, options),
+    )
+
+
+def _onnx(opened: FusedSource, path: Path, options: OpenVinoOptions, listener: Listener) -> OnnxExport | Int8Export:
+    """The verified ONNX file that OpenVINO is given: its graph is laid out by OpenVINO, whatever it is spelled for."""
+    plain = replace(options.onnx, target="any", max_bloat=None, external_data=False)
+    if options.int8:
+        return export_int8(opened, path, replace(plain, target="cpu"), options.int8, listener=listener)
+    if options.storage:
+        return export_int8_weights(opened, path, plain, options.storage, listener=listener)
+    return export_fused(opened, path, plain, listener=listener)
+
+
+def _converted(path: Path, layers: set[str], as_it_is: bool) -> Any:
+    """OpenVINO's graph of the ONNX file at `path`; `as_it_is`, nothing in it is folded.
+
+    Raises:
+        ExportError: OpenVINO cannot read it.
+    """
+    try:
+        model = openvino.Core().read_model(str(path)) if as_it_is else openvino.convert_model(str(path))
+    except Exception as error:  # of many kinds
+        raise ExportError(f"OpenVINO cannot convert the graph: {_cause(error)}; please report this.") from error
+    for key in list(model.rt_info):  # the names of scratch files, and of the ONNX file's metadata
+        del model.rt_info[key]
+    # What is no layer of the ONNX file is named by a counter of the process.
+    for number, operation in enumerate(model.get_ordered_ops()):
+        name, kind = operation.get_friendly_name(), operation.get_type_name()
+        if name not in layers and kind not in ("Parameter", "Result"):
+            operation.set_friendly_name(f"{kind}/{number}")
+    return model
+
+
+def _save(model: Any, made: Provenance, path: Path) -> None:
+    """Write `model` to `path` and its weights beside it, then once more with their digest."""
+    model.set_rt_info(made.to_json(), [KEY])
+    try:
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+        model.set_rt_info(file_sha256(weights_of(path)), [WEIGHTS_KEY])
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise ExportError(f"OpenVINO could not write the file: {_cause(error)}; is there room for it?") from error
+
+
+def _verified(
+    candidate: OpenVinoSession,
+    reference: Any,
+    opened: FusedSource,
+    options: OpenVinoOptions,
+    listener: Listener,
+) -> tuple[Agreement, ...]:
+    listener.step("verify")
+    tolerance = INT8_WEIGHTS if options.storage else options.onnx.allowed
+    plain = tolerance.roundoff < HALF.roundoff
+    probes = standard_probes(opened.graph.image_shape, options.onnx.batch, strong=plain)
+    given = () if opened.sample is None else (Probe(GIVEN, opened.sample),)
+    departs = f"The OpenVINO file departs from the {reference.name}"
+    remedy = "Please report this." if plain else "Store the weights in float32."
+    return parity(candidate, reference, (*probes, *given), tolerance, departs, remedy)
+
+
+def _judged(
+    candidate: OpenVinoSession, reference: Any, images: Split, max_drop: float | None, listener: Listener
+) -> Evaluation:
+    """How far int8 on OpenVINO departs from the network.
+
+    Raises:
+        AccuracyError: it loses more than `max_drop`.
+    """
+    listener.step("evaluate on OpenVINO")
+    found = evaluate(candidate, images.held_out(), reference, listener)
+    lost = drop(found)
+    if max_drop is not None and lost > max_drop:
+        raise AccuracyError(
+            f"On OpenVINO int8 loses {lost:.2f} points of top-1, more than `max_drop={max_drop:g}` allows; nothing was "
+            "written. Give a larger limit, more calibration images, or leave it in float32."
+        )
+    return found
+
+
+def _notes(made_from: OnnxExport | Int8Export, shared: bool, options: OpenVinoOptions) -> tuple[str, ...]:
+    of_ort = int8_kernels_here().note  # what a session of ONNX Runtime needs on this processor
+    own = ((_CODES_NOTE, options.storage), (_SHARED_NOTE, shared and not options.storage))
+    return (*(note for note in made_from.notes if note != of_ort), *(note for note, applies in own if applies))
+
+
+def _cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"\.$", "", lines[-1])[:200] if lines else type(error).__name__

@@ -1,0 +1,72 @@
+"""What was asked of `export` → the function of `targets` that writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdna_deploy.progress import Listener
+from kdna_deploy.verbs.precision_words import PrecisionWords
+
+if TYPE_CHECKING:
+    from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
+    from kdna_deploy.targets.onnx.half.export import HalfExport
+    from kdna_deploy.targets.onnx.int8.export import Int8Export
+    from kdna_deploy.targets.onnx.prepare import PreparedFile
+    from kdna_deploy.targets.openvino.export import OpenVinoExport
+    from kdna_deploy.targets.source import FusedSource
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A file to be written of `opened`, and what it must not replace."""
+
+    opened: FusedSource
+    output: Path
+    options: OnnxOptions
+    words: PrecisionWords
+    inputs: tuple[Path, ...]
+    listener: Listener
+
+    def onnx(self) -> OnnxExport | Int8Export | HalfExport:
+        """Write an ONNX file."""
+        words, listener = self.words, self.listener
+        given = (self.opened, self.output, self.options)
+        if words.precision == "int8":
+            from kdna_deploy.targets.onnx.int8.export import export_int8
+
+            int8 = words.int8_options(self.opened, self.options.batch, listener)
+            return export_int8(*given, int8, self.inputs, listener)
+        if words.precision == "fp16":
+            from kdna_deploy.targets.onnx.half.export import export_half
+
+            half = words.half_options(self.opened, self.options.batch, listener)
+            return export_half(*given, half, self.inputs, listener)
+        if words.weights == "int8":
+            from kdna_deploy.targets.onnx.int8.storage_export import export_int8_weights
+
+            storage = words.storage_options(self.opened, self.options.batch, listener)
+            return export_int8_weights(*given, storage, self.inputs, listener)
+        from kdna_deploy.targets.onnx.export import export_fused
+
+        return export_fused(*given, self.inputs, listener)
+
+    def openvino(self) -> OpenVinoExport:
+        """Write an OpenVINO file."""
+        from kdna_deploy.targets.openvino.export import OpenVinoOptions, export_openvino
+
+        words, asked = self.words, (self.opened, self.options.batch, self.listener)
+        int8 = words.int8_options(*asked) if words.precision == "int8" else None
+        storage = words.storage_options(*asked) if words.weights == "int8" else None
+        options = OpenVinoOptions(self.options, int8, storage)
+        return export_openvino(self.opened, self.output, options, self.inputs, self.listener)
+
+
+def prepared(written: Path, beside: Path | None, listener: Listener) -> PreparedFile | None:
+    """What `written` is prepared to, `beside` it; None where that was not asked for."""
+    if beside is None:
+        return None
+    from kdna_deploy.targets.onnx.prepare import prepare_onnx
+
+    return prepare_onnx(written, beside, listener)
