@@ -59,6 +59,7 @@ def fused(source: FusedSource) -> Fused:
     return source.fused
 
 
+@pytest.mark.slow
 def test_every_batchnorm_is_folded(arch: str, original: nn.Module, fused: Fused) -> None:
     assert not calls(fused.graph.module, {BATCH_NORM})
     assert BATCHNORMS[arch] == sum(isinstance(layer, nn.BatchNorm2d) for layer in original.modules())
