@@ -95,7 +95,7 @@ def export(
     check: Check = None,
     json: Json = False,
 ) -> None:
-    """Write an ONNX file, an OpenVINO file or an engine, verified against the network.
+    """Write an ONNX or OpenVINO file or an engine, and verify it.
 
     A checkpoint is fused on the way. The file is run beside the network as it was trained, and appears under its name
     only where it computes the same; int8 is judged by its accuracy instead.

@@ -102,8 +102,8 @@ def bench(
     """Measure `models` beside their baselines, round by round on the same cores or the same GPU.
 
     Args:
-        models: ``.onnx``, ``.pt2``, checkpoints, or what `fuse` or `export` wrote; with `gpu` also engines. The newest
-            ``.onnx`` in the current folder where none is named.
+        models: ``.onnx``, ``.xml``, ``.pt2``, checkpoints, or what `fuse` or `export` wrote; with `gpu` also engines.
+            The newest ``.onnx`` in the current folder where none is named.
         gpu: throughput and latency on an NVIDIA GPU.
         cpu_threads: threads of an inference, each on a core of its own.
         batch_size: images in one inference; 1, with `gpu` 128.

@@ -71,7 +71,7 @@ def evaluate(
     """Accuracy of an artifact on labelled images, and its agreement with another.
 
     Args:
-        file: ``.onnx``, ``.pt2``, ``.engine`` or checkpoint, or what `fuse` or `export` wrote.
+        file: ``.onnx``, ``.xml``, ``.pt2``, ``.engine`` or checkpoint, or what `fuse` or `export` wrote.
         data: folder with a folder of images for each class.
         against: another artifact, or the checkpoint, to agree with.
         batch_size: images in one inference; a file with a fixed batch keeps its own.

@@ -84,7 +84,7 @@ def verify(
     """Compare an artifact with the network that it was made from, on generated images and on given ones.
 
     Args:
-        file: ``.onnx``, ``.pt2``, ``.engine`` or checkpoint, or what `fuse` or `export` wrote.
+        file: ``.onnx``, ``.xml``, ``.pt2``, ``.engine`` or checkpoint, or what `fuse` or `export` wrote.
         against: what it must agree with; the checkpoint that it was made from by default.
         inputs: images beside the generated ones: folder, ``.npy`` or ``.npz``.
         rtol: allowed difference, share of an output's spread over images; 1e-4, in half precision 1e-2.

@@ -59,7 +59,7 @@ Artifact = Annotated[
     Path | None,
     typer.Argument(
         metavar="MODEL",
-        help="ONNX file, engine, fused graph or checkpoint.",
+        help="ONNX or OpenVINO file, engine, fused graph or checkpoint.",
         show_default="newest *.onnx here",
         rich_help_panel=SOURCE,
     ),
@@ -68,7 +68,7 @@ Artifacts = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="MODELS",
-        help="ONNX files, fused graphs or checkpoints; with --gpu also engines.",
+        help="ONNX or OpenVINO files, fused graphs or checkpoints; with --gpu also engines.",
         show_default="newest *.onnx here",
         rich_help_panel=SOURCE,
     ),
