@@ -15,7 +15,7 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-# Without the tests that take a third of a second or more.
+# Without the tests that take more than about 0.2 s of an idle core.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 

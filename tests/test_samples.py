@@ -23,6 +23,7 @@ def test_two_samples_take_at_most_four_megabytes() -> None:
     assert sum(path.stat().st_size for path in CHECKPOINTS) <= BYTES_TOGETHER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.name)
 def test_sample_recognises_the_held_out_digits(path: Path) -> None:
     network = load_network(path)
@@ -37,6 +38,7 @@ def test_sample_recognises_the_held_out_digits(path: Path) -> None:
     assert network.checkpoint.accuracy >= 97.0
 
 
+@pytest.mark.slow
 def test_only_3x3_layers_learn_spatial_attention_and_filter_attention_stays_at_zero() -> None:
     resnet = load_network(CHECKPOINTS[1]).module.state_dict()
     assert resnet["layer3.static_spatial_attn"].std() > 0.03

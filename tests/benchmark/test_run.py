@@ -140,6 +140,7 @@ def test_too_few_rounds_give_no_interval_and_no_noise_floor_and_say_so(beside_pl
     assert any("fewer than 10 rounds" in note for note in beside_plain.notes)
 
 
+@pytest.mark.slow
 def test_a_baseline_is_measured_against_a_second_session_of_itself(beside_other: BenchResult) -> None:
     (floor,) = beside_other.floors
     baseline, model = beside_other.rows

@@ -153,6 +153,7 @@ def test_a_crossed_threshold_is_exit_code_1_after_the_table(cli: Cli, tmp_path: 
     assert (tmp_path / "run.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_threshold_that_is_none_is_refused_before_anything_is_measured(
     cli: Cli, tmp_path: Path, models: tuple[str, str]
 ) -> None:

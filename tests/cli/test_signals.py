@@ -123,7 +123,7 @@ def test_a_bench_that_is_told_to_end_ends_its_processes_too(tmp_path: Path) -> N
     watched, children, end = psutil.Process(process.pid), [], time.monotonic() + 200
     while process.poll() is None and time.monotonic() < end and not children:
         children = [child for child in watched.children() if FRESH in words_of(child)]
-        time.sleep(0.02)
+        time.sleep(0.1)  # looking goes through all processes
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 143, stderr

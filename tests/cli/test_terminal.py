@@ -48,15 +48,16 @@ def on_a_terminal(width: int, *words: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(termios, "tcsetwinsize"), reason="Python 3.11")
-@pytest.mark.parametrize("width", [80, 160])
-def test_a_terminal_is_filled_and_coloured_and_nothing_is_cut(width: int) -> None:
-    text = on_a_terminal(width, *COMMAND)
+@pytest.mark.parametrize(("width", "words"), [(80, COMMAND), (160, ("export", "--help"))])
+def test_a_terminal_is_filled_and_coloured_and_nothing_is_cut(width: int, words: tuple[str, ...]) -> None:
+    text = on_a_terminal(width, *words)
     assert ANSI.search(text)
     lines = ANSI.sub("", text).splitlines()
     assert max(map(len, lines)) <= width
-    assert not any("…" in line for line in lines)
-    page = ANSI.sub("", on_a_terminal(width, "export", "--help")).splitlines()
-    assert max(map(len, page)) == width
+    if words == COMMAND:
+        assert not any("…" in line for line in lines)
+    else:
+        assert max(map(len, lines)) == width
 
 
 @pytest.mark.slow

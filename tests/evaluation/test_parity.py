@@ -339,6 +339,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_artifact_is_verified_against_the_checkpoint_it_names(folder: Path) -> None:
     result = verify_files(folder / "net.onnx", None, None)
     assert result.reference == sample_path(RESNET).name

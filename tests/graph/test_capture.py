@@ -159,6 +159,7 @@ def test_the_length_of_a_batch_is_followed() -> None:
         assert capture(module, IMAGE)(images).equal(module(images))
 
 
+@pytest.mark.slow
 def test_a_batch_size_that_is_built_in_is_refused() -> None:
     with pytest.raises(CaptureError) as error:
         capture(trained(Lambda(lambda m, x: m.conv(x).view(2, -1), conv=nn.Conv2d(4, 6, 3))), IMAGE)

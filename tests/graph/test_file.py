@@ -53,6 +53,7 @@ def archive(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_graph_comes_back_with_every_bit_and_its_provenance(graph: Graph, archive: Path) -> None:
     opened = load_fused(archive)
     assert opened.provenance == PROVENANCE

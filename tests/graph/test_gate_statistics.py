@@ -49,6 +49,7 @@ def _without_hooks(module: Gated) -> Gated:
     return copy
 
 
+@pytest.mark.slow
 def test_a_gate_that_does_not_move_is_explained_by_its_mean(graph: Graph) -> None:
     same = np.repeat(_images(1), 6, axis=0)
     for row in measure_gates(graph, [same]):

@@ -51,6 +51,7 @@ def test_every_fifth_image_of_class_folders_judges_with_its_label(mislabelled: P
     assert (scored(right), scored(wrong)) == ((10, 1.0), (10, 0.8))
 
 
+@pytest.mark.slow
 def test_class_folders_to_judge_by_give_labels(mislabelled: Path) -> None:
     assert (scored(split(DIGITS, DIGITS)), scored(split(DIGITS, mislabelled))) == ((50, 1.0), (50, 0.8))
 

@@ -179,6 +179,7 @@ def test_a_view_that_leaves_its_storage_is_refused(path: Path, old: bytes, new: 
     refused(changed_pickle(path, old, new))
 
 
+@pytest.mark.slow
 def test_very_many_names_are_read_or_refused_in_bounded_time(path: Path) -> None:
     one = torch.ones(1)
     torch.save({f"w{number}": one for number in range(20_000)}, path)

@@ -89,6 +89,7 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
             del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_network_from_the_table_computes_what_the_trained_one_does(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
@@ -114,6 +115,7 @@ def test_networks_are_float32_in_evaluation_mode_and_frozen(own_models: Path, fa
         torch.testing.assert_close(value, halved[name].to(value.dtype), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_missing_counters_of_batchnorm_are_tolerated(own_models: Path) -> None:
     for weights, factory in ((small().build().state_dict(), None), (convnet().state_dict(), "own_models:convnet")):
         kept = {name: v for name, v in weights.items() if not name.endswith("num_batches_tracked")}

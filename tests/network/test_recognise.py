@@ -80,6 +80,7 @@ def test_widths_classes_and_reductions_are_read_from_the_shapes(architecture: Ar
     assert recognise(network_shapes(architecture), recorded=architecture.name) == architecture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", [16, 20])
 def test_one_reduction_is_found_that_fits_all_widths_of_a_network(reduction: int) -> None:
     # Either makes the hidden width 24 // reduction = 1, as any from 13 to 24 would: only 48 // reduction tells.
@@ -107,6 +108,7 @@ def test_counters_of_batchnorm_may_be_missing() -> None:
     assert recognise(without) == ARCHITECTURES["resnet18"]
 
 
+@pytest.mark.slow
 def test_a_stale_recorded_name_does_not_mislead() -> None:
     shapes = network_shapes(ARCHITECTURES["resnet18"])
     assert recognise(shapes, recorded="resnet50").name == "resnet18"

@@ -29,6 +29,7 @@ def test_export_notes_each_child_that_is_not_shared(shared: FusedSource) -> None
     assert shared.notes == tuple(f"not shared: {site}: {REASON}" for site in ("norms.thin", "norms.wide"))
 
 
+@pytest.mark.slow
 def test_fuse_prints_each_child_that_is_not_shared(shared: FusedSource) -> None:
     assert shared.fused is not None
     console = Console(width=200)

@@ -45,6 +45,7 @@ def test_logits_are_those_of_onnx_runtime(net: Path, batch: int) -> None:
     assert difference(got, expected) <= 1e-4
 
 
+@pytest.mark.slow
 def test_one_session_takes_one_batch_size_after_another(net: Path) -> None:
     session, reference = OpenVinoSession(net), OrtSession(net)
     for batch in (1, 3, 2):

@@ -54,6 +54,7 @@ def test_a_closed_session_refuses_to_run_and_to_be_entered_again(session: Sessio
     assert session.name and session.runtime and session.options  # what it was can still be told
 
 
+@pytest.mark.slow
 def test_an_error_closes_the_session_too(session: Session) -> None:
     with pytest.raises(KeyboardInterrupt), session:
         raise KeyboardInterrupt

@@ -71,6 +71,7 @@ def test_without_cuda_every_runtime_says_in_one_sentence_how_to_get_it(name: str
     assert sentence is not None and "; run: " in sentence and "\n" not in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PROVIDER in onnxruntime.get_available_providers(), reason="ONNX Runtime has CUDA")
 def test_onnx_runtime_without_its_cuda_provider_is_refused_and_never_runs_on_the_cpu(tmp_path: Path) -> None:
     export_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False)
@@ -103,6 +104,7 @@ def test_a_program_computes_the_network_in_its_precision_and_leaves_the_graph_al
     assert {tensor.dtype for tensor in (*module.parameters(), *module.buffers())} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_fresh_weights_lie_elsewhere_and_what_is_compiled_stays() -> None:
     made = program(torch.nn.Conv2d(3, 3, 1), "fp32", device="cpu")
     again = made.fresh()

@@ -114,6 +114,7 @@ def test_a_gate_that_cannot_be_told_is_neither_frozen_nor_dropped() -> None:
     assert departure(fused, KINDS["two features"].network().double()) <= ROUNDING
 
 
+@pytest.mark.slow
 def test_a_parent_stays_shared_when_a_gate_behind_a_child_is_frozen() -> None:
     class Behind(Gated):
         def forward(self, x: Tensor) -> Tensor:
@@ -214,6 +215,7 @@ REASON = (
 )
 
 
+@pytest.mark.slow
 def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> None:
     source = opened("read twice", tmp_path)
     assert source.fused is not None

@@ -59,6 +59,7 @@ def fused(source: FusedSource) -> Fused:
     return source.fused
 
 
+@pytest.mark.slow
 def test_every_batchnorm_is_folded(arch: str, original: nn.Module, fused: Fused) -> None:
     assert not calls(fused.graph.module, {BATCH_NORM})
     assert BATCHNORMS[arch] == sum(isinstance(layer, nn.BatchNorm2d) for layer in original.modules())
@@ -66,12 +67,14 @@ def test_every_batchnorm_is_folded(arch: str, original: nn.Module, fused: Fused)
     assert step.result == PassResult(BATCHNORMS[arch])
 
 
+@pytest.mark.slow
 def test_the_channel_attentions_are_all_that_is_left_of_the_sharing(arch: str, fused: Fused) -> None:
     assert fused.channel_attentions == PRESCALES[arch] == len(channel_attentions(fused.graph.module))
     products = [name for name in operators(fused.graph.module) if name == "mul"]
     assert len(products) == PRESCALES[arch], "every product in the graph is a pre-scale"
 
 
+@pytest.mark.slow
 def test_every_constant_is_the_weight_or_bias_of_a_layer(fused: Fused) -> None:
     for node in fused.graph.module.graph.nodes:
         if node.op == "get_attr":
@@ -80,6 +83,7 @@ def test_every_constant_is_the_weight_or_bias_of_a_layer(fused: Fused) -> None:
     assert stored_numbers(fused.graph) == fused.parameters_after
 
 
+@pytest.mark.slow
 def test_a_graph_holds_network_operators_alone(fused: Fused) -> None:
     layers = {"conv2d", "linear", "relu", "relu6", "hardtanh", "sigmoid", "adaptive_avg_pool2d", "max_pool2d"}
     assert set(operators(fused.graph.module)) <= layers | {"add", "mul", "reshape"}
@@ -104,6 +108,7 @@ def test_the_rounding_that_a_report_shows_is_that_of_the_graph(original: nn.Modu
     assert 0 < fused.rounding.fused_to_original <= 1e-3 * fused.rounding.scale
 
 
+@pytest.mark.slow
 def test_the_classifier_is_the_trained_one_to_the_bit(original: nn.Module, fused: Fused) -> None:
     (linear,) = [n for n in calls(fused.graph.module, WEIGHTED) if n.target is torch.ops.aten.linear.default]
     (trained_layer,) = [layer for layer in original.modules() if isinstance(layer, nn.Linear)]
@@ -111,6 +116,7 @@ def test_the_classifier_is_the_trained_one_to_the_bit(original: nn.Module, fused
     assert constant(linear.args[2]).equal(trained_layer.bias)
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_pipeline_changes_nothing(fused: Fused) -> None:
     clone = fused.graph.clone()
     assert [transform(clone.module).changed for transform in PIPELINE] == [0] * len(PIPELINE)

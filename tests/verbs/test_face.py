@@ -115,6 +115,7 @@ def test_a_fused_network_is_exported_with_other_children_than_it_has(tmp_path: P
     assert apart.path.stat().st_size > 1.5 * shared.path.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_result_is_text_html_and_data() -> None:
     fused = kd.fuse(small(), input_size=8)
     assert "plain: nothing shared" in str(fused) == repr(fused)

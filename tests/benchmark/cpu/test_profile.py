@@ -34,6 +34,7 @@ def nodes(profile: Profile, group: str) -> Counter[str]:
     return Counter(layer.operator.replace("Fused", "") for layer in profile.layers if layer.group == group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_groups_and_operators_add_up_to_the_same_time(profiles: dict[str, Profile], name: str) -> None:
     found = profiles[name]

@@ -26,6 +26,7 @@ def peak(monkeypatch: pytest.MonkeyPatch) -> Peak:
     return measure_peak(1)
 
 
+@pytest.mark.slow
 def test_the_peak_is_the_best_of_every_kernel_on_every_exact_runtime(peak: Peak) -> None:
     runtimes = [name for name in ("onnxruntime", "openvino") if not RUNTIMES[name].missing]
     assert len(peak.tried) == len(MODELS) * len(runtimes)

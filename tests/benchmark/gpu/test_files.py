@@ -38,6 +38,7 @@ def metadata(path: Path) -> str:
     return next(entry.value for entry in onnx.load(path, load_external_data=False).metadata_props if entry.key == KEY)
 
 
+@pytest.mark.slow
 def test_a_file_for_tensorrt_is_taken_as_it_is_in_its_own_precision(folder: Path, tmp_path: Path) -> None:
     own = files(folder / "tensorrt.onnx", tmp_path / "made")
     assert own.own == "fp32"

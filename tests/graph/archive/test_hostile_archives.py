@@ -94,6 +94,7 @@ def refused(path: Path) -> str:
     return refusal(lambda: load_fused(path), path)
 
 
+@pytest.mark.slow
 def test_the_archive_that_is_changed_below_opens_as_it_is(archive: Path, path: Path) -> None:
     assert load_fused(write_members(path, members(archive))).provenance == MADE
 
@@ -115,6 +116,7 @@ def program_with(build: Callable[[torch.fx.Graph], list[torch.fx.Node]], path: P
     write_members(path, contents)
 
 
+@pytest.mark.slow
 def test_a_program_that_maps_a_file_into_memory_and_writes_to_it_is_refused(path: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious" * 2)

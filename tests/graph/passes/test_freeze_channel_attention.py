@@ -39,6 +39,7 @@ def test_frozen_network_equals_the_network_with_constant_gates(
     assert (graph(images) - expected).abs().max() <= ROUNDING * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_attention_is_left_in_a_frozen_network() -> None:
     graph = folded(Gated())
     freeze_channel_attention(graph.module, {node.name: torch.rand(8) for node in channel_attentions(graph.module)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -41,6 +42,7 @@ def test_every_child_gets_the_product_of_its_parent_and_its_own_modulation() -> 
     assert operators(graph.module) == ["conv2d", "conv2d", "mul", "add", "conv2d", "mul", "add"]
 
 
+@pytest.mark.slow
 def test_what_batchnorm_scaled_is_multiplied_out_in_linear_layers_too() -> None:
     network = trained(
         nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(180, 5), nn.BatchNorm1d(5))

@@ -63,6 +63,7 @@ def test_every_parent_is_the_next_full_kernel_to_the_right(text: str) -> None:
         assert slot.parent == following.index
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(LAYOUTS)
 def test_a_layout_can_be_read_back_from_its_slots(text: str) -> None:

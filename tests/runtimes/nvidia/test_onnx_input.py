@@ -25,6 +25,7 @@ def test_input_batch_and_digest_are_read(small: Path, tmp_path: Path) -> None:
     assert read_onnx(write_small(tmp_path / "fixed.onnx", batch=4)).batch == 4
 
 
+@pytest.mark.slow
 def test_provenance_comes_along(tmp_path: Path) -> None:
     made = read_onnx(write_small(tmp_path / "net.onnx", provenance=PROVENANCE)).provenance
     assert made == PROVENANCE

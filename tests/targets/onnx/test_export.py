@@ -96,6 +96,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_file_is_valid_single_and_as_reported(exported: OnnxExport) -> None:
     assert list(exported.path.parent.iterdir()) == [exported.path]
     onnx.checker.check_model(exported.path, full_check=True)
@@ -151,6 +152,7 @@ def test_a_fixed_batch_is_verified_and_accepted_alone(tmp_path: Path) -> None:
     assert from_json(session.metadata()[KEY], "four").options["batch"] == 4
 
 
+@pytest.mark.slow
 def test_external_weights_lie_beside_the_model_and_move_with_it(tmp_path: Path) -> None:
     first = tmp_path / "first"
     first.mkdir()
@@ -262,6 +264,7 @@ def test_a_spelling_that_fails_is_given_up_with_a_note(
     assert list(contents(tmp_path)) == ["net.onnx"]
 
 
+@pytest.mark.slow
 def test_the_precisions_made_from_the_file_profit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`export_fused` is what the int8 and half-precision exports begin with."""
     monkeypatch.setattr(convert, "fill_hidden_channels", an_index_that_is_not_there)

@@ -129,6 +129,7 @@ def test_shared_children_and_half_weights_become_what_the_runtime_makes_of_them(
     assert np.array_equal(logits(made.path), logits(path))
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_and_weights_beside_the_portable_file_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     export_sample(path, external_data=True, batch=2, simplify=False)

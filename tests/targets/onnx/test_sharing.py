@@ -20,7 +20,7 @@ from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.onnx.simplify import simplify
-from tests.samples import MOBILENET, export_sample, fused_sample, fused_small
+from tests.samples import export_sample, fused_sample, fused_small
 from tests.targets.onnx.passes import applied
 
 # mobilenet_v2 has the structure of its half, `mobilenet_v2_1d2`.
@@ -154,12 +154,6 @@ def test_a_batchnorm_left_behind_would_make_onnxsim_store_a_second_kernel() -> N
     unique_bytes = onnx_storage(model, "").unique_bytes
     applied(simplify, model, shared=True)
     assert onnx_storage(model, "").unique_bytes == unique_bytes
-
-
-@pytest.mark.slow
-def test_small_parents_survive_the_folding_of_shapes() -> None:
-    storage = onnx_storage(ir.to_proto(to_onnx(fused_sample(MOBILENET, "share").graph)), "")
-    assert storage.convolutions - storage.kernels == 10
 
 
 def test_a_bloated_file_is_refused_and_not_written(tmp_path: Path) -> None:

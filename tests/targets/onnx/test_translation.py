@@ -120,6 +120,7 @@ def test_a_trained_sample_is_what_torch_onnx_makes_of_it(name: str, children: st
     assert_same(sample(name, children), batch=batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("opset", "batch"), [(OPSETS.start, None), (OPSETS.stop - 1, 4)])
 def test_what_is_not_folded_is_what_torch_onnx_makes_of_it(gated: Graph, opset: int, batch: int | None) -> None:
     """BatchNorm and the children's weights are there, too."""
@@ -133,6 +134,7 @@ def test_every_opset_has_the_same_nodes(gated: Graph, opset: int) -> None:
     assert described(ours) == described(directly(gated, OPSETS.start, None))
 
 
+@pytest.mark.slow
 def test_constants_are_stored_once_under_their_names_in_the_memory_that_they_have() -> None:
     graph = sample(RESNET, "share")
     model = translate(graph).model
@@ -170,6 +172,7 @@ class Unfolded(nn.Module):
         return nn.functional.unfold(x, 3).mean(2)
 
 
+@pytest.mark.slow
 def test_an_operator_outside_of_the_table_is_left_to_torch_onnx_with_a_note() -> None:
     graph = capture(Unfolded(), (3, 9, 9))
     translation = translate(graph)

@@ -80,6 +80,7 @@ def test_logits_are_those_of_the_network(written: OpenVinoExport) -> None:
         assert np.abs(session.run(images) - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "children", "most"),
     [
@@ -114,6 +115,7 @@ def executed(path: Path) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds) - {"Const"})}
 
 
+@pytest.mark.slow
 def test_int8_is_judged_once_more_as_openvino_computes_it(tmp_path: Path, split: Split) -> None:
     opened = fused_sample(RESNET)
     options = OpenVinoOptions(OnnxOptions(simplify=False), Int8Options(split))
@@ -133,6 +135,7 @@ def test_int8_is_judged_once_more_as_openvino_computes_it(tmp_path: Path, split:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.bin", "net.xml"]
 
 
+@pytest.mark.slow
 def test_a_batch_may_be_fixed(tmp_path: Path) -> None:
     options = OpenVinoOptions(OnnxOptions(batch=2, simplify=False))
     with OpenVinoSession(export_openvino(fused_sample(RESNET), tmp_path / "net.xml", options).path) as session:
@@ -151,6 +154,7 @@ def test_what_is_compiled_is_kept_where_that_is_asked_for(tmp_path: Path, writte
     assert np.array_equal(*found)
 
 
+@pytest.mark.slow
 def test_equal_options_make_equal_bytes(tmp_path: Path, written: OpenVinoExport) -> None:
     again = export_openvino(fused_sample(RESNET), tmp_path / "net.xml", plain())
     assert weights(again) == weights(written)
@@ -163,6 +167,7 @@ def layers(path: Path) -> str:
     return path.read_text(encoding="utf-8").partition("</edges>")[0]
 
 
+@pytest.mark.slow
 def test_what_is_too_large_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"more than `max_bloat=0\.5` allows"):
         export_openvino(
@@ -190,6 +195,7 @@ def test_weights_that_are_not_those_of_the_file_are_refused(
         assert "net.bin" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_library_and_the_command_write_it_and_tell_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = kd.export(kd.fuse(sample_path(RESNET), input_size=64), openvino=True, simplify=False)

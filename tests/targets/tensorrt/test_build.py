@@ -29,6 +29,7 @@ def test_an_engine_is_built_with_its_layers_and_without_timing(rtx: OpenedLibrar
     assert built.notes == ("no kernel was timed: that is left to the first run",)
 
 
+@pytest.mark.slow
 def test_the_range_reaches_the_engine(rtx: OpenedLibrary, small: Path, tmp_path: Path) -> None:
     dynamic = build_engine(read_onnx(small), rtx, BuildOptions(Batches(1, 2, 4)))
     fixed = build_engine(read_onnx(small), rtx, BuildOptions(Batches(4, 4, 4)))

@@ -50,6 +50,7 @@ def test_the_command_is_for_the_folder_of_the_engine(small: Path, tmp_path: Path
     assert made.record.provenance is None
 
 
+@pytest.mark.slow
 def test_layers_are_written_on_request(small: Path, tmp_path: Path) -> None:
     output = tmp_path / "net.rtx.engine"
     assert export_engine(small, output).layers is None

@@ -108,7 +108,7 @@ def place(operator: str) -> Callable[..., ir.Value]:
             raise Untranslated("the place in a flattened tensor")
         return w(operator, x, axis=dim, keepdims=int(keepdim), dtype=ir.DataType.INT64)
 
-    write.__doc__ = f"`{operator}` along `dim`, the first of equal ones."
+    write.__doc__ = f"{operator} along an axis, the first of equal ones."
     return write
 
 

@@ -104,6 +104,7 @@ def test_the_share_of_subnormal_weights_is_that_of_the_parent_and_its_children()
     assert {one.subnormal for one in audit.kernels if one is not parent} == {0.0}
 
 
+@pytest.mark.slow
 def test_children_multiplied_at_session_start_are_judged_by_their_products() -> None:
     """W · M of 300 · 300 overflows, though a half holds both."""
     model = onnx.parser.parse_model(

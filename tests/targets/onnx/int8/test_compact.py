@@ -63,6 +63,7 @@ def test_logits_are_bit_identical_and_the_runtime_executes_the_same_operators(
     assert in_8_bits == {"QLinearConv": 24, "QGemm": 1, "NhwcMaxPool": 1}
 
 
+@pytest.mark.slow
 def test_names_shapes_and_zeros_go(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
     assert after.ByteSize() < 0.97 * before.ByteSize()
     assert not after.graph.value_info

@@ -161,7 +161,7 @@ def hostile(spread: float) -> Iterator[Images]:
 
 
 def badly_calibrated(max_drop: float | None) -> Int8Options:
-    images = split_images(DIGITS, DIGITS, SHAPE, Preprocessing(), 10)
+    images = split_images(DIGITS, None, SHAPE, Preprocessing(), 10)
     return Int8Options(replace(images, calibration=lambda: hostile(0.5)), max_drop=max_drop)
 
 

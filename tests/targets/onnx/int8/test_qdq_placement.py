@@ -65,6 +65,7 @@ def test_codes_are_symmetric_signed_8_bit_and_biases_stay_in_float(sample: onnx.
     assert all(stored[node.input[2]].dtype == np.float32 for node in convolutions)
 
 
+@pytest.mark.slow
 def test_kernels_have_a_scale_for_each_filter_and_activations_one(sample: onnx.ModelProto) -> None:
     made, stored = producers(sample.graph), constants(sample.graph)
     kernels = 0

@@ -88,6 +88,7 @@ def test_the_ranges_are_those_of_onnx_runtimes_calibrator(
         assert found[method][name] == pytest.approx(range_, rel=1e-6), name
 
 
+@pytest.mark.slow
 def test_only_minmax_reaches_as_far_as_the_farthest_value(found: dict[Method, dict[str, tuple[float, float]]]) -> None:
     assert found["minmax"]["x"][1] == 100.0
     assert found["percentile"]["x"][1] < 50

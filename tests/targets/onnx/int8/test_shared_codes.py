@@ -75,6 +75,7 @@ def test_kernels_have_the_values_that_codes_of_their_own_would_give(
         assert np.array_equal(run(shared, tmp_path, batch), run(own, tmp_path, batch))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(factors=FACTORS)
 def test_biases_keep_their_values_and_their_scale_is_that_of_the_products(tmp_path: Path, factors: list[float]) -> None:

@@ -86,6 +86,7 @@ def test_it_does_with_a_fixed_batch_at_the_last_opset(name: str) -> None:
     assert_equal(model, CASES[name], 3)
 
 
+@pytest.mark.slow
 def test_every_operator_of_the_table_is_called() -> None:
     called = {node.target for call in CASES.values() for node in graph_of(call).module.graph.nodes}
     assert set(OPERATORS) <= called, sorted(str(one) for one in set(OPERATORS) - called)
