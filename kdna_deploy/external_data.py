@@ -21,6 +21,7 @@ from kdna_deploy.kinds import Kind, named_kind
 
 _ENTRY = re.compile(rb"\x0a\x08location\x12([\x80-\xff]{0,2}[\x00-\x7f])", re.DOTALL)
 _DIGITS = 16
+_LONGEST_NAME = 255  # bytes, on every file system in use
 PARTIAL = ".partial"  # the end of the name of a folder in which a file is being written
 
 
@@ -37,12 +38,14 @@ def model_name(weights: str) -> str:
 def external_files(model: Path) -> tuple[Path, ...]:
     """The files that hold weights of the ONNX file `model`; none for a file of another name, or one that is not there.
 
+    Names that no file can have, for their length, are left out: a damaged model may say anything.
+
     Raises:
         OSError: the file cannot be read.
     """
     if named_kind(model) is not Kind.onnx or not model.is_file():
         return ()
-    return tuple(model.parent / name for name in sorted(_locations(model)))
+    return tuple(model.parent / name for name in sorted(_locations(model)) if len(name.encode()) <= _LONGEST_NAME)
 
 
 def abandoned_weights(model: Path) -> list[Path]:

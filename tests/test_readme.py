@@ -274,7 +274,11 @@ def test_the_library_is_used_as_the_readme_shows(tmp_path: Path, monkeypatch: py
         exec(compile(brief, "README.md", "exec"), {})
     text = in_one_line(printed.getvalue())
     assert all(one in text for one in ("Evaluation", "top-1 100", "Latency in ms", "ckpt.int8.onnx", "ckpt.onnx"))
-    assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["ckpt.int8.onnx", "ckpt.onnx"]
+    assert sorted(path.name for path in tmp_path.glob("*.onnx")) == [
+        "ckpt.int8.onnx",
+        "ckpt.onnx",
+        "ckpt.prepared.onnx",
+    ]
 
 
 def test_the_architectures_are_those_that_there_are() -> None:

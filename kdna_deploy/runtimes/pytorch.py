@@ -5,6 +5,7 @@ The number of threads is one setting of the whole process: whoever measures sets
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.images.batch import Images
 from kdna_deploy.network.forward import forward
-from kdna_deploy.runtimes.rounding import module_rounding
+from kdna_deploy.runtimes.rounding import module_rounding, perturbed
 from kdna_deploy.runtimes.session import Closing
 
 
@@ -24,6 +25,8 @@ class TorchSession(Closing):
         self, module: Callable[[Tensor], Tensor], name: str, image_shape: tuple[int, int, int] | None = None
     ) -> None:
         self._module = module
+        # The first observation mostly does, for images of every kind.
+        self._moved = functools.lru_cache(maxsize=1)(perturbed)
         self.name = name
         self.runtime = f"PyTorch {torch.__version__}"
         self.batch: int | None = None
@@ -39,7 +42,7 @@ class TorchSession(Closing):
         self._check_open()
         module = self._module.module if isinstance(self._module, Graph) else self._module
         assert isinstance(module, nn.Module)
-        return module_rounding(module, images, outputs, roundoff)
+        return module_rounding(module, images, outputs, roundoff, self._moved)
 
     def _release(self) -> None:
-        del self._module
+        del self._module, self._moved

@@ -11,7 +11,7 @@ same way, its floating-point constants being its weights; it has no run in float
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,15 +43,21 @@ class NoFloat64(Exception):
     """The network cannot run in float64."""
 
 
-def module_rounding(module: nn.Module, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+def module_rounding(
+    module: nn.Module,
+    images: Images,
+    outputs: Images,
+    roundoff: float,
+    move: Callable[[nn.Module, float, int], nn.Module] | None = None,
+) -> Iterator[Images]:
     """|Δ| [n, …] that rounding to unit roundoff `roundoff` causes in the `outputs` for `images`, a few times over.
 
-    The run in float64 is the last of them: it takes longest.
+    `move` makes the moved copies, `perturbed` where it is not given. The run in float64 is last: it takes longest.
     """
     inputs = torch.from_numpy(images)
     plain = torch.from_numpy(outputs).double()
     for seed in range(MOVES):
-        moved = forward(perturbed(module, max(roundoff, LEAST_MOVE), seed), inputs)
+        moved = forward((move or perturbed)(module, max(roundoff, LEAST_MOVE), seed), inputs)
         yield (plain - moved.double()).abs().numpy()
     if roundoff <= FLOAT32_ROUNDOFF:
         with contextlib.suppress(NoFloat64):

@@ -160,8 +160,9 @@ def test_a_write_through_what_may_be_the_same_tensor_is_right() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2_1d2"])
 def test_it_makes_of_a_published_network_what_torch_makes_of_it(arch: str, published: Callable[[str], object]) -> None:
-    """Operator by operator, arguments included, but for `flatten`, which `canonicalise` spells in one way."""
+    """Operator by operator, arguments included, but for `flatten`; the other two are made of the same layers."""
     network = load_network(published(arch)).module.eval()  # type: ignore[arg-type]
     shape = (3, 64, 64)
     program = export_program(network, shape)
