@@ -20,6 +20,7 @@ from kdna_deploy.images.batch import Images, Shape
 
 NOISE = "noise"
 GIVEN = "given"
+FLAT = "flat"
 # A graph that is right for one batch size may be wrong for another.
 NOISE_BATCHES = (1, 2, 5)
 FAINT, STRONG = 0.05, 20.0
@@ -57,7 +58,7 @@ def _stressed(image_shape: Shape, strong: bool) -> tuple[Probe, ...]:
     noise: Images = random_images(_PAIR, image_shape, seed=11).numpy()
     flat = np.stack([np.full(image_shape, value, np.float32) for value in _FLAT])
     louder = [Probe(f"noise × {STRONG:g}", np.float32(STRONG) * noise)] if strong else []
-    return (Probe(f"noise × {FAINT:g}", np.float32(FAINT) * noise), *louder, Probe("flat", flat))
+    return (Probe(f"noise × {FAINT:g}", np.float32(FAINT) * noise), *louder, Probe(FLAT, flat))
 
 
 def _filling(batch: int, others: int) -> int:

@@ -17,7 +17,7 @@ from kdna_deploy.evaluation.compare import compare
 from kdna_deploy.evaluation.parity import FLOAT32, HALF, ROUNDING_FACTOR, Agreement, Outputs, Tolerance, judge
 from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.probes import GIVEN, NOISE, Probe
+from kdna_deploy.images.probes import FLAT, GIVEN, NOISE, Probe
 from tests.conftest import SAMPLES
 from tests.recorded import Recorded
 from tests.samples import MOBILENET, RESNET, export_sample, sample_path
@@ -261,6 +261,17 @@ def test_no_output_is_held_to_less_than_rounding_explains(
     assert found.passed is passes
     assert reference.asked == asked
     assert found.explained is (distance > 0 and asked > 0)
+
+
+@pytest.mark.parametrize(("kind", "times"), [("noise × 20", 1), (NOISE, 1), (GIVEN, 1), (FLAT, 4)])
+def test_flat_images_whose_pixels_are_all_rounded_alike_may_be_rounded_further(kind: str, times: int) -> None:
+    logits = np.array([[5.0, 1.0], [6.0, 2.0], [7.0, 2.5]])
+    for share, passes in ((0.9, True), (1.1, False)):
+        candidate = logits.copy()
+        candidate[0, 0] += share * times * 3 * ROUNDING_FACTOR * 1e-4 * 7 / 5
+        reference = Rounding(logits, 1e-4)
+        (found,) = compare(Fixed(candidate), reference, [Probe(kind, images(3))])
+        assert found.passed is passes, found
 
 
 @pytest.mark.parametrize(("kind", "skipped"), [("noise × 20", True), (NOISE, False), (GIVEN, False)])
