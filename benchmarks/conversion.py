@@ -23,7 +23,6 @@ import time
 from pathlib import Path
 
 import psutil
-from table import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2")
@@ -134,6 +133,8 @@ def main() -> None:
         command, checkpoint, folder = options.once
         print(json.dumps(convert(command, Path(checkpoint), Path(folder))))
         return
+    from table import write_table  # here, for the processes that are measured import no more than they need
+
     rows, torch_seconds = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -152,7 +153,7 @@ def main() -> None:
         options.out,
         "Conversion: where the time goes",
         "`python benchmarks/conversion.py`",
-        f"Fresh processes, 224×224, medians of {options.rounds} interleaved rounds. Multiples of a process that "
+        f"Fresh processes, 224×224, medians of interleaved rounds ({options.rounds}). Multiples of a process that "
         f"imports PyTorch and ends, which took {statistics.median(torch_seconds):.2f} s. `load` includes the imports "
         "of this package and of PyTorch's tracer. `torch.onnx.export` is of the network as it was published, neither "
         "folded nor verified.",
