@@ -13,7 +13,7 @@ import torch
 
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.gates import channel_attentions
-from kdna_deploy.graph.graph import CONVOLUTIONS, calls, constant
+from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, constant
 from kdna_deploy.graph.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.graph.passes import Refusal
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
@@ -67,18 +67,25 @@ def inspect_network(
     attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
-    classes = int(graph.module.graph.output_node().args[0].meta["val"].shape[-1])  # type: ignore[union-attr]
     return Inspection(
         network=network,
         image_shape=shape,
         cost=count(network.module, shape),
-        num_classes=classes,
+        num_classes=_classes(graph),
         channel_attentions=attentions,
         ledger=sharing_ledger(graph.module),
         attention=statistics,
         refused=folded.refused,
         size=size,
     )
+
+
+def _classes(graph: Graph) -> int:
+    """Numbers in the last axis of what the network returns; one where that is the batch."""
+    returned = graph.module.graph.output_node().args[0]
+    assert isinstance(returned, torch.fx.Node)
+    last = returned.meta["val"].shape[-1]
+    return last if isinstance(last, int) else 1
 
 
 def _is_child(conv: torch.fx.Node) -> bool:
