@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import kdna_deploy as kd
+from kdna_deploy.network.configuration import Words
 from tests.cli.handed import commands
 from tests.samples import RESNET, sample_path
 
@@ -44,6 +45,8 @@ def test_the_package_offers_seven_verbs_and_its_errors() -> None:
 def test_a_verb_has_the_words_and_the_defaults_of_its_command(name: str) -> None:
     options = {one.name: one.default for one in commands()[name].params if one.name not in OF_COMMANDS}
     words = {one.name: one.default for one in inspect.signature(VERBS[name]).parameters.values()}
+    if words.pop("architecture", None):  # further words, by name
+        words |= dict.fromkeys(Words.__annotations__)
     assert options.keys() - {"output", "source"} == words.keys() - OF_VERBS
     for word in options.keys() & words.keys() - {"output"}:
         default = getattr(options[word], "value", options[word])
