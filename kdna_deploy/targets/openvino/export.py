@@ -38,7 +38,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino import OpenVinoSession
 from kdna_deploy.runtimes.openvino_file import WEIGHTS_KEY, read_openvino, weights_of
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, check_bloat, export_fused, reference_session
+from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, check_bloat, export_fused
 from kdna_deploy.targets.onnx.int8.export import Int8Export, Int8Options, export_int8
 from kdna_deploy.targets.onnx.int8.sensitivity import drop
 from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
@@ -112,7 +112,7 @@ def export_openvino(
         check_output(file, sources)
     shared = opened.provenance.options.get("children") == "share"
     as_it_is = shared or options.storage is not None or options.onnx.weights == "fp16"
-    reference = reference_session(opened)
+    reference = opened.reference
     with scratch_folder("openvino") as folder:
         made_from = _onnx(opened, folder / "net.onnx", options, listener)
         listener.step("convert to OpenVINO")

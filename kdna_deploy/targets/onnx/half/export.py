@@ -24,7 +24,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.targets.fuse import random_images
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, reference_session, verify_file
+from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, verify_file
 from kdna_deploy.targets.onnx.half.audit import HalfAudit, audit_half
 from kdna_deploy.targets.onnx.half.convert import to_half
 from kdna_deploy.targets.onnx.int8.quantize import FEWEST_IMAGES, activation_sizes
@@ -96,7 +96,7 @@ def export_half(
     cast = ir.from_proto(model)
     to_half(cast, audit.keep_float.keys(), half.half_io)
     made = {"kept_float": sorted(audit.keep_float), "half_io": half.half_io, **(half.record or {})}
-    reference = reference_session(opened)
+    reference = opened.reference
 
     def judge(path: Path) -> tuple[Agreement, ...]:
         return verify_file(path, shape, reference, replace(options, tolerance=HALF), sample, listener)

@@ -32,7 +32,7 @@ from kdna_deploy.images.split import BATCH, Split
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model, save
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.export import OnnxOptions, reference_session, verify_file
+from kdna_deploy.targets.onnx.export import OnnxOptions, verify_file
 from kdna_deploy.targets.onnx.int8.compact import compact
 from kdna_deploy.targets.onnx.int8.export import Int8Export, accuracy_notes
 from kdna_deploy.targets.onnx.int8.sensitivity import Guard, drop, within_limit
@@ -88,7 +88,7 @@ def export_int8_weights(
     shape = opened.graph.image_shape
     images = storage.images or _random_images(shape, options.batch)
     sample = next(iter(images.calibration()), None) if storage.images else opened.sample
-    reference = reference_session(opened)
+    reference = opened.reference
     with float_file(opened, options, sample, listener) as float_export:
         path = float_export.path
         layers = stored_layers(ir.from_proto(read_model(path)).graph)
