@@ -85,8 +85,8 @@ class Configuration:
             if isinstance(value, bool):
                 said.append(f"{'' if value else 'no '}{name} attention")
             elif value is not None:
-                shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                said.append(shown if name == "arch" else f"{name} {shown}")
+                told = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value).replace(",", ", ")
+                said.append(told if name == "arch" else f"{name} {told}")
         return ", ".join(said)
 
     @property

@@ -24,7 +24,7 @@ from tests.cli.handed import SHAPE, WORST, Request, changed, commands, handed, i
 from tests.samples import RESNET, SIZE, sample_path
 
 Check = Callable[[Request, Request], bool]  # the request without the option, and with it
-COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench")
+COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
 
 
 @dataclass(frozen=True)
@@ -423,6 +423,7 @@ TABLE: dict[str, list[Entry]] = {
         Entry("bench net.onnx --gpu", "--input-size 96x64", {"bench.options.size": (96, 64)}),
         as_json("bench net.onnx"),
     ],
+    "list": [as_json("list")],
 }
 # What these do is not in the request; each has a test of its own below.
 ELSEWHERE = {
