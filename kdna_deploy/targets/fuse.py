@@ -6,7 +6,7 @@ module, and both with the original in float64, so that a reader sees how much of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,8 +126,9 @@ def fuse(
     image_shape: tuple[int, int, int],
     options: FuseOptions | None = None,
     listener: Listener = SILENT,
+    trace: Callable[[nn.Module, tuple[int, int, int]], Graph] = capture,
 ) -> Fused:
-    """Fuse a network for images of `image_shape` (c, h, w).
+    """Fuse a network for images of `image_shape` (c, h, w), captured by `trace`.
 
     `listener` is told the name of each step as it begins, and the size of each calibration batch done.
 
@@ -138,7 +139,7 @@ def fuse(
     """
     options = options or FuseOptions()
     listener.step("capture")
-    folded = capture(original, image_shape)
+    folded = trace(original, image_shape)
     check_function(folded, original)
     cast_floats(folded.module, torch.float64)
     listener.step("fold")

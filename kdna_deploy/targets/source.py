@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.graph.capture import captured
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.graph.graph import Graph, cast_floats
@@ -210,7 +211,7 @@ def fuse_network(
     if request.attention:
         attention = request.attention(shape, recorded or training.preprocessing)
     options = FuseOptions(request.children or "materialize", attention)
-    fused = fuse(network.module, shape, options, listener)
+    fused = fuse(network.module, shape, options, listener, lambda _, shape: captured(network, shape))
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
         children=options.children, channel_attention=fused.freezing.done
     )

@@ -20,7 +20,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import FLAT, GIVEN, NOISE, Probe
 from tests.conftest import SAMPLES
 from tests.recorded import Recorded
-from tests.samples import MOBILENET, RESNET, export_sample, sample_path
+from tests.samples import MOBILENET, RESNET, exported_sample, sample_path
 
 NAN, INF = float("nan"), float("inf")
 
@@ -352,8 +352,8 @@ def test_half_precision_is_held_to_its_own_rounding() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an exported sample network beside its checkpoint."""
     folder = tmp_path_factory.mktemp("exported")
-    export_sample(folder / "net.onnx")
-    export_sample(folder / "four.onnx", batch=4, simplify=False)
+    exported_sample(folder / "net.onnx")
+    exported_sample(folder / "four.onnx", batch=4, simplify=False)
     source = sample_path(RESNET)
     (folder / source.name).write_bytes(source.read_bytes())
     return folder
