@@ -105,7 +105,8 @@ class Configuration:
             return {}
         split = [part.rpartition("=") for part in self.layout.split(",")]
         pairs = {stage.strip(): layout.strip() for stage, _, layout in split}
-        if len(pairs) != len(split) or (len(pairs) > 1 and "" in pairs):
+        nameless = any(separator and not stage.strip() for stage, separator, _ in split)
+        if nameless or len(pairs) != len(split) or (len(pairs) > 1 and "" in pairs):
             raise UsageError(f"`layout` '{self.layout}' is neither one layout nor one a stage, such as layer3=FS-FSF.")
         return pairs
 

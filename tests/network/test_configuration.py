@@ -113,6 +113,7 @@ def test_what_does_not_fit_is_refused_as_it_was_said(words: dict[str, Any], said
         ({"layout": "FX-F"}, "is not a layout"),
         ({"layout": ""}, "is not a layout"),
         ({"layout": "layer3=FF,FF"}, "neither one layout nor one a stage"),
+        ({"layout": "=FF"}, "neither one layout nor one a stage"),
         ({"layout": "layer3=FF,layer3=FF"}, "neither one layout nor one a stage"),
         ({"layout": "layer9=FF"}, "There is no stage 'layer9'"),
         ({"layout": "\x1b[2J"}, "`layout` is no text"),
@@ -141,7 +142,7 @@ def test_a_file_beside_the_checkpoint_says_it_and_the_user_says_more(narrow: Cal
     beside.write_text(json.dumps({"arch": "resnet18", "layout": {"layer3": STRANGER, "layer4": STRANGER}}))
     loaded = load_network(path)
     assert loaded.architecture is not None and loaded.architecture.layouts["layer4"] == STRANGER
-    said = "the architecture is as net.arch.json says: resnet18, layout layer3=F-SF-SF-SF,layer4=F-SF-SF-SF"
+    said = "the architecture is as net.arch.json says: resnet18, layout layer3=F-SF-SF-SF, layer4=F-SF-SF-SF"
     assert loaded.checkpoint.notes == (said,)
     other = "F-SFSF-SF"
     chosen = load_network(path, Configuration(layout=other)).architecture
