@@ -6,7 +6,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_onnx
+from kdna_deploy.targets.onnx.export import OnnxExport, export_onnx
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
 

@@ -16,9 +16,10 @@ from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.graph.provenance import KEY
 from kdna_deploy.reports.export import onnx_report
 from kdna_deploy.reports.half import half_report
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import OnnxExport, export_fused
 from kdna_deploy.targets.onnx.half.export import HalfExport, HalfOptions, export_half
 from kdna_deploy.targets.onnx.ledger import optimised_model
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import Cli
 from tests.samples import RESNET, SIZE, fused_sample, sample_path
