@@ -19,7 +19,7 @@ from kdna_deploy.errors import UsageError
 from kdna_deploy.network.families import ARCHITECTURES, Architecture, KernelDNA
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
-from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.options import OnnxOptions
 
 SHAPE: Shape = (3, 224, 224)
 _STAGES = ("layer3", "layer4")  # of ResNet-18, which Table 3 varies

@@ -70,6 +70,7 @@ class Tolerance:
 FLOAT32 = Tolerance(rtol=1e-4)
 HALF = Tolerance(rtol=1e-2, roundoff=2.0**-11, tie=1e-2)
 INT8_WEIGHTS = Tolerance(rtol=1e-1, roundoff=2.0**-6, tie=1e-1)
+INT4_WEIGHTS = Tolerance(rtol=5e-1, roundoff=2.0**-6, tie=5e-1)
 
 
 @dataclass(frozen=True)
