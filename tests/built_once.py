@@ -2,6 +2,8 @@
 
     operators made of others              looked up by name some twenty times a capture, and there since the first
     `Callable[…]` in their registration   made some thousand times a capture; `typing` keeps what it has made
+    commands with their options           made of signatures by Typer at every call of the command line
+    translations of `torch.onnx`          collected anew at every export, two seconds each time (`translations_once`)
     what was imported                     gone through by Python's collector whenever enough has been allocated
 
 Does not apply to what is measured: nothing here is called while a network runs.
@@ -10,6 +12,7 @@ Does not apply to what is measured: nothing here is called while a network runs.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 import typing
@@ -19,6 +22,8 @@ def build_once() -> None:
     """To be called when the libraries are imported. None of this is their interface: without it, tests are slower."""
     with contextlib.suppress(ImportError, AttributeError):
         _operators()
+    with contextlib.suppress(ImportError, AttributeError):
+        _commands()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -42,3 +47,31 @@ def _operators() -> None:
     if not hasattr(look_up, "__wrapped__"):
         utils._materialize_cpp_cia_ops = look_up_new
         torch._ops.Callable = typing.Callable  # type: ignore[attr-defined]
+
+
+def _commands() -> None:
+    """They hold nothing of a call: that is in their context."""
+    from typer import main, testing
+
+    main.get_command = testing._get_command = functools.cache(main.get_command)
+
+
+def translations_once() -> None:
+    """The same for the translations of `torch.onnx`, a second to import: to be called where it exports several times.
+
+    Each export has a copy, for it may enter translations of its own.
+    """
+    import torch.onnx._internal.exporter._registration as registration
+
+    collect = registration.ONNXRegistry.from_torchlib
+    if hasattr(collect, "__wrapped__"):
+        return
+    collected = functools.cache(collect)
+
+    @functools.wraps(collect)
+    def copied(*opset: int, **named: int) -> registration.ONNXRegistry:
+        registry = copy.copy(collected(*opset, **named))
+        registry.functions = {target: list(entries) for target, entries in registry.functions.items()}
+        return registry
+
+    registration.ONNXRegistry.from_torchlib = copied

@@ -24,7 +24,13 @@ from tests.without_torch import (
     skip_lacking,
 )
 
-__all__ = ["pytest_pycollect_makemodule", "pytest_runtest_call", "pytest_runtest_setup"]
+__all__ = [
+    "float_files",
+    "float_files_once",
+    "pytest_pycollect_makemodule",
+    "pytest_runtest_call",
+    "pytest_runtest_setup",
+]
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = REPOSITORY / "sample_checkpoints"
 
@@ -35,6 +41,7 @@ if not ABSENT:
 
     from tests.built_once import build_once
     from tests.data.fill import ARCHITECTURES
+    from tests.float_file import float_files, float_files_once
 
     # On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
     torch.set_num_threads(1)
@@ -67,7 +74,18 @@ def _torch_sees_one() -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ[session_folder.VARIABLE] = str(tmp_path_factory.mktemp("shared"))
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # which holds a folder for each worker
+    (run / "shared").mkdir(exist_ok=True)
+    os.environ[session_folder.VARIABLE] = str(run / "shared")
+
+
+@pytest.fixture(scope="session")
+def translations_once() -> None:
+    """Where `torch.onnx` exports several times."""
+    from tests import built_once
+
+    built_once.translations_once()
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
@@ -77,19 +95,15 @@ def arch(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def published() -> Callable[[str], Path]:
     """Architecture → path of its checkpoint, container and prefix as published. Never write beside it."""
     import torch
 
     from tests.data.fill import checkpoint
 
-    folder = tmp_path_factory.mktemp("published")
-
     def make(arch: str) -> Path:
-        path = folder / f"kdna_{arch}.pth.tar"
-        if not path.exists():
-            torch.save(checkpoint(arch), path)
-        return path
+        path = session_folder.shared_folder("published") / f"kdna_{arch}.pth.tar"
+        return session_folder.made_once(path, lambda path: torch.save(checkpoint(arch), path))
 
     return make
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import resource
 import zipfile
@@ -78,12 +77,11 @@ def places(value: Any, way: tuple[Any, ...] = (), longest: int = 2) -> Iterator[
 
 
 def replaced(value: Any, way: tuple[Any, ...], new: Any) -> Any:
-    """A copy of a JSON value with the value at the end of `way` replaced."""
-    changed = copy.deepcopy(value)
-    part = changed
-    for step in way[:-1]:
-        part = part[step]
-    part[way[-1]] = new
+    """A JSON value with the value at the end of `way` replaced; it shares with `value` what is not on the way."""
+    if not way:
+        return new
+    changed = value.copy()
+    changed[way[0]] = replaced(value[way[0]], way[1:], new)
     return changed
 
 

@@ -1,8 +1,12 @@
-"""The sample and the published networks for small images, each fused once a process."""
+"""The sample and the published networks for small images, each fused once a process and exported once a run."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ from kdna_deploy.targets.onnx.export import OnnxExport, export_onnx
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
+from tests.session_folder import made_once, shared_folder
 
 RESNET, MOBILENET = "digits_resnet18_quarter", "digits_mobilenet_v2_1d2"
 SIZE = (64, 64)
@@ -40,3 +45,19 @@ def export_sample(output: Path, name: str = RESNET, children: Any = None, **opti
     """Export a sample network to `output`, verified, with `OnnxOptions` from `options`."""
     sample = fused_sample(name, children)
     return export_onnx(sample.graph, sample.network.module, sample.provenance, output, OnnxOptions(**options))
+
+
+def exported_sample(output: Path, name: str = RESNET, children: Any = None, **options: Any) -> OnnxExport:
+    """The file of `export_sample`, at `output`; where the run has made one with equal options, a copy of it.
+
+    For tests that start from a file. Equal options make equal bytes (tests/targets/test_reproduction.py).
+    """
+
+    def make(path: Path) -> None:
+        done = export_sample(path, name, children, **options)
+        path.with_suffix(".result").write_bytes(pickle.dumps(done))
+
+    digest = hashlib.sha256(repr((name, children, sorted(options.items()))).encode()).hexdigest()
+    made = made_once(shared_folder("exported") / f"{digest[:16]}.onnx", make)
+    shutil.copyfile(made, output)
+    return replace(pickle.loads(made.with_suffix(".result").read_bytes()), path=output)

@@ -107,12 +107,15 @@ def _import_everything() -> None:
     for name in _IMPORTED:
         importlib.import_module(name)
     import torch
+    import typer
 
+    from kdna_deploy.cli.app import app
     from tests.built_once import build_once
 
     torch.set_num_threads(1)
     _convert_a_network()
     build_once()
+    typer.main.get_command(app)
 
 
 def _convert_a_network() -> None:

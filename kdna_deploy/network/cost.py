@@ -3,8 +3,9 @@
     MACs  = Σ conv: outputs · (c/g)·k·k  +  Σ linear: outputs · inputs
     wider = MACs + 2 · (BatchNorm outputs) + 1 · (average-pooled inputs)    (column "FLOPs" of Table 1)
 
-Counted on the operators that really run, by executing the network on shapes alone (fake tensors), or, where its code
-needs numbers, for real. Operators that fuse an attention or a recurrence are taken apart, so that theirs count as well.
+Counted on the operators that really run, by executing the network on shapes alone: on meta tensors; where its code
+names a device or mixes tensors of its own in, on fake ones, which take five times as long; where it needs numbers, for
+real. Operators that fuse an attention or a recurrence are taken apart, so that theirs count as well.
 Does not apply to fused networks for the wider count: their BatchNorms are gone.
 """
 
@@ -85,24 +86,29 @@ def count(module: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     Raises:
         InputError: the network cannot run on such an image.
     """
-    try:
-        counter = _executed(module, input_shape, FakeTensorMode(allow_non_fake_inputs=True))
-    except InputError:
-        counter = _executed(module, input_shape, contextlib.nullcontext())
     parameters = sum(parameter.numel() for parameter in module.parameters())  # shared ones are listed once
+    counter = _counted(module, input_shape)
     return Cost(parameters, counter.macs, counter.macs + counter.extra)
 
 
+def _counted(module: nn.Module, input_shape: tuple[int, int, int]) -> _Counter:
+    with contextlib.suppress(Exception):  # a network that cannot be moved raises whatever it likes
+        return _executed(twin(module).to("meta"), input_shape, torch.device("meta"))
+    with contextlib.suppress(InputError):
+        return _executed(twin(module), input_shape, FakeTensorMode(allow_non_fake_inputs=True))
+    return _executed(twin(module), input_shape, contextlib.nullcontext())
+
+
 def _executed(
-    module: nn.Module, input_shape: tuple[int, int, int], tensors: contextlib.AbstractContextManager[Any]
+    ghost: nn.Module, input_shape: tuple[int, int, int], tensors: contextlib.AbstractContextManager[Any]
 ) -> _Counter:
-    ghost = twin(module).eval()
+    """What one forward of `ghost`, whose state it may change, runs among `tensors` of a kind."""
     device = next((p.device for p in ghost.parameters()), torch.device("cpu"))
-    counter = _Counter()
+    dtype, counter = input_dtype(ghost), _Counter()
     with tensors, _taken_apart():
-        image = torch.zeros(1, *input_shape, device=device, dtype=input_dtype(ghost))
+        image = torch.zeros(1, *input_shape, device=device, dtype=dtype)
         with counter:
-            forward(ghost, image)
+            forward(ghost.eval(), image)
     return counter
 
 

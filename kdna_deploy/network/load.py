@@ -6,7 +6,7 @@ weights never are. All parity is measured against this module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -33,12 +33,14 @@ class Network:
         checkpoint: where the weights came from.
         architecture: None for a user's own model.
         factory: the reference to a user's own function (`factory`).
+        graphs: by image shape (c, h, w), what it was captured as (`graph.capture`): that takes longest.
     """
 
     module: nn.Module
     checkpoint: Checkpoint
     architecture: Architecture | None = None
     factory: str | None = None
+    graphs: dict[tuple[int, int, int], object] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation.parity import HALF, Agreement, Outputs, Tolerance, judge
 from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
 from kdna_deploy.files import scratch_folder
-from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.capture import captured
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.passes import FOLDING, finishing
@@ -159,7 +159,7 @@ class _Making:
 
     def __init__(self, network: Network, provenance: Provenance, images: Images) -> None:
         self._network, self._made, self._images = network, provenance, images
-        self._captured = capture(network.module, provenance.image_shape)
+        self._captured = captured(network, provenance.image_shape)
         self._names = names_after_folding(self._captured)
         single = self.of_graph(self._captured)
         wide = self._captured.clone()

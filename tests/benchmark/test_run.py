@@ -32,7 +32,7 @@ from kdna_deploy.runtimes import table
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.cost import count_onnx
 from tests.benchmark.heard import Heard, InterruptAt
-from tests.samples import RESNET, export_sample, fused_sample, sample_path
+from tests.samples import RESNET, exported_sample, fused_sample, sample_path
 
 SHORT = Settings(iterations=6, min_time=0.0)
 ROUNDS = SHORT.blocks * SHORT.rounds
@@ -63,7 +63,7 @@ def with_metadata(source: Path, target: Path, value: str | None) -> Path:
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample network; its checkpoint lies beside it."""
     path = tmp_path_factory.mktemp("bench") / "net.onnx"
-    export_sample(path, simplify=False)
+    exported_sample(path, simplify=False)
     shutil.copy(sample_path(RESNET), path.parent)
     return path
 
@@ -258,7 +258,7 @@ def test_a_file_measured_against_itself_has_a_row_each_time(net: Path) -> None:
 @pytest.mark.slow
 def test_a_fixed_batch_must_be_asked_for_and_is_measured_when_it_is(tmp_path: Path) -> None:
     path = tmp_path / "four.onnx"
-    export_sample(path, batch=4, simplify=False)
+    exported_sample(path, batch=4, simplify=False)
     with pytest.raises(UsageError, match="takes batches of 4 alone; add `batch_size=4`"):
         bench([path], BenchOptions(Cpu(), settings=SHORT))
     result = bench([path], BenchOptions(Cpu(), batch=4, settings=SHORT))
@@ -269,7 +269,7 @@ def test_a_fixed_batch_must_be_asked_for_and_is_measured_when_it_is(tmp_path: Pa
 @pytest.mark.slow
 def test_a_fixed_batch_is_refused_by_the_name_that_the_user_gave(net: Path, tmp_path: Path) -> None:
     path = tmp_path / "four.onnx"
-    export_sample(path, batch=4, simplify=False)
+    exported_sample(path, batch=4, simplify=False)
     with pytest.raises(UsageError, match=r"four\.onnx' takes batches of 4 alone"):
         bench([path], BenchOptions(Cpu(), settings=SHORT))
 

@@ -20,7 +20,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, OnCpu
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
-from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
+from tests.samples import RESNET, SIZE, exported_sample, fused_sample, sample_path
 from tests.user_variant.network import build
 
 KINDS: tuple[Artifact, ...] = ("checkpoint", "fused", "onnx")
@@ -35,7 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Path]:
     sample = fused_sample(RESNET)
     shutil.copy(sample_path(RESNET), folder)
     save_fused(sample.graph, sample.provenance, folder / "net.fused.pt2")
-    export_sample(folder / "net.onnx", simplify=False)
+    exported_sample(folder / "net.onnx", simplify=False)
     return {
         "checkpoint": folder / sample_path(RESNET).name,
         "fused": folder / "net.fused.pt2",

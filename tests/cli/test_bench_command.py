@@ -20,7 +20,7 @@ import pytest
 from kdna_deploy.benchmark.cpu.profile import GROUPS
 from kdna_deploy.benchmark.saved import read_run
 from tests.conftest import REPOSITORY, Cli
-from tests.samples import RESNET, export_sample
+from tests.samples import RESNET, exported_sample
 
 QUICK = ("--iterations", "3", "--min-time", "0", "--no-cold-start")
 INTERRUPTED = 130
@@ -31,7 +31,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The sample network for ONNX Runtime on a CPU, and for any runtime. Never write beside them."""
     folder = tmp_path_factory.mktemp("exported")
     for target in ("cpu", "any"):
-        export_sample(folder / f"{target}.onnx", RESNET, target=target, simplify=False)
+        exported_sample(folder / f"{target}.onnx", RESNET, target=target, simplify=False)
     return folder / "cpu.onnx", folder / "any.onnx"
 
 

@@ -19,7 +19,7 @@ import torch
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.families.resnet import ResNetSpec
 from tests.conftest import REPOSITORY, SAMPLES, Cli
-from tests.samples import RESNET, export_sample, sample_path
+from tests.samples import RESNET, exported_sample, sample_path
 
 COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy")
@@ -179,7 +179,7 @@ def strict(text: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, tmp_path: Path) -> None:
-    export_sample(tmp_path / "net.onnx")
+    exported_sample(tmp_path / "net.onnx")
     perturbed(tmp_path / "other.pt", RESNET)
     before = contents(tmp_path)
     done = cli("verify", "net.onnx", "--against", "other.pt", "--json")

@@ -19,7 +19,7 @@ from kdna_deploy.images.labelled import FILLER, LabelledImages
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from tests.conftest import SAMPLES
 from tests.recorded import Recorded
-from tests.samples import RESNET, SIZE, export_sample, sample_path
+from tests.samples import RESNET, SIZE, exported_sample, sample_path
 
 DIGITS = SAMPLES / "digits"
 
@@ -258,7 +258,7 @@ def test_as_many_images_as_were_asked_for_are_run_at_once(
 @pytest.mark.parametrize("batch", [None, 8])
 def test_the_exported_sample_recognises_the_digits_as_the_checkpoint_does(tmp_path: Path, batch: int | None) -> None:
     path = tmp_path / "net.onnx"
-    export_sample(path, RESNET, batch=batch)
+    exported_sample(path, RESNET, batch=batch)
     heard = Recorded()
     done = evaluate_files(
         EvaluationRequest(path, DIGITS, against=sample_path(RESNET), batch=16, size=SIZE), listener=heard
@@ -271,7 +271,7 @@ def test_the_exported_sample_recognises_the_digits_as_the_checkpoint_does(tmp_pa
 
 @pytest.mark.slow
 def test_artifacts_for_different_sizes_are_not_compared(tmp_path: Path) -> None:
-    export_sample(tmp_path / "net.onnx")
+    exported_sample(tmp_path / "net.onnx")
     from kdna_deploy.targets.onnx.export import export_fused
     from kdna_deploy.targets.onnx.options import OnnxOptions
     from kdna_deploy.targets.source import Request, open_fused_source

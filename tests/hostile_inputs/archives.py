@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import zipfile
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tests.hostile import replaced
 from tests.hostile_inputs.case import INPUT, NO, OK, USAGE, Case
 from tests.hostile_inputs.damage import Make, cuts, flips, json_bytes, members, misfits, written, zipped
 from tests.hostile_inputs.samples import CHECKPOINT, FUSED, MODEL, sound
@@ -58,8 +58,11 @@ def _json(member: str) -> Any:
 
 
 def _changed(member: str, value: Any) -> Make:
-    data = value if isinstance(value, bytes) else json_bytes(value)
-    return lambda folder: zipped(folder / NAME, {**members(sound(FUSED)), member: data})
+    def make(folder: Path) -> None:  # most of the cases are never run
+        data = value if isinstance(value, bytes) else json_bytes(value)
+        zipped(folder / NAME, {**members(sound(FUSED)), member: data})
+
+    return make
 
 
 _TARGETS = [
@@ -126,8 +129,7 @@ def _operators() -> Iterator[Case]:
 
         def made(position: int = position) -> Iterator[tuple[str, Make]]:
             for target in _TARGETS:
-                changed = copy.deepcopy(program)
-                changed["graph_module"]["graph"]["nodes"][position]["target"] = target
+                changed = replaced(program, ("graph_module", "graph", "nodes", position, "target"), target)
                 yield f"node {position} calls {target[:40]!r}", _changed(_PROGRAM, changed)
 
         yield from _refused("fused graph, forbidden operators", made())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 import zipfile
@@ -58,11 +57,12 @@ def cuts(source: str, count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def without(value: Any, way: tuple[Any, ...]) -> Any:
-    changed = copy.deepcopy(value)
-    part = changed
-    for step in way[:-1]:
-        part = part[step]
-    del part[way[-1]]
+    """A JSON value without the one at the end of `way`; it shares the rest with `value`."""
+    changed = value.copy()
+    if way[1:]:
+        changed[way[0]] = without(value[way[0]], way[1:])
+    else:
+        del changed[way[0]]
     return changed
 
 

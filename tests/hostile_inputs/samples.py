@@ -1,4 +1,4 @@
-"""The sound files that hostile ones are made from, made once a process: a small network as each kind of artifact."""
+"""The sound files that hostile ones are made from, made once a run: a small network as each kind of artifact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint
-from tests.session_folder import shared_folder
+from tests.session_folder import made_once, shared_folder
 
 SIZE = str(SHAPE[1])
 CHECKPOINT, SAFE, FUSED, ONNX = "good.pt", "good.safetensors", "good.fused.pt2", "good.onnx"
@@ -34,11 +34,8 @@ def sample(name: str, folder: Path) -> None:
 @functools.cache
 def sound(name: str) -> Path:
     """The sample of that name; never write to it."""
-    path = shared_folder("hostile") / name
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        _MAKERS[name](path)
-    assert path.exists(), name
-    return path
+        return made_once(shared_folder("hostile") / name, _MAKERS[name])
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from kdna_deploy.targets.source import Request, fuse_checkpoint
 from tests.odd import flow, interfaces, layers, values
 from tests.odd.case import Case, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("translations_once")]
 
 THEMES = (values, interfaces, layers, flow)
 CASES = [

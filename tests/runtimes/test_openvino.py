@@ -9,7 +9,7 @@ import pytest
 
 from kdna_deploy.errors import ArtifactError, InputError
 from kdna_deploy.runtimes.ort import OrtSession
-from tests.samples import RESNET, export_sample
+from tests.samples import RESNET, exported_sample
 
 pytest.importorskip("openvino")
 from kdna_deploy.runtimes.openvino import OpenVinoSession
@@ -18,7 +18,7 @@ from kdna_deploy.runtimes.openvino import OpenVinoSession
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("openvino") / "net.onnx"
-    export_sample(path, RESNET, target="any", simplify=False)
+    exported_sample(path, RESNET, target="any", simplify=False)
     return path
 
 
@@ -85,7 +85,7 @@ def test_a_session_tells_what_it_takes_and_what_was_set(net: Path, tmp_path: Pat
     assert session.options["INFERENCE_PRECISION_HINT"] == "bf16"
     assert session.options["ENABLE_CPU_PINNING"] == "NO"
     assert "INFERENCE_NUM_THREADS" not in OpenVinoSession(net).options
-    export_sample(tmp_path / "four.onnx", RESNET, batch=4, simplify=False)
+    exported_sample(tmp_path / "four.onnx", RESNET, batch=4, simplify=False)
     assert OpenVinoSession(tmp_path / "four.onnx").batch == 4
 
 

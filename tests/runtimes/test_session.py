@@ -16,7 +16,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.table import Artifact, OnCpu, Source, runtime, runtimes_on
-from tests.samples import RESNET, export_sample, fused_sample, sample_path
+from tests.samples import RESNET, exported_sample, fused_sample, sample_path
 
 IMAGES = np.zeros((1, 3, 64, 64), np.float32)
 
@@ -26,7 +26,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     """The sample network as each kind of file."""
     folder = tmp_path_factory.mktemp("sessions")
     save_fused(fused_sample(RESNET).graph, fused_sample(RESNET).provenance, folder / "net.pt2")
-    export_sample(folder / "net.onnx", simplify=False)
+    exported_sample(folder / "net.onnx", simplify=False)
     return {
         "checkpoint": Source(sample_path(RESNET)),
         "fused": Source(folder / "net.pt2"),

@@ -14,7 +14,7 @@ from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.open import open_session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, OnCpu, Source, package, runtime, runtimes_on
 from kdna_deploy.targets.onnx.options import OnnxOptions
-from tests.samples import RESNET, export_sample, fused_sample, sample_path
+from tests.samples import RESNET, exported_sample, fused_sample, sample_path
 
 ON_CPU = list(runtimes_on("cpu"))
 KINDS = set(get_args(Artifact))
@@ -26,7 +26,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Artifact, Source]:
     folder = tmp_path_factory.mktemp("table")
     sample = fused_sample(RESNET)
     save_fused(sample.graph, sample.provenance, folder / "net.pt2")
-    export_sample(folder / "net.onnx", simplify=False)
+    exported_sample(folder / "net.onnx", simplify=False)
     made: dict[Artifact, Source] = {}
     if not RUNTIMES["openvino"].missing:
         from kdna_deploy.targets.openvino.export import OpenVinoOptions, export_openvino

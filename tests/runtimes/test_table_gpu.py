@@ -28,7 +28,7 @@ from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
 from kdna_deploy.targets.tensorrt.build import BuildOptions
 from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine
-from tests.samples import RESNET, SIZE, export_sample, fused_sample, sample_path
+from tests.samples import RESNET, SIZE, exported_sample, fused_sample, sample_path
 
 BATCH = 8
 IMAGES = np.random.default_rng(0).standard_normal((BATCH, 3, *SIZE), dtype=np.float32)
@@ -74,7 +74,7 @@ def test_without_cuda_every_runtime_says_in_one_sentence_how_to_get_it(name: str
 @pytest.mark.slow
 @pytest.mark.skipif(PROVIDER in onnxruntime.get_available_providers(), reason="ONNX Runtime has CUDA")
 def test_onnx_runtime_without_its_cuda_provider_is_refused_and_never_runs_on_the_cpu(tmp_path: Path) -> None:
-    export_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False)
+    exported_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False)
     with pytest.raises(RuntimeFailure) as caught:
         OrtCudaSession(tmp_path / "net.onnx", BATCH)
     assert str(caught.value) == no_cuda_provider()
@@ -193,7 +193,7 @@ def test_streams_graphs_and_batch_reach_the_session_of_every_runtime(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample network for TensorRT in float32 and float16, and fused."""
     path = tmp_path_factory.mktemp("gpu-table")
-    export_sample(path / "fp32.onnx", target="tensorrt", simplify=False)
+    exported_sample(path / "fp32.onnx", target="tensorrt", simplify=False)
     source = open_fused_source(sample_path(RESNET), Request(size=SIZE))
     export_half(source, path / "fp16.onnx", OnnxOptions(target="tensorrt", simplify=False))
     save_fused(source.graph, source.provenance, path / "net.pt2")

@@ -11,7 +11,6 @@ trained, not against the fused graph. When it fails nothing is written.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.evaluation.parity import HALF, INT4_WEIGHTS, INT8_WEIGHTS, Agreement
@@ -33,7 +32,7 @@ from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, record, save
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.remembered import Remembered
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.convert import spell, translate
@@ -42,7 +41,7 @@ from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.simplify import simplify
 from kdna_deploy.targets.skeleton import Export, Verdict, parity, write_judged
-from kdna_deploy.targets.source import FusedSource
+from kdna_deploy.targets.source import FusedSource, reference_of
 
 _TOO_COARSE = {
     HALF: "Half precision is too coarse for this network: leave it in float32.",
@@ -73,20 +72,19 @@ class OnnxExport(Export):
 
 def export_onnx(
     graph: Graph,
-    original: Callable[[Tensor], Tensor],
+    original: Callable[[Tensor], Tensor] | Remembered,
     provenance: Provenance,
     output: Path,
     options: OnnxOptions | None = None,
     inputs: tuple[Path, ...] = (),
     listener: Listener = SILENT,
-    reference: str = "original network",
     sample: Images | None = None,
 ) -> OnnxExport:
     """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
 
-    `original` is what the file must agree with, and `reference` its name: the network as it was trained, or, where
-    channel attention was frozen or dropped and so the function changed, the frozen graph. The file is verified on
-    generated images, and on those of `sample` [n, c, h, w].
+    `original` is what the file must agree with: the network as it was trained, or, where channel attention was frozen
+    or dropped and so the function changed, the frozen graph. The file is verified on generated images, and on those of
+    `sample` [n, c, h, w].
 
     Raises:
         UsageError: `options.weights` are codes, which images judge: `codes.export`.
@@ -99,7 +97,7 @@ def export_onnx(
     check_output(output, inputs)
     listener.step("translate to ONNX")
     translated = translate(graph, options.opset, options.batch)
-    trained = TorchSession(in_evaluation(original), reference)
+    trained = original if isinstance(original, Remembered) else reference_of(original)
 
     def make(chosen: OnnxOptions) -> OnnxExport:
         shared = provenance.options.get("children") == "share"
@@ -117,7 +115,7 @@ def export_onnx(
             opset=chosen.opset,
             ir_version=model.ir_version,
             nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
-            reference=reference,
+            reference=trained.name,
             agreements=agreements,
             storage=storage,
             notes=(*translated.notes, *notes),
@@ -126,13 +124,6 @@ def export_onnx(
 
     result, notes = first_that_works(attempts(options), make)
     return replace(result, notes=(*notes, *result.notes))
-
-
-def in_evaluation(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`original`, or a copy in evaluation mode of a module that is in training: it would compute something else."""
-    if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
-        return copy.deepcopy(original).eval()
-    return original
 
 
 def attempts(options: OnnxOptions) -> tuple[Attempt[OnnxOptions], ...]:
@@ -253,21 +244,7 @@ def export_fused(
     """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint)
-    original, reference = _reference(opened)
     return export_onnx(
-        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), listener, reference),
+        *(opened.graph, opened.reference, provenance, output, options, (*inputs, checkpoint), listener),
         sample=opened.sample,
     )
-
-
-def reference_session(opened: FusedSource) -> TorchSession:
-    """What an artifact of `opened` must agree with."""
-    return TorchSession(*_reference(opened))
-
-
-def _reference(opened: FusedSource) -> tuple[Callable[[Tensor], Tensor], str]:
-    choice = opened.provenance.options.get("channel_attention", "keep")
-    if choice == "keep":
-        return in_evaluation(opened.network.module), "original network"
-    done = {"freeze": "frozen", "drop": "dropped"}[choice]
-    return opened.graph, f"fused graph with channel attention {done}"

@@ -19,7 +19,7 @@ from kdna_deploy.evaluation.parity import Agreement
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import Listener
-from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, reference_session, verify_file, write_onnx
+from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, verify_file, write_onnx
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.skeleton import Verdict
 from kdna_deploy.targets.source import FusedSource
@@ -63,10 +63,9 @@ def write_verified(
     prove: Callable[[Path], None] = lambda _: None,
 ) -> tuple[Agreement, ...]:
     """`write_transformed` what must agree with `opened` at `options.allowed`, after `prove` has let it through."""
-    reference = reference_session(opened)
 
     def judge(path: Path) -> tuple[Agreement, ...]:
         prove(path)
-        return verify_file(path, opened.graph.image_shape, reference, options, sample, listener)
+        return verify_file(path, opened.graph.image_shape, opened.reference, options, sample, listener)
 
     return write_transformed(opened, model, made, output, options, judge, inputs, listener)

@@ -40,7 +40,7 @@ from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino import OpenVinoSession
 from kdna_deploy.runtimes.openvino_file import WEIGHTS_KEY, read_openvino, weights_of
 from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
-from kdna_deploy.targets.onnx.export import OnnxExport, check_bloat, export_fused, reference_session
+from kdna_deploy.targets.onnx.export import OnnxExport, check_bloat, export_fused
 from kdna_deploy.targets.onnx.guarded import GuardedExport
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.targets.onnx.options import OnnxOptions
@@ -115,7 +115,7 @@ def export_openvino(
         check_output(file, sources)
     shared = opened.provenance.options.get("children") == "share"
     as_it_is = shared or options.onnx.weights != "fp32"
-    reference = reference_session(opened)
+    reference = opened.reference
     with scratch_folder("openvino") as folder:
         made_from = _onnx(opened, folder / "net.onnx", options, listener)
         listener.step("convert to OpenVINO")

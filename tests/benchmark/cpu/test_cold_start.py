@@ -13,7 +13,7 @@ from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.runtimes.ort import SessionNeeds
 from kdna_deploy.runtimes.table import Source, runtimes_on
 from tests.benchmark.heard import Heard
-from tests.samples import RESNET, export_sample, sample_path
+from tests.samples import RESNET, exported_sample, sample_path
 
 SHAPE = (1, 3, 64, 64)
 
@@ -21,7 +21,7 @@ SHAPE = (1, 3, 64, 64)
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cold") / "net.onnx"
-    export_sample(path, simplify=False)
+    exported_sample(path, simplify=False)
     return path
 
 

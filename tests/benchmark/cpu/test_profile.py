@@ -9,7 +9,7 @@ import pytest
 
 from kdna_deploy.benchmark.cpu.profile import GROUPS, Layer, Profile, ProfileRequest, explain, profile
 from kdna_deploy.benchmark.subject import given, plain_backbone
-from tests.samples import PRESCALES, export_sample
+from tests.samples import PRESCALES, exported_sample
 
 GATES = PRESCALES["resnet18"]
 NAMES = ("cpu", "any", "plain")
@@ -20,7 +20,7 @@ def profiles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Profile]:
     """The sample exported for ONNX Runtime on a CPU, for any runtime, and its plain backbone."""
     folder = tmp_path_factory.mktemp("profile")
     for target in ("cpu", "any"):
-        export_sample(folder / f"{target}.onnx", target=target, simplify=False)
+        exported_sample(folder / f"{target}.onnx", target=target, simplify=False)
     plain = plain_backbone(given(folder / "cpu.onnx", folder), folder / "plain").artifacts.source("onnx").path
     images = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
     paths = {"cpu": folder / "cpu.onnx", "any": folder / "any.onnx", "plain": plain}

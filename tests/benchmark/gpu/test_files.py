@@ -15,7 +15,7 @@ from kdna_deploy.graph.provenance import KEY
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
-from tests.samples import RESNET, export_sample, sample_path
+from tests.samples import RESNET, exported_sample, sample_path
 
 ORT = "onnxruntime-cuda"  # which opens ONNX files
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gpu-files")
     shutil.copy(sample_path(RESNET), path)
     for target in ("cpu", "tensorrt"):
-        export_sample(path / f"{target}.onnx", target=target, simplify=False)
+        exported_sample(path / f"{target}.onnx", target=target, simplify=False)
     return path
 
 

@@ -15,7 +15,7 @@ from kdna_deploy.benchmark.plan import images_for, plan
 from kdna_deploy.benchmark.suites import build_suite
 from kdna_deploy.errors import CheckpointError, RuntimeFailure, UsageError
 from kdna_deploy.runtimes.table import runtimes_on
-from tests.samples import RESNET, export_sample, sample_path
+from tests.samples import RESNET, exported_sample, sample_path
 
 PLAIN = "resnet18_plain 64×64"
 WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can use a GPU")
@@ -25,7 +25,7 @@ WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample network for TensorRT; its checkpoint lies beside it."""
     path = tmp_path_factory.mktemp("gpu-plan") / "net.onnx"
-    export_sample(path, target="tensorrt", simplify=False)
+    exported_sample(path, target="tensorrt", simplify=False)
     shutil.copy(sample_path(RESNET), path.parent)
     return path
 
@@ -62,7 +62,7 @@ def test_networks_with_the_same_plain_backbone_share_it(net: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_fixed_batch_of_another_size_is_refused(tmp_path: Path) -> None:
-    export_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False, batch=2)
+    exported_sample(tmp_path / "net.onnx", target="tensorrt", simplify=False, batch=2)
     with pytest.raises(UsageError, match=r"'net.onnx' takes batches of 2 alone; add `batch_size=2`\."):
         plan([tmp_path / "net.onnx"], BenchOptions(Gpu(), batch=Gpu.batch), tmp_path)
 

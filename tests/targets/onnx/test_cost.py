@@ -13,7 +13,7 @@ from kdna_deploy.errors import ArtifactError
 from kdna_deploy.network.cost import count
 from kdna_deploy.runtimes.onnx_file import file_bytes
 from kdna_deploy.targets.onnx.cost import OnnxCost, count_onnx
-from tests.samples import export_sample, fused_sample
+from tests.samples import exported_sample, fused_sample
 
 
 def save(path: Path, graph: str, opset: int = 18, **weights: tuple[int, ...]) -> Path:
@@ -28,7 +28,7 @@ def save(path: Path, graph: str, opset: int = 18, **weights: tuple[int, ...]) ->
 
 @pytest.mark.slow
 def test_an_exported_sample_costs_what_its_network_does(tmp_path: Path) -> None:
-    export_sample(tmp_path / "net.onnx", simplify=False)
+    exported_sample(tmp_path / "net.onnx", simplify=False)
     sample = fused_sample()
     cost = count_onnx(tmp_path / "net.onnx")
     assert cost.macs == count(sample.network.module, sample.graph.image_shape).macs

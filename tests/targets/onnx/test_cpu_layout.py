@@ -15,7 +15,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.cost import count_onnx
 from kdna_deploy.targets.onnx.cpu_layout import BLOCK, fill_hidden_channels, widen_gates
 from kdna_deploy.targets.onnx.ledger import optimised_model
-from tests.samples import MOBILENET, RESNET, export_sample, fused_sample
+from tests.samples import MOBILENET, RESNET, exported_sample, fused_sample
 
 HIDDEN, CHANNELS = 6, 24
 IMAGES = np.random.default_rng(3).standard_normal((2, 3, 9, 7), dtype=np.float32)
@@ -211,7 +211,7 @@ def test_the_runtime_changes_layout_no_more_often_than_in_the_plain_backbone(
     own = {RESNET: 1, MOBILENET: 2}[name]
     counts = {}
     for target in ("cpu", "any"):
-        export_sample(tmp_path / f"{target}.onnx", name, target=target, batch=batch)
+        exported_sample(tmp_path / f"{target}.onnx", name, target=target, batch=batch)
         counts[target] = Counter(node.op_type for node in optimised_model(tmp_path / f"{target}.onnx").graph.node)
     if not counts["any"]["ReorderOutput"]:
         pytest.skip("ONNX Runtime has no blocked layout on this processor")
@@ -224,7 +224,7 @@ def test_the_runtime_changes_layout_no_more_often_than_in_the_plain_backbone(
 def test_both_targets_agree(tmp_path: Path) -> None:
     images = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
     for target in ("cpu", "any"):
-        export_sample(tmp_path / f"{target}.onnx", RESNET, target=target)
+        exported_sample(tmp_path / f"{target}.onnx", RESNET, target=target)
     assert count_onnx(tmp_path / "any.onnx").macs == fused_sample(RESNET).provenance.macs
     one, other = (OrtSession(tmp_path / f"{target}.onnx", threads=1).run(images) for target in ("cpu", "any"))
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

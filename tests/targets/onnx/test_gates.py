@@ -9,7 +9,7 @@ import pytest
 
 from kdna_deploy.targets.onnx.gates import gate_layers, prescales
 from kdna_deploy.targets.onnx.ledger import optimised_model
-from tests.samples import PRESCALES, RESNET, export_sample
+from tests.samples import PRESCALES, RESNET, exported_sample
 from tests.targets.onnx.passes import opened
 
 
@@ -17,7 +17,7 @@ from tests.targets.onnx.passes import opened
 @pytest.mark.parametrize("target", ["cpu", "any"])
 def test_every_prescale_is_found_in_the_file_and_in_what_the_runtime_makes_of_it(tmp_path: Path, target: str) -> None:
     path = tmp_path / "net.onnx"
-    export_sample(path, RESNET, target=target)
+    exported_sample(path, RESNET, target=target)
     graph = opened(onnx.load(path).graph)
     for one in (graph, opened(optimised_model(path).graph)):
         assert len(prescales(one)) == PRESCALES["resnet18"]

@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.half_storage import store_half
 from kdna_deploy.targets.onnx.ledger import optimised_model
-from tests.samples import RESNET, export_sample
+from tests.samples import RESNET, exported_sample
 from tests.targets.onnx.passes import applied
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
@@ -33,7 +33,7 @@ def weights(scale: float = 1.0) -> np.ndarray:
 @pytest.mark.slow
 def test_a_network_in_half_storage_is_half_as_large_and_computes_with_rounded_weights(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    export_sample(path, RESNET)
+    exported_sample(path, RESNET)
     expected = OrtSession(path, threads=1).run(IMAGES)
     model = onnx.load(path)
     before = model.ByteSize()
@@ -52,7 +52,7 @@ def test_a_network_in_half_storage_is_half_as_large_and_computes_with_rounded_we
 @pytest.mark.slow
 def test_the_runtime_folds_the_casts(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    export_sample(path, RESNET)
+    exported_sample(path, RESNET)
     model = onnx.load(path)
     applied(store_half, model)
     onnx.save_model(model, path)

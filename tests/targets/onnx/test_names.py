@@ -12,7 +12,7 @@ import pytest
 
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.names import name_nodes, site_of
-from tests.samples import MOBILENET, RESNET, export_sample, fused_sample
+from tests.samples import MOBILENET, RESNET, exported_sample, fused_sample
 
 
 @pytest.mark.slow
@@ -32,7 +32,7 @@ def test_every_layer_of_every_parent_and_child_is_found_by_its_name(name: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "any", "tensorrt"])
 def test_names_survive_in_the_file(tmp_path: Path, target: Literal["cpu", "any", "tensorrt"]) -> None:
-    export_sample(tmp_path / "net.onnx", RESNET, target=target)
+    exported_sample(tmp_path / "net.onnx", RESNET, target=target)
     nodes = onnx.load(tmp_path / "net.onnx").graph.node
     assert max(Counter(node.name for node in nodes).values()) == 1
     assert "conv1/Conv" in {node.name for node in nodes}

@@ -33,7 +33,7 @@ from kdna_deploy.targets.onnx.cost import count_onnx
 from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import PreparedFile, prepare_onnx
-from tests.samples import RESNET, export_sample, fused_sample, sample_path
+from tests.samples import RESNET, export_sample, exported_sample, fused_sample, sample_path
 from tests.targets.onnx.int8.quantised import chain, quantised
 
 IMAGES = random_images(3, (3, 64, 64), seed=5).numpy()
@@ -43,7 +43,7 @@ WIDE = 512  # channels of a network that is nearly all weights
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("portable") / "net.onnx"
-    export_sample(path, simplify=False)
+    exported_sample(path, simplify=False)
     return path
 
 

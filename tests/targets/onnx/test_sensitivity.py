@@ -21,7 +21,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
 from kdna_deploy.targets.onnx.sensitivity import Guard, Sensitivity, drop, within_limit
 from tests.conftest import SAMPLES
-from tests.samples import RESNET, SIZE, export_sample, fused_sample
+from tests.samples import RESNET, SIZE, exported_sample, fused_sample
 from tests.targets.onnx.int8.quantised import Array, chain
 
 DIGITS = SAMPLES / "digits"
@@ -184,7 +184,7 @@ def test_too_much_lost_with_all_layers_but_one_in_float32_is_refused_with_the_ta
 def test_layers_are_attributed_to_parents_children_and_prescales(tmp_path: Path) -> None:
     """A search over some layers of the ResNet sample, whose classifier is spoilt whatever is kept."""
     images = split_images(DIGITS, None, (3, *SIZE), Preprocessing(), 10)
-    export_sample(tmp_path / "float.onnx", RESNET, target="any")
+    exported_sample(tmp_path / "float.onnx", RESNET, target="any")
     model = quantise(tmp_path / "float.onnx", calibrate(tmp_path / "float.onnx", images.calibration(), "minmax"))
     spoilt = next(t for t in model.graph.initializer if t.name == "fc.bias_quantized")
     codes = onnx.numpy_helper.to_array(spoilt).copy()

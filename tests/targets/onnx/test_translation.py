@@ -27,6 +27,8 @@ from kdna_deploy.targets.onnx.torch_exporter import translate_by_torch
 from tests.gated import Gated
 from tests.samples import MOBILENET, RESNET, fused_sample, fused_small
 
+pytestmark = pytest.mark.usefixtures("translations_once")
+
 
 @functools.cache
 def sample(name: str, children: str) -> Graph:

@@ -24,7 +24,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.targets.fuse import random_images
-from kdna_deploy.targets.onnx.export import OnnxExport, reference_session
+from kdna_deploy.targets.onnx.export import OnnxExport
 from kdna_deploy.targets.onnx.half.audit import HalfAudit, audit_half
 from kdna_deploy.targets.onnx.half.convert import to_half
 from kdna_deploy.targets.onnx.int8.quantize import FEWEST_IMAGES, activation_sizes
@@ -106,7 +106,7 @@ def export_half(
         notes=float_export.notes,
         float_export=float_export,
         audit=audit,
-        reference=reference_session(opened).name,
+        reference=opened.reference.name,
     )
 
 

@@ -25,7 +25,7 @@ from tests.conftest import Cli
 from tests.samples import RESNET, SIZE, fused_sample, sample_path
 from tests.targets.onnx.int8.quantised import operators
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float_files_once")]
 
 FOR_GPUS = OnnxOptions(target="tensorrt")
 

@@ -14,7 +14,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.int8.compact import compact
 from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
 from kdna_deploy.targets.onnx.ledger import optimised_model
-from tests.samples import RESNET, export_sample
+from tests.samples import RESNET, exported_sample
 from tests.targets.onnx.int8.quantised import operators, producers
 from tests.targets.onnx.passes import applied
 
@@ -24,7 +24,7 @@ QDQ = {"QuantizeLinear", "DequantizeLinear"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compact")
-    export_sample(folder / "float.onnx", RESNET, target="any")
+    exported_sample(folder / "float.onnx", RESNET, target="any")
     return folder
 
 

@@ -14,7 +14,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.gates import prescales
 from kdna_deploy.targets.onnx.int8.qdq_placement import place_for_tensorrt
 from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
-from tests.samples import MOBILENET, RESNET, export_sample
+from tests.samples import MOBILENET, RESNET, exported_sample
 from tests.targets.onnx.int8.quantised import constants, operators, producers
 from tests.targets.onnx.passes import applied, opened
 
@@ -24,7 +24,7 @@ QDQ = {"QuantizeLinear", "DequantizeLinear"}
 @cache
 def exported(name: str, folder: Path) -> Path:
     path = folder / f"{name}.onnx"
-    export_sample(path, name, target="any")
+    exported_sample(path, name, target="any")
     return path
 
 
