@@ -63,10 +63,9 @@ def write_verified(
     prove: Callable[[Path], None] = lambda _: None,
 ) -> tuple[Agreement, ...]:
     """`write_transformed` what must agree with `opened` at `options.allowed`, after `prove` has let it through."""
-    reference = opened.reference
 
     def judge(path: Path) -> tuple[Agreement, ...]:
         prove(path)
-        return verify_file(path, opened.graph.image_shape, reference, options, sample, listener)
+        return verify_file(path, opened.graph.image_shape, opened.reference, options, sample, listener)
 
     return write_transformed(opened, model, made, output, options, judge, inputs, listener)

@@ -33,6 +33,8 @@ from tests.conftest import SAMPLES, Cli
 from tests.gated import Gated
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
+pytestmark = pytest.mark.usefixtures("float_files_once")
+
 DIGITS = SAMPLES / "digits"
 
 
