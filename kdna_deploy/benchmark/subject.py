@@ -34,7 +34,8 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.table import Artifact, Source
 from kdna_deploy.targets.fuse import Fused, fuse
 from kdna_deploy.targets.onnx.cost import count_onnx
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused, export_onnx
+from kdna_deploy.targets.onnx.export import export_fused, export_onnx
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 
 Shape = tuple[int, int, int]

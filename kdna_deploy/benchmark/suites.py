@@ -20,7 +20,7 @@ from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.families import ARCHITECTURES, Architecture
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
-from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.options import OnnxOptions
 
 SHAPE: Shape = (3, 224, 224)
 _REFERENCE = "pytorch"

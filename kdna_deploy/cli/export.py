@@ -161,7 +161,7 @@ def _shown_losses(sink: Sink) -> Iterator[None]:
         yield
     except AccuracyError as error:
         from kdna_deploy.reports.cells import rich_table
-        from kdna_deploy.reports.int8 import sensitivity_cells
+        from kdna_deploy.reports.guarded import sensitivity_cells
 
         sink.show(rich_table(sensitivity_cells(error.sensitivities)))
         raise

@@ -20,6 +20,7 @@ from kdna_deploy.json_schema import (
     Misfit,
     anything,
     boolean,
+    check_schema,
     integer,
     list_of,
     mapping,
@@ -35,6 +36,7 @@ from kdna_deploy.network.cost import count
 from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
 from kdna_deploy.network.load import Network
 from kdna_deploy.network.record import check_record, configuration_of, from_record, to_record
+from kdna_deploy.precision import WEIGHTS
 
 SCHEMA_VERSION = 1
 KEY = "kdna"
@@ -157,7 +159,7 @@ _OPTIONS = record(
         "children": one_of("materialize", "share", "on-the-fly"),
         "channel_attention": one_of("keep", "freeze", "drop"),
         "precision": one_of("fp32", "fp16", "int8"),
-        "weights": one_of("fp32", "fp16", "int8"),
+        "weights": one_of(*WEIGHTS),
         "target": one_of("cpu", "tensorrt", "any"),
         "opset": integer(1, 100),
         "simplify": boolean,
@@ -213,9 +215,7 @@ def parse(data: Any, where: str) -> Provenance:
         ArtifactError: it is of a later schema. `where` names the artifact.
         Misfit: it is not provenance.
     """
-    version = record({"schema_version": integer(1)}, others=lambda value: value)(data)["schema_version"]
-    if version > SCHEMA_VERSION:
-        raise ArtifactError(f"'{where}' was made by a later kdna-deploy (schema {version}); update this one.")
+    check_schema(data, SCHEMA_VERSION, where)
     names = {entry.name for entry in fields(Provenance)}
     strange = next((name for name in data if name not in names), None)
     if strange is not None:

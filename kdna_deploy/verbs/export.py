@@ -12,6 +12,7 @@ from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
 from kdna_deploy.kinds import prepared_name, stem
 from kdna_deploy.network.configuration import Words, configured
+from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import (
     DYNAMIC,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from kdna_deploy.network.load import Network
     from kdna_deploy.reports.report import Report
     from kdna_deploy.targets.onnx.export import OnnxExport
+    from kdna_deploy.targets.onnx.guarded import GuardedExport
     from kdna_deploy.targets.onnx.half.export import HalfExport
-    from kdna_deploy.targets.onnx.int8.export import Int8Export
     from kdna_deploy.targets.onnx.prepare import PreparedFile
     from kdna_deploy.targets.openvino.export import OpenVinoExport
     from kdna_deploy.targets.source import FusedSource, Request
@@ -66,7 +67,7 @@ class ExportedFile(Result):
     """
 
     path: Path
-    onnx: OnnxExport | Int8Export | HalfExport | None = None
+    onnx: OnnxExport | GuardedExport | HalfExport | None = None
     engine: EngineExport | None = None
     source: FusedSource | None = None
     prepared: PreparedFile | None = None
@@ -143,7 +144,7 @@ def export(
         children: ``"materialize"``, ``"share"`` or ``"on-the-fly"`` (multiplied at every inference); as it was fused.
         max_bloat: fail if the file exceeds so many times the trained parameters' bytes.
         precision: what the file computes in: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        weights: ``"fp16"`` stores them in half precision, ``"int8"`` as 8-bit codes; the file computes in float32.
+        weights: ``"fp16"``, or codes, ``"int8"`` or ``"int4"``, to store them in; the file computes in float32.
         half_io: with fp16, take and return half precision too.
         held_out: images that judge int8, in `precision` or `weights`; every fifth of `calibration` by default.
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
@@ -204,7 +205,7 @@ def export(
     further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else OPENVINO_STEPS if openvino else ()
     listener.plan((*steps, *further))
     listener.step("load")
-    from kdna_deploy.targets.onnx.export import OnnxOptions
+    from kdna_deploy.targets.onnx.options import OnnxOptions
     from kdna_deploy.targets.source import Request
 
     options = OnnxOptions(
@@ -212,7 +213,7 @@ def export(
         on_the_fly=children == "on-the-fly",
         max_bloat=max_bloat,
         target=words.chosen_target,  # type: ignore[arg-type]
-        weights="fp16" if weights == "fp16" else "fp32",  # int8 has an export of its own
+        weights=weights,  # type: ignore[arg-type]
     )
     asked: Any = words.children_in_graph
     request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
@@ -264,7 +265,7 @@ def _steps(given: Any, channel_attention: str, precision: str, weights: str, sim
     before = ("load",) if fused and channel_attention == "keep" else fuse_steps(channel_attention)
     write = ("translate to ONNX", *(("simplify",) if simplify else ()), "write", "verify", "read the sharing ledger")
     after = {
-        "fp32": ("evaluate on held-out images", "write", "verify") if weights == "int8" else (),
+        "fp32": ("evaluate on held-out images", "write", "verify") if weights in CODES else (),
         "fp16": ("see how large activations get", "cast to half precision", "write", "verify"),
         "int8": ("calibrate", "evaluate on held-out images", "write"),
     }

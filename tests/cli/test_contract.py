@@ -188,7 +188,7 @@ def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, tmp_pat
     assert sentence.startswith("error: net.onnx does not compute what other.pt computes: output ")
     document = strict(done.stdout)
     assert (document["schema_version"], document["kind"], document["passed"]) == (1, "verify", False)
-    assert [agreement["batch"] for agreement in document["agreements"]] == [1, 2, 5, 2, 2, 3]
+    assert [agreement["batch"] for agreement in document["agreements"]] == [1, 2, 5, 1, 1, 3]
     assert contents(tmp_path) == before
     copy_sample(tmp_path / sample_path(RESNET).name)
     # A terminal that has no Δ is no reason to fail.

@@ -244,11 +244,12 @@ TABLE: dict[str, list[Entry]] = {
         ),
         Entry("export ckpt.pt", "--precision int8", {"export_int8": True}, after=INT8, alone=False),
         Entry("export ckpt.pt", "--weights fp16", {f"{EXPORTED}.weights": "fp16"}),
-        Entry("export ckpt.pt", "--weights int8", {"export_int8_weights": True}, alone=False),
+        Entry("export ckpt.pt", "--weights int8", {"export_codes.options.weights": "int8"}, alone=False),
+        Entry("export ckpt.pt", "--weights int4", {"export_codes.options.weights": "int4"}, alone=False),
         Entry(
             "export ckpt.pt --weights int8 --calibration images",
             "--max-drop 0.5",
-            {"export_int8_weights.storage.max_drop": 0.5},
+            {"export_codes.storage.max_drop": 0.5},
         ),
         Entry("export ckpt.pt --precision fp16", "--half-io", {"export_half.half.half_io": True}),
         Entry(

@@ -29,7 +29,8 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.fuse import fuse, random_images
 from kdna_deploy.targets.onnx import convert, torch_exporter
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_fused, export_onnx
+from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, export_onnx
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from tests.recorded import Recorded
 from tests.samples import RESNET, export_sample, fused_sample, sample_path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,15 @@ from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.runtimes.open import open_session, read_provenance
-from kdna_deploy.targets.onnx.export import OnnxOptions
 from kdna_deploy.targets.onnx.int8.export import Int8Options
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource
 from tests.conftest import SAMPLES
-from tests.samples import PRESCALES, RESNET, SIZE, fused_sample, fused_small, sample_path
+from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, fused_small, narrow, sample_path
 
 pytest.importorskip("openvino")
 from kdna_deploy.runtimes.openvino import OpenVinoSession
-from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions
+from kdna_deploy.targets.onnx.codes.export import StorageOptions
 from kdna_deploy.targets.openvino.export import OpenVinoExport, OpenVinoOptions, export_openvino
 
 pytestmark = pytest.mark.usefixtures("float_files_once")
@@ -51,8 +52,12 @@ def half() -> OpenVinoOptions:
     return OpenVinoOptions(OnnxOptions(simplify=False, weights="fp16"))
 
 
-def codes() -> OpenVinoOptions:
-    return OpenVinoOptions(OnnxOptions(simplify=False), storage=StorageOptions())
+def int8() -> OpenVinoOptions:
+    return OpenVinoOptions(OnnxOptions(simplify=False, weights="int8"), storage=StorageOptions())
+
+
+def int4() -> OpenVinoOptions:
+    return OpenVinoOptions(OnnxOptions(simplify=False, weights="int4"), storage=StorageOptions())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +94,8 @@ def test_logits_are_those_of_the_network(written: OpenVinoExport) -> None:
         (half, "materialize", 0.52),
         (plain, "share", 0.55),
         (half, "share", 0.28),
-        (codes, "share", 0.16),
+        (int8, "share", 0.16),
+        (int4, "share", 0.11),
     ],
 )
 def test_what_is_stored_once_or_in_fewer_bits_is_a_smaller_file_at_the_same_graph(
@@ -263,11 +269,16 @@ def test_evaluate_and_bench_open_it_on_openvino(tmp_path: Path, written: OpenVin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("arch", sorted(PRESCALES))
-def test_every_architecture_in_every_precision(
-    tmp_path: Path, published: Callable[[str], Path], split: Split, arch: str, precision: str
+@pytest.mark.parametrize(
+    "checkpoint",
+    [partial(narrow, "resnet50"), partial(sample_path, MOBILENET)],
+    ids=["bottlenecks", "inverted residuals"],
+)
+def test_every_kind_of_block_in_every_precision(
+    tmp_path: Path, split: Split, checkpoint: Callable[[], Path], precision: str
 ) -> None:
-    opened = fused_small(published(arch))
+    """Basic blocks, those of ResNet-18, go through the tests above; MobileNetV2 has the structure of its half."""
+    opened = fused_small(checkpoint())
     made: dict[str, Any] = {"int8": Int8Options(split)} if precision == "int8" else {}
     options = OpenVinoOptions(OnnxOptions(simplify=False, weights="fp16" if precision == "fp16" else "fp32"), **made)
     judged(export_openvino(opened, tmp_path / "net.xml", options), opened)
