@@ -41,21 +41,25 @@ def _depthwise(width: int) -> nn.Conv2d:
     return nn.Conv2d(width, width, 7, padding=3, groups=width)
 
 
+def _pointwise(x: Tensor, weight: Any, bias: Any) -> Tensor:
+    """A linear layer [c', c] over the channels of a map, as the convolution that it is: ONNX Runtime is faster so."""
+    return F.conv2d(x, weight[:, :, None, None], bias)
+
+
 class Block(nn.Module):
     """A block with the original authors' names, whose pointwise kernels children may share."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.dwconv = _depthwise(width)
-        self.norm = nn.LayerNorm(width, eps=_EPSILON)
+        self.norm = LayerNorm2d(width, eps=_EPSILON)
         self.pwconv1 = nn.Linear(width, EXPANSION * width)
         self.pwconv2 = nn.Linear(EXPANSION * width, width)
         self.gamma = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
-        out = self.gamma * self.pwconv2(F.gelu(self.pwconv1(out)))
-        return x + out.permute(0, 3, 1, 2)
+        out = F.gelu(_pointwise(self.norm(self.dwconv(x)), self.pwconv1.weight, self.pwconv1.bias))
+        return x + self.gamma[:, None, None] * _pointwise(out, self.pwconv2.weight, self.pwconv2.bias)
 
 
 class TorchvisionBlock(nn.Module):
@@ -64,25 +68,23 @@ class TorchvisionBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layer_scale = nn.Parameter(torch.full((width, 1, 1), 1e-6))
-        self.block = nn.Sequential(
-            _depthwise(width),
-            nn.Identity(),
-            nn.LayerNorm(width, eps=_EPSILON),
-            nn.Linear(width, EXPANSION * width),
-            nn.GELU(),
-            nn.Linear(EXPANSION * width, width),
+        self.block = nn.ModuleDict(
+            {
+                "0": _depthwise(width),
+                "2": LayerNorm2d(width, eps=_EPSILON),
+                "3": nn.Linear(width, EXPANSION * width),
+                "5": nn.Linear(EXPANSION * width, width),
+            }
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        depthwise, _, *rest = self.block
-        out = depthwise(x).permute(0, 2, 3, 1)
-        for layer in rest:
-            out = layer(out)
-        return x + self.layer_scale * out.permute(0, 3, 1, 2)
+        depthwise, norm, expand, project = self.block.values()
+        out = F.gelu(_pointwise(norm(depthwise(x)), expand.weight, expand.bias))
+        return x + self.layer_scale * _pointwise(out, project.weight, project.bias)
 
 
 class Child(nn.Module):
-    """A block with borrowed pointwise kernels [4c, c] and [c, 4c], applied as convolutions: attention scales maps."""
+    """A block with borrowed pointwise kernels [4c, c] and [c, 4c]."""
 
     def __init__(self, width: int, sharing: KernelDNA) -> None:
         super().__init__()
@@ -96,10 +98,8 @@ class Child(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x: Tensor, expand: Tensor, project: Tensor) -> Tensor:
-        out = self.se1(self.norm(self.dwconv(x)))
-        out = self.se2(F.gelu(F.conv2d(out, expand[:, :, None, None], self.bias1)))
-        out = F.conv2d(out, project[:, :, None, None], self.bias2)
-        return x + self.gamma[:, None, None] * out
+        out = F.gelu(_pointwise(self.se1(self.norm(self.dwconv(x))), expand, self.bias1))
+        return x + self.gamma[:, None, None] * _pointwise(self.se2(out), project, self.bias2)
 
 
 class SharedStage(SharedRow):
