@@ -78,7 +78,7 @@ def open_model(
         preprocessing=training.preprocessing,
         top1=network.checkpoint.accuracy,
         class_names=training.class_names,
-        notes=chosen.notes,
+        notes=(*network.checkpoint.notes, *chosen.notes),
     )
 
 
