@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -173,5 +175,23 @@ def cli(tmp_path: Path) -> Cli:
         done = run_in(list(map(str, arguments)), cwd, said)
         done.stderr = without_steps(done.stderr)
         return done
+
+    return run
+
+
+@pytest.fixture
+def cli_here(tmp_path: Path, fused_once: None, short_peak: None) -> Cli:
+    """The same in this process, where networks are fused once: for what a command does, not for how a process ends."""
+    from kdna_deploy.cli import app
+
+    def run(*arguments: str | Path, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        words, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(cwd)
+            for name, value in {"COLUMNS": "", **environment}.items():
+                patch.setenv(name, value)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = app.run(words)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), without_steps(err.getvalue()))
 
     return run
