@@ -17,6 +17,8 @@ import kdna_deploy as kd
 from tests.cli.handed import commands
 from tests.samples import RESNET, sample_path
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 VERBS: dict[str, Callable[..., Any]] = {
     name: getattr(kd, name) for name in ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench")
 }

@@ -37,7 +37,7 @@ from tests.conftest import SAMPLES, Cli
 from tests.recorded import Recorded
 from tests.samples import MOBILENET, PRESCALES, RESNET, SIZE, fused_sample, sample_path
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float_files_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float_files_once"), pytest.mark.usefixtures("fused_once")]
 
 DIGITS = SAMPLES / "digits"
 _PUBLISHED = {RESNET: "resnet18", MOBILENET: "mobilenet_v2_1d2"}
