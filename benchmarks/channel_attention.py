@@ -22,7 +22,8 @@ from kdna_deploy.benchmark.run import bench
 from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,7 +21,8 @@ from kdna_deploy.benchmark.device import BenchOptions
 from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.result import Row
 from kdna_deploy.benchmark.run import bench
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent

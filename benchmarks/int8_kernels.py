@@ -31,8 +31,8 @@ from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.int8_kernels import EXACT_INT8, int8_kernels_here
 from kdna_deploy.runtimes.processor import first_processor, instruction_sets
 from kdna_deploy.runtimes.session import Closing
-from kdna_deploy.targets.onnx.export import OnnxOptions
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Every architecture, KernelDNA and plain, in float32, with weights stored in half precision and in int8, and in int8.
+"""Every architecture, KernelDNA and plain, in float32, in half precision, int8 and int4 as storage, and in int8.
 
 Size and latency beside the plain backbone's float32 file at 224×224, and agreement with the network's own float32 file
 on images that calibration has not seen. Latency does not depend on the values of weights, agreement does: the networks
@@ -27,11 +27,13 @@ from kdna_deploy.evaluation.accuracy import Agreement, evaluate
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.network.families import ARCHITECTURES
+from kdna_deploy.precision import CODES
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
-from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +44,7 @@ from train_digits import Digits, load_split, normalised, train  # noqa: E402
 
 TRAINED, MEASURED = 64, 224  # pixels
 TRAINING, CALIBRATING = 720, 32  # digits
-PRECISIONS = ("float32", "fp16 storage", "int8 storage", "int8")
+PRECISIONS = ("float32", "fp16 storage", "int8 storage", "int4 storage", "int8")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def export(checkpoint: Path, arch: str, size: int, images: Split, folder: Path) 
     paths = {kind: folder / f"{arch}, {kind}, {size}.onnx" for kind in PRECISIONS}
     export_fused(opened, paths["float32"], OnnxOptions())
     export_fused(opened, paths["fp16 storage"], OnnxOptions(weights="fp16"))
-    export_int8_weights(opened, paths["int8 storage"], OnnxOptions(), StorageOptions(images))
+    for codes in CODES:
+        export_codes(opened, paths[f"{codes} storage"], OnnxOptions(weights=codes), StorageOptions(images))
     export_int8(opened, paths["int8"], OnnxOptions(), Int8Options(images))
     return paths
 

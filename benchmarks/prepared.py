@@ -25,7 +25,7 @@ from kdna_deploy.benchmark.subject import Untrained
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.ort import OrtSession, session_needs
 from kdna_deploy.runtimes.table import Source
-from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import PreparedFile, prepare_onnx
 
 ROOT = Path(__file__).resolve().parent.parent

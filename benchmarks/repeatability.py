@@ -19,7 +19,7 @@ from table import write_table
 
 from kdna_deploy.benchmark.subject import Untrained
 from kdna_deploy.network.families import ARCHITECTURES
-from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.options import OnnxOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v2_1d2")

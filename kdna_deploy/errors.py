@@ -64,7 +64,7 @@ class ParityError(KdnaError):
 
 
 class AccuracyError(KdnaError):
-    """`sensitivities` tell which layers lose it, each a `kdna_deploy.targets.onnx.int8.sensitivity.Sensitivity`."""
+    """`sensitivities` tell which layers lose it, each a `kdna_deploy.targets.onnx.sensitivity.Sensitivity`."""
 
     def __init__(self, message: str, sensitivities: tuple[Any, ...] = ()) -> None:
         super().__init__(message)

@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kdna_deploy.errors import ArtifactError
+
 Kind = Callable[[Any], Any]
 
 MAX_TEXT = 4096
@@ -172,6 +174,22 @@ def union(kinds: Mapping[str, Kind], unknown: type[Misfit] = Misfit) -> Kind:
         return {name: _field(name, kinds[name], item)}
 
     return check
+
+
+class LaterSchema(ArtifactError):
+    """A record that a later version of this package wrote."""
+
+
+def check_schema(data: Any, newest: int, where: str, made: str = "made") -> None:
+    """Refuse a record whose ``schema_version`` is later than `newest`, of what was `made`: `where` names it.
+
+    Raises:
+        LaterSchema: it is.
+        Misfit: the record has no version.
+    """
+    version = record({"schema_version": integer(1)})(data)["schema_version"]
+    if version > newest:
+        raise LaterSchema(f"'{where}' was {made} by a later kdna-deploy (schema {version}); update this one.")
 
 
 def _field(name: str, kind: Kind, value: Any) -> Any:

@@ -16,10 +16,11 @@ from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.images.folder import ImageSource, Preprocessing
 from kdna_deploy.images.record import image_record
 from kdna_deploy.images.split import split_images
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
-from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint
 from tests.built_once import build_once
 from tests.gated import Gated
@@ -50,9 +51,9 @@ def make(folder: Path, output: Path) -> None:
     export_fused(plain, output / "float32.onnx", OnnxOptions())
     export_fused(plain, output / "fixed.onnx", OnnxOptions(opset=20, batch=2, simplify=False, target="any"))
     export_fused(plain, output / "stored as half.onnx", OnnxOptions(weights="fp16"))
-    export_int8_weights(
-        shared, output / "stored as int8.onnx", OnnxOptions(), StorageOptions(keep_float=("stem/Conv",))
-    )
+    partly_stored = StorageOptions(keep_float=("stem/Conv",))
+    export_codes(shared, output / "stored as int8.onnx", OnnxOptions(weights="int8"), partly_stored)
+    export_codes(shared, output / "stored as int4.onnx", OnnxOptions(weights="int4"), partly_stored)
     export_fused(plain, output / "external.onnx", OnnxOptions(external_data=True))
     export_fused(shared, output / "shared.onnx", OnnxOptions())
     export_fused(shared, output / "on the fly.onnx", OnnxOptions(on_the_fly=True))

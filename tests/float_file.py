@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 
 from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import OnnxExport, export_fused
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource
 
 _USERS = ("kdna_deploy.targets.onnx.precision", "kdna_deploy.targets.openvino.export")

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from kdna_deploy.network.families import ARCHITECTURES
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_onnx
+from kdna_deploy.targets.onnx.export import OnnxExport, export_onnx
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
 from tests.fused_once import fusing_once

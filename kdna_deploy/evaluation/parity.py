@@ -16,7 +16,8 @@ Stressed images on which the network is chaotic, so that rounding explains more 
 skipped where they do not pass, and that is said; noise and a user's own images never are.
 
 rtol is 1e-4 for float32, 1e-2 for half precision, and 1e-1 for weights in int8: their largest numbers are rounded by
-2⁻⁸ of themselves, and a filter's largest number is about four times the usual one.
+2⁻⁸ of themselves, and a filter's largest number is about four times the usual one. Weights in int4 have 5e-1, and no
+larger roundoff: eight times 2⁻⁶ is an eighth of a weight, and they are moved by a thirteenth on average.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Tolerance:
 FLOAT32 = Tolerance(rtol=1e-4)
 HALF = Tolerance(rtol=1e-2, roundoff=2.0**-11, tie=1e-2)
 INT8_WEIGHTS = Tolerance(rtol=1e-1, roundoff=2.0**-6, tie=1e-1)
+INT4_WEIGHTS = Tolerance(rtol=5e-1, roundoff=2.0**-6, tie=5e-1)
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,8 @@ def judge(
     if rounding is not None and not all(limits.agreement(row).passed for row in rows):
         size = _size(magnitude, spread if noise is None else noise)
         stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
-        for distances in _observed(rounding, outputs):
-            limits = replace(limits, rounding=_explained(distances, size))
+        for furthest in _observed(rounding, outputs):
+            limits = replace(limits, rounding=_explained(furthest, size))
             if all(limits.agreement(row).passed for row in rows):
                 break
             if stressed and limits.tells_nothing:
@@ -200,10 +202,18 @@ def judge(
 
 
 def _observed(rounding: Rounding, outputs: Sequence[Outputs]) -> Iterator[Array]:
-    """How far rounding has moved all of `outputs`, [n, k], after each observation."""
-    observations = zip(*map(rounding, outputs), strict=True)
-    moved = (np.concatenate([_flat(m, o.probe) for m, o in zip(each, outputs, strict=True)]) for each in observations)
-    return itertools.accumulate(moved, np.fmax)
+    """How far rounding has moved each of k outputs, [k], after each observation: the first is on the fewest images."""
+    several = [o for o in outputs if len(o.probe.images) > 1] or outputs
+    few = [min(several, key=lambda o: len(o.probe.images))]
+    first = itertools.islice(_distances(rounding, few), 1 if len(outputs) > 1 else 0)
+    return itertools.accumulate(itertools.chain(first, _distances(rounding, outputs)), np.maximum)
+
+
+def _distances(rounding: Rounding, outputs: Sequence[Outputs]) -> Iterator[Array]:
+    """The largest finite distance of each output, [k], in each observation."""
+    for moved in zip(*map(rounding, outputs), strict=True):
+        distances = np.concatenate([_flat(m, o.probe) for m, o in zip(moved, outputs, strict=True)])
+        yield np.where(np.isfinite(distances), distances, 0.0).max(0)
 
 
 @dataclass(frozen=True)
@@ -323,9 +333,8 @@ def _size(magnitude: Array, spread: Array) -> Array:
     return np.maximum(magnitude, usual * spread)
 
 
-def _explained(distances: Array, size: Array) -> Array:
+def _explained(largest: Array, size: Array) -> Array:
     """What rounding may do to each output: a multiple of its largest distance, or of what is usual for its size."""
-    largest = np.where(np.isfinite(distances), distances, 0.0).max(0)
     sized = size > 0
     usual = np.median(largest[sized] / size[sized]) if sized.any() else 0.0
     return ROUNDING_FACTOR * np.maximum(largest, _USUAL_FACTOR * usual * size)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kdna_deploy.evaluation.parity import FLOAT32, HALF, INT8_WEIGHTS, Tolerance
+from kdna_deploy.evaluation.parity import FLOAT32, HALF, INT4_WEIGHTS, INT8_WEIGHTS, Tolerance
+
+_STORED = {"fp16": HALF, "int8": INT8_WEIGHTS, "int4": INT4_WEIGHTS}
 
 
 def recorded_tolerance(options: Mapping[str, Any]) -> Tolerance:
     """Of an artifact made with `options` (`Provenance.options`)."""
-    if options.get("weights") == "int8":
-        return INT8_WEIGHTS
-    return HALF if "fp16" in (options.get("weights"), options.get("precision")) else FLOAT32
+    computed = HALF if options.get("precision") == "fp16" else FLOAT32
+    return _STORED.get(options.get("weights", "fp32"), computed)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from kdna_deploy.graph.capture_errors import VALUES_DECIDE, fixes_batch, why
 from kdna_deploy.graph.functional import functionalise
 from kdna_deploy.graph.graph import ATEN, TRAINING_NORMS, Graph, ancestors, site
 from kdna_deploy.network.forward import input_dtype, only_tensor, settings_kept
+from kdna_deploy.network.load import Network
 from kdna_deploy.network.module_copy import twin
 
 BATCH = "batch"
@@ -43,9 +45,47 @@ def capture(module: nn.Module, image_shape: tuple[int, int, int]) -> Graph:
     unwrap_output(traced)
     program = export_program(traced, image_shape)
     graph = program_graph(program, image_shape)
-    if functionalise(graph.module):
-        return graph
-    return program_graph(_decomposed(program, traced, image_shape), image_shape)
+    if not functionalise(graph.module):
+        graph = program_graph(_decomposed(program, traced, image_shape), image_shape)
+    _take_weights(graph, module)
+    return graph
+
+
+def captured(network: Network, image_shape: tuple[int, int, int]) -> Graph:
+    """`capture` of a loaded network, traced once for each size; the graph is the caller's to rewrite.
+
+    Raises:
+        CaptureError: as `capture`.
+    """
+    known = network.graphs.get(image_shape)
+    if not isinstance(known, Graph) or not _has_weights(known, network.module):
+        known = network.graphs[image_shape] = capture(network.module, image_shape)
+    return known.clone(weights=False)
+
+
+def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    named = itertools.chain(
+        module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
+    )
+    return dict(named)
+
+
+def _take_weights(graph: Graph, module: nn.Module) -> None:
+    """Let the constants of `graph` lie in the memory of the weights of `module` that they are copies of."""
+    weights = _weights(module)
+    for name, value in _weights(graph.module).items():
+        own = weights.get(name)
+        if own is not None and (own.shape, own.dtype) == (value.shape, value.dtype):
+            value.data = own.detach()
+
+
+def _has_weights(graph: Graph, module: nn.Module) -> bool:
+    """Whether `module` still holds the weights that `graph` was captured with."""
+    weights = _weights(module)
+    return all(
+        name not in weights or weights[name].data_ptr() == value.data_ptr()
+        for name, value in _weights(graph.module).items()
+    )
 
 
 def _decomposed(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 ATEN = torch.ops.aten
 
@@ -63,15 +63,22 @@ class Graph:
     module: fx.GraphModule
     image_shape: tuple[int, int, int]
 
-    def clone(self) -> Graph:
+    def clone(self, weights: bool = True) -> Graph:
+        """A graph of its own; without `weights`, its constants stay in the same memory until they are replaced."""
+        memo = {} if weights else {id(t): _alias(t) for t in (*self.module.parameters(), *self.module.buffers())}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own pytree deprecations
-            return Graph(copy.deepcopy(self.module), self.image_shape)
+            return Graph(copy.deepcopy(self.module, memo), self.image_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [n, classes] for images `x` [n, c, h, w] of the graph's own dtype."""
         with torch.no_grad():
             return cast(Tensor, self.module(x))
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    alias = tensor.detach()
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
 
 
 def calls(module: fx.GraphModule, targets: frozenset[Any] | set[Any]) -> list[fx.Node]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.capture import captured
 from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, constant
 from kdna_deploy.graph.ledger import Ledger, conv_label, sharing_ledger
@@ -62,7 +62,7 @@ def inspect_network(
     size = choose_size(image_size, network.checkpoint.training)
     shape = network.image_shape(size.size)
     listener.step("capture")
-    graph = capture(network.module, shape)
+    graph = captured(network, shape)
     listener.step("find parents and children")
     attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)

@@ -20,6 +20,7 @@ from kdna_deploy.json_schema import (
     Misfit,
     anything,
     boolean,
+    check_schema,
     integer,
     list_of,
     mapping,
@@ -30,10 +31,12 @@ from kdna_deploy.json_schema import (
 )
 from kdna_deploy.json_schema import text as text_of
 from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.cost import count
 from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
 from kdna_deploy.network.load import Network
-from kdna_deploy.network.record import check_record, from_record, to_record
+from kdna_deploy.network.record import check_record, configuration_of, from_record, to_record
+from kdna_deploy.precision import WEIGHTS
 
 SCHEMA_VERSION = 1
 KEY = "kdna"
@@ -113,6 +116,12 @@ class Provenance:
     def restored_architecture(self) -> Architecture | None:
         return from_record(self.architecture) if self.architecture else None
 
+    @property
+    def configuration(self) -> Configuration | None:
+        """All that is to be said to load its checkpoint into the same network; None for a user's own model."""
+        architecture = self.restored_architecture()
+        return configuration_of(architecture) if architecture else None
+
     def with_options(self, **options: Any) -> Provenance:
         return replace(self, options={**self.options, **options})
 
@@ -150,7 +159,7 @@ _OPTIONS = record(
         "children": one_of("materialize", "share", "on-the-fly"),
         "channel_attention": one_of("keep", "freeze", "drop"),
         "precision": one_of("fp32", "fp16", "int8"),
-        "weights": one_of("fp32", "fp16", "int8"),
+        "weights": one_of(*WEIGHTS),
         "target": one_of("cpu", "tensorrt", "any"),
         "opset": integer(1, 100),
         "simplify": boolean,
@@ -206,9 +215,7 @@ def parse(data: Any, where: str) -> Provenance:
         ArtifactError: it is of a later schema. `where` names the artifact.
         Misfit: it is not provenance.
     """
-    version = record({"schema_version": integer(1)}, others=lambda value: value)(data)["schema_version"]
-    if version > SCHEMA_VERSION:
-        raise ArtifactError(f"'{where}' was made by a later kdna-deploy (schema {version}); update this one.")
+    check_schema(data, SCHEMA_VERSION, where)
     names = {entry.name for entry in fields(Provenance)}
     strange = next((name for name in data if name not in names), None)
     if strange is not None:

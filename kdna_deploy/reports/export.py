@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data
 from kdna_deploy.reports.attention import attention_data, attention_parts
 from kdna_deploy.reports.engine import engine_report
+from kdna_deploy.reports.guarded import guarded_report
 from kdna_deploy.reports.half import half_report
 from kdna_deploy.reports.input import input_data, input_facts
-from kdna_deploy.reports.int8 import int8_report
 from kdna_deploy.reports.ledger import storage_cells
 from kdna_deploy.reports.openvino import openvino_report
 from kdna_deploy.reports.prepare import prepare_report, prepared_data
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.targets.onnx.export import OnnxExport
+from kdna_deploy.targets.onnx.guarded import GuardedExport
 from kdna_deploy.targets.onnx.half.export import HalfExport
 from kdna_deploy.targets.onnx.half_storage import HalfStorage
-from kdna_deploy.targets.onnx.int8.export import Int8Export
 from kdna_deploy.targets.onnx.prepare import PreparedFile
 from kdna_deploy.targets.source import FusedSource
 from kdna_deploy.targets.tensorrt.export import EngineExport
@@ -27,7 +27,7 @@ from kdna_deploy.targets.tensorrt.export import EngineExport
 if TYPE_CHECKING:
     from kdna_deploy.targets.openvino.export import OpenVinoExport  # imports OpenVINO, which is optional
 
-File = OnnxExport | Int8Export | HalfExport
+File = OnnxExport | GuardedExport | HalfExport
 
 
 def export_report(
@@ -69,8 +69,8 @@ def _with_source(report: Report, source: FusedSource | None) -> Report:
 
 
 def _report_of(file: File) -> Report:
-    if isinstance(file, Int8Export):
-        return int8_report(file)
+    if isinstance(file, GuardedExport):
+        return guarded_report(file)
     return half_report(file) if isinstance(file, HalfExport) else onnx_report(file)
 
 

@@ -10,12 +10,12 @@ from kdna_deploy.reports.ledger import storage_cells
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.targets.onnx.export import OnnxExport
-from kdna_deploy.targets.onnx.int8.export import Int8Export
+from kdna_deploy.targets.onnx.guarded import GuardedExport
 
 if TYPE_CHECKING:
     from kdna_deploy.targets.openvino.export import OpenVinoExport  # imports OpenVINO, which is optional
 
-_STORED = {"fp32": "float32", "fp16": "half precision, computed with in float32", "int8": "int8"}
+_STORED = {"fp32": "float32", "fp16": "half precision, computed with in float32", "int8": "int8", "int4": "int4"}
 
 
 def openvino_report(result: OpenVinoExport) -> Report:
@@ -43,7 +43,7 @@ def openvino_report(result: OpenVinoExport) -> Report:
 def _judged(result: OpenVinoExport) -> list[tuple[str, str]]:
     """How an int8 file answers on OpenVINO."""
     found, made_from = result.evaluation, result.made_from
-    if found is None or not isinstance(made_from, Int8Export):
+    if found is None or not isinstance(made_from, GuardedExport):
         return []
     agreement = found.agreement
     assert agreement is not None
@@ -72,10 +72,10 @@ def _data(result: OpenVinoExport) -> dict[str, Any]:
             "reference": result.reference,
             "agreements": agreements_data(result.agreements),
             "held_out_images": found.images if found else None,
-            "labelled": made_from.labelled if isinstance(made_from, Int8Export) else None,
+            "labelled": made_from.labelled if isinstance(made_from, GuardedExport) else None,
             "top1": found.top1 if found else None,
             "agreement": {**asdict(agreement), "sqnr": finite(agreement.sqnr)} if agreement else None,
-            "kept_float": list(made_from.kept_float) if isinstance(made_from, Int8Export) else [],
+            "kept_float": list(made_from.kept_float) if isinstance(made_from, GuardedExport) else [],
             "ledger": [asdict(row) for row in made_from.storage[:-1]] if isinstance(made_from, OnnxExport) else [],
             "notes": list(result.notes),
         },

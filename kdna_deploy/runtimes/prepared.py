@@ -19,7 +19,7 @@ from pathlib import Path
 import onnx
 
 from kdna_deploy.errors import ArtifactError, RuntimeFailure
-from kdna_deploy.json_schema import Kind, Misfit, boolean, integer, one_of, optional, text
+from kdna_deploy.json_schema import Kind, Misfit, boolean, check_schema, integer, one_of, optional, text
 from kdna_deploy.json_schema import record as record_of
 from kdna_deploy.kinds import Kind as FileKind
 from kdna_deploy.kinds import named_kind, prepared_name
@@ -114,9 +114,7 @@ def record_in(model: onnx.ModelProto, path: Path) -> PreparedRecord | None:
         return None
     try:
         data = json.loads(found)
-        version = record_of({"schema_version": integer(1)}, others=lambda value: value)(data)["schema_version"]
-        if version > SCHEMA_VERSION:
-            raise ArtifactError(f"'{path}' was prepared by a later kdna-deploy (schema {version}); update this one.")
+        check_schema(data, SCHEMA_VERSION, str(path), "prepared")
         fitting = record_of(_FIELDS)(data)
         return PreparedRecord(**{entry.name: fitting[entry.name] for entry in fields(PreparedRecord)})
     except (Misfit, RecursionError, ValueError) as error:

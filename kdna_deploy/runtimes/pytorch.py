@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.images.batch import Images
 from kdna_deploy.network.forward import forward
-from kdna_deploy.runtimes.rounding import module_rounding, perturbed
+from kdna_deploy.runtimes.rounding import NoFloat64, in_float64, module_rounding, perturbed
 from kdna_deploy.runtimes.session import Closing
 
 
@@ -40,9 +40,21 @@ class TorchSession(Closing):
     def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
         """How far rounding to `roundoff` moves the `outputs` for `images`, a few times over (`runtimes.rounding`)."""
         self._check_open()
+        return module_rounding(self._layers, images, outputs, roundoff, self._moved)
+
+    def in_float64(self, images: Images) -> Images | None:
+        """Logits computed in float64; None where the network cannot run in it."""
+        self._check_open()
+        try:
+            return in_float64(self._layers, torch.from_numpy(images)).numpy()
+        except NoFloat64:
+            return None
+
+    @property
+    def _layers(self) -> nn.Module:
         module = self._module.module if isinstance(self._module, Graph) else self._module
         assert isinstance(module, nn.Module)
-        return module_rounding(module, images, outputs, roundoff, self._moved)
+        return module
 
     def _release(self) -> None:
         del self._module, self._moved

@@ -2,7 +2,7 @@
 
     layer    the first convolution or linear layer, in execution order, whose output departs in the artifact
     stage    the first of: capture → each pass → float32 → translate → spell for the target → simplify → store or cast
-             in half precision or int8 → (quantise) → the file, in which this layer's output departs
+             in half precision, int8 or int4 → (quantise) → the file, in which this layer's output departs
 
 The stages are made again from the checkpoint with the options that the artifact records, by the same functions that
 made it, and run layer by layer beside the captured network in float64. A stage that departs is at fault. Where none
@@ -24,10 +24,10 @@ import onnx_ir as ir
 import torch
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import HALF, INT8_WEIGHTS, Agreement, Outputs, Tolerance, judge
+from kdna_deploy.evaluation.parity import HALF, Agreement, Outputs, Tolerance, judge
 from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
 from kdna_deploy.files import scratch_folder
-from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.capture import captured
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.passes import FOLDING, finishing
@@ -36,20 +36,22 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import NOISE, Probe, random_images
 from kdna_deploy.network.forward import forward
 from kdna_deploy.network.load import Network
+from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import save
 from kdna_deploy.runtimes.rounding import LEAST_MOVE, perturbed
 from kdna_deploy.targets.layer_values import LOGITS, Layer, Values, names_after_folding, values_of_file, values_of_graph
+from kdna_deploy.targets.onnx.codes.store import store_codes
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.half.convert import to_half
 from kdna_deploy.targets.onnx.half_storage import store_half
-from kdna_deploy.targets.onnx.int8.storage import store_int8
 from kdna_deploy.targets.onnx.simplify import simplify
 
 _IMAGES = 4
 _PRECISE = Tolerance(rtol=1e-9, roundoff=2.0**-53)
 _SINGLE = Tolerance(rtol=1e-4)
 _INT8 = Tolerance(rtol=1e-1, roundoff=2.0**-8, tie=1e-1)
+_INT4_WEIGHTS = Tolerance(rtol=5e-1, roundoff=2.0**-4, tie=5e-1)  # channels of a layer scatter more than logits do
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class _Making:
 
     def __init__(self, network: Network, provenance: Provenance, images: Images) -> None:
         self._network, self._made, self._images = network, provenance, images
-        self._captured = capture(network.module, provenance.image_shape)
+        self._captured = captured(network, provenance.image_shape)
         self._names = names_after_folding(self._captured)
         single = self.of_graph(self._captured)
         wide = self._captured.clone()
@@ -180,6 +182,8 @@ class _Making:
         options = self._made.options
         if options.get("precision") == "int8":
             return _INT8
+        if options.get("weights") == "int4":
+            return _INT4_WEIGHTS
         return recorded_tolerance(options)
 
     def judged(self, stage: _Stage, layer: Layer) -> Agreement | None:
@@ -232,9 +236,9 @@ class _Making:
         if options.get("weights") == "fp16":
             store_half(model)
             yield _Stage("store in half precision", self._of_model(model), HALF)
-        if options.get("weights") == "int8":
-            store_int8(model, options.get("int8", {}).get("kept_float", ()))
-            yield _Stage("store in int8", self._of_model(model), INT8_WEIGHTS)
+        if (codes := options.get("weights")) in CODES:
+            store_codes(model, codes, options.get(codes, {}).get("kept_float", ()))
+            yield _Stage(f"store in {codes}", self._of_model(model), self.tolerance)
         if options.get("precision") == "fp16":
             listener.step("cast")
             cast = options.get("fp16", {})

@@ -6,7 +6,7 @@ module, and both with the original in float64, so that a reader sees how much of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,7 +35,7 @@ from kdna_deploy.images.probes import random_images as random_images
 from kdna_deploy.network.module_copy import twin
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.pytorch import TorchSession
-from kdna_deploy.runtimes.rounding import NoFloat64, in_float64
+from kdna_deploy.runtimes.remembered import Remembered
 
 # Folding changes nothing but rounding, so that rounding alone is allowed (`verification`).
 ROUNDING_ONLY = Tolerance(rtol=1e-6)
@@ -55,7 +55,7 @@ class Rounding:
 
     Attributes:
         agreements: of the fused graph with the original, both in float32, on every kind of image.
-        fused_to_original: largest absolute difference of the logits on random images, both in float32.
+        fused_to_original: largest absolute difference of the logits on a random image, both in float32.
         original_to_reference: likewise, of the original from its own run in float64; None where it has none.
         fused_to_reference: likewise, of the fused graph.
         scale: largest absolute logit.
@@ -100,6 +100,7 @@ class Fused:
         rounding: what folding changed, measured with channel attention kept.
         freezing: what was done to channel attention.
         change: what that did to the logits, measured on the calibration images; None where it was kept.
+        reference: the original network, with the logits that the fused graph was compared with.
     """
 
     graph: Graph
@@ -112,6 +113,7 @@ class Fused:
     rounding: Rounding
     freezing: Freezing
     change: OutputChange | None = None
+    reference: Remembered | None = field(default=None, repr=False, compare=False)
 
     @property
     def not_shared(self) -> tuple[Refusal, ...]:
@@ -124,8 +126,9 @@ def fuse(
     image_shape: tuple[int, int, int],
     options: FuseOptions | None = None,
     listener: Listener = SILENT,
+    trace: Callable[[nn.Module, tuple[int, int, int]], Graph] = capture,
 ) -> Fused:
-    """Fuse a network for images of `image_shape` (c, h, w).
+    """Fuse a network for images of `image_shape` (c, h, w), captured by `trace`.
 
     `listener` is told the name of each step as it begins, and the size of each calibration batch done.
 
@@ -136,7 +139,7 @@ def fuse(
     """
     options = options or FuseOptions()
     listener.step("capture")
-    folded = capture(original, image_shape)
+    folded = trace(original, image_shape)
     check_function(folded, original)
     cast_floats(folded.module, torch.float64)
     listener.step("fold")
@@ -150,7 +153,9 @@ def fuse(
     assert ledger is not None
     kept, finished = _finish(folded, options.children, {}, listener)
     listener.step("compare with the original")
-    rounding = measure_rounding(kept, original)
+    # A copy, in evaluation mode as it was captured: a forward may change what it runs on.
+    reference = Remembered(TorchSession(twin(original).eval(), "original network"))
+    rounding = measure_rounding(kept, reference)
     _require(rounding, "The fused network differs from the original")
     if options.attention.choice != "keep":
         listener.step("measure channel attention")
@@ -162,9 +167,9 @@ def fuse(
         freezing = freezing.settled(graph, next(step.result for step in finished if step.name == FREEZING))
     if freezing.gates:
         listener.step("compare with constant gates")
-        expected = ConstantGates(kept, freezing.gates)
+        constant = Remembered(TorchSession(ConstantGates(kept, freezing.gates).eval(), "constant gates"))
         _require(
-            measure_rounding(graph, expected), "The network with frozen gates differs from one with constant gates"
+            measure_rounding(graph, constant), "The network with frozen gates differs from one with constant gates"
         )
         listener.step("measure what changed")
         _expect(options.attention, listener)
@@ -180,6 +185,7 @@ def fuse(
         rounding=rounding,
         freezing=freezing,
         change=change,
+        reference=reference,
     )
 
 
@@ -211,13 +217,13 @@ def _images_for(options: AttentionOptions, image_shape: tuple[int, int, int]) ->
     return options.batches() if options.batches else [random_images(8, image_shape).numpy()]
 
 
-def measure_rounding(graph: Graph, module: nn.Module) -> Rounding:
-    """Compare the fused `graph` and the original `module` with each other, and both with float64."""
-    module = twin(module).eval()  # as it was captured; a forward in training mode would move its statistics
-    original, fused = TorchSession(module, "original network"), TorchSession(graph, "fused graph")
-    agreements = compare(fused, original, few_probes(graph.image_shape), ROUNDING_ONLY)
-    images = random_images(2, graph.image_shape).numpy()
-    got, expected, exact = fused.run(images), original.run(images), _precise(module, images)
+def measure_rounding(graph: Graph, original: Remembered) -> Rounding:
+    """Compare the fused `graph` and the `original` with each other, and both with the original in float64."""
+    probes = few_probes(graph.image_shape)
+    fused = Remembered(TorchSession(graph, "fused graph"))
+    agreements = compare(fused, original, probes, ROUNDING_ONLY)
+    images = probes[0].images
+    got, expected, exact = fused.run(images), original.run(images), original.in_float64(images)
     return Rounding(
         agreements=agreements,
         fused_to_original=_distance(got, expected),
@@ -225,14 +231,6 @@ def measure_rounding(graph: Graph, module: nn.Module) -> Rounding:
         fused_to_reference=None if exact is None else _distance(got, exact),
         scale=float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)),
     )
-
-
-def _precise(module: nn.Module, images: Images) -> Images | None:
-    """Outputs in float64, where the network can run in it."""
-    try:
-        return in_float64(module, torch.from_numpy(images)).numpy()
-    except NoFloat64:
-        return None
 
 
 def stored_numbers(graph: Graph) -> int:

@@ -17,10 +17,10 @@ from kdna_deploy.graph.freezing import ChannelAttention
 from kdna_deploy.graph.passes import Children
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.folder import Color, Preprocessing
-from kdna_deploy.precision import GraphPrecision
+from kdna_deploy.precision import GraphPrecision, Weights
 from kdna_deploy.targets.onnx.convert import Target
-from kdna_deploy.targets.onnx.export import OnnxOptions, Weights
 from kdna_deploy.targets.onnx.int8.quantize import Method
+from kdna_deploy.targets.onnx.options import OnnxOptions
 
 _LARGEST_INPUT = 1 << 28  # numbers in a batch of images: a gigabyte
 _RANDOM = "random"
@@ -37,15 +37,11 @@ class RecordedImages:
 
 @dataclass(frozen=True)
 class RecordedOptions:
-    """How a file was made. What belongs to another precision, or to kept channel attention, has its default.
-
-    `int8_weights` is whether weights are stored as codes; other kinds of storage are in `onnx`.
-    """
+    """How a file was made. What belongs to another precision, or to kept channel attention, has its default."""
 
     onnx: OnnxOptions
     size: tuple[int, int]
     precision: GraphPrecision
-    int8_weights: bool
     children_in_graph: Children
     channel_attention: ChannelAttention
     freeze_below: float | None
@@ -73,10 +69,10 @@ def recorded_options(made: Provenance, path: Path) -> RecordedOptions:
 
 def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedOptions:
     precision = _one_of(options.get("precision", "fp32"), GraphPrecision, "precision")
-    coded = options.get("weights") == "int8"
+    weights = _one_of(options.get("weights", "fp32"), Weights, "weights")
     children = options.get("children", "materialize")
     on_the_fly = children == "on-the-fly"
-    int8, fp16, frozen = (_part(options, name) for name in ("int8", "fp16", "calibration"))
+    int8, int4, fp16, frozen = (_part(options, name) for name in ("int8", "int4", "fp16", "calibration"))
     images = [_images(part) for part in (int8, fp16, frozen) if part.get("images", _RANDOM) != _RANDOM]
     c, h, w = (_whole(size, "image_shape") for size in image_shape)
     batch = None if options["batch"] == "dynamic" else _whole(options["batch"], "batch")
@@ -89,11 +85,10 @@ def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedO
             simplify=_flag(options["simplify"], "simplify"),
             on_the_fly=on_the_fly,
             target=_one_of(options["target"], Target, "target"),
-            weights="fp32" if coded else _one_of(options.get("weights", "fp32"), Weights, "weights"),
+            weights=weights,
         ),
         size=(h, w),
         precision=precision,
-        int8_weights=coded,
         children_in_graph="share" if on_the_fly else _one_of(children, Children, "children"),
         channel_attention=_one_of(options.get("channel_attention", "keep"), ChannelAttention, "channel_attention"),
         freeze_below=None if frozen.get("freeze_below") is None else float(frozen["freeze_below"]),
@@ -101,7 +96,7 @@ def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedO
         half_io=_flag(fp16.get("half_io", False), "half_io"),
         method=_one_of(int8.get("method", "minmax"), Method, "method"),
         share_codes=_flag(int8.get("share_codes", True), "share_codes"),
-        kept_float=tuple(str(name) for name in int8.get("kept_float", ())),
+        kept_float=tuple(str(name) for name in (int4 if weights == "int4" else int8).get("kept_float", ())),
         held_out=str(int8.get("held_out", "")),
     )
 

@@ -32,14 +32,16 @@ from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.record import images_sha256
 from kdna_deploy.images.split import EVERY_FIFTH, Split, split_images
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, weights_file
 from kdna_deploy.runtimes.prepared import require_portable
+from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
 from kdna_deploy.targets.onnx.difference import file_differences
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
-from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.recorded_options import RecordedOptions, recorded_options
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from kdna_deploy.version import VERSION
@@ -178,7 +180,7 @@ def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> 
 
     return Request(
         given.source,
-        None if fused or made.factory else made.name,
+        None if fused else made.configuration,
         given.factory,
         False if fused else made.ema,
         options.size,
@@ -213,8 +215,8 @@ def _export(
         split = _split(options, opened, written, made, given)
         int8 = Int8Options(split, options.method, None, options.share_codes, options.kept_float)
         export_int8(opened, output, written, int8, (), listener)
-    elif options.int8_weights:
-        export_int8_weights(opened, output, written, StorageOptions(keep_float=options.kept_float), (), listener)
+    elif written.weights in CODES:
+        export_codes(opened, output, written, StorageOptions(keep_float=options.kept_float), (), listener)
     else:
         export_fused(opened, output, written, (), listener)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.graph.capture import captured
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.graph.graph import Graph, cast_floats
@@ -19,9 +22,13 @@ from kdna_deploy.graph.provenance import Provenance, provenance_of
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import Network, load_network
+from kdna_deploy.network.module_copy import twin
 from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.remembered import Remembered
 from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
 
 _NOT_SHARED = "not shared: "
@@ -41,7 +48,7 @@ class Request:
     """
 
     source: Path | None = None
-    arch: str | None = None
+    arch: Configuration | str | None = None
     factory: str | None = None
     ema: bool = False
     size: tuple[int, int] | None = None
@@ -65,6 +72,23 @@ class FusedSource:
     fused: Fused | None = None
     notes: tuple[str, ...] = ()
     sample: Images | None = None
+
+    @cached_property
+    def reference(self) -> Remembered:
+        """What an artifact must agree with."""
+        choice = self.provenance.options.get("channel_attention", "keep")
+        if choice == "keep":
+            made = self.fused.reference if self.fused else None
+            return made or reference_of(self.network.module)
+        done = {"freeze": "frozen", "drop": "dropped"}[choice]
+        return reference_of(self.graph, f"fused graph with channel attention {done}")
+
+
+def reference_of(original: Callable[[Tensor], Tensor], name: str = "original network") -> Remembered:
+    """The session of a network, or of a copy in evaluation mode of one in training: it would compute something else."""
+    if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
+        original = twin(original).eval()
+    return Remembered(TorchSession(original, name))
 
 
 def fuse_checkpoint(
@@ -187,7 +211,7 @@ def fuse_network(
     if request.attention:
         attention = request.attention(shape, recorded or training.preprocessing)
     options = FuseOptions(request.children or "materialize", attention)
-    fused = fuse(network.module, shape, options, listener)
+    fused = fuse(network.module, shape, options, listener, lambda _, shape: captured(network, shape))
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
         children=options.children, channel_attention=fused.freezing.done
     )

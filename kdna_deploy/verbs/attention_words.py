@@ -41,7 +41,7 @@ class AttentionWords:
         if self.choice == "keep" and ((self.images.path is not None and not self.other_use) or self.below is not None):
             raise UsageError(
                 "`calibration` and `freeze_below` go with `channel_attention` freeze or drop, and `calibration` with "
-                "`precision` int8 or fp16, or `weights` int8."
+                "`precision` int8 or fp16, or `weights` int8 or int4."
             )
 
         if self.choice == "freeze" and self.images.path is None:

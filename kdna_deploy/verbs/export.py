@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
-from kdna_deploy.kinds import prepared_name
+from kdna_deploy.kinds import prepared_name, stem
+from kdna_deploy.network.configuration import Words, configured
+from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import (
     DYNAMIC,
@@ -21,7 +23,6 @@ from kdna_deploy.verbs.arguments import (
     check_number,
     image_size,
     optional_path,
-    stem,
 )
 from kdna_deploy.verbs.attention_words import AttentionWords
 from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
@@ -35,11 +36,13 @@ from kdna_deploy.verbs.source import size_of, source_of
 from kdna_deploy.verbs.writing import Writing, prepared
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from kdna_deploy.network.load import Network
     from kdna_deploy.reports.report import Report
     from kdna_deploy.targets.onnx.export import OnnxExport
+    from kdna_deploy.targets.onnx.guarded import GuardedExport
     from kdna_deploy.targets.onnx.half.export import HalfExport
-    from kdna_deploy.targets.onnx.int8.export import Int8Export
     from kdna_deploy.targets.onnx.prepare import PreparedFile
     from kdna_deploy.targets.openvino.export import OpenVinoExport
     from kdna_deploy.targets.source import FusedSource, Request
@@ -64,7 +67,7 @@ class ExportedFile(Result):
     """
 
     path: Path
-    onnx: OnnxExport | Int8Export | HalfExport | None = None
+    onnx: OnnxExport | GuardedExport | HalfExport | None = None
     engine: EngineExport | None = None
     source: FusedSource | None = None
     prepared: PreparedFile | None = None
@@ -122,6 +125,7 @@ def export(
     compute_capability: Sequence[str] = (),
     layers: bool = False,
     listener: Listener = SILENT,
+    **architecture: Unpack[Words],
 ) -> ExportedFile:
     """Write a deployable file, verified against the network as it was trained.
 
@@ -131,7 +135,7 @@ def export(
         openvino: write an OpenVINO file, ``.xml`` and ``.bin``, in place of an ONNX file.
         tensorrt, tensorrt_rtx: build an engine as well, with that library.
         source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere.
-        arch, model, ema: how to load a checkpoint, see `load`.
+        arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as it was fused or recorded, else 224.
         batch: ``"dynamic"``, a number, or for engines a range such as ``"1:8:128"``.
         target: what the graph is spelled for: ``"cpu"`` (ONNX Runtime), ``"tensorrt"`` or ``"any"`` runtime; by default
@@ -140,7 +144,7 @@ def export(
         children: ``"materialize"``, ``"share"`` or ``"on-the-fly"`` (multiplied at every inference); as it was fused.
         max_bloat: fail if the file exceeds so many times the trained parameters' bytes.
         precision: what the file computes in: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        weights: ``"fp16"`` stores them in half precision, ``"int8"`` as 8-bit codes; the file computes in float32.
+        weights: ``"fp16"``, or codes, ``"int8"`` or ``"int4"``, to store them in; the file computes in float32.
         half_io: with fp16, take and return half precision too.
         held_out: images that judge int8, in `precision` or `weights`; every fifth of `calibration` by default.
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
@@ -159,7 +163,7 @@ def export(
         ParityError, AccuracyError, ExportError: the file is not what it must be; nothing is written.
         RuntimeFailure: a library is missing, or needs a GPU that is not there.
     """
-    size = image_size(input_size) or size_of(network)
+    size, said = image_size(input_size) or size_of(network), configured(arch, architecture)
     check_number("max_bloat", max_bloat, above=0)
     engine = EngineWords(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability), layers)
     engine.check()
@@ -175,7 +179,7 @@ def export(
         engine=engine.library is not None,
     )
     words.check()
-    given, wanted = source_of(network, arch, model, ema), optional_path(output)
+    given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
     _check_given(given, engine, precision, checkpoint)
     inputs = (*_files(given, checkpoint), *words.inputs)
@@ -201,7 +205,7 @@ def export(
     further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else OPENVINO_STEPS if openvino else ()
     listener.plan((*steps, *further))
     listener.step("load")
-    from kdna_deploy.targets.onnx.export import OnnxOptions
+    from kdna_deploy.targets.onnx.options import OnnxOptions
     from kdna_deploy.targets.source import Request
 
     options = OnnxOptions(
@@ -209,10 +213,10 @@ def export(
         on_the_fly=children == "on-the-fly",
         max_bloat=max_bloat,
         target=words.chosen_target,  # type: ignore[arg-type]
-        weights="fp16" if weights == "fp16" else "fp32",  # int8 has an export of its own
+        weights=weights,  # type: ignore[arg-type]
     )
     asked: Any = words.children_in_graph
-    request = Request(checkpoint, arch, model, ema, size, asked, attention.request(listener))
+    request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
     opened = words.prepared(_opened(given, request, listener))
     writing = Writing(opened, written, options, words, inputs, listener)
     if openvino:
@@ -261,7 +265,7 @@ def _steps(given: Any, channel_attention: str, precision: str, weights: str, sim
     before = ("load",) if fused and channel_attention == "keep" else fuse_steps(channel_attention)
     write = ("translate to ONNX", *(("simplify",) if simplify else ()), "write", "verify", "read the sharing ledger")
     after = {
-        "fp32": ("evaluate on held-out images", "write", "verify") if weights == "int8" else (),
+        "fp32": ("evaluate on held-out images", "write", "verify") if weights in CODES else (),
         "fp16": ("see how large activations get", "cast to half precision", "write", "verify"),
         "int8": ("calibrate", "evaluate on held-out images", "write"),
     }

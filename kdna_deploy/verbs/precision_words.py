@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import check_images
+from kdna_deploy.precision import CODES, WEIGHTS
 from kdna_deploy.progress import Listener
 from kdna_deploy.verbs.arguments import check_number, chosen
 from kdna_deploy.verbs.image_words import ImageWords
@@ -15,13 +16,12 @@ from kdna_deploy.verbs.image_words import ImageWords
 if TYPE_CHECKING:
     from kdna_deploy.images.preprocessing import Preprocessing
     from kdna_deploy.images.split import Split
+    from kdna_deploy.targets.onnx.codes.export import StorageOptions
     from kdna_deploy.targets.onnx.half.export import HalfOptions
     from kdna_deploy.targets.onnx.int8.export import Int8Options
-    from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions
     from kdna_deploy.targets.source import FusedSource
 
 PRECISIONS = ("fp32", "fp16", "int8")
-WEIGHTS = ("fp32", "fp16", "int8")
 TARGETS = ("cpu", "tensorrt", "any")
 CHILDREN = ("materialize", "share", "on-the-fly")
 METHODS = ("minmax", "percentile", "entropy")
@@ -50,7 +50,7 @@ class PrecisionWords:
     @property
     def uses_images(self) -> bool:
         """Whether calibration images are of use, whatever becomes of channel attention."""
-        return self.precision != "fp32" or self.weights == "int8"
+        return self.precision != "fp32" or self.weights in CODES
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
@@ -81,7 +81,7 @@ class PrecisionWords:
 
     def _refusals(self) -> list[tuple[bool, str]]:
         target, int8, fp16 = self.chosen_target, self.precision == "int8", self.precision == "fp16"
-        lazy, coded = self.children in ("share", "on-the-fly"), self.weights == "int8"
+        lazy, coded = self.children in ("share", "on-the-fly"), self.weights in CODES
         return [
             (
                 int8 and self.images.path is None,
@@ -89,7 +89,7 @@ class PrecisionWords:
             ),
             (
                 not (int8 or coded) and (self.held_out is not None or self.max_drop is not None),
-                '`held_out` and `max_drop` go with `precision="int8"` and `weights="int8"`.',
+                '`held_out` and `max_drop` go with `precision="int8"`, and `weights="int8"` or "int4".',
             ),
             (
                 coded and self.images.path is None and (self.held_out is not None or self.max_drop is not None),
@@ -108,11 +108,13 @@ class PrecisionWords:
             ),
             (
                 coded and target == "tensorrt",
-                'TensorRT takes kernels as they are; choose `precision="int8"` in place of `weights="int8"` for it.',
+                f'TensorRT takes kernels as they are; choose `precision="int8"` in place of `weights="{self.weights}"` '
+                "for it.",
             ),
             (
                 coded and self.children == "on-the-fly",
-                '`weights="int8"` is multiplied out at session start, children on the fly never are; choose one.',
+                f'`weights="{self.weights}"` is multiplied out at session start, children on the fly never are; choose '
+                "one.",
             ),
             (
                 fp16 and target == "cpu",
@@ -175,8 +177,8 @@ class PrecisionWords:
         return Int8Options(images, method, self.max_drop, self.children != "materialize")  # type: ignore[arg-type]
 
     def storage_options(self, opened: FusedSource, batch: int | None, listener: Listener) -> StorageOptions:
-        """What `export_int8_weights` takes."""
-        from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions
+        """What `export_codes` takes."""
+        from kdna_deploy.targets.onnx.codes.export import StorageOptions
 
         images = None if self.images.path is None else self._split(opened, batch, listener)
         return StorageOptions(images, self.max_drop)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdna_deploy.precision import CODES
 from kdna_deploy.progress import Listener
 from kdna_deploy.verbs.precision_words import PrecisionWords
 
 if TYPE_CHECKING:
-    from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
+    from kdna_deploy.targets.onnx.export import OnnxExport
+    from kdna_deploy.targets.onnx.guarded import GuardedExport
     from kdna_deploy.targets.onnx.half.export import HalfExport
-    from kdna_deploy.targets.onnx.int8.export import Int8Export
+    from kdna_deploy.targets.onnx.options import OnnxOptions
     from kdna_deploy.targets.onnx.prepare import PreparedFile
     from kdna_deploy.targets.openvino.export import OpenVinoExport
     from kdna_deploy.targets.source import FusedSource
@@ -29,7 +31,7 @@ class Writing:
     inputs: tuple[Path, ...]
     listener: Listener
 
-    def onnx(self) -> OnnxExport | Int8Export | HalfExport:
+    def onnx(self) -> OnnxExport | GuardedExport | HalfExport:
         """Write an ONNX file."""
         words, listener = self.words, self.listener
         given = (self.opened, self.output, self.options)
@@ -43,11 +45,11 @@ class Writing:
 
             half = words.half_options(self.opened, self.options.batch, listener)
             return export_half(*given, half, self.inputs, listener)
-        if words.weights == "int8":
-            from kdna_deploy.targets.onnx.int8.storage_export import export_int8_weights
+        if words.weights in CODES:
+            from kdna_deploy.targets.onnx.codes.export import export_codes
 
             storage = words.storage_options(self.opened, self.options.batch, listener)
-            return export_int8_weights(*given, storage, self.inputs, listener)
+            return export_codes(*given, storage, self.inputs, listener)
         from kdna_deploy.targets.onnx.export import export_fused
 
         return export_fused(*given, self.inputs, listener)
@@ -58,7 +60,7 @@ class Writing:
 
         words, asked = self.words, (self.opened, self.options.batch, self.listener)
         int8 = words.int8_options(*asked) if words.precision == "int8" else None
-        storage = words.storage_options(*asked) if words.weights == "int8" else None
+        storage = words.storage_options(*asked) if words.weights in CODES else None
         options = OpenVinoOptions(self.options, int8, storage)
         return export_openvino(self.opened, self.output, options, self.inputs, self.listener)
 

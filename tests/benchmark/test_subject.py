@@ -18,7 +18,7 @@ from kdna_deploy.network.cost import count
 from kdna_deploy.runtimes.open import provenance_in, read_provenance
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, OnCpu
-from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
 from tests.samples import RESNET, SIZE, exported_sample, fused_sample, sample_path
 from tests.user_variant.network import build

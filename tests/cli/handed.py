@@ -46,7 +46,7 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.targets.source.open_fused_source": fused_sample,
     "kdna_deploy.targets.onnx.export.export_fused": None,
     "kdna_deploy.targets.onnx.int8.export.export_int8": None,
-    "kdna_deploy.targets.onnx.int8.storage_export.export_int8_weights": None,
+    "kdna_deploy.targets.onnx.codes.export.export_codes": None,
     "kdna_deploy.targets.onnx.half.export.export_half": None,
     "kdna_deploy.targets.onnx.prepare.prepare_onnx": None,
     "kdna_deploy.targets.openvino.export.export_openvino": None,
@@ -62,6 +62,7 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.benchmark.run.bench": None,
     "kdna_deploy.benchmark.run.bench_suite": None,
     "kdna_deploy.benchmark.compare.compare_runs": None,
+    "kdna_deploy.benchmark.paper.known_networks": None,
 }
 
 

@@ -272,7 +272,8 @@ def test_the_exported_sample_recognises_the_digits_as_the_checkpoint_does(tmp_pa
 @pytest.mark.slow
 def test_artifacts_for_different_sizes_are_not_compared(tmp_path: Path) -> None:
     exported_sample(tmp_path / "net.onnx")
-    from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+    from kdna_deploy.targets.onnx.export import export_fused
+    from kdna_deploy.targets.onnx.options import OnnxOptions
     from kdna_deploy.targets.source import Request, open_fused_source
 
     export_fused(open_fused_source(sample_path(RESNET), Request(size=(32, 32))), tmp_path / "small.onnx", OnnxOptions())

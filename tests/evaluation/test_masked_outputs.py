@@ -19,7 +19,8 @@ from kdna_deploy.graph.passes import PassResult
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.targets import fuse as fusion
 from kdna_deploy.targets.fuse import fuse
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_onnx
+from kdna_deploy.targets.onnx.export import export_onnx
+from kdna_deploy.targets.onnx.options import OnnxOptions
 
 pytestmark = pytest.mark.slow
 

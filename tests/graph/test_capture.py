@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from kdna_deploy.errors import CaptureError
-from kdna_deploy.graph.capture import capture, program_graph
+from kdna_deploy.graph.capture import capture, captured, export_program, program_graph
+from kdna_deploy.graph.graph import cast_floats
+from kdna_deploy.network.load import network_of
 from tests.graph.passes.equivalence import Lambda, operators, trained
 
 IMAGE = (4, 7, 8)
@@ -182,3 +184,29 @@ def test_nothing_is_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog:
             capture(trained(refused), IMAGE)
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+def test_a_loaded_network_is_traced_once_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+
+    def note(module: nn.Module, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+        traced.append(shape)
+        return export_program(module, shape)
+
+    monkeypatch.setattr("kdna_deploy.graph.capture.export_program", note)
+    network = network_of(small())
+    images = torch.randn(3, *IMAGE)
+    expected = network.module(images)
+    cast_floats(captured(network, IMAGE).module, torch.float64)  # whoever asked may rewrite it
+    assert captured(network, IMAGE)(images).equal(expected)
+    captured(network, (4, 9, 9))
+    assert traced == [IMAGE, (4, 9, 9)]
+    with torch.no_grad():
+        next(network.module.parameters()).data = torch.zeros(6, 4, 3, 3)
+    assert not captured(network, IMAGE)(images).equal(expected), "other weights than it was traced with"
+
+
+def test_a_graph_has_its_weights_where_the_network_has_them() -> None:
+    module = small()
+    held = {tensor.data_ptr() for tensor in module.state_dict().values()}
+    assert {tensor.data_ptr() for tensor in capture(module, IMAGE).module.state_dict().values()} <= held

@@ -20,16 +20,16 @@ from kdna_deploy.network.load import load_network
 from kdna_deploy.reports.agreement import agreement_cells
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.fuse import fuse_report
+from kdna_deploy.reports.guarded import sensitivity_cells
 from kdna_deploy.reports.half import _kernel_cells
 from kdna_deploy.reports.input import input_facts
 from kdna_deploy.reports.inspection import inspection_report
-from kdna_deploy.reports.int8 import sensitivity_cells
 from kdna_deploy.reports.ledger import storage_cells
 from kdna_deploy.reports.report import Facts, Report
 from kdna_deploy.reports.terminal import rendered
 from kdna_deploy.targets.fuse import FuseOptions, fuse
 from kdna_deploy.targets.onnx.half.audit import KernelAudit
-from kdna_deploy.targets.onnx.int8.sensitivity import Sensitivity
+from kdna_deploy.targets.onnx.sensitivity import Sensitivity
 from kdna_deploy.targets.source import FusedSource
 from tests.network.test_load import small
 from tests.samples import RESNET, fused_sample, sample_path

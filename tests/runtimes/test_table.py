@@ -13,7 +13,7 @@ from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.open import open_session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, OnCpu, Source, package, runtime, runtimes_on
-from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from tests.samples import RESNET, exported_sample, fused_sample, sample_path
 
 ON_CPU = list(runtimes_on("cpu"))

@@ -23,8 +23,8 @@ from kdna_deploy.runtimes.nvidia.library import LIBRARIES
 from kdna_deploy.runtimes.ort_cuda import PROVIDER, OrtCudaSession, no_cuda_provider
 from kdna_deploy.runtimes.pytorch_cuda import Program, arithmetic, program
 from kdna_deploy.runtimes.table import PRECISIONS, OnGpu, Precision, Source, runtime, runtimes_on
-from kdna_deploy.targets.onnx.export import OnnxOptions
 from kdna_deploy.targets.onnx.half.export import export_half
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import Request, open_fused_source
 from kdna_deploy.targets.tensorrt.build import BuildOptions
 from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine

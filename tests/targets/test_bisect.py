@@ -25,9 +25,10 @@ from kdna_deploy.targets.bisect_file import bisect_file
 from kdna_deploy.targets.onnx import cpu_layout
 from kdna_deploy.targets.onnx import export as onnx_export
 from kdna_deploy.targets.onnx import simplify as simplification
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.half.audit import HalfAudit
 from kdna_deploy.targets.onnx.half.export import export_half
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint

@@ -14,7 +14,8 @@ from kdna_deploy.errors import (
     UsageError,
 )
 from kdna_deploy.targets.fallback import Attempt, first_that_works
-from kdna_deploy.targets.onnx.export import OnnxOptions, attempts
+from kdna_deploy.targets.onnx.export import attempts
+from kdna_deploy.targets.onnx.options import OnnxOptions
 
 ATTEMPTS = (Attempt("asked"), Attempt("plainer", "not simplified"), Attempt("plain", "spelled for any"))
 

@@ -29,7 +29,6 @@ from kdna_deploy.reports.report import Report
 from kdna_deploy.reports.terminal import rendered
 from kdna_deploy.targets import fuse as fusion
 from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
-from kdna_deploy.targets.onnx.export import reference_session
 from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint
 from tests.attentions import KINDS, SHAPE, Network
 from tests.gated import Gated, folded
@@ -223,7 +222,7 @@ def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> Non
     assert made["channel_attention"] == "keep"
     assert not {"gates_kept", "calibration"} & set(made), "the provenance of a network whose attention is kept"
     (refusal,) = source.fused.freezing.refused
-    assert reference_session(source).name == "original network"
+    assert source.reference.name == "original network"
     for report in (fuse_report(source, None), Report(attention_parts(source.fused), {})):
         lines = [" ".join(line.split()) for line in text(rendered(report)).splitlines()]
         assert [line for line in lines if line.startswith("not frozen")] == [f"not frozen {refusal.site}: {REASON}"]
@@ -244,7 +243,7 @@ def test_what_was_frozen_and_what_was_not_are_told_apart(tmp_path: Path) -> None
     assert [gate["reason"] for gate in made["gates_kept"]] == [source.fused.freezing.refused[0].reason]
     assert made["calibration"]["count"] == 12
     assert source.provenance.channel_attentions == 1
-    assert reference_session(source).name == "fused graph with channel attention frozen"
+    assert source.reference.name == "fused graph with channel attention frozen"
     report = text(rendered(Report(attention_parts(source.fused), {})))
     assert report.count("not frozen") == 1
     assert "NOT equivalent" in report

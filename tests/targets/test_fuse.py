@@ -24,7 +24,7 @@ from kdna_deploy.targets.fuse import (
     random_images,
     stored_numbers,
 )
-from kdna_deploy.targets.source import FusedSource
+from kdna_deploy.targets.source import FusedSource, reference_of
 from tests.graph.passes.equivalence import PIPELINE, Lambda, operators, trained
 from tests.recorded import Recorded
 from tests.samples import fused_small
@@ -104,7 +104,8 @@ def test_rounding_is_no_larger_than_that_of_the_network_itself(original: nn.Modu
 
 @pytest.mark.slow
 def test_the_rounding_that_a_report_shows_is_that_of_the_graph(original: nn.Module, fused: Fused) -> None:
-    assert measure_rounding(fused.graph, original) == fused.rounding
+    again = measure_rounding(fused.graph, reference_of(original))
+    assert again == fused.rounding
     assert 0 < fused.rounding.fused_to_original <= 1e-3 * fused.rounding.scale
 
 
@@ -202,8 +203,8 @@ def test_a_network_that_cannot_run_in_float64_is_judged_by_moving_its_weights(mo
     def refuses(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
         raise NoFloat64("its forward asks for float32")
 
-    monkeypatch.setattr(fusion, "in_float64", refuses)
     monkeypatch.setattr("kdna_deploy.runtimes.rounding.in_float64", refuses)
+    monkeypatch.setattr("kdna_deploy.runtimes.pytorch.in_float64", refuses)
     rounding = fuse(network, (4, 7, 8)).rounding
     assert rounding.original_to_reference is None
     assert rounding.is_rounding_only

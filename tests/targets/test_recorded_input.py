@@ -26,7 +26,8 @@ from kdna_deploy.images.preprocessing import MEAN, STD, AskedPreprocessing, Prep
 from kdna_deploy.network.load import load_network
 from kdna_deploy.progress import SILENT
 from kdna_deploy.runtimes.open import read_provenance
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.precision_words import PrecisionWords

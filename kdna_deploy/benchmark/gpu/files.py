@@ -22,8 +22,9 @@ from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, read_record
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, Library, LibraryName, library
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Precision, Source
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.half.export import export_half
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from kdna_deploy.targets.tensorrt.build import BuildOptions
 from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine

@@ -33,7 +33,7 @@ HeldOut = Annotated[
     typer.Option(
         "--held-out",
         metavar="DIR|FILE",
-        help="Images to judge int8 by; labelled where they lie in class folders.",
+        help="Images to judge int8 and int4 by; labelled where they lie in class folders.",
         show_default="every fifth of --calibration",
         rich_help_panel=IMAGES,
     ),

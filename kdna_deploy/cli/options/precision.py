@@ -20,6 +20,7 @@ class Weights(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"
+    int4 = "int4"
 
 
 class CalibrationMethod(str, Enum):
@@ -42,7 +43,7 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar=choices(Weights),
-        help="What weights are stored in, for CPUs: fp16 halves a file that computes in float32, int8 quarters it.",
+        help="What weights are stored in, on CPUs: fp16 halves a float32 file, int8 quarters it, int4 leaves 1/7.",
         rich_help_panel=PRECISION,
     ),
 ]
@@ -68,7 +69,7 @@ MaxDrop = Annotated[
     typer.Option(
         "--max-drop",
         metavar="POINTS",
-        help="Percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.",
+        help="Percentage points of top-1 that int8 or int4 may lose; sensitive layers stay in float32 until it holds.",
         show_default="no limit",
         rich_help_panel=PRECISION,
     ),

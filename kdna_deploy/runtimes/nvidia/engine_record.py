@@ -24,9 +24,11 @@ from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.graph.provenance import parse as parse_provenance
 from kdna_deploy.json_schema import (
     Kind,
+    LaterSchema,
     Misfit,
     anything,
     boolean,
+    check_schema,
     integer,
     list_of,
     one_of,
@@ -122,19 +124,13 @@ def read_record(engine: Path) -> EngineRecord:
             f"build it again: {again}"
         ) from error
     except (OSError, ValueError, RecursionError, KdnaError) as error:
-        if isinstance(error, _LaterSchema):
+        if isinstance(error, LaterSchema):
             raise
         raise ArtifactError(f"The record '{path}' is damaged; build the engine again: {again}") from error
 
 
-class _LaterSchema(ArtifactError):
-    pass
-
-
 def _parse(data: Any, path: Path) -> EngineRecord:
-    version = record({"schema_version": integer(1)})(data)["schema_version"]
-    if version > SCHEMA_VERSION:
-        raise _LaterSchema(f"'{path}' was made by a later kdna-deploy (schema {version}); update this one.")
+    check_schema(data, SCHEMA_VERSION, str(path))
     names = {entry.name for entry in fields(EngineRecord)}
     if set(data) != names:
         raise Misfit("of other fields")

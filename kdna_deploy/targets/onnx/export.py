@@ -11,87 +11,43 @@ trained, not against the fused graph. When it fails nothing is written.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import onnx
 import onnx_ir as ir
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdna_deploy.errors import ExportError, UsageError
-from kdna_deploy.evaluation.parity import FLOAT32, HALF, INT8_WEIGHTS, Agreement, Tolerance
+from kdna_deploy.evaluation.parity import HALF, INT4_WEIGHTS, INT8_WEIGHTS, Agreement
 from kdna_deploy.files import check_output
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.ledger import KernelStorage, graph_storage
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, record, save
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.remembered import Remembered
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.targets.fallback import Attempt, first_that_works
-from kdna_deploy.targets.onnx.convert import DEFAULT_OPSET, Target, check_opset, spell, translate
+from kdna_deploy.targets.onnx.convert import spell, translate
 from kdna_deploy.targets.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.simplify import simplify
 from kdna_deploy.targets.skeleton import Export, Verdict, parity, write_judged
-from kdna_deploy.targets.source import FusedSource
+from kdna_deploy.targets.source import FusedSource, reference_of
 
-Weights = Literal["fp32", "fp16"]
-_REMEDIES = {
+_TOO_COARSE = {
     HALF: "Half precision is too coarse for this network: leave it in float32.",
     INT8_WEIGHTS: "8 bits a weight are too coarse for this network: choose `weights='fp16'`.",
+    INT4_WEIGHTS: "4 bits a weight are too coarse for this network: choose `weights='int8'`.",
 }
-
-
-@dataclass(frozen=True)
-class OnnxOptions:
-    """How to write an ONNX file.
-
-    Attributes:
-        opset: ONNX operator set.
-        batch: fixed batch size, or None for a dynamic one.
-        simplify: run onnxsim.
-        external_data: keep the weights in a file of their own.
-        tolerance: of the verification; None for that of the precision that the weights are stored in.
-        on_the_fly: have the runtime multiply shared children at every inference instead of once at its start.
-        max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
-        target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
-        weights: precision that they are stored in; computing is in float32 either way.
-
-    Raises:
-        UsageError: an opset that cannot be written, or options that exclude each other.
-    """
-
-    opset: int = DEFAULT_OPSET
-    batch: int | None = None
-    simplify: bool = True
-    external_data: bool = False
-    tolerance: Tolerance | None = None
-    on_the_fly: bool = False
-    max_bloat: float | None = None
-    target: Target = "cpu"
-    weights: Weights = "fp32"
-
-    def __post_init__(self) -> None:
-        check_opset(self.opset)
-        if self.target == "tensorrt" and (self.on_the_fly or self.weights == "fp16"):
-            raise UsageError(
-                "TensorRT takes kernels as they are: with `target='tensorrt'`, materialise children, and choose "
-                "`precision='fp16'` for half precision."
-            )
-        if self.on_the_fly and self.weights == "fp16":
-            raise UsageError("`weights='fp16'` is cast at session start, children on the fly never are; choose one.")
-
-    @property
-    def allowed(self) -> Tolerance:
-        return self.tolerance or (HALF if self.weights == "fp16" else FLOAT32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,30 +72,32 @@ class OnnxExport(Export):
 
 def export_onnx(
     graph: Graph,
-    original: Callable[[Tensor], Tensor],
+    original: Callable[[Tensor], Tensor] | Remembered,
     provenance: Provenance,
     output: Path,
     options: OnnxOptions | None = None,
     inputs: tuple[Path, ...] = (),
     listener: Listener = SILENT,
-    reference: str = "original network",
     sample: Images | None = None,
 ) -> OnnxExport:
     """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
 
-    `original` is what the file must agree with, and `reference` its name: the network as it was trained, or, where
-    channel attention was frozen or dropped and so the function changed, the frozen graph. The file is verified on
-    generated images, and on those of `sample` [n, c, h, w].
+    `original` is what the file must agree with: the network as it was trained, or, where channel attention was frozen
+    or dropped and so the function changed, the frozen graph. The file is verified on generated images, and on those of
+    `sample` [n, c, h, w].
 
     Raises:
+        UsageError: `options.weights` are codes, which images judge: `codes.export`.
         ParityError: ONNX Runtime computes something else than the module `original`. Nothing is written.
         ExportError: ONNX cannot express the graph, the result is invalid, or larger than `max_bloat` allows.
     """
     options = options or OnnxOptions()
+    if options.weights in CODES:
+        raise UsageError(f"`weights={options.weights!r}` is to be judged by images, which export_codes does.")
     check_output(output, inputs)
     listener.step("translate to ONNX")
     translated = translate(graph, options.opset, options.batch)
-    trained = TorchSession(in_evaluation(original), reference)
+    trained = original if isinstance(original, Remembered) else reference_of(original)
 
     def make(chosen: OnnxOptions) -> OnnxExport:
         shared = provenance.options.get("children") == "share"
@@ -157,7 +115,7 @@ def export_onnx(
             opset=chosen.opset,
             ir_version=model.ir_version,
             nodes=dict(Counter(node.op_type for node in model.graph.node).most_common()),
-            reference=reference,
+            reference=trained.name,
             agreements=agreements,
             storage=storage,
             notes=(*translated.notes, *notes),
@@ -166,13 +124,6 @@ def export_onnx(
 
     result, notes = first_that_works(attempts(options), make)
     return replace(result, notes=(*notes, *result.notes))
-
-
-def in_evaluation(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`original`, or a copy in evaluation mode of a module that is in training: it would compute something else."""
-    if isinstance(original, nn.Module) and any(layer.training for layer in original.modules()):
-        return copy.deepcopy(original).eval()
-    return original
 
 
 def attempts(options: OnnxOptions) -> tuple[Attempt[OnnxOptions], ...]:
@@ -252,7 +203,7 @@ def verify_file(
     listener.step("verify")
     probes = standard_probes(shape, options.batch, strong=options.allowed.roundoff < HALF.roundoff)
     given = () if sample is None else (Probe(GIVEN, sample),)
-    remedy = _REMEDIES.get(options.allowed, "Fuse again with the `input_size` to export for.")
+    remedy = _TOO_COARSE.get(options.allowed, "Fuse again with the `input_size` to export for.")
     departs = f"The ONNX file departs from the {reference.name}"
     with OrtSession(path) as candidate:
         return parity(candidate, reference, (*probes, *given), options.allowed, departs, remedy)
@@ -293,21 +244,7 @@ def export_fused(
     """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint)
-    original, reference = _reference(opened)
     return export_onnx(
-        *(opened.graph, original, provenance, output, options, (*inputs, checkpoint), listener, reference),
+        *(opened.graph, opened.reference, provenance, output, options, (*inputs, checkpoint), listener),
         sample=opened.sample,
     )
-
-
-def reference_session(opened: FusedSource) -> TorchSession:
-    """What an artifact of `opened` must agree with."""
-    return TorchSession(*_reference(opened))
-
-
-def _reference(opened: FusedSource) -> tuple[Callable[[Tensor], Tensor], str]:
-    choice = opened.provenance.options.get("channel_attention", "keep")
-    if choice == "keep":
-        return in_evaluation(opened.network.module), "original network"
-    done = {"freeze": "frozen", "drop": "dropped"}[choice]
-    return opened.graph, f"fused graph with channel attention {done}"

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import onnx
 
+from kdna_deploy.evaluation.parity import Agreement
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import Listener
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_fused, write_onnx
+from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, verify_file, write_onnx
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.skeleton import Verdict
 from kdna_deploy.targets.source import FusedSource
 
@@ -29,7 +31,7 @@ def float_file(
 ) -> Iterator[OnnxExport]:
     """The verified float32 file, whole and of any size, in a folder that is gone afterwards."""
     with scratch_folder("float") as folder:
-        whole = replace(options, max_bloat=None, external_data=False)
+        whole = replace(options, max_bloat=None, external_data=False, weights="fp32")
         yield export_fused(replace(opened, sample=sample), folder / "float.onnx", whole, listener=listener)
 
 
@@ -47,3 +49,23 @@ def write_transformed(
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint).with_options(**made)
     return write_onnx(model, provenance, output, options, judge, (*inputs, checkpoint), listener)
+
+
+def write_verified(
+    opened: FusedSource,
+    model: onnx.ModelProto,
+    made: Mapping[str, object],
+    output: Path,
+    options: OnnxOptions,
+    sample: Images | None,
+    inputs: tuple[Path, ...],
+    listener: Listener,
+    prove: Callable[[Path], None] = lambda _: None,
+) -> tuple[Agreement, ...]:
+    """`write_transformed` what must agree with `opened` at `options.allowed`, after `prove` has let it through."""
+
+    def judge(path: Path) -> tuple[Agreement, ...]:
+        prove(path)
+        return verify_file(path, opened.graph.image_shape, opened.reference, options, sample, listener)
+
+    return write_transformed(opened, model, made, output, options, judge, inputs, listener)

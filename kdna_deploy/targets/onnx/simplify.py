@@ -2,18 +2,24 @@
 
 Its output replaces the model when it is no larger, `onnx.checker` accepts it and no kernel is stored twice that was
 stored once; otherwise it is dropped, with a sentence. Shared children are simplified without constant folding, which
-would multiply them out. Whether the result still computes the same is decided by the verification of every export.
+would multiply them out. Kernels that nothing is computed from are kept out of its sight: they would be copied again
+and again. Whether the result still computes the same is decided by the verification of every export.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 import onnx_ir as ir
 
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.targets.onnx.ledger import onnx_storage
+
+# Operators whose second operand is a kernel.
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,15 @@ def simplify(model: ir.Model, shared: bool = False) -> Simplified:
         import onnxsim
     except ImportError:
         return _refused("onnxsim is not installed (pip install onnxsim)")
+    order = tuple(model.graph.initializers)
+    held = _withhold(model)
+    try:
+        return _simplified(model, shared, onnxsim)
+    finally:
+        _give_back(model, held, order)
+
+
+def _simplified(model: ir.Model, shared: bool, onnxsim: Any) -> Simplified:
     whole = ir.to_proto(model)
     before = (len(whole.graph.node), whole.ByteSize())
     try:
@@ -46,6 +61,35 @@ def simplify(model: ir.Model, shared: bool = False) -> Simplified:
         return _refused(f"onnxsim would grow it from {before[1]:,} to {after[1]:,} bytes")
     model.graph = simplified.graph
     return Simplified(before[0] - after[0], note=f"onnxsim removed {before[0] - after[0]} of {before[0]} nodes")
+
+
+def _withhold(model: ir.Model) -> dict[str, ir.TensorProtocol]:
+    """Make inputs of the kernels that layers take as they are: nothing is to be computed from them, only copied."""
+    graph = model.graph
+    # What is folded into a kernel needs its numbers.
+    if any(node.op_type == "BatchNormalization" for node in graph):
+        return {}
+    held = {}
+    for name, value in list(graph.initializers.items()):
+        uses = value.uses()
+        if value.const_value is not None and uses and all(u.node.op_type in _LAYERS and u.idx == 1 for u in uses):
+            held[name] = value.const_value
+            value.const_value = None
+            del graph.initializers[name]
+            graph.inputs.append(value)
+    return held
+
+
+def _give_back(model: ir.Model, held: Mapping[str, ir.TensorProtocol], order: tuple[str, ...]) -> None:
+    """Make constants of them again, in the `order` that all constants had."""
+    graph = model.graph
+    for value in [value for value in graph.inputs if value.name in held]:
+        graph.inputs.remove(value)
+        if value.uses():
+            value.const_value = held[str(value.name)]
+            graph.register_initializer(value)
+    for name in [name for name in order if name in graph.initializers]:
+        graph.initializers.add(graph.initializers.pop(name))
 
 
 def _refused(reason: str) -> Simplified:

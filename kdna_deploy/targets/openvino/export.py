@@ -4,7 +4,7 @@
 
     float32                      the ONNX file for any runtime, its constants folded
     half, `weights='fp16'`       the ONNX file with halves and casts, as it is
-    codes, `weights='int8'`      the ONNX file with codes and products, as it is
+    codes, `weights='int8'`      the ONNX file with codes and products, as it is; `'int4'` likewise
     int8, `precision='int8'`     the ONNX file with QDQ pairs; in OpenVINO's words, fake quantisation
 
 OpenVINO's converter folds constants, and so would store each child of a shared kernel, halves as float32, and codes
@@ -29,24 +29,27 @@ import openvino
 
 from kdna_deploy.errors import AccuracyError, ExportError, UsageError
 from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
-from kdna_deploy.evaluation.parity import HALF, INT8_WEIGHTS, Agreement
+from kdna_deploy.evaluation.parity import HALF, Agreement
 from kdna_deploy.files import check_output, file_sha256, scratch_folder
 from kdna_deploy.graph.provenance import KEY, Provenance
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.images.split import Split
+from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino import OpenVinoSession
 from kdna_deploy.runtimes.openvino_file import WEIGHTS_KEY, read_openvino, weights_of
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, check_bloat, export_fused, reference_session
-from kdna_deploy.targets.onnx.int8.export import Int8Export, Int8Options, export_int8
-from kdna_deploy.targets.onnx.int8.sensitivity import drop
-from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions, export_int8_weights
+from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
+from kdna_deploy.targets.onnx.export import OnnxExport, check_bloat, export_fused
+from kdna_deploy.targets.onnx.guarded import GuardedExport
+from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
+from kdna_deploy.targets.onnx.options import OnnxOptions
+from kdna_deploy.targets.onnx.sensitivity import drop
 from kdna_deploy.targets.skeleton import Export, parity, write_judged
 from kdna_deploy.targets.source import FusedSource
 
 _SHARED_NOTE = "each parent kernel is stored once; OpenVINO multiplies its children out when it opens the file"
-_CODES_NOTE = "weights are stored as int8 codes; OpenVINO multiplies them out when it opens the file"
+_CODES_NOTE = "weights are stored as {} codes; OpenVINO multiplies them out when it opens the file"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class OpenVinoOptions:
     Attributes:
         onnx: of the ONNX file that it is made from; its target is chosen here.
         int8: how to quantise, for a file that computes in int8.
-        storage: how to store weights as int8 codes, for a file that computes in float32.
+        storage: how to judge a file whose weights are stored as codes.
 
     Raises:
         UsageError: options that an OpenVINO file cannot have.
@@ -86,7 +89,7 @@ class OpenVinoExport(Export):
     version: str
     reference: str
     stored: str
-    made_from: OnnxExport | Int8Export
+    made_from: OnnxExport | GuardedExport
     evaluation: Evaluation | None = None
 
 
@@ -111,8 +114,8 @@ def export_openvino(
     for file in (output, weights_of(output)):
         check_output(file, sources)
     shared = opened.provenance.options.get("children") == "share"
-    as_it_is = shared or options.storage is not None or options.onnx.weights == "fp16"
-    reference = reference_session(opened)
+    as_it_is = shared or options.onnx.weights != "fp32"
+    reference = opened.reference
     with scratch_folder("openvino") as folder:
         made_from = _onnx(opened, folder / "net.onnx", options, listener)
         listener.step("convert to OpenVINO")
@@ -139,7 +142,7 @@ def export_openvino(
         bytes=read_openvino(output, weights=False).bytes,
         version=openvino.__version__.partition("-")[0],
         reference=reference.name,
-        stored="int8" if options.int8 or options.storage else options.onnx.weights,
+        stored="int8" if options.int8 else options.onnx.weights,
         made_from=made_from,
         agreements=agreements,
         evaluation=evaluation,
@@ -147,14 +150,14 @@ def export_openvino(
     )
 
 
-def _onnx(opened: FusedSource, path: Path, options: OpenVinoOptions, listener: Listener) -> OnnxExport | Int8Export:
+def _onnx(opened: FusedSource, path: Path, options: OpenVinoOptions, listener: Listener) -> OnnxExport | GuardedExport:
     """The verified ONNX file that OpenVINO is given: its graph is laid out by OpenVINO, whatever it is spelled for."""
     plain = replace(options.onnx, target="any", max_bloat=None, external_data=False)
     if options.int8:
         int8 = replace(options.int8, openvino=True)
         return export_int8(opened, path, replace(plain, target="cpu"), int8, listener=listener)
-    if options.storage:
-        return export_int8_weights(opened, path, plain, options.storage, listener=listener)
+    if options.onnx.weights in CODES:
+        return export_codes(opened, path, plain, options.storage, listener=listener)
     return export_fused(opened, path, plain, listener=listener)
 
 
@@ -197,7 +200,7 @@ def _verified(
     listener: Listener,
 ) -> tuple[Agreement, ...]:
     listener.step("verify")
-    tolerance = INT8_WEIGHTS if options.storage else options.onnx.allowed
+    tolerance = options.onnx.allowed
     plain = tolerance.roundoff < HALF.roundoff
     probes = standard_probes(opened.graph.image_shape, options.onnx.batch, strong=plain)
     given = () if opened.sample is None else (Probe(GIVEN, opened.sample),)
@@ -225,9 +228,10 @@ def _judged(
     return found
 
 
-def _notes(made_from: OnnxExport | Int8Export, shared: bool, options: OpenVinoOptions) -> tuple[str, ...]:
-    own = ((_CODES_NOTE, options.storage), (_SHARED_NOTE, shared and not options.storage))
-    return (*made_from.notes, *(note for note, applies in own if applies))
+def _notes(made_from: OnnxExport | GuardedExport, shared: bool, options: OpenVinoOptions) -> tuple[str, ...]:
+    weights = options.onnx.weights
+    own = [_CODES_NOTE.format(weights)] if weights in CODES else [_SHARED_NOTE] if shared else []
+    return (*made_from.notes, *own)
 
 
 def _cause(error: Exception) -> str:

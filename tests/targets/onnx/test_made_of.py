@@ -17,8 +17,9 @@ from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse, random_images, stored_numbers
 from kdna_deploy.targets.onnx.convert import to_onnx
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, export_onnx
+from kdna_deploy.targets.onnx.export import OnnxExport, export_onnx
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.weight_value import weight_value
 from tests.made_of import CHILDREN, MIXTURES, WIDTH, MadeOf, Weight, own
 

@@ -30,7 +30,8 @@ from kdna_deploy.runtimes.prepared import prepared_record
 from kdna_deploy.runtimes.table import Source
 from kdna_deploy.targets.onnx import prepare as preparing
 from kdna_deploy.targets.onnx.cost import count_onnx
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import PreparedFile, prepare_onnx
 from tests.samples import RESNET, export_sample, exported_sample, fused_sample, sample_path
 from tests.targets.onnx.int8.quantised import chain, quantised

@@ -16,8 +16,9 @@ from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.convert import to_onnx
-from kdna_deploy.targets.onnx.export import OnnxOptions, export_fused
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.onnx.simplify import simplify
 from tests.samples import export_sample, fused_sample, fused_small

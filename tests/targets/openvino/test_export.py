@@ -22,15 +22,15 @@ from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.runtimes.open import open_session, read_provenance
-from kdna_deploy.targets.onnx.export import OnnxOptions
 from kdna_deploy.targets.onnx.int8.export import Int8Options
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource
 from tests.conftest import SAMPLES
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, fused_small, narrow, sample_path
 
 pytest.importorskip("openvino")
 from kdna_deploy.runtimes.openvino import OpenVinoSession
-from kdna_deploy.targets.onnx.int8.storage_export import StorageOptions
+from kdna_deploy.targets.onnx.codes.export import StorageOptions
 from kdna_deploy.targets.openvino.export import OpenVinoExport, OpenVinoOptions, export_openvino
 
 pytestmark = [pytest.mark.usefixtures("float_files_once"), pytest.mark.usefixtures("fused_once")]
@@ -52,8 +52,12 @@ def half() -> OpenVinoOptions:
     return OpenVinoOptions(OnnxOptions(simplify=False, weights="fp16"))
 
 
-def codes() -> OpenVinoOptions:
-    return OpenVinoOptions(OnnxOptions(simplify=False), storage=StorageOptions())
+def int8() -> OpenVinoOptions:
+    return OpenVinoOptions(OnnxOptions(simplify=False, weights="int8"), storage=StorageOptions())
+
+
+def int4() -> OpenVinoOptions:
+    return OpenVinoOptions(OnnxOptions(simplify=False, weights="int4"), storage=StorageOptions())
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,8 @@ def test_logits_are_those_of_the_network(written: OpenVinoExport) -> None:
         (half, "materialize", 0.52),
         (plain, "share", 0.55),
         (half, "share", 0.28),
-        (codes, "share", 0.16),
+        (int8, "share", 0.16),
+        (int4, "share", 0.11),
     ],
 )
 def test_what_is_stored_once_or_in_fewer_bits_is_a_smaller_file_at_the_same_graph(

@@ -18,17 +18,18 @@ from pathlib import Path
 import onnx_ir as ir
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import HALF, Agreement
+from kdna_deploy.evaluation.parity import HALF
 from kdna_deploy.files import check_output
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.targets.fuse import random_images
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions, reference_session, verify_file
+from kdna_deploy.targets.onnx.export import OnnxExport
 from kdna_deploy.targets.onnx.half.audit import HalfAudit, audit_half
 from kdna_deploy.targets.onnx.half.convert import to_half
 from kdna_deploy.targets.onnx.int8.quantize import FEWEST_IMAGES, activation_sizes
-from kdna_deploy.targets.onnx.precision import float_file, write_transformed
+from kdna_deploy.targets.onnx.options import OnnxOptions
+from kdna_deploy.targets.onnx.precision import float_file, write_verified
 from kdna_deploy.targets.skeleton import Export
 from kdna_deploy.targets.source import FusedSource
 
@@ -96,13 +97,8 @@ def export_half(
     cast = ir.from_proto(model)
     to_half(cast, audit.keep_float.keys(), half.half_io)
     made = {"kept_float": sorted(audit.keep_float), "half_io": half.half_io, **(half.record or {})}
-    reference = reference_session(opened)
-
-    def judge(path: Path) -> tuple[Agreement, ...]:
-        return verify_file(path, shape, reference, replace(options, tolerance=HALF), sample, listener)
-
-    recorded = {"precision": "fp16", "fp16": made}
-    agreements = write_transformed(opened, ir.to_proto(cast), recorded, output, options, judge, inputs, listener)
+    recorded, written = {"precision": "fp16", "fp16": made}, replace(options, tolerance=HALF)
+    agreements = write_verified(opened, ir.to_proto(cast), recorded, output, written, sample, inputs, listener)
     return HalfExport(
         path=output,
         bytes=file_bytes(output),
@@ -110,7 +106,7 @@ def export_half(
         notes=float_export.notes,
         float_export=float_export,
         audit=audit,
-        reference=reference.name,
+        reference=opened.reference.name,
     )
 
 

@@ -23,26 +23,21 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.accuracy import Evaluation
-from kdna_deploy.evaluation.accuracy_check import find_shortfall
 from kdna_deploy.files import check_output
-from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.images.split import Split
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.convert import Target
-from kdna_deploy.targets.onnx.export import OnnxExport, OnnxOptions
+from kdna_deploy.targets.onnx.guarded import GuardedExport, accuracy_notes
 from kdna_deploy.targets.onnx.half_storage import store_half
 from kdna_deploy.targets.onnx.int8.compact import compact
 from kdna_deploy.targets.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise, small_kernels
-from kdna_deploy.targets.onnx.int8.sensitivity import Guard, Sensitivity, drop, within_limit
 from kdna_deploy.targets.onnx.int8.shared_codes import Array, share_codes
-from kdna_deploy.targets.onnx.int8.storage import Int8Storage
 from kdna_deploy.targets.onnx.ledger import onnx_storage
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.precision import float_file, write_transformed
-from kdna_deploy.targets.skeleton import Export
+from kdna_deploy.targets.onnx.sensitivity import Guard, drop, within_limit
 from kdna_deploy.targets.source import FusedSource
 
 
@@ -67,35 +62,6 @@ class Int8Options:
     openvino: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Int8Export(Export):
-    """A guarded int8 file.
-
-    Attributes:
-        target: what it was quantised for, or spelled for where only its weights are in int8.
-        float_export: the verified float32 file that it was made from.
-        evaluation: of the int8 file on the held-out images, the float32 file being the reference.
-        labelled: whether top-1 was measured with labels; without them it is the agreement.
-        drop: percentage points lost, see `Int8Options.max_drop`.
-        kept_float: layers left in float32.
-        sensitivities: of all layers, the most harmful first; empty where no search was needed.
-        storage: kernels in the file, those with shared codes counted once.
-        weights: what storing weights in int8 did to them; None where the file computes in int8.
-        random: whether it was judged by random images, for want of others.
-    """
-
-    target: Target
-    float_export: OnnxExport
-    evaluation: Evaluation
-    labelled: bool
-    drop: float
-    kept_float: tuple[str, ...]
-    sensitivities: tuple[Sensitivity, ...]
-    storage: KernelStorage
-    weights: Int8Storage | None = None
-    random: bool = False
-
-
 def export_int8(
     opened: FusedSource,
     output: Path,
@@ -103,7 +69,7 @@ def export_int8(
     int8: Int8Options,
     inputs: tuple[Path, ...] = (),
     listener: Listener = SILENT,
-) -> Int8Export:
+) -> GuardedExport:
     """Write an int8 ONNX file in the form that ONNX Runtime on a CPU, or TensorRT, computes with.
 
     Raises:
@@ -137,7 +103,7 @@ def export_int8(
     made = {"method": int8.method, "kept_float": list(kept_float), "share_codes": int8.share, **int8.images.record}
     recorded = {"precision": "int8", "int8": made}
     write_transformed(opened, judged.model, recorded, output, options, _opens, inputs, listener)
-    return Int8Export(
+    return GuardedExport(
         path=output,
         bytes=file_bytes(output),
         target=options.target,
@@ -156,15 +122,6 @@ def export_int8(
             *_processor_notes(target),
         ),
     )
-
-
-def accuracy_notes(evaluation: Evaluation, labelled: bool, recorded: float | None) -> tuple[str, ...]:
-    """Whether the float32 file itself falls short of what the checkpoint records."""
-    if not labelled or evaluation.agreement is None:
-        return ()
-    right = round(evaluation.agreement.reference_top1 * evaluation.images)
-    shortfall = find_shortfall(right, evaluation.images, recorded)
-    return (f"float32: {shortfall.text}; `evaluate` looks for the cause",) if shortfall else ()
 
 
 def _small_notes(path: Path, target: QuantisedFor) -> tuple[str, ...]:

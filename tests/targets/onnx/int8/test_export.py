@@ -28,11 +28,12 @@ from kdna_deploy.images.record import images_sha256
 from kdna_deploy.images.split import split_images
 from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.export import OnnxOptions
+from kdna_deploy.targets.onnx.guarded import GuardedExport
 from kdna_deploy.targets.onnx.int8 import export as int8_export
-from kdna_deploy.targets.onnx.int8.export import Int8Export, Int8Options, export_int8
+from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.targets.onnx.int8.quantize import Method, calibrate
 from kdna_deploy.targets.onnx.ledger import optimised_model
+from kdna_deploy.targets.onnx.options import OnnxOptions
 from tests.conftest import SAMPLES, Cli
 from tests.recorded import Recorded
 from tests.samples import MOBILENET, PRESCALES, RESNET, SIZE, fused_sample, sample_path
@@ -49,7 +50,7 @@ def options(images: Path = DIGITS, held_out: Path | None = None, **chosen: objec
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory: pytest.TempPathFactory) -> Int8Export:
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> GuardedExport:
     path = tmp_path_factory.mktemp("int8") / "net.onnx"
     return export_int8(fused_sample(RESNET), path, OnnxOptions(), options(held_out=DIGITS))
 
@@ -83,7 +84,7 @@ def test_the_samples_keep_their_answers(
     assert floats == 2 * PRESCALES[_PUBLISHED[name]] + len(small)
 
 
-def test_the_runtime_computes_in_int8_but_for_the_gates(quantised: Int8Export) -> None:
+def test_the_runtime_computes_in_int8_but_for_the_gates(quantised: GuardedExport) -> None:
     """18 layers and 6 more of the shared stages; two small ones in each of the six gates stay in float32."""
     operators = Counter(node.op_type for node in optimised_model(quantised.path).graph.node)
     assert operators["QLinearConv"] == 24
@@ -93,7 +94,7 @@ def test_the_runtime_computes_in_int8_but_for_the_gates(quantised: Int8Export) -
     assert operators["Cast"] == 0
 
 
-def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: Int8Export) -> None:
+def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: GuardedExport) -> None:
     assert quantised.bytes <= 0.27 * quantised.float_export.bytes
     metadata = {entry.key: entry.value for entry in onnx.load(quantised.path).metadata_props}
     recorded = json.loads(metadata[KEY])["options"]
@@ -111,7 +112,7 @@ def test_the_file_is_far_smaller_and_says_how_it_was_made(quantised: Int8Export)
 
 
 def test_bench_compares_with_the_plain_backbone_in_float32_and_leaves_out_the_share_of_its_peak(
-    quantised: Int8Export,
+    quantised: GuardedExport,
 ) -> None:
     plain, row = bench([quantised.path], BenchOptions(Cpu(), settings=Settings(3, 0.0))).rows
     assert plain.file_bytes > 2 * row.file_bytes
@@ -120,7 +121,7 @@ def test_bench_compares_with_the_plain_backbone_in_float32_and_leaves_out_the_sh
     assert row.macs == fused_sample(RESNET).provenance.macs
 
 
-def test_labels_of_held_out_images_are_used(quantised: Int8Export) -> None:
+def test_labels_of_held_out_images_are_used(quantised: GuardedExport) -> None:
     assert quantised.labelled
     assert (quantised.evaluation.images, quantised.evaluation.top1) == (50, 1.0)
 
@@ -333,7 +334,7 @@ def test_the_command_writes_int8_and_evaluates_it(cli_here: Cli, tmp_path: Path)
         (["--precision", "fp16", "--children", "on-the-fly"], "--children materialize"),
         (["--half-io"], "goes with --precision fp16"),
         (["--target", "tensorrt", "--children", "share"], "--children materialize"),
-        (["--weights", "fp16", "--children", "on-the-fly"], "cast at session start"),
+        (["--weights", "fp16", "--children", "on-the-fly"], "made float32 at session start"),
     ],
 )
 def test_options_that_make_no_sense_are_exit_code_2(cli: Cli, tmp_path: Path, arguments: list[str], said: str) -> None:

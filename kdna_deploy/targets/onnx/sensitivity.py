@@ -1,6 +1,6 @@
-"""Which layers int8 harms most, and how few of them must stay in float32 for a limit to hold.
+"""Which layers fewer bits harm most, and how few of them must stay in float32 for a limit to hold.
 
-    sensitivity of a layer = SQNR of the logits when that layer alone is in int8           the lower, the worse
+    sensitivity of a layer = SQNR of the logits when that layer alone is in fewer bits     the lower, the worse
     kept in float32        = the k most sensitive layers, with the smallest k that keeps the drop within the limit
 
 k is found by doubling until the limit holds, then by halving the gap: a few evaluations on all held-out images. Single
@@ -52,7 +52,7 @@ class Judged:
     """A candidate that was accepted.
 
     Attributes:
-        model: the int8 model.
+        model: the model in fewer bits.
         evaluation: on the held-out images, the float32 file being the reference.
         kept_float: layers in float32.
         sensitivities: of all layers, the most harmful first; empty where no search was needed.
@@ -107,9 +107,16 @@ def drop(evaluation: Evaluation) -> float:
 
 
 def within_limit(
-    build: Build, guard: Guard, layers: Sequence[str], max_drop: float | None, parents: Sequence[Parent] = ()
+    build: Build,
+    guard: Guard,
+    layers: Sequence[str],
+    max_drop: float | None,
+    parents: Sequence[Parent] = (),
+    bits: str = "int8",
 ) -> Judged:
     """The model with the fewest of `layers` in float32 that loses no more than `max_drop` points; None for no limit.
+
+    `bits` is what the others are in, for messages.
 
     Raises:
         AccuracyError: even with all layers but one in float32 too much is lost.
@@ -129,8 +136,8 @@ def within_limit(
         evaluation = guard.evaluate(model)
         if drop(evaluation) <= max_drop:
             best, high = Judged(model, evaluation, tuple(ranked[:tried]), sensitivities), tried
-        elif tried >= len(layers) - 1:  # one layer more, and nothing would be in int8
-            raise AccuracyError(_too_lossy(evaluation, max_drop), sensitivities)
+        elif tried >= len(layers) - 1:  # one layer more, and nothing would be in fewer bits
+            raise AccuracyError(_too_lossy(evaluation, max_drop, bits), sensitivities)
         else:
             low, high = tried, (min(2 * tried, len(layers) - 1) if best is None else high)
     return best
@@ -171,8 +178,8 @@ def _attributed(
     return tuple(attributed(one) for one in found)
 
 
-def _too_lossy(evaluation: Evaluation, limit: float) -> str:
+def _too_lossy(evaluation: Evaluation, limit: float, bits: str) -> str:
     return (
-        f"int8 loses {drop(evaluation):.2f} percentage points, more than `max_drop={limit:g}` allows, even with all "
+        f"{bits} loses {drop(evaluation):.2f} percentage points, more than `max_drop={limit:g}` allows, even with all "
         "layers but one in float32; nothing was written. Give images like those that the network will see."
     )

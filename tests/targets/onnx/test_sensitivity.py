@@ -16,10 +16,10 @@ from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.progress import SILENT
 from kdna_deploy.reports.cells import rich_table
-from kdna_deploy.reports.int8 import sensitivity_cells
+from kdna_deploy.reports.guarded import sensitivity_cells
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
-from kdna_deploy.targets.onnx.int8.sensitivity import Guard, Sensitivity, drop, within_limit
+from kdna_deploy.targets.onnx.sensitivity import Guard, Sensitivity, drop, within_limit
 from tests.conftest import SAMPLES
 from tests.samples import RESNET, SIZE, exported_sample, fused_sample
 from tests.targets.onnx.int8.quantised import Array, chain

@@ -1,14 +1,12 @@
-"""Weights stored as int8 codes, computed with in float32.
+"""Weights stored as codes of 8 or 4 bits, computed with in float32.
 
-    w (float32)  →  float32(int32(q)) · s        q = round(w / s) in −127 … 127,  s = max |w| / 127 of each filter
+    w (float32)  →  q · s        codes q and scales s: `coding`
 
-A quarter of the bytes. The runtime folds casts and product when the session starts, so that latency and memory are
-those of float32; QDQ nodes it would keep. By way of int32, for OpenVINO takes a cast from int8 in front of a product
-for dequantisation, and computes it at every inference where the kernel is 1×1. Of a weight that nodes make of several
-constants the largest is stored so: children read their parent's codes, and their modulations stay in float32.
+A quarter of the bytes, or a seventh. The runtime folds the product when the session starts, so that latency and memory
+are those of float32; QDQ nodes it would keep. Of a weight that nodes make of several constants the largest is stored
+so: children read their parent's codes, and their modulations stay in float32.
 
-Nothing is clipped: a scale that leaves out the outermost weights for the least squared error was measured on the
-samples, and changes the SQNR of their logits by less than half a decibel, up or down (docs/precision.md).
+With int4, kernels whose filters have no blocks, and small ones, are codes of 8 bits: depthwise kernels, the first one.
 
 Does not apply to runtimes that would not fold the product, to kernels that codes, scales and nodes would make no
 smaller, and to vectors: biases take few bytes, and an error in one is an error of a whole channel.
@@ -21,28 +19,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from kdna_deploy.targets.onnx.constants import add_constant, compute_constant
+from kdna_deploy.precision import Codes
+from kdna_deploy.targets.onnx.codes.coding import Array, block_of, int4, int8
+from kdna_deploy.targets.onnx.constants import compute_constant
 
-Array = NDArray[np.float32]
-
-_LARGEST_CODE = 127
 _NODE_BYTES = 200  # of a cast, a product and a scale, names included
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 @dataclass(frozen=True)
-class Int8Storage:
+class StoredCodes:
     """What became of the weights.
 
     Attributes:
         values: name of each kernel that is stored as codes → what they stand for.
         largest_change: largest change of a number, as a share of the largest of its kernel.
+        wide: how many of the kernels have codes of 8 bits.
     """
 
     values: Mapping[str, Array]
     largest_change: float
+    wide: int
 
     @property
     def changed(self) -> int:
@@ -50,35 +48,27 @@ class Int8Storage:
 
 
 def stored_layers(graph: ir.Graph) -> list[str]:
-    """Name of the first layer of each kernel that `store_int8` stores as codes, in the order of the graph."""
+    """Name of the first layer of each kernel that `store_codes` stores as codes, in the order of the graph."""
     return [layer.name or "" for layer in _kernels(graph).values()]
 
 
-def store_int8(model: ir.Model, keep_float: Collection[str] = ()) -> Int8Storage:
-    """Store the kernels of `model` as codes, but for those of the layers that `keep_float` names."""
+def store_codes(model: ir.Model, codes: Codes, keep_float: Collection[str] = ()) -> StoredCodes:
+    """Store the kernels of `model` as `codes`, but for those of the layers that `keep_float` names."""
     graph, first = model.graph, model.graph[0]
-    values, change = {}, 0.0
+    values, change, wide = {}, 0.0, 0
     for kernel, layer in _kernels(graph).items():
         if layer.name in keep_float:
             continue
-        array, name = _array(kernel), kernel.name or ""
-        codes, scales = _codes(array, _filter_axis(layer))
-        values[name] = codes.astype(np.float32) * scales
-        change = max(change, float(np.abs(values[name] - array).max() / (np.abs(array).max() or 1)))
-        whole = ir.node("Cast", [add_constant(graph, f"{name}_codes", codes)], {"to": ir.DataType.INT32})
-        cast = ir.node("Cast", whole.outputs, {"to": ir.DataType.FLOAT})
-        product = ir.node("Mul", [*cast.outputs, add_constant(graph, f"{name}_scale", scales)])
-        compute_constant(graph, kernel, product, before=first)
-        graph.insert_before(product, [whole, cast])
-    return Int8Storage(values, change)
-
-
-def _codes(weights: Array, axis: int) -> tuple[NDArray[np.int8], Array]:
-    """Codes, and the scale of each filter: sizes of 1 but for `axis`."""
-    others = tuple(other for other in range(weights.ndim) if other != axis)
-    largest = np.abs(weights).max(axis=others, keepdims=True)
-    scales = np.maximum(largest / np.float32(_LARGEST_CODE), np.finfo(np.float32).tiny)
-    return np.rint(weights / scales).astype(np.int8), scales
+        array, name, axis = _array(kernel), kernel.name or "", _filter_axis(layer)
+        block = block_of(array, axis) if codes == "int4" else None
+        coded = int4(graph, name, array, axis, block) if block else int8(graph, name, array, axis)
+        values[name] = coded.values
+        change = max(change, float(np.abs(coded.values - array).max() / (np.abs(array).max() or 1)))
+        wide += block is None
+        *before, last = coded.nodes
+        compute_constant(graph, kernel, last, before=first)
+        graph.insert_before(last, before)
+    return StoredCodes(values, change, wide)
 
 
 def _kernels(graph: ir.Graph) -> dict[ir.Value, ir.Node]:

@@ -1,0 +1,80 @@
+"""A session that answers what it was asked before without running again.
+
+    images, computed once → logits · rounding observed on them
+
+The trained network is what the fused graph is compared with, the ONNX file after it, and the engine or OpenVINO file
+after that, on images of the same kinds: it need not run on them each time. Does not apply where inferences are timed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from kdna_deploy.images.batch import Images
+from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.session import Closing
+
+
+class Remembered(Closing):
+    """A `Session` over a PyTorch one; logits are for reading only."""
+
+    def __init__(self, session: TorchSession) -> None:
+        self._session = session
+        self._logits: dict[str, Images] = {}
+        self._observations: dict[tuple[str, float], _Observations] = {}
+        self.name = session.name
+        self.runtime = session.runtime
+        self.batch = session.batch
+        self.image_shape = session.image_shape
+        self.options: Mapping[str, str | int] = session.options
+
+    def run(self, images: Images) -> Images:
+        self._check_open()
+        key = _key(images)
+        if key not in self._logits:
+            self._logits[key] = self._session.run(images)
+        return self._logits[key]
+
+    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+        """How far rounding to `roundoff` moves the `outputs` for `images`, a few times over (`runtimes.rounding`)."""
+        self._check_open()
+        key = (_key(images), roundoff)
+        if key not in self._observations:
+            self._observations[key] = _Observations(self._session.rounding(images, outputs, roundoff))
+        return iter(self._observations[key])
+
+    def in_float64(self, images: Images) -> Images | None:
+        """Logits computed in float64; None where the network cannot run in it."""
+        self._check_open()
+        return self._session.in_float64(images)
+
+    def _release(self) -> None:
+        self._session.close()
+        self._logits.clear()
+        self._observations.clear()
+
+
+class _Observations:
+    """What an iterator gives, from the start for everyone who asks, and no further than anyone has asked."""
+
+    def __init__(self, source: Iterator[Images]) -> None:
+        self._source = source
+        self._made: list[Images] = []
+
+    def __iter__(self) -> Iterator[Images]:
+        number = 0
+        while True:
+            if number == len(self._made):
+                following = next(self._source, None)
+                if following is None:
+                    return
+                self._made.append(following)
+            yield self._made[number]
+            number += 1
+
+
+def _key(images: Images) -> str:
+    return f"{images.shape}{images.dtype}{hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}"

@@ -1,0 +1,58 @@
+"""How an ONNX file is to be written: what a user may choose of it, and which choices exclude each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.evaluation.parity import Tolerance
+from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
+from kdna_deploy.precision import Weights
+from kdna_deploy.targets.onnx.convert import DEFAULT_OPSET, Target, check_opset
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """How to write an ONNX file.
+
+    Attributes:
+        opset: ONNX operator set.
+        batch: fixed batch size, or None for a dynamic one.
+        simplify: run onnxsim.
+        external_data: keep the weights in a file of their own.
+        tolerance: of the verification; None for that of the precision that the weights are stored in.
+        on_the_fly: have the runtime multiply shared children at every inference instead of once at its start.
+        max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
+        target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
+        weights: what they are stored in; computing is in float32 either way.
+
+    Raises:
+        UsageError: an opset that cannot be written, or options that exclude each other.
+    """
+
+    opset: int = DEFAULT_OPSET
+    batch: int | None = None
+    simplify: bool = True
+    external_data: bool = False
+    tolerance: Tolerance | None = None
+    on_the_fly: bool = False
+    max_bloat: float | None = None
+    target: Target = "cpu"
+    weights: Weights = "fp32"
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
+        if self.target == "tensorrt" and (self.on_the_fly or self.weights != "fp32"):
+            raise UsageError(
+                "TensorRT takes kernels as they are: with `target='tensorrt'`, materialise children, and choose "
+                "`precision='fp16'` or `'int8'` for smaller weights."
+            )
+        if self.on_the_fly and self.weights != "fp32":
+            raise UsageError(
+                f"`weights={self.weights!r}` is made float32 at session start, children on the fly never are; choose "
+                "one."
+            )
+
+    @property
+    def allowed(self) -> Tolerance:
+        return self.tolerance or recorded_tolerance({"weights": self.weights})
