@@ -15,12 +15,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from torch import nn
 
+from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.graph import Graph
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
 
@@ -41,15 +43,16 @@ class FusedOnce:
         image_shape: tuple[int, int, int],
         options: FuseOptions | None = None,
         listener: Listener = SILENT,
+        trace: Callable[[nn.Module, tuple[int, int, int]], Graph] = capture,
     ) -> Fused:
         options = options or FuseOptions()
         if options.attention.choice != "keep" or not type(original).__module__.startswith(_FAMILIES):
-            return fuse(original, image_shape, options, listener)
+            return fuse(original, image_shape, options, listener, trace)
         key = (type(original), _digest(original), image_shape, options.children)
         if key not in self._held:
             if len(self._held) >= _MOST:
                 self._held.pop(next(iter(self._held)))
-            self._held[key] = fuse(original, image_shape, options, listener)
+            self._held[key] = fuse(original, image_shape, options, listener, trace)
         return self._held[key]
 
 
