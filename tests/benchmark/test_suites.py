@@ -26,6 +26,8 @@ from kdna_deploy.reports.bench_tables import bench_cells
 from kdna_deploy.runtimes.table import runtimes_on
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 PAPER = REPOSITORY / "tests" / "data" / "paper"
 # The paper prints 0.11 G for this network, whose count is 0.1048 G.
 ROUNDED_OTHERWISE = {"mobilenet_v2_1d2"}
