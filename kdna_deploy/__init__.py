@@ -1,4 +1,4 @@
-"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment, in seven verbs.
+"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment, in seven verbs, and a list.
 
     import kdna_deploy as kd
 
@@ -9,6 +9,7 @@
     kd.verify(file)
     kd.evaluate(file, data="val/")
     kd.bench(file, cpu_threads=1)
+    kd.list()                                 # the architectures that there are
 
 Each returns a frozen result that prints as the command's tables, in a terminal and in a notebook. A verb is imported
 when it is first used, so that importing the package costs nothing.
@@ -17,6 +18,7 @@ when it is first used, so that importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import (
@@ -41,11 +43,12 @@ if TYPE_CHECKING:
     from kdna_deploy.verbs.evaluate import evaluate
     from kdna_deploy.verbs.export import export
     from kdna_deploy.verbs.fuse import fuse
+    from kdna_deploy.verbs.list import list
     from kdna_deploy.verbs.load import load
     from kdna_deploy.verbs.prepare import prepare
     from kdna_deploy.verbs.verify import verify
 
-_VERBS = ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench")
+_VERBS = ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
 
 __all__ = [
     "__version__",
@@ -53,6 +56,7 @@ __all__ = [
     "evaluate",
     "export",
     "fuse",
+    "list",
     "load",
     "prepare",
     "verify",
@@ -78,5 +82,5 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"kdna_deploy.verbs.{name}"), name)
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Iterable[str]:
     return sorted(__all__)

@@ -33,6 +33,7 @@ SUFFIXES = {Kind.onnx: ".onnx", Kind.fused: ".pt2", Kind.engine: ".engine", Kind
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 PREPARED = ".prepared.onnx"
 _NAMED = {suffix: kind for kind, suffix in SUFFIXES.items()}
+_CHECKPOINT_SUFFIXES = (".fused.pt2", ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")
 
 
 def named_kind(path: Path) -> Kind:
@@ -43,3 +44,11 @@ def named_kind(path: Path) -> Kind:
 def prepared_name(portable: Path) -> Path:
     """Where the ONNX file `portable` is written prepared when nobody says, in the current folder."""
     return Path(portable.name.removesuffix(portable.suffix) + PREPARED)
+
+
+def stem(path: Path) -> str:
+    """File name without what says which kind of file it is: ``net.pth.tar`` → ``net``."""
+    for suffix in _CHECKPOINT_SUFFIXES:
+        if path.name.endswith(suffix) and path.name != suffix:
+            return path.name.removesuffix(suffix)
+    return path.stem

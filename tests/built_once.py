@@ -74,4 +74,4 @@ def translations_once() -> None:
         registry.functions = {target: list(entries) for target, entries in registry.functions.items()}
         return registry
 
-    registration.ONNXRegistry.from_torchlib = copied
+    registration.ONNXRegistry.from_torchlib = staticmethod(copied)

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from tests.without_torch import (
 __all__ = [
     "float_files",
     "float_files_once",
+    "fused_once",
+    "fusions",
     "pytest_pycollect_makemodule",
     "pytest_runtest_call",
     "pytest_runtest_setup",
@@ -42,6 +44,7 @@ if not ABSENT:
     from tests.built_once import build_once
     from tests.data.fill import ARCHITECTURES
     from tests.float_file import float_files, float_files_once
+    from tests.fused_once import fused_once, fusions
 
     # On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
     torch.set_num_threads(1)
@@ -78,6 +81,16 @@ def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # which holds a folder for each worker
     (run / "shared").mkdir(exist_ok=True)
     os.environ[session_folder.VARIABLE] = str(run / "shared")
+
+
+@pytest.fixture(scope="module")
+def short_peak() -> Iterator[None]:
+    """The core's peak is tried in no time, where it is not what the tests are about."""
+    from kdna_deploy.benchmark.cpu import roofline
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(roofline, "_SECONDS", 0.001)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.targets.onnx.export import OnnxExport, export_onnx
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
@@ -34,6 +38,27 @@ def fused_sample(name: str = RESNET, children: Any = None) -> FusedSource:
 def fused_small(checkpoint: Path, children: Any = None) -> FusedSource:
     """A published checkpoint, for images of `SIZE`: kernels and operators are those of any size. Likewise."""
     return _fused(checkpoint, children)
+
+
+def narrow(arch: str) -> Path:
+    """A checkpoint of a published architecture with a quarter of its widths: operators are those of any width."""
+    return made_once(shared_folder("narrow") / f"{arch}.pth", functools.partial(_narrow, arch))
+
+
+def _narrow(arch: str, path: Path) -> None:
+    published = ARCHITECTURES[arch]
+    backbone = replace(published.backbone, widths=tuple(width // 4 for width in published.backbone.widths))
+    torch.manual_seed(0)
+    network = replace(published, backbone=backbone, num_classes=10).build()
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if "static_" in name:
+                value.normal_(0.0, 0.2)
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = None  # statistics of these images alone
+        network.train()(torch.randn(8, 3, *SIZE))
+    torch.save({"state_dict": network.state_dict()}, path)
 
 
 @functools.cache

@@ -30,9 +30,10 @@ from tests.conftest import REPOSITORY, SAMPLES, Cli
 from tests.samples import RESNET, sample_path
 from tests.user_variant.network import build
 
+pytestmark = pytest.mark.usefixtures("fused_once", "short_peak")
 README = (REPOSITORY / "README.md").read_text()
 REFERENCE = (REPOSITORY / "docs" / "cli.md").read_text()
-COMMANDS = ["inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench"]
+COMMANDS = ["inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list"]
 SAMPLE = f"sample_checkpoints/{RESNET}.pth.tar"
 BRIEF = ("--iterations", "3", "--min-time", "0")
 VERIFIED = (r"Against the original network", r" 1 .* pass .* 2 .* pass .* 5 .* pass ")
@@ -184,6 +185,10 @@ CLAIMS = {
     "bench --compare yesterday.json today.json": Claim(
         (r"ratio to each run's own baseline", r" A yesterday\.json: ", r" B today\.json: "), added=()
     ),
+    "list": Claim(
+        (r" resnet18 layout FS-FSF Table 3 9,073,484 9\.07 M ", r" resnet50 F-S-F-S-F-S-F, F-S-F "), added=()
+    ),
+    "inspect ckpt.pt --arch resnet18 --layout FS-SF-SF": Claim((r"layout layer4: FS-SF-SF ",)),
 }
 # Builds every architecture: what it asks for is checked, not done.
 NOT_RUN = "bench --suite table1"

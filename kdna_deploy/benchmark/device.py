@@ -20,6 +20,7 @@ from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.statistics import Ratio, Statistic
 from kdna_deploy.benchmark.subject import Subject
 from kdna_deploy.images.batch import Images
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.table import Cores, DeviceName, Opener, Precision, Source
 
@@ -80,7 +81,7 @@ class BenchOptions:
     settings: Settings = field(default_factory=Settings)
     protocol: ProtocolName = "interleaved"
     factory: str | None = None
-    arch: str | None = None
+    arch: Configuration | None = None
     size: tuple[int, int] | None = None
 
     @property

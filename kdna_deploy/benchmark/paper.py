@@ -1,4 +1,7 @@
-"""What the KernelDNA paper prints of the networks that this project knows: Tables 1 and 3, 224×224.
+"""What the KernelDNA paper prints of the networks that this project knows: Tables 1, 3, 5 and 7, 224×224.
+
+Each is a configuration of an architecture; `known_networks` lists them. Table 4's ``Expand`` gives every layer a kernel
+of its own, and its ``Copy`` leaves children their parent's kernel as it is; that is how we read these words.
 
 Measured there on an RTX 4090 (throughput, batch 128) and an AMD EPYC 7H12 (latency, batch 1, one thread, mean of 1,000
 runs).
@@ -8,6 +11,10 @@ Absolute times do not carry over to another machine; the ratio of a network to i
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.configuration import Attention, Configuration
+from kdna_deploy.network.families import ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -41,3 +48,83 @@ TABLE3: dict[str, Printed] = {
     "FS-SSF": Printed(6.29, None, 7756, None),
     "FS-SF-SF": Printed(9.24, None, 7683, None),
 }
+
+# Attentions of ResNet-18's children → parameters of Table 5, in millions.
+TABLE5: dict[tuple[Attention, ...], str] = {
+    (): "8.74",
+    ("channel",): "9.24",
+    ("spatial",): "8.74",
+    ("filter",): "8.75",
+    ("channel", "spatial"): "9.24",
+    ("channel", "filter"): "9.24",
+    ("filter", "spatial"): "8.75",
+    ("channel", "filter", "spatial"): "9.24",
+}
+
+# Reduction of ResNet-18's channel attention → parameters of Table 7, in millions.
+TABLE7 = {1: "10.719", 2: "9.733", 4: "9.241", 8: "8.994", 16: "8.871"}
+
+_PUBLISHED = "published names, shapes and outputs; Table 1"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A network that is checked against something.
+
+    Attributes:
+        said: what tells it from others.
+        checked: what it is checked against.
+        printed: its parameters in millions, as printed; empty where they are not.
+    """
+
+    said: Configuration
+    checked: str
+    printed: str = ""
+
+    @property
+    def architecture(self) -> Architecture:
+        assert self.said.arch is not None
+        return ARCHITECTURES[self.said.arch].configured(self.said)
+
+
+def known_networks() -> tuple[Known, ...]:
+    """Every network of the paper that a configuration makes, the published ones first."""
+    return (
+        *(
+            Known(
+                Configuration(name),
+                _PUBLISHED if ARCHITECTURES[name].sharing else "Table 1",
+                f"{row.parameters_m:.2f}",
+            )
+            for name, row in TABLE1.items()
+        ),
+        *(
+            Known(Configuration("resnet18", layout=layout), "Table 3", f"{row.parameters_m:.2f}")
+            for layout, row in TABLE3.items()
+        ),
+        *(Known(_with("resnet18", attentions), "Table 5", millions) for attentions, millions in TABLE5.items()),
+        *(
+            Known(Configuration("resnet18", reductions=(reduction,)), "Table 7", millions)
+            for reduction, millions in TABLE7.items()
+        ),
+        *(
+            known
+            for name, entry in ARCHITECTURES.items()
+            if entry.sharing
+            for known in (
+                Known(Configuration(name, layout=_expanded(entry)), "Table 4, Expand: its count is not known"),
+                Known(_with(name, ()), "Table 4, Copy: its count is not known"),
+            )
+        ),
+    )
+
+
+def _with(name: str, attentions: tuple[Attention, ...]) -> Configuration:
+    lacking = {kind: False for kind in ("channel", "filter", "spatial") if kind not in attentions}
+    return Configuration(name, **lacking)  # type: ignore[arg-type]
+
+
+def _expanded(entry: Architecture) -> str:
+    layouts = {stage: layout.replace("S", "F") for stage, layout in entry.layouts.items()}
+    same = set(layouts.values())
+    return same.pop() if len(same) == 1 else ",".join(f"{stage}={layout}" for stage, layout in layouts.items())

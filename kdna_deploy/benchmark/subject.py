@@ -24,10 +24,11 @@ from kdna_deploy.graph.file import SUFFIX, load_fused, save_fused
 from kdna_deploy.graph.provenance import Provenance, find_source
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.cost import Cost, count
 from kdna_deploy.network.input_size import ASSUMED, DEFAULT_SIZE, choose_size, made_for_assumed
 from kdna_deploy.network.load import load_network
-from kdna_deploy.network.record import to_record
+from kdna_deploy.network.record import configuration_of, to_record
 from kdna_deploy.runtimes.open import ENGINE, provenance_in
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.table import Artifact, Source
@@ -112,9 +113,7 @@ class Given:
             raise UsageError(f"'{self._source.path}' holds the network of {made.factory}; add `model={hint!r}`.")
         path = find_source(made, self._source.path)
         # The function that was named now, never the one that the file names: its code runs.
-        return Source(
-            path, None if made.factory else made.name, self._source.factory if made.factory else None, made.ema
-        )
+        return Source(path, made.configuration, self._source.factory if made.factory else None, made.ema)
 
     @cached_property
     def _fused(self) -> FusedSource:
@@ -159,7 +158,7 @@ class Untrained:
         if not path.exists():
             self._folder.mkdir(exist_ok=True)
             self._make(kind, path)
-        return Source(path, self._architecture.name if kind == "checkpoint" else None)
+        return Source(path, configuration_of(self._architecture) if kind == "checkpoint" else None)
 
     @cached_property
     def cost(self) -> Cost:
@@ -202,7 +201,7 @@ def given(
     path: Path,
     folder: Path,
     factory: str | None = None,
-    arch: str | None = None,
+    arch: Configuration | None = None,
     size: tuple[int, int] | None = None,
 ) -> Subject:
     """The network of a user's ``.onnx``, ``.pt2`` or checkpoint. `size` (h, w) is for checkpoints.

@@ -16,13 +16,13 @@ from kdna_deploy.benchmark.paper import TABLE1, TABLE3, Printed
 from kdna_deploy.benchmark.plan import candidate
 from kdna_deploy.benchmark.subject import Shape, Subject, Untrained, untrained
 from kdna_deploy.errors import UsageError
-from kdna_deploy.network.families import ARCHITECTURES, Architecture, KernelDNA
+from kdna_deploy.network.configuration import Configuration
+from kdna_deploy.network.families import ARCHITECTURES, Architecture
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
 from kdna_deploy.targets.onnx.options import OnnxOptions
 
 SHAPE: Shape = (3, 224, 224)
-_STAGES = ("layer3", "layer4")  # of ResNet-18, which Table 3 varies
 _REFERENCE = "pytorch"
 
 
@@ -83,12 +83,9 @@ def _table1(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
 
 def _layouts(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
     base = ARCHITECTURES["resnet18"]
-    assert base.sharing is not None
     plain, *others = TABLE3
     networks = [replace(base.plain, name=plain)]
-    networks += [
-        replace(base, name=layout, sharing=KernelDNA(tuple((stage, layout) for stage in _STAGES))) for layout in others
-    ]
+    networks += [replace(base.configured(Configuration(layout=layout)), name=layout) for layout in others]
     subjects, entries = _networks(networks, options, folder)
     return Suite("layouts", tuple(_groups(subjects, options, listener)), tuple(entries), options)
 

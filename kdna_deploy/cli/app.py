@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +27,7 @@ from kdna_deploy.cli.export import export
 from kdna_deploy.cli.failure import failure_of, usage_failure
 from kdna_deploy.cli.fuse import fuse
 from kdna_deploy.cli.inspect import inspect
+from kdna_deploy.cli.list import list
 from kdna_deploy.cli.next_step import next_step
 from kdna_deploy.cli.prepare import prepare
 from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
@@ -78,7 +79,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 SPELLING = Spelling(app)
-for command in (inspect, fuse, export, prepare, verify, evaluate, bench):
+for command in (inspect, fuse, export, prepare, verify, evaluate, bench, list):
     app.command(cls=Command, context_settings=_HELP)(as_command(command))
 
 
@@ -107,7 +108,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`; the exit code."""
     debug = os.environ.get("KDNA_DEBUG") == "1"
     sink = Sink(as_json="--json" in arguments)
@@ -126,7 +127,7 @@ def run(arguments: list[str]) -> int:
             return failure.code
 
 
-def _invoke(arguments: list[str], sink: Sink, received: Received) -> int:
+def _invoke(arguments: Sequence[str], sink: Sink, received: Received) -> int:
     try:
         code = app(arguments, prog_name=app.info.name, standalone_mode=False) or 0
     except _USAGE as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import typer
 
 from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.bench import (
     Baseline,
     BatchSize,
@@ -36,6 +38,7 @@ from kdna_deploy.verbs.bench import bench as measured
 from kdna_deploy.verbs.compare import compare as compared
 
 
+@with_architecture
 def bench(
     ctx: typer.Context,
     models: Artifacts = None,
@@ -61,6 +64,7 @@ def bench(
     model: Model = None,
     input_size: InputSize = None,
     json: Json = False,
+    **architecture: Any,
 ) -> None:
     """Measure latency or throughput beside the plain backbone.
 
@@ -101,6 +105,7 @@ def bench(
             model=model,
             input_size=input_size,
             listener=listener,
+            **architecture,
         )
     for note in done.result.notes:
         sink.warn(note)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.comparison import Other
 from kdna_deploy.cli.options.images import BatchSize, ColorOption, Crop, Labelled, Mean, Resize, Std
 from kdna_deploy.cli.options.output import Json
@@ -11,6 +14,7 @@ from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.evaluate import evaluate as evaluated
 
 
+@with_architecture
 def evaluate(
     data: Labelled,
     model_file: Artifact = None,
@@ -26,6 +30,7 @@ def evaluate(
     ema: Ema = False,
     input_size: InputSize = None,
     json: Json = False,
+    **architecture: Any,
 ) -> None:
     """Measure accuracy on labelled images, and agreement with a file.
 
@@ -52,6 +57,7 @@ def evaluate(
             ema=ema,
             input_size=input_size,
             listener=listener,
+            **architecture,
         )
     if done.warning:
         sink.warn(done.warning)

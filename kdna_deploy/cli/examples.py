@@ -57,4 +57,9 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("bench ckpt.onnx --fail-if 'ratio>1.35' --save today.json", "a gate for CI, and the figures kept"),
         Example("bench ckpt.engine --gpu --batch-size 64", "throughput of an engine on a GPU"),
     ),
+    "list": (
+        Example("list", "every architecture and layout that is known"),
+        Example("list resnet18", "the layouts and ablations of one"),
+        Example("list mobilenet_v2 --json", "for a script"),
+    ),
 }

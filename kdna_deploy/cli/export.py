@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.engine import Capabilities, Layers, TensorRt, TensorRtRtx, Tf32
 from kdna_deploy.cli.options.graph import (
     Attention,
@@ -53,6 +55,7 @@ from kdna_deploy.verbs.export import export as exported
 _TAKEN = {"model_file", "check", "source", "model", "calibration", "json"}
 
 
+@with_architecture
 def export(
     context: typer.Context,
     model_file: Exportable = None,
@@ -94,6 +97,7 @@ def export(
     layers: Layers = False,
     check: Check = None,
     json: Json = False,
+    **architecture: Any,
 ) -> None:
     """Write an ONNX or OpenVINO file or an engine, and verify it.
 
@@ -145,6 +149,7 @@ def export(
             compute_capability=tuple(compute_capability or ()),
             layers=layers,
             listener=listener,
+            **architecture,
         )
     sink.report(done.report)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.graph import (
     Attention,
     ChannelAttention,
@@ -17,11 +19,12 @@ from kdna_deploy.cli.options.graph import (
 from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, Mean, Resize, Std
 from kdna_deploy.cli.options.output import Json, Output
 from kdna_deploy.cli.options.source import Arch, Checkpoint, Ema, InputSize, Model
-from kdna_deploy.verbs.arguments import stem
+from kdna_deploy.kinds import stem
 from kdna_deploy.verbs.fuse import SUFFIX
 from kdna_deploy.verbs.fuse import fuse as fused
 
 
+@with_architecture
 def fuse(
     ckpt: Checkpoint,
     output: Output = None,
@@ -40,6 +43,7 @@ def fuse(
     crop: Crop = None,
     color: ColorOption = None,
     json: Json = False,
+    **architecture: Any,
 ) -> None:
     """Fold what is static, and write a fused graph (.fused.pt2).
 
@@ -65,5 +69,6 @@ def fuse(
             crop=crop,
             color=color.value if color else None,
             listener=listener,
+            **architecture,
         )
     sink.report(done.report)

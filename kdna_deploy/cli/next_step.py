@@ -17,11 +17,15 @@ from typing import Any
 from kdna_deploy.cli.options.graph import Attention
 from kdna_deploy.cli.options.precision import Precision
 from kdna_deploy.errors import UsageError
-from kdna_deploy.kinds import prepared_name
-from kdna_deploy.verbs.arguments import newest, stem
+from kdna_deploy.kinds import prepared_name, stem
+from kdna_deploy.verbs.arguments import newest
 
 Said = Mapping[str, Any]  # the options of a command, by parameter
-_LOADING = {"arch": "--arch", "model": "--model", "input_size": "--input-size"}
+_LOADING = {
+    **{name: f"--{name}" for name in ("arch", "layout", "reductions", "scale", "model")},
+    "input_size": "--input-size",
+}
+_ATTENTIONS = ("channel", "filter", "spatial")
 
 
 def next_step(command: str, said: Said) -> str | None:
@@ -90,7 +94,9 @@ def _after_bench(said: Said) -> Sequence[Any] | None:
 
 def _loading(said: Said) -> list[str]:
     """How a checkpoint is loaded, again."""
-    return [word for name, option in _LOADING.items() if said[name] is not None for word in (option, said[name])]
+    valued = [word for name, option in _LOADING.items() if said[name] is not None for word in (option, said[name])]
+    attentions = [f"--{name}" if said[name] else f"--no-{name}" for name in _ATTENTIONS if said[name] is not None]
+    return [*valued, *attentions]
 
 
 def _own_network(said: Said) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from kdna_deploy.cli.console import Sink
+from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.comparison import Atol, Bisect, Reference, Rtol
 from kdna_deploy.cli.options.images import Inputs
 from kdna_deploy.cli.options.output import Json, SaveWorst
@@ -13,6 +16,7 @@ from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.verify import verify as verified
 
 
+@with_architecture
 def verify(
     model_file: Artifact = None,
     against: Reference = None,
@@ -26,6 +30,7 @@ def verify(
     ema: Ema = False,
     input_size: InputSize = None,
     json: Json = False,
+    **architecture: Any,
 ) -> None:
     """Compare a file with the network as it was trained.
 
@@ -49,6 +54,7 @@ def verify(
             ema=ema,
             input_size=input_size,
             listener=listener,
+            **architecture,
         )
     if done.saved is not None:
         sink.say(f"the image that departs most is in {done.saved}; compare on it with --inputs {done.saved}")

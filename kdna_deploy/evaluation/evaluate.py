@@ -21,6 +21,7 @@ from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.labelled import LabelledImages
 from kdna_deploy.images.preprocessing import AskedPreprocessing
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import DEFAULT_SIZE
 from kdna_deploy.progress import SILENT, Listener
 
@@ -47,7 +48,7 @@ class EvaluationRequest:
     batch: int = DEFAULT_BATCH
     preprocessing: AskedPreprocessing = field(default_factory=AskedPreprocessing)
     size: tuple[int, int] | None = None
-    arch: str | None = None
+    arch: Configuration | str | None = None
     factory: str | None = None
     ema: bool = False
 

@@ -10,6 +10,7 @@ from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.open import open_session, provenance_in, recorded_provenance
@@ -49,7 +50,7 @@ def open_model(
     path: Path,
     size: tuple[int, int] | None = None,
     factory: str | None = None,
-    arch: str | None = None,
+    arch: Configuration | str | None = None,
     ema: bool = False,
 ) -> ModelRecord:
     """Open an artifact, or a checkpoint for images of `size` (h, w).

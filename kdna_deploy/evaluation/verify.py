@@ -21,6 +21,7 @@ from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import DEFAULT_SIZE, InputSize
 from kdna_deploy.network.load import Network
 from kdna_deploy.progress import SILENT, Listener
@@ -60,7 +61,7 @@ def verify_files(
     atol: float = 0.0,
     size: tuple[int, int] | None = None,
     factory: str | None = None,
-    arch: str | None = None,
+    arch: Configuration | str | None = None,
     ema: bool = False,
     original: Network | None = None,
     listener: Listener = SILENT,

@@ -22,5 +22,4 @@ def original_network(provenance: Provenance, artifact: Path, source: Path | None
             f"add `model={provenance.factory_hint(artifact)!r}` to let its code build the original."
         )
     checkpoint = source or find_source(provenance, artifact)
-    arch = None if provenance.factory else provenance.name
-    return load_network(checkpoint, arch, factory if provenance.factory else None, provenance.ema)
+    return load_network(checkpoint, provenance.configuration, factory if provenance.factory else None, provenance.ema)

@@ -31,10 +31,11 @@ from kdna_deploy.json_schema import (
 )
 from kdna_deploy.json_schema import text as text_of
 from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.cost import count
 from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
 from kdna_deploy.network.load import Network
-from kdna_deploy.network.record import check_record, from_record, to_record
+from kdna_deploy.network.record import check_record, configuration_of, from_record, to_record
 from kdna_deploy.precision import WEIGHTS
 
 SCHEMA_VERSION = 1
@@ -114,6 +115,12 @@ class Provenance:
 
     def restored_architecture(self) -> Architecture | None:
         return from_record(self.architecture) if self.architecture else None
+
+    @property
+    def configuration(self) -> Configuration | None:
+        """All that is to be said to load its checkpoint into the same network; None for a user's own model."""
+        architecture = self.restored_architecture()
+        return configuration_of(architecture) if architecture else None
 
     def with_options(self, **options: Any) -> Provenance:
         return replace(self, options={**self.options, **options})

@@ -8,14 +8,19 @@ without a KernelDNA configuration is the plain backbone.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar
+
+from kdna_deploy.errors import UsageError
+from kdna_deploy.network.configuration import UNSAID, Attention, Configuration
+from kdna_deploy.network.layout import row_layout
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Self
 
-Attention = Literal["channel", "filter", "spatial"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -38,33 +43,58 @@ class KernelDNA:
         return dict(self.stages).get(stage)
 
 
-class Backbone(Protocol):
-    """A family of networks with its sizes; implementations are frozen dataclasses."""
+class Backbone(ABC):
+    """A family of networks with its sizes; implementations are frozen dataclasses.
 
-    @property
-    def kind(self) -> str: ...
+    A family says of its networks what `build`, `fitted` and the three names tell. The rest is for families whose stages
+    can have several layouts.
 
-    @property
-    def widths(self) -> tuple[int, ...]: ...
+    Attributes:
+        widths: channels of its stages, in the order of the layers.
+        in_channels: of its images.
+        kind: name of the family.
+        classifier: state-dict name of the weight whose rows are the classes.
+        reductions: of each channel attention of a block, how the name of its first layer's weight ends.
+    """
 
-    @property
-    def in_channels(self) -> int: ...
+    widths: tuple[int, ...]
+    in_channels: int
+    kind: ClassVar[str]
+    classifier: ClassVar[str]
+    reductions: ClassVar[tuple[str, ...]] = ("se.fc1.weight",)
 
+    @abstractmethod
     def build(self, sharing: KernelDNA | None, num_classes: int) -> nn.Module:
         """The network, with freshly initialised weights."""
 
-    def fitted(self, shapes: Shapes) -> Backbone:
-        """The same family with the widths that a checkpoint's shapes have.
+    @abstractmethod
+    def fitted(self, shapes: Shapes) -> Self:
+        """The same family with the widths that a checkpoint's shapes have, see `sized`.
 
         Raises:
             KeyError: when an entry that tells a width is not there.
         """
 
-    def fitted_sharing(self, sharing: KernelDNA, shapes: Shapes) -> KernelDNA:
-        """The configuration with the reductions that a checkpoint's shapes have."""
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that can share kernels."""
+        return ()
 
-    def classes(self, shapes: Shapes) -> int:
-        """Number of classes of a checkpoint, from the classifier's shape."""
+    def kernels(self, stage: str, shapes: Shapes) -> tuple[int, int]:
+        """How many full kernels and children a checkpoint's names give `stage`; (0, 0) where it shares none."""
+        return (0, 0)
+
+    def layout(self, full_kernels: int, children: int) -> tuple[str, bool]:
+        """A layout with so many kernels, and whether the numbers tell it."""
+        return row_layout(full_kernels, children)
+
+    def scaled(self, factor: float) -> Self:
+        """The same family with `factor` times the widths."""
+        return self.sized(tuple(max(round(width * factor), 1) for width in self.widths), self.in_channels)
+
+    def sized(self, widths: tuple[int, ...], in_channels: int) -> Self:
+        """The same family with these widths."""
+        return replace(self, widths=widths, in_channels=in_channels)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -89,15 +119,67 @@ class Architecture:
     def build(self) -> nn.Module:
         return self.backbone.build(self.sharing, self.num_classes)
 
-    def fitted(self, shapes: Shapes) -> Architecture:
-        """This architecture with widths, class count and reductions read from a checkpoint's shapes."""
-        sharing = self.sharing and self.backbone.fitted_sharing(self.sharing, shapes)
-        return replace(
-            self,
-            backbone=self.backbone.fitted(shapes),
-            sharing=sharing,
-            num_classes=self.backbone.classes(shapes),
+    def configured(self, said: Configuration) -> Architecture:
+        """This architecture with what was said in place of what is in the table.
+
+        Raises:
+            UsageError: it cannot have that.
+        """
+        backbone = self.backbone if said.scale is None else self.backbone.scaled(said.scale)
+        if self.sharing is None:
+            if said.of_sharing:
+                raise UsageError(f"{self.name} shares no kernels; leave `{said.of_sharing[0]}` out.")
+            return replace(self, backbone=backbone)
+        layouts = said.layouts(backbone.stages, self.layouts)
+        attentions = said.attentions(self.sharing.attentions, self.sharing.attentions)
+        if not any("S" in layout for layout in layouts.values()):
+            attentions = frozenset()  # which children alone have
+        reductions = said.reductions or self.sharing.reductions
+        if len(reductions) != len(self.sharing.reductions):
+            raise UsageError(f"`reductions` of {self.name} are {len(self.sharing.reductions)}, not {len(reductions)}.")
+        return replace(self, backbone=backbone, sharing=KernelDNA(tuple(layouts.items()), attentions, reductions))
+
+    def fitted(self, shapes: Shapes, said: Configuration = UNSAID) -> Architecture:
+        """This architecture as `said`, with whatever was not said read from a checkpoint's shapes.
+
+        Raises:
+            KeyError: when an entry that tells a size is not there.
+            UsageError: it cannot have what was said.
+        """
+        asked, backbone = self.configured(said), self.backbone.fitted(shapes)
+        if said.scale is not None:
+            backbone = backbone.sized(asked.backbone.widths, backbone.in_channels)
+        sharing = asked.sharing and self._fitted_sharing(asked.sharing, shapes, said)
+        return replace(asked, backbone=backbone, sharing=sharing, num_classes=shapes[self.backbone.classifier][0])
+
+    def _fitted_sharing(self, asked: KernelDNA, shapes: Shapes, said: Configuration) -> KernelDNA:
+        stages = asked.stages
+        if said.layout is None or "=" not in said.layout:
+            told = self._told(shapes)
+            stages = tuple((stage, said.layout or layout) for stage, (layout, _) in told.items()) or stages
+        reductions = said.reductions or tuple(
+            fitted_reduction(shapes, suffix, default)
+            for suffix, default in zip(self.backbone.reductions, asked.reductions, strict=True)
         )
+        attentions = said.attentions(asked.attentions, fitted_attentions(shapes, asked.attentions))
+        return KernelDNA(stages, attentions, reductions)
+
+    def undecided(self, shapes: Shapes, said: Configuration) -> dict[str, tuple[str, bool]]:
+        """Stage → its layout and whether its numbers of kernels tell that, of the stages that are not as published."""
+        told = {} if said.layout else self._told(shapes)
+        return {stage: found for stage, found in told.items() if found[0] != self.layouts.get(stage)}
+
+    def _told(self, shapes: Shapes) -> dict[str, tuple[str, bool]]:
+        """Stage → layout, and whether the checkpoint tells it, of the stages that share kernels there."""
+        found = {}
+        for stage in self.backbone.stages:
+            numbers = self.backbone.kernels(stage, shapes)
+            published = self.layouts.get(stage, "")
+            if numbers == (published.count("F"), published.count("S")) != (0, 0):
+                found[stage] = (published, True)
+            elif numbers != (0, 0):
+                found[stage] = self.backbone.layout(*numbers)
+        return found
 
 
 def plain_name(name: str) -> str:

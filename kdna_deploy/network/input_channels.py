@@ -35,12 +35,13 @@ def input_channels(module: nn.Module, size: tuple[int, int]) -> int:
 def _runs(module: nn.Module, shape: tuple[int, int, int], called: list[int]) -> bool:
     """Whether the network runs on images of `shape`; `called` gets its convolutions' input channels in that order."""
     module = twin(module).eval()
+    dtype = input_dtype(module)  # here, for every weight that fake tensors look at takes its time
     for part in module.modules():
         if isinstance(part, _CONVOLUTIONS):
             part.register_forward_pre_hook(lambda layer, _: called.append(layer.in_channels))
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            forward(module, torch.zeros(2, *shape, dtype=input_dtype(module)))
+            forward(module, torch.zeros(2, *shape, dtype=dtype))
     except KdnaError:
         return False
     return True

@@ -6,7 +6,7 @@ weights never are. All parity is measured against this module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,10 +18,11 @@ from torch.nn.parameter import is_lazy
 from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.checkpoint import Checkpoint, load_checkpoint
+from kdna_deploy.network.configuration import Configuration, beside, configured
 from kdna_deploy.network.factory import load_factory, told
 from kdna_deploy.network.input_channels import input_channels
 from kdna_deploy.network.module_copy import twin
-from kdna_deploy.network.recognise import compare, recognise
+from kdna_deploy.network.recognise import chosen_layouts, compare, recognise
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ class Network:
         return (channels, *size)
 
 
-def load_network(path: Path, arch: str | None = None, factory: str | None = None, ema: bool = False) -> Network:
-    """Load a checkpoint into the network it was trained with.
+def load_network(
+    path: Path, arch: Configuration | str | None = None, factory: str | None = None, ema: bool = False
+) -> Network:
+    """Load a checkpoint into the network it was trained with, which `arch` and a file beside it may describe.
 
     Raises:
-        CheckpointError, ArchitectureError: the file cannot be read, or fits no (or not the named) network.
+        CheckpointError, ArchitectureError: a file cannot be read, or fits no (or not the named) network.
         UsageError: both `arch` and `factory`, or a malformed `factory`.
     """
     if arch and factory:
@@ -64,7 +67,12 @@ def load_network(path: Path, arch: str | None = None, factory: str | None = None
     checkpoint = load_checkpoint(path, ema)
     if factory:
         return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
-    architecture = recognise(checkpoint.shapes, arch, checkpoint.arch)
+    described, where = beside(path)
+    said = configured(arch).over(described)
+    architecture = recognise(checkpoint.shapes, said, checkpoint.arch)
+    beside_it = (f"the architecture is as {where.name} says: {described}",) if where else ()
+    layouts = chosen_layouts(architecture, checkpoint.shapes, said)
+    checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *beside_it, *layouts))
     with torch.device("meta"):
         module = architecture.build()
     return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)

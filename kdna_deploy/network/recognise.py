@@ -1,19 +1,23 @@
 """Which architecture a checkpoint belongs to, told from its names and shapes.
 
 Every entry of `ARCHITECTURES` is fitted to the checkpoint's widths, built without memory (meta tensors) and
-compared name by name. An entry fits when nothing is missing, unexpected or of another shape.
+compared name by name. An entry fits when nothing is missing, unexpected or of another shape. One ambiguity is left:
+names count the full kernels and the children of a stage and do not order them. The published layout with these counts
+is taken, or else the paper's (a note says so); where there is none it has to be said.
 
 Does not apply to networks outside the table: they come with ``--model package.module:factory``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
 from kdna_deploy.errors import ArchitectureError, UsageError
 from kdna_deploy.network.architecture import Architecture, Shapes
+from kdna_deploy.network.configuration import Configuration, configured
 from kdna_deploy.network.families import ARCHITECTURES
 
 _SHOWN_KEYS = 3
@@ -45,39 +49,78 @@ def compare(expected: Shapes, shapes: Shapes) -> Mismatch:
     )
 
 
-def recognise(shapes: Shapes, name: str | None = None, recorded: str | None = None) -> Architecture:
-    """The architecture of a checkpoint, with widths, class count and reductions from its shapes.
+def recognise(shapes: Shapes, arch: Configuration | str | None = None, recorded: str | None = None) -> Architecture:
+    """The architecture of a checkpoint, with layouts, widths, class count and reductions from its shapes.
 
-    `name` is what the user asked for and must fit; `recorded` is what the training script wrote down, and only
+    `arch` is what the user asked for and must fit; `recorded` is what the training script wrote down, and only
     breaks ties: training scripts are copied, and names in them go stale.
 
     Raises:
-        ArchitectureError: no entry fits, or not the one that was asked for.
-        UsageError: `name` is unknown.
+        ArchitectureError: no entry fits, or not the one that was asked for, or a layout cannot be told.
+        UsageError: the name is unknown, or no architecture can have what was said.
     """
-    if name is not None and name not in ARCHITECTURES:
-        raise UsageError(f"There is no architecture '{name}'; choose from {', '.join(ARCHITECTURES)}.")
-    entries = [ARCHITECTURES[name]] if name else list(ARCHITECTURES.values())
-    compared = [(entry, *_fit(entry, shapes)) for entry in entries]
+    said = configured(arch)
+    if said.arch is not None and said.arch not in ARCHITECTURES:
+        raise UsageError(f"There is no architecture '{said.arch}'; choose from {', '.join(ARCHITECTURES)}.")
+    compared = [(entry, *_fit(entry, shapes, said)) for entry in _entries(said)]
     fitting = [(entry, fitted) for entry, fitted, mismatch in compared if not mismatch]
     if not fitting:
         ranked = sorted(compared, key=lambda candidate: len(candidate[2]))[:_SHOWN_CANDIDATES]
-        if name:
+        if said.arch:
             raise ArchitectureError(
-                f"The checkpoint does not fit {name}: {ranked[0][2]}; leave `arch` out to have it recognised."
+                f"The checkpoint does not fit {said}: {ranked[0][2]}; leave `arch` out to have it recognised."
             )
         listing = "; ".join(f"{entry.name}: {mismatch}" for entry, _, mismatch in ranked)
         raise ArchitectureError(
-            f"The checkpoint fits no known architecture ({listing}); "
+            f"The checkpoint fits no known architecture{f' with {said}' if said else ''} ({listing}); "
             "build its network with `model='package.module:factory'`."
         )
-    exact = [fitted for entry, fitted in fitting if fitted.backbone.widths == entry.backbone.widths]
-    chosen = exact or [fitted for _, fitted in fitting]
-    by_name = [fitted for fitted in chosen if fitted.name == recorded]
-    if len({replace(fitted, name="") for fitted in chosen}) > 1 and not by_name:
-        names = ", ".join(fitted.name for fitted in chosen)
+    exact = [(entry, fitted) for entry, fitted in fitting if fitted.backbone.widths == entry.backbone.widths]
+    chosen = exact or fitting
+    by_name = [(entry, fitted) for entry, fitted in chosen if fitted.name == recorded]
+    if len({replace(fitted, name="") for _, fitted in chosen}) > 1 and not by_name:
+        names = ", ".join(fitted.name for _, fitted in chosen)
         raise ArchitectureError(f"The checkpoint fits several architectures ({names}); choose one with `arch`.")
-    return (by_name or chosen)[0]
+    entry, fitted = (by_name or chosen)[0]
+    _check_told(entry.undecided(shapes, said), fitted)
+    return fitted
+
+
+def chosen_layouts(architecture: Architecture, shapes: Shapes, said: Configuration) -> tuple[str, ...]:
+    """What is to be said of layouts that a checkpoint does not tell by itself, a sentence each."""
+    stages: dict[str, list[str]] = {}
+    for stage, (layout, _) in ARCHITECTURES[architecture.name].undecided(shapes, said).items():
+        stages.setdefault(layout, []).append(stage)
+    return tuple(
+        f"{' and '.join(found)} taken for {layout}, by the numbers of full kernels and children; `layout` says another"
+        for layout, found in stages.items()
+    )
+
+
+def _entries(said: Configuration) -> list[Architecture]:
+    """The entries that can be as `said`."""
+    if said.arch:
+        ARCHITECTURES[said.arch].configured(said)  # refuses what it cannot be
+        return [ARCHITECTURES[said.arch]]
+    found, refused = [], None
+    for entry in ARCHITECTURES.values():
+        try:
+            entry.configured(said)
+            found.append(entry)
+        except UsageError as error:
+            refused = error if refused is None or entry.sharing else refused
+    if not found and refused is not None:
+        raise refused
+    return found
+
+
+def _check_told(undecided: Mapping[str, tuple[str, bool]], fitted: Architecture) -> None:
+    for stage, (layout, told) in undecided.items():
+        if not told:
+            raise ArchitectureError(
+                f"The checkpoint fits {fitted.name}, with {layout.count('F')} full kernels and {layout.count('S')} "
+                f"children in {stage}; their order is not in it: say it with `layout`, such as FS-SF-SF."
+            )
 
 
 def network_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -86,11 +129,11 @@ def network_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         return {name: tuple(t.shape) for name, t in architecture.build().state_dict().items()}
 
 
-def _fit(entry: Architecture, shapes: Shapes) -> tuple[Architecture, Mismatch]:
+def _fit(entry: Architecture, shapes: Shapes, said: Configuration) -> tuple[Architecture, Mismatch]:
     try:
-        fitted = entry.fitted(shapes)
+        fitted = entry.fitted(shapes, said)
         return fitted, compare(network_shapes(fitted), shapes)
-    except (KeyError, IndexError, ValueError, RuntimeError):
+    except (ArchitectureError, KeyError, IndexError, ValueError, RuntimeError):
         # The entries that tell the widths are not there, or tell nonsense: compare at the published widths.
         return entry, compare(network_shapes(entry), shapes)
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kdna_deploy.errors import ArtifactError
+from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.json_schema import Misfit, integer, list_of, mapping, one_of, record, text
 from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.families import ARCHITECTURES
 
 
@@ -66,20 +67,28 @@ def from_record(stored: Mapping[str, Any]) -> Architecture:
     if name not in ARCHITECTURES:
         raise ArtifactError(f"The artifact names an unknown architecture '{name}'; update kdna-deploy.")
     entry = ARCHITECTURES[name]
-    if stored["layouts"] != entry.layouts:
-        raise ArtifactError(f"The artifact's {name} has layouts that this version does not know; update kdna-deploy.")
-    if len(stored["widths"]) != len(entry.backbone.widths) or not _same_length(entry, stored["reductions"]):
+    if len(stored["widths"]) != len(entry.backbone.widths) or bool(stored["layouts"]) != bool(entry.sharing):
         raise ArtifactError(f"The artifact's {name} has another number of layers; make it again.")
-    return _restored(entry, stored)
+    try:
+        asked = entry.configured(_said(stored))
+    except UsageError as error:
+        raise ArtifactError(f"The artifact's {name} is none that this version knows: {error}") from error
+    backbone = entry.backbone.sized(tuple(stored["widths"]), stored["in_channels"])
+    return replace(asked, backbone=backbone, num_classes=stored["num_classes"])
 
 
-def _same_length(entry: Architecture, reductions: list[int]) -> bool:
-    return len(reductions) == (len(entry.sharing.reductions) if entry.sharing else 0)
+def configuration_of(architecture: Architecture) -> Configuration:
+    """Everything that can be said of `architecture`, so that it is recognised again."""
+    return _said(to_record(architecture))
 
 
-def _restored(entry: Architecture, stored: Mapping[str, Any]) -> Architecture:
-    backbone = replace(entry.backbone, widths=tuple(stored["widths"]), in_channels=stored["in_channels"])  # type: ignore[type-var]
-    sharing = entry.sharing and replace(
-        entry.sharing, reductions=tuple(stored["reductions"]), attentions=frozenset(stored["attentions"])
+def _said(stored: Mapping[str, Any]) -> Configuration:
+    if not stored["layouts"]:
+        return Configuration(stored["name"])
+    has = stored["attentions"]
+    return Configuration(
+        stored["name"],
+        ",".join(f"{stage}={layout}" for stage, layout in stored["layouts"].items()),
+        *("channel" in has, "filter" in has, "spatial" in has),
+        tuple(stored["reductions"]),
     )
-    return replace(entry, backbone=backbone, sharing=sharing, num_classes=stored["num_classes"])

@@ -8,6 +8,7 @@ from kdna_deploy.errors import ArtifactError
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 from kdna_deploy.kinds import SUFFIXES, Kind, named_kind
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
@@ -19,7 +20,9 @@ from kdna_deploy.runtimes.session import Session
 ENGINE = SUFFIXES[Kind.engine]
 
 
-def open_session(path: Path, factory: str | None = None, arch: str | None = None, ema: bool = False) -> Session:
+def open_session(
+    path: Path, factory: str | None = None, arch: Configuration | str | None = None, ema: bool = False
+) -> Session:
     """Open an ``.onnx``, ``.xml``, ``.pt2`` or ``.engine`` file, or a checkpoint (anything else) as it was trained.
 
     Raises:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
 
 DeviceName = Literal["cpu", "gpu"]
@@ -32,7 +33,7 @@ class Source:
     """A file, and for a checkpoint how to load it."""
 
     path: Path
-    arch: str | None = None
+    arch: Configuration | str | None = None
     factory: str | None = None
     ema: bool = False
 

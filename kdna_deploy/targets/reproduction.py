@@ -180,7 +180,7 @@ def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> 
 
     return Request(
         given.source,
-        None if fused or made.factory else made.name,
+        None if fused else made.configuration,
         given.factory,
         False if fused else made.ema,
         options.size,

@@ -22,6 +22,7 @@ from kdna_deploy.graph.provenance import Provenance, provenance_of
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import Network, load_network
 from kdna_deploy.network.module_copy import twin
@@ -47,7 +48,7 @@ class Request:
     """
 
     source: Path | None = None
-    arch: str | None = None
+    arch: Configuration | str | None = None
     factory: str | None = None
     ema: bool = False
     size: tuple[int, int] | None = None

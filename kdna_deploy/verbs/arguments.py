@@ -21,7 +21,6 @@ Numbers = str | Sequence[float]
 DYNAMIC = "dynamic"
 LARGEST_SIZE = 4096
 LARGEST_BATCH = 65536
-_CHECKPOINT_SUFFIXES = (".fused.pt2", ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")
 
 T = TypeVar("T", bound=str)
 
@@ -97,14 +96,6 @@ def numbers(name: str, value: Numbers | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in (value.split(",") if isinstance(value, str) else value))
     except (TypeError, ValueError):
         raise UsageError(f"`{name}` '{value}' is not a list of numbers such as 0.485,0.456,0.406.") from None
-
-
-def stem(path: Path) -> str:
-    """File name without what says which kind of file it is: ``net.pth.tar`` → ``net``."""
-    for suffix in _CHECKPOINT_SUFFIXES:
-        if path.name.endswith(suffix) and path.name != suffix:
-            return path.name.removesuffix(suffix)
-    return path.stem
 
 
 def newest(pattern: str, make_one: str) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.input_files import MODELS, Kind, check_input
+from kdna_deploy.network.configuration import Configuration, Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.reports.formats import check_format
 from kdna_deploy.runtimes.table import PRECISIONS, RUNTIMES, runtimes_on
@@ -18,6 +19,8 @@ from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from kdna_deploy.benchmark.device import BenchOptions, Device
     from kdna_deploy.benchmark.result import BenchResult, Row
     from kdna_deploy.benchmark.saved import SavedRun
@@ -98,6 +101,7 @@ def bench(
     model: str | None = None,
     input_size: Size | None = None,
     listener: Listener = SILENT,
+    **architecture: Unpack[Words],
 ) -> Benchmark:
     """Measure `models` beside their baselines, round by round on the same cores or the same GPU.
 
@@ -121,7 +125,7 @@ def bench(
         profile: where the time goes, by operator and layer.
         fail_if: conditions such as ``"ratio>1.35"``; those that hold are in `Benchmark.crossed`.
         save: files to write: ``.json`` with samples, ``.csv``, ``.md``.
-        arch, model: how to load a checkpoint, see `load`.
+        arch, model, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, for checkpoints.
 
     Raises:
@@ -135,7 +139,7 @@ def bench(
         raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
     runtimes = tuple(dict.fromkeys(runtime))
     _check_device(gpu, runtimes, (cpu_threads, protocol, cold_start, profile), precision, streams, host_copies)
-    size = image_size(input_size)
+    size, said = image_size(input_size), configured(arch, architecture)
     targets = tuple(Path(path) for path in ([save] if isinstance(save, (str, Path)) else save))
     for target in targets:
         check_format(target)
@@ -154,7 +158,7 @@ def bench(
     listener.plan(("prepare",))  # the groups are planned once they are known
     listener.step("prepare")
     device = _gpu(precision, streams, cuda_graphs, host_copies) if gpu else _cpu(cpu_threads, cold_start, profile)
-    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, arch, model, size)
+    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size)
     result = _measure(files, suite, options, listener)
     _write(result, targets, inputs)
     return Benchmark(result, thresholds, targets)
@@ -263,7 +267,7 @@ def _options(
     iterations: int | None,
     min_time: float | None,
     protocol: str,
-    arch: str | None,
+    arch: Configuration,
     factory: str | None,
     size: tuple[int, int] | None,
 ) -> BenchOptions:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import MODELS, check_folder, check_input
+from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import LARGEST_BATCH, Numbers, PathLike, Size, image_size, optional_path
 from kdna_deploy.verbs.image_words import ImageWords
@@ -14,6 +15,8 @@ from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from kdna_deploy.evaluation.evaluate import FileEvaluation
     from kdna_deploy.reports.report import Report
     from kdna_deploy.verbs.source import Files
@@ -67,6 +70,7 @@ def evaluate(
     ema: bool = False,
     input_size: Size | None = None,
     listener: Listener = SILENT,
+    **architecture: Unpack[Words],
 ) -> Evaluated:
     """Accuracy of an artifact on labelled images, and its agreement with another.
 
@@ -76,14 +80,14 @@ def evaluate(
         against: another artifact, or the checkpoint, to agree with.
         batch_size: images in one inference; a file with a fixed batch keeps its own.
         mean, std, resize, crop, color: how image files become input; as the file records, else ImageNet's.
-        arch, model, ema: how to load a checkpoint, see `load`.
+        arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: for networks that take any.
 
     Raises:
         UsageError: what was said makes no sense.
         InputError: a file or the images cannot be read, or fit each other.
     """
-    size = image_size(input_size)
+    size, said = image_size(input_size), configured(arch, architecture)
     words = ImageWords(None, mean, std, resize, crop, color)
     words.check()
     if not 1 <= batch_size <= LARGEST_BATCH:
@@ -98,5 +102,5 @@ def evaluate(
     listener.step("open")
     from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 
-    request = EvaluationRequest(path, folder, reference, batch_size, words.asked(), size, arch, model, ema)
+    request = EvaluationRequest(path, folder, reference, batch_size, words.asked(), size, said, model, ema)
     return Evaluated(evaluate_files(request, listener))

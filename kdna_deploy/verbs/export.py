@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
-from kdna_deploy.kinds import prepared_name
+from kdna_deploy.kinds import prepared_name, stem
+from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import (
@@ -22,7 +23,6 @@ from kdna_deploy.verbs.arguments import (
     check_number,
     image_size,
     optional_path,
-    stem,
 )
 from kdna_deploy.verbs.attention_words import AttentionWords
 from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
@@ -36,6 +36,8 @@ from kdna_deploy.verbs.source import size_of, source_of
 from kdna_deploy.verbs.writing import Writing, prepared
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from kdna_deploy.network.load import Network
     from kdna_deploy.reports.report import Report
     from kdna_deploy.targets.onnx.export import OnnxExport
@@ -123,6 +125,7 @@ def export(
     compute_capability: Sequence[str] = (),
     layers: bool = False,
     listener: Listener = SILENT,
+    **architecture: Unpack[Words],
 ) -> ExportedFile:
     """Write a deployable file, verified against the network as it was trained.
 
@@ -132,7 +135,7 @@ def export(
         openvino: write an OpenVINO file, ``.xml`` and ``.bin``, in place of an ONNX file.
         tensorrt, tensorrt_rtx: build an engine as well, with that library.
         source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere.
-        arch, model, ema: how to load a checkpoint, see `load`.
+        arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as it was fused or recorded, else 224.
         batch: ``"dynamic"``, a number, or for engines a range such as ``"1:8:128"``.
         target: what the graph is spelled for: ``"cpu"`` (ONNX Runtime), ``"tensorrt"`` or ``"any"`` runtime; by default
@@ -160,7 +163,7 @@ def export(
         ParityError, AccuracyError, ExportError: the file is not what it must be; nothing is written.
         RuntimeFailure: a library is missing, or needs a GPU that is not there.
     """
-    size = image_size(input_size) or size_of(network)
+    size, said = image_size(input_size) or size_of(network), configured(arch, architecture)
     check_number("max_bloat", max_bloat, above=0)
     engine = EngineWords(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability), layers)
     engine.check()
@@ -176,7 +179,7 @@ def export(
         engine=engine.library is not None,
     )
     words.check()
-    given, wanted = source_of(network, arch, model, ema), optional_path(output)
+    given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
     _check_given(given, engine, precision, checkpoint)
     inputs = (*_files(given, checkpoint), *words.inputs)
@@ -213,7 +216,7 @@ def export(
         weights=weights,  # type: ignore[arg-type]
     )
     asked: Any = words.children_in_graph
-    request = Request(checkpoint, arch, model, ema, size, asked, attention.request(listener))
+    request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
     opened = words.prepared(_opened(given, request, listener))
     writing = Writing(opened, written, options, words, inputs, listener)
     if openvino:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import Kind, check_input
+from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import Numbers, PathLike, Size, chosen, image_size, optional_path
 from kdna_deploy.verbs.attention_words import AttentionWords
@@ -17,6 +18,8 @@ from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import size_of, source_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from kdna_deploy.reports.report import Report
     from kdna_deploy.targets.fuse import Fused
     from kdna_deploy.targets.source import FusedSource
@@ -73,13 +76,14 @@ def fuse(
     crop: Size | None = None,
     color: str | None = None,
     listener: Listener = SILENT,
+    **architecture: Unpack[Words],
 ) -> FusedNetwork:
     """Fold static attention and BatchNorm, materialise or share the children; compare with the original.
 
     Args:
         network: checkpoint file, what `load` returned, or a module.
         output: ``.fused.pt2`` to write; None to keep it in memory.
-        arch, model, ema: how to load a checkpoint, see `load`.
+        arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as the checkpoint records, else 224.
         children: ``"materialize"`` gives each child a kernel of its own, ``"share"`` stores each parent once.
         channel_attention: ``"keep"`` it dynamic, ``"freeze"`` it to its mean, or ``"drop"`` it. The last two change
@@ -93,13 +97,13 @@ def fuse(
         InputError: something cannot be loaded or traced.
         ParityError: the fused network computes something else than the original.
     """
-    size = image_size(input_size) or size_of(network)
+    size, said = image_size(input_size) or size_of(network), configured(arch, architecture)
     asked = chosen("children", children, CHILDREN)
     words = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
     attention = AttentionWords(channel_attention, freeze_below, words)
     attention.check()
     words.check()
-    given, target = source_of(network, arch, model, ema), optional_path(output)
+    given, target = source_of(network, said, model, ema), optional_path(output)
     if isinstance(given, Path):
         check_input(given, (Kind.checkpoint,), "fuse")
     if target is not None:
@@ -111,7 +115,7 @@ def fuse(
 
     if isinstance(given, FusedSource):
         raise UsageError("That network is fused already; give what `load` returned, or the checkpoint.")
-    request = Request(None, arch, model, ema, size, asked, attention.request(listener))  # type: ignore[arg-type]
+    request = Request(None, said, model, ema, size, asked, attention.request(listener))  # type: ignore[arg-type]
     done = (
         fuse_checkpoint(given, request, listener) if isinstance(given, Path) else fuse_network(given, request, listener)
     )

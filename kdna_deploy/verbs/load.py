@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import Kind, check_input
+from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import PathLike, Size, image_size
 from kdna_deploy.verbs.result import Result
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Unpack
 
     from kdna_deploy.graph.inspection import Inspection
     from kdna_deploy.network.load import Network
@@ -72,12 +74,15 @@ def load(
     ema: bool = False,
     input_size: Size | None = None,
     listener: Listener = SILENT,
+    **architecture: Unpack[Words],
 ) -> LoadedNetwork:
     """Load a training checkpoint, or take a module with trained weights as it is.
 
     Args:
         source: file of a checkpoint, or a module.
         arch: architecture; told from the checkpoint by default.
+        layout, channel, filter, spatial, reductions, scale: how it departs from what is published, see `Words`; told
+            from the checkpoint, or from a file ``NAME.arch.json`` beside it.
         model: ``package.module:factory`` that builds one's own network.
         ema: take the averaged weights that the checkpoint keeps.
         input_size: of the images, 224 or (160, 192); as the checkpoint records, else 224.
@@ -86,15 +91,15 @@ def load(
         InputError: the file cannot be loaded, or fits no (or not the named) network.
         UsageError: what was said makes no sense.
     """
-    size = image_size(input_size)
+    size, said = image_size(input_size), configured(arch, architecture)
     listener.step("load")
     if isinstance(source, (str, Path)) or hasattr(source, "__fspath__"):
         path = Path(source)  # type: ignore[arg-type]
         check_input(path, (Kind.checkpoint,), "load")
         from kdna_deploy.network.load import load_network
 
-        return LoadedNetwork(load_network(path, arch, model, ema), size)
-    if arch or model or ema:
+        return LoadedNetwork(load_network(path, said, model, ema), size)
+    if said or model or ema:
         raise UsageError("`arch`, `model` and `ema` say how to load a checkpoint; a module is loaded already.")
     return LoadedNetwork(_taken(source), size)
 

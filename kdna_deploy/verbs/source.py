@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.verbs.load import LoadedNetwork, load
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Files: TypeAlias = "str | os.PathLike[str] | Written"
 
 
-def source_of(given: Source, arch: str | None, model: str | None, ema: bool) -> Path | Network | FusedSource:
+def source_of(given: Source, arch: Configuration, model: str | None, ema: bool) -> Path | Network | FusedSource:
     """The file, the network or the fused graph that was given.
 
     Raises:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
 from kdna_deploy.input_files import MODELS, check_images, check_input
+from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import PathLike, Size, check_number, image_size, optional_path
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of, original_in_memory
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from kdna_deploy.evaluation.verify import FileVerification
     from kdna_deploy.reports.report import Report
     from kdna_deploy.targets.bisect import Bisection
@@ -80,6 +83,7 @@ def verify(
     ema: bool = False,
     input_size: Size | None = None,
     listener: Listener = SILENT,
+    **architecture: Unpack[Words],
 ) -> Verification:
     """Compare an artifact with the network that it was made from, on generated images and on given ones.
 
@@ -91,7 +95,7 @@ def verify(
         atol: allowed on top of that.
         bisect: find the first layer that departs, and the stage at fault.
         save_worst: ``.npy`` file for the image that departs most.
-        arch, model, ema: how to load a checkpoint, see `load`.
+        arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: for networks that take any.
 
     Raises:
@@ -99,7 +103,7 @@ def verify(
         InputError: a file cannot be loaded, or the two do not take the same images.
         RuntimeFailure: an engine does not fit the library or the GPU here.
     """
-    size = image_size(input_size)
+    size, said = image_size(input_size), configured(arch, architecture)
     check_number("rtol", rtol)
     check_number("atol", atol)
     path, reference, images = file_of(file, "verify"), optional_path(against), optional_path(inputs)
@@ -118,7 +122,7 @@ def verify(
     from kdna_deploy.targets.bisect_file import bisect_file
 
     original = original_in_memory(file)
-    result = verify_files(path, reference, images, rtol, atol, size, model, arch, ema, original, listener)
+    result = verify_files(path, reference, images, rtol, atol, size, model, said, ema, original, listener)
     found = None
     if bisect:
         listener.step("bisect")

@@ -14,7 +14,6 @@ import onnx
 import psutil
 import pytest
 
-from kdna_deploy.benchmark.cpu import roofline
 from kdna_deploy.benchmark.cpu.affinity import pinned
 from kdna_deploy.benchmark.cpu.device import Cpu
 from kdna_deploy.benchmark.device import BenchOptions, Group
@@ -34,18 +33,11 @@ from kdna_deploy.targets.onnx.cost import count_onnx
 from tests.benchmark.heard import Heard, InterruptAt
 from tests.samples import RESNET, exported_sample, fused_sample, sample_path
 
+pytestmark = pytest.mark.usefixtures("fused_once", "short_peak")
 SHORT = Settings(iterations=6, min_time=0.0)
 ROUNDS = SHORT.blocks * SHORT.rounds
 ENOUGH = Settings(iterations=FEWEST_ROUNDS * RUNS, min_time=0.0)
 PLAIN, SMALL_PLAIN = "resnet18_plain 64×64", "resnet18_plain 32×32"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_peak() -> Any:
-    """The peak is not what these tests are about."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roofline, "_SECONDS", 0.001)
-        yield
 
 
 def with_metadata(source: Path, target: Path, value: str | None) -> Path:

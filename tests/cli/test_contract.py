@@ -21,7 +21,7 @@ from kdna_deploy.network.families.resnet import ResNetSpec
 from tests.conftest import REPOSITORY, SAMPLES, Cli
 from tests.samples import RESNET, exported_sample, sample_path
 
-COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench")
+COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy")
 
 
@@ -188,7 +188,7 @@ def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, tmp_pat
     assert sentence.startswith("error: net.onnx does not compute what other.pt computes: output ")
     document = strict(done.stdout)
     assert (document["schema_version"], document["kind"], document["passed"]) == (1, "verify", False)
-    assert [agreement["batch"] for agreement in document["agreements"]] == [1, 2, 5, 2, 2, 3]
+    assert [agreement["batch"] for agreement in document["agreements"]] == [1, 2, 5, 1, 1, 3]
     assert contents(tmp_path) == before
     copy_sample(tmp_path / sample_path(RESNET).name)
     # A terminal that has no Δ is no reason to fail.
@@ -223,6 +223,7 @@ def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path
         "evaluate": ["--data", SAMPLES / "digits"],
         "bench": ["--iterations", "3", "--min-time", "0", "--save", "figures.json"],
         "prepare": ["net.onnx"],
+        "list": ["resnet50"],
     }
     schemas = {"bench": 2}
     # A failed verification prints its document in the test above.

@@ -24,7 +24,7 @@ from tests.cli.handed import SHAPE, WORST, Request, changed, commands, handed, i
 from tests.samples import RESNET, SIZE, sample_path
 
 Check = Callable[[Request, Request], bool]  # the request without the option, and with it
-COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench")
+COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,25 @@ class Entry:
         return self.option.split()[0]
 
 
-def loading(command: str, prefix: str, arch: str = "arch", factory: str = "factory", ema: str = "ema") -> list[Entry]:
+ARCHITECTURE = {
+    "--arch mobilenet_v2": {"arch": "mobilenet_v2"},
+    "--layout layer4=FS-FSF": {"layout": "layer4=FS-FSF"},
+    "--no-channel": {"channel": False},
+    "--filter": {"filter": True},
+    "--no-spatial": {"spatial": False},
+    "--reductions 4,24": {"reductions": (4, 24)},
+    "--scale 0.5": {"scale": 0.5},
+}
+
+
+def loading(command: str, prefix: str) -> list[Entry]:
     return [
-        Entry(command, "--arch mobilenet_v2", {f"{prefix}.{arch}": "mobilenet_v2"}),
-        Entry(command, "--model mine.network:build", {f"{prefix}.{factory}": "mine.network:build"}),
-        Entry(command, "--ema", {f"{prefix}.{ema}": True}),
+        *(
+            Entry(command, option, {f"{prefix}.arch.{name}": value for name, value in words.items()})
+            for option, words in ARCHITECTURE.items()
+        ),
+        Entry(command, "--model mine.network:build", {f"{prefix}.factory": "mine.network:build"}),
+        Entry(command, "--ema", {f"{prefix}.ema": True}),
     ]
 
 
@@ -344,8 +358,8 @@ TABLE: dict[str, list[Entry]] = {
         as_json("evaluate net.onnx --data held"),
     ],
     "bench": [
-        *loading("bench net.onnx", "bench.options")[:2],
-        *loading("bench net.onnx --gpu", "bench.options")[:2],
+        *loading("bench net.onnx", "bench.options")[:-1],
+        *loading("bench net.onnx --gpu", "bench.options")[:-1],
         Entry("bench net.onnx", "--gpu", {"bench.options.batch": 128, "bench.options.device.streams": 1}, alone=False),
         Entry("bench net.onnx", "--cpu-threads 3", {"bench.options.device.threads": 3}),
         Entry("bench net.onnx", "--batch-size 4", {"bench.options.batch": 4}),
@@ -410,6 +424,7 @@ TABLE: dict[str, list[Entry]] = {
         Entry("bench net.onnx --gpu", "--input-size 96x64", {"bench.options.size": (96, 64)}),
         as_json("bench net.onnx"),
     ],
+    "list": [as_json("list")],
 }
 # What these do is not in the request; each has a test of its own below.
 ELSEWHERE = {

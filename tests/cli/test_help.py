@@ -79,7 +79,7 @@ def test_every_command_has_three_examples_that_fit_at_80_columns() -> None:
     for command, examples in EXAMPLES.items():
         assert len(examples) == 3
         for example in examples:
-            assert example.line.startswith(f"{command} ")
+            assert example.line.split()[0] == command
             assert len(f"   kdna-deploy {example.line} ") <= 80 and len(f"   # {example.says} ") <= 80
 
 

@@ -34,6 +34,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("inspect ckpt.pt", "fuse ckpt.pt"),
         ("inspect 'my net.pt' --ema --input-size 64", "fuse 'my net.pt' --input-size 64 --ema"),
+        (
+            "inspect ckpt.pt --arch resnet18 --layout FS-FSF --no-spatial --channel --scale 0.25",
+            "fuse ckpt.pt --arch resnet18 --layout FS-FSF --scale 0.25 --channel --no-spatial",
+        ),
         ("inspect mine.pt --model net.py:build", "fuse mine.pt --model net.py:build"),
         ("fuse runs/ckpt.pth.tar", "export ckpt.fused.pt2"),
         ("fuse ckpt.pt -o out/it.fused.pt2", "export out/it.fused.pt2"),

@@ -142,7 +142,13 @@ _BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--precision": ("x", ""),
         "--baseline": ("", "no.json", "tensorflow", "\x1b[2J"),
     },
-    "inspect": {"--input-size": _SIZES, "--arch": ("", "x")},
+    "inspect": {
+        "--input-size": _SIZES,
+        "--arch": ("", "x"),
+        "--layout": ("", "FS", "layer3=", "=FF", "FF,FF", "\x1b[2J", "F" * 5000),
+        "--reductions": ("", "0", "4.5", "-1", "4,,4", "²"),
+        "--scale": ("0", "-1", "nan", "inf", "x"),
+    },
 }
 
 

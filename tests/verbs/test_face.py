@@ -1,4 +1,4 @@
-"""The library's face: seven verbs with the command line's words and defaults, for files and for modules."""
+"""The library's face: verbs with the command line's words and defaults, for files and for modules."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 import kdna_deploy as kd
+from kdna_deploy.network.configuration import Words
 from tests.cli.handed import commands
 from tests.samples import RESNET, sample_path
 
 VERBS: dict[str, Callable[..., Any]] = {
-    name: getattr(kd, name) for name in ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench")
+    name: getattr(kd, name) for name in ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
 }
 # What only a command needs (a confirmation, a form of output, another thing to do), and only a verb.
 OF_COMMANDS = {"json", "yes_drop", "onnx", "check", "compare", "ckpt", "model_file", "models", "data"}
@@ -31,7 +32,7 @@ def small() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(4, 3)).eval()
 
 
-def test_the_package_offers_seven_verbs_and_its_errors() -> None:
+def test_the_package_offers_its_verbs_and_its_errors() -> None:
     offered = {name for name in dir(kd) if not name.startswith("_")}
     assert {name for name in offered if name.islower()} == set(VERBS)
     assert all(issubclass(getattr(kd, name), kd.KdnaError) for name in offered if name.endswith(("Error", "Failure")))
@@ -40,10 +41,12 @@ def test_the_package_offers_seven_verbs_and_its_errors() -> None:
         _ = kd.convert
 
 
-@pytest.mark.parametrize("name", ["fuse", "export", "prepare", "verify", "evaluate", "bench"])
+@pytest.mark.parametrize("name", ["fuse", "export", "prepare", "verify", "evaluate", "bench", "list"])
 def test_a_verb_has_the_words_and_the_defaults_of_its_command(name: str) -> None:
     options = {one.name: one.default for one in commands()[name].params if one.name not in OF_COMMANDS}
     words = {one.name: one.default for one in inspect.signature(VERBS[name]).parameters.values()}
+    if words.pop("architecture", None):  # further words, by name
+        words |= dict.fromkeys(Words.__annotations__)
     assert options.keys() - {"output", "source"} == words.keys() - OF_VERBS
     for word in options.keys() & words.keys() - {"output"}:
         default = getattr(options[word], "value", options[word])

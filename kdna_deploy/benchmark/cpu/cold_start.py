@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kdna_deploy.errors import RuntimeFailure
+from kdna_deploy.network.configuration import configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.ort import SessionNeeds
@@ -89,7 +90,11 @@ def _command(request: ColdRequest, held: bool = False) -> list[str]:
         {
             "runtime": request.runtime,
             "path": str(request.source.path),
-            "source": {"arch": request.source.arch, "factory": request.source.factory, "ema": request.source.ema},
+            "source": {
+                "arch": asdict(configured(request.source.arch)),
+                "factory": request.source.factory,
+                "ema": request.source.ema,
+            },
             "threads": request.threads,
             "shape": request.shape,
             "disabled_optimizers": request.needs.disabled_optimizers,

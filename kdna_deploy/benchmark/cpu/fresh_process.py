@@ -79,12 +79,14 @@ def _load_pt2(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
 def _load_pytorch(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
     import torch
 
+    from kdna_deploy.network.configuration import configured
     from kdna_deploy.network.load import load_network
 
     lap("import_ms")
     torch.set_num_threads(request["threads"])
     source = request["source"]
-    network = load_network(Path(request["path"]), source["arch"], source["factory"], source["ema"]).module
+    arch = configured(None, source["arch"])
+    network = load_network(Path(request["path"]), arch, source["factory"], source["ema"]).module
     images = torch.zeros(request["shape"])
 
     def run() -> object:

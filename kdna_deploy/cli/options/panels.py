@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 SOURCE = "Source"
+ARCHITECTURE = "Architecture"
 GRAPH = "Graph"
 PRECISION = "Precision"
 IMAGES = "Images"
@@ -14,7 +15,7 @@ PROTOCOL = "Protocol"
 ENGINE = "Engine"
 OUTPUT = "Output"
 HELP = "Help"
-PANELS = (SOURCE, GRAPH, PRECISION, IMAGES, COMPARISON, DEVICE, PROTOCOL, ENGINE, OUTPUT, HELP)
+PANELS = (SOURCE, ARCHITECTURE, GRAPH, PRECISION, IMAGES, COMPARISON, DEVICE, PROTOCOL, ENGINE, OUTPUT, HELP)
 
 
 def choices(kind: type[Enum]) -> str:

@@ -33,6 +33,12 @@ def _function(context: typer.Context, parameter: typer.CallbackParam, value: str
     return value
 
 
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME", help="An architecture, such as resnet18.", show_default="all", rich_help_panel=SOURCE
+    ),
+]
 Checkpoint = Annotated[
     Path,
     typer.Argument(metavar="CKPT", help="Training checkpoint.", show_default=False, rich_help_panel=SOURCE),

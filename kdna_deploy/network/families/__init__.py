@@ -1,6 +1,6 @@
 """The architectures that published KernelDNA checkpoints hold, as entries of one table.
 
-A further layout, ablation or width is a further entry; a further backbone is a further `Backbone` class.
+Another layout, ablation or width is a `Configuration` of an entry; a further backbone is a file here and an entry.
 """
 
 from __future__ import annotations
@@ -17,20 +17,16 @@ _MOBILENET_CLUSTERS = KernelDNA(
     reductions=(4, 24),
 )
 
-_KERNELDNA = {
-    "resnet18": Architecture("resnet18", _RESNET18, KernelDNA((("layer3", "FS-SF-SF"), ("layer4", "FS-SF-SF")))),
-    "resnet50": Architecture("resnet50", _RESNET50, KernelDNA((("layer3", "F-S-F-S-F-S-F"), ("layer4", "F-S-F")))),
-    "mobilenet_v2": Architecture("mobilenet_v2", MobileNetV2Spec(), _MOBILENET_CLUSTERS),
-    "mobilenet_v2_1d2": Architecture(
-        "mobilenet_v2_1d2",
-        MobileNetV2Spec((16, 8, 16, 16, 32, 48, 80, 160, 1280)),
-        _MOBILENET_CLUSTERS,
-    ),
-}
+_KERNELDNA = (
+    Architecture("resnet18", _RESNET18, KernelDNA((("layer3", "FS-SF-SF"), ("layer4", "FS-SF-SF")))),
+    Architecture("resnet50", _RESNET50, KernelDNA((("layer3", "F-S-F-S-F-S-F"), ("layer4", "F-S-F")))),
+    Architecture("mobilenet_v2", MobileNetV2Spec(), _MOBILENET_CLUSTERS),
+    Architecture("mobilenet_v2_1d2", MobileNetV2Spec().scaled(0.5), _MOBILENET_CLUSTERS),
+)
 
 ARCHITECTURES: dict[str, Architecture] = {
-    **_KERNELDNA,
-    **{plain_name(name): entry.plain for name, entry in _KERNELDNA.items()},
+    **{entry.name: entry for entry in _KERNELDNA},
+    **{plain_name(entry.name): entry.plain for entry in _KERNELDNA},
 }
 
 __all__ = ["ARCHITECTURES", "Architecture", "KernelDNA"]

@@ -15,7 +15,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from kdna_deploy.network.architecture import hidden_width
+from kdna_deploy.network.architecture import KernelDNA, hidden_width
 
 
 class ChannelAttention(nn.Module):
@@ -47,14 +47,16 @@ def channel_attention(channels: int, reduction: int, enabled: bool) -> nn.Module
     return ChannelAttention(channels, reduction) if enabled else nn.Identity()
 
 
-def static_filter(children: int, channels: int) -> nn.Parameter:
+def static_filter(children: int, channels: int, sharing: KernelDNA) -> nn.Parameter | None:
     """Stacked filter attention α_f of `children` layers, [children, c', 1, 1, 1], initialised to no effect."""
-    return nn.Parameter(torch.zeros(children, channels, 1, 1, 1))
+    there = children and "filter" in sharing.attentions
+    return nn.Parameter(torch.zeros(children, channels, 1, 1, 1)) if there else None
 
 
-def static_spatial(children: int, kernel: int) -> nn.Parameter:
+def static_spatial(children: int, kernel: int, sharing: KernelDNA) -> nn.Parameter | None:
     """Stacked spatial attention α_s of `children` layers, [children, 1, 1, k, k], initialised to no effect."""
-    return nn.Parameter(torch.zeros(children, 1, 1, kernel, kernel))
+    there = children and "spatial" in sharing.attentions
+    return nn.Parameter(torch.zeros(children, 1, 1, kernel, kernel)) if there else None
 
 
 def modulate(weight: Tensor, filter_attn: Tensor | None, spatial_attn: Tensor | None, child: int) -> Tensor:

@@ -1,7 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018), plain and with KernelDNA clusters.
 
 A KernelDNA cluster is a run of inverted residual blocks of one width, a layout letter each (``F-S-F``: transition,
-child, last block). Both 1×1 convolutions of a child are shared, with filter attention only; its depthwise
+child, last block; `row`). Both 1×1 convolutions of a child are shared, with filter attention only; its depthwise
 convolution stays its own. The cluster takes the index of its last block; the indices it absorbs hold empty
 modules, so the numbering of ``features`` is that of the plain network.
 
@@ -10,15 +10,17 @@ Does not apply: spatial attention (a 1×1 kernel has no extent) and layouts with
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import itertools
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdna_deploy.errors import ArchitectureError
-from kdna_deploy.network.architecture import KernelDNA, Shapes, fitted_attentions, fitted_reduction
+from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter
-from kdna_deploy.network.families.layout import Layout, parse_layout
+from kdna_deploy.network.families.row import SharedRow, kernels_of_row
+from kdna_deploy.network.layout import Layout, parse_layout
 
 # (expansion, blocks, stride) of the seven bottleneck groups, Table 2 of the MobileNetV2 paper.
 GROUPS = ((1, 1, 1), (6, 2, 2), (6, 3, 2), (6, 4, 2), (6, 3, 1), (6, 3, 2), (6, 1, 1))
@@ -89,31 +91,23 @@ class InvertedChild(nn.Module):
         return x + self.bn3(F.conv2d(self.se3(out), project))
 
 
-class SharedCluster(nn.Module):
-    """A run of inverted residuals in which children share the 1×1 kernels of the last block."""
+class SharedCluster(SharedRow):
+    """A run of inverted residuals in which children share the 1×1 kernels of a later block."""
 
     def __init__(self, c_in: int, width: int, stride: int, expansion: int, layout: Layout, sharing: KernelDNA) -> None:
-        super().__init__()
-        if any(len(block) != 1 for block in layout.blocks) or layout.full_kernels != 2:
-            raise ArchitectureError(f"The cluster layout '{layout.text}' must be a transition, children and one F.")
-        children = len(layout.children)
-        filtered = "filter" in sharing.attentions
-        self.static_filter_attn1 = static_filter(children, width * expansion) if filtered else None
-        self.static_filter_attn3 = static_filter(children, width) if filtered else None
-        self.transition = InvertedParent(c_in, width, stride, expansion)
         attention = "channel" in sharing.attentions
-        self.blocks = nn.ModuleList(
-            InvertedChild(width, expansion, sharing.reductions, attention) for _ in range(children)
+        super().__init__(
+            *(layout, "transition", InvertedParent(c_in, width, stride, expansion)),
+            child=lambda: InvertedChild(width, expansion, sharing.reductions, attention),
+            parent=lambda: InvertedParent(width, width, 1, expansion),
         )
-        self.last_block = InvertedParent(width, width, 1, expansion)
+        children = len(layout.children)
+        self.static_filter_attn1 = static_filter(children, width * expansion, sharing)
+        self.static_filter_attn3 = static_filter(children, width, sharing)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.transition(x)
-        for i, block in enumerate(self.blocks):
-            expand = modulate(self.last_block.kernel("pw1"), self.static_filter_attn1, None, i)
-            project = modulate(self.last_block.kernel("pw2"), self.static_filter_attn3, None, i)
-            x = block(x, expand, project)
-        return self.last_block(x)
+    def convolved(self, child: nn.Module, x: Tensor, parent: Any, index: int) -> Tensor:
+        expand = modulate(parent.kernel("pw1"), self.static_filter_attn1, None, index)
+        return child(x, expand, modulate(parent.kernel("pw2"), self.static_filter_attn3, None, index))
 
 
 class MobileNetV2(nn.Module):
@@ -143,38 +137,46 @@ class MobileNetV2(nn.Module):
 
 
 @dataclass(frozen=True)
-class MobileNetV2Spec:
+class MobileNetV2Spec(Backbone):
     """Sizes of a MobileNetV2: `widths` are the stem, the outputs of the seven groups, and the head."""
 
     widths: tuple[int, ...] = (32, 16, 24, 32, 64, 96, 160, 320, 1280)
     in_channels: int = 3
-    kind: str = "mobilenet_v2"
+    kind: ClassVar[str] = "mobilenet_v2"
+    classifier: ClassVar[str] = "classifier.1.weight"
+    reductions: ClassVar[tuple[str, ...]] = (".se1.se.fc1.weight", ".se3.se.fc1.weight")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        lasts = itertools.accumulate(depth for _, depth, _ in GROUPS)
+        return tuple(f"features.{last}" for last, (_, depth, _) in zip(lasts, GROUPS, strict=True) if depth > 1)
 
     def build(self, sharing: KernelDNA | None, num_classes: int) -> nn.Module:
         return MobileNetV2(self, sharing, num_classes)
 
     def fitted(self, shapes: Shapes) -> MobileNetV2Spec:
         stem, in_channels = shapes["features.0.0.weight"][:2]
-        last, groups = 0, []
-        for _, depth, _ in GROUPS:
-            last += depth
-            groups.append(_block_width(shapes, last))
-        return replace(self, widths=(stem, *groups, shapes["features.18.0.weight"][0]), in_channels=in_channels)
+        lasts = itertools.accumulate(depth for _, depth, _ in GROUPS)
+        groups = (_block_width(shapes, last) for last in lasts)
+        return self.sized((stem, *groups, shapes["features.18.0.weight"][0]), in_channels)
 
-    def fitted_sharing(self, sharing: KernelDNA, shapes: Shapes) -> KernelDNA:
-        reductions = tuple(
-            fitted_reduction(shapes, f".{name}.se.fc1.weight", default)
-            for name, default in zip(("se1", "se3"), sharing.reductions, strict=True)
-        )
-        return replace(sharing, reductions=reductions, attentions=fitted_attentions(shapes, sharing.attentions))
+    def kernels(self, stage: str, shapes: Shapes) -> tuple[int, int]:
+        return kernels_of_row(stage, "transition", shapes)
 
-    def classes(self, shapes: Shapes) -> int:
-        return shapes["classifier.1.weight"][0]
+    def scaled(self, factor: float) -> MobileNetV2Spec:
+        """By the rule of the published networks: multiples of 8, by no more than a tenth too narrow, a full head."""
+        *body, head = (_multiple_of_8(width * factor) for width in self.widths)
+        return self.sized((*body, max(head, self.widths[-1])), self.in_channels)
+
+
+def _multiple_of_8(width: float) -> int:
+    nearest = max(8, int(width + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * width else nearest + 8
 
 
 def _block_width(shapes: Shapes, index: int) -> int:
     """Output channels of ``features.index``: of its projection, under whichever name it has."""
-    for projection in ("last_block.layers.pw2", "conv.2", "conv.1"):
+    for projection in ("transition.layers.pw2", "conv.2", "conv.1"):
         shape = shapes.get(f"features.{index}.{projection}.weight", ())
         if len(shape) == 4:
             return shape[0]

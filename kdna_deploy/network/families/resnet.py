@@ -9,20 +9,23 @@ Does not apply: bottleneck layouts with more than one letter in a block.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdna_deploy.errors import ArchitectureError
-from kdna_deploy.network.architecture import KernelDNA, Shapes, fitted_attentions, fitted_reduction
+from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter, static_spatial
-from kdna_deploy.network.families.layout import Layout, Slot, parse_layout
+from kdna_deploy.network.families.row import SharedRow, kernels_of_row, numbered
+from kdna_deploy.network.layout import Layout, Slot, known_layout, parse_layout, row_layout
 
 BOTTLENECK_EXPANSION = 4
+# Of basic stages, in Table 3 of the KernelDNA paper. No two of them have as many kernels and as many children.
+BASIC_LAYOUTS = ("FF-FF", "FF-FFF", "FF-FF-FF", "FS-FSF", "FS-SSF", "FS-SF-SF")
 
 
 def _conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
@@ -85,8 +88,8 @@ class SharedBasicStage(nn.Module):
             self.add_module(f"bn{i + 1}", nn.BatchNorm2d(width))
         self.downsample = _downsample(c_in, width, stride)
         children = len(layout.children)
-        self.static_spatial_attn = static_spatial(children, 3) if "spatial" in sharing.attentions else None
-        self.static_filter_attn = static_filter(children, width) if "filter" in sharing.attentions else None
+        self.static_spatial_attn = static_spatial(children, 3, sharing)
+        self.static_filter_attn = static_filter(children, width, sharing)
         self.se = nn.ModuleList(
             channel_attention(width, sharing.reductions[0], "channel" in sharing.attentions) for _ in range(children)
         )
@@ -159,48 +162,24 @@ class BottleneckChild(nn.Module):
         return F.relu(second.get_submodule("bn3")(second.get_submodule("conv3")(out)) + x)
 
 
-class SharedBottleneckStage(nn.Module):
-    """A stage of bottleneck blocks, a layout letter each (``F-S-F-S-F``).
-
-    The published training code names the blocks after the layout: with one parent after the first block,
-    ``blocks.i`` and ``last_block`` (and ``static_filter_attn2``); with several, ``kids.i`` and ``parents.i``.
-    """
+class SharedBottleneckStage(SharedRow):
+    """A stage of bottleneck blocks whose 3×3 children share; with one parent its filter attention has another name."""
 
     def __init__(self, c_in: int, width: int, stride: int, layout: Layout, sharing: KernelDNA) -> None:
-        super().__init__()
-        if any(len(block) != 1 for block in layout.blocks):
-            raise ArchitectureError(f"The bottleneck layout '{layout.text}' must have one letter per block: F-S-F.")
-        self.layout = layout
-        children = len(layout.children)
-        single = layout.full_kernels == 2
-        self.filter_name = "static_filter_attn2" if single else "static_filter_attn"
-        self.register_parameter(
-            self.filter_name, static_filter(children, width) if "filter" in sharing.attentions else None
-        )
-        self.static_spatial_attn = static_spatial(children, 3) if "spatial" in sharing.attentions else None
-        self.block0 = BottleneckParent(c_in, width, stride)
         attention = "channel" in sharing.attentions
-        kids = nn.ModuleList(BottleneckChild(width, sharing.reductions[0], attention) for _ in range(children))
-        parents = [BottleneckParent(width * BOTTLENECK_EXPANSION, width, 1) for _ in range(layout.full_kernels - 1)]
-        self.single = single
-        if single:
-            self.blocks, self.last_block = kids, parents[0]
-        else:
-            self.kids, self.parents = kids, nn.ModuleList(parents)
+        super().__init__(
+            *(layout, "block0", BottleneckParent(c_in, width, stride)),
+            child=lambda: BottleneckChild(width, sharing.reductions[0], attention),
+            parent=lambda: BottleneckParent(width * BOTTLENECK_EXPANSION, width, 1),
+        )
+        children = len(layout.children)
+        self.filter_name = "static_filter_attn2" if self.single else "static_filter_attn"
+        self.register_parameter(self.filter_name, static_filter(children, width, sharing))
+        self.static_spatial_attn = static_spatial(children, 3, sharing)
 
-    def forward(self, x: Tensor) -> Tensor:
-        kids = self.blocks if self.single else self.kids
-        parents = [self.last_block] if self.single else list(self.parents)
-        fulls = [self.block0, *parents]
-        for slot in self.layout.slots:
-            if slot.is_child:
-                weight = modulate(
-                    fulls[slot.parent].kernel, getattr(self, self.filter_name), self.static_spatial_attn, slot.index
-                )
-                x = kids[slot.index](x, weight)
-            else:
-                x = fulls[slot.parent](x)
-        return x
+    def convolved(self, child: nn.Module, x: Tensor, parent: Any, index: int) -> Tensor:
+        filters = getattr(self, self.filter_name)
+        return child(x, modulate(parent.kernel, filters, self.static_spatial_attn, index))
 
 
 class ResNet(nn.Module):
@@ -239,32 +218,42 @@ def _stage(
 
 
 @dataclass(frozen=True)
-class ResNetSpec:
+class ResNetSpec(Backbone):
     """Sizes of a ResNet: `widths` are the stem and the inner width of each of the four stages."""
 
     block: Literal["basic", "bottleneck"]
     depths: tuple[int, ...]
     widths: tuple[int, ...] = (64, 64, 128, 256, 512)
     in_channels: int = 3
-    kind: str = "resnet"
+    kind: ClassVar[str] = "resnet"
+    classifier: ClassVar[str] = "fc.weight"
 
     @property
     def expansion(self) -> int:
         return 1 if self.block == "basic" else BOTTLENECK_EXPANSION
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(f"layer{number}" for number in range(1, 5))
 
     def build(self, sharing: KernelDNA | None, num_classes: int) -> nn.Module:
         return ResNet(self, sharing, num_classes)
 
     def fitted(self, shapes: Shapes) -> ResNetSpec:
         stem, in_channels = shapes["conv1.weight"][:2]
-        return replace(self, widths=(stem, *(_stage_width(shapes, n) for n in range(1, 5))), in_channels=in_channels)
+        return self.sized((stem, *(_stage_width(shapes, n) for n in range(1, 5))), in_channels)
 
-    def fitted_sharing(self, sharing: KernelDNA, shapes: Shapes) -> KernelDNA:
-        reduction = fitted_reduction(shapes, "se.fc1.weight", sharing.reductions[0])
-        return replace(sharing, reductions=(reduction,), attentions=fitted_attentions(shapes, sharing.attentions))
+    def kernels(self, stage: str, shapes: Shapes) -> tuple[int, int]:
+        if self.block == "bottleneck":
+            return kernels_of_row(stage, "block0", shapes)
+        convolutions = (f"{stage}.conv{number}.weight" for number in itertools.count(1))
+        full = len(list(itertools.takewhile(shapes.__contains__, convolutions)))
+        return (full, numbered(shapes, f"{stage}.bns")) if full else (0, 0)
 
-    def classes(self, shapes: Shapes) -> int:
-        return shapes["fc.weight"][0]
+    def layout(self, full_kernels: int, children: int) -> tuple[str, bool]:
+        if self.block == "bottleneck":
+            return row_layout(full_kernels, children)
+        return known_layout(full_kernels, children, BASIC_LAYOUTS)
 
 
 def _stage_width(shapes: Shapes, number: int) -> int:

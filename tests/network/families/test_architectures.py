@@ -28,7 +28,6 @@ PLAIN_MACS = {  # MACs and the wider count of the unmodified backbones at 224×2
     "mobilenet_v2_plain": (300_774_272, 314_193_216),
     "mobilenet_v2_1d2_plain": (97_131_840, 104_474_784),
 }
-RESNET18 = ARCHITECTURES["resnet18"]
 
 
 def keys(arch: str) -> dict[str, Any]:
@@ -43,12 +42,6 @@ def paper(table: str) -> list[dict[str, str]]:
 def cost(architecture: Architecture) -> Cost:
     with torch.device("meta"):
         return count(architecture.build(), (3, 224, 224))
-
-
-def with_sharing(**changes: Any) -> Architecture:
-    """ResNet-18 with another KernelDNA configuration."""
-    assert RESNET18.sharing is not None
-    return replace(RESNET18, sharing=replace(RESNET18.sharing, **changes))
 
 
 def printed(value: int, unit: float, like: str) -> str:
@@ -98,33 +91,6 @@ def test_sizes_and_costs_round_to_those_of_the_papers_main_table(row: dict[str, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", paper("table3_layouts_resnet18"), ids=lambda row: row["layout"])
-def test_layouts_have_the_papers_parameter_counts(row: dict[str, str]) -> None:
-    layout = row["layout"]
-    counted = cost(with_sharing(stages=(("layer3", layout), ("layer4", layout))))
-    assert printed(counted.parameters, 1e6, row["params_m"]) == row["params_m"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "row",
-    paper("table5_ablation_resnet18"),
-    ids=lambda row: "+".join(name for name in ("channel", "spatial", "filter") if row[name] == "yes") or "none",
-)
-def test_ablations_have_the_papers_parameter_counts(row: dict[str, str]) -> None:
-    attentions = frozenset(name for name in ("channel", "spatial", "filter") if row[name] == "yes")
-    counted = cost(with_sharing(attentions=attentions))
-    assert printed(counted.parameters, 1e6, row["params_m"]) == row["params_m"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("row", paper("table7_ratios_resnet18"), ids=lambda row: row["ratio"].replace("/", ":"))
-def test_reductions_have_the_papers_parameter_counts(row: dict[str, str]) -> None:
-    counted = cost(with_sharing(reductions=(int(row["ratio"].removeprefix("1/")),)))
-    assert printed(counted.parameters, 1e6, row["params_m"]) == row["params_m"]
-
-
-@pytest.mark.slow
 def test_stage_outputs_equal_those_of_the_published_code(
     arch: str,
     published: Callable[[str], Path],
@@ -149,8 +115,7 @@ def test_stage_outputs_equal_those_of_the_published_code(
     ("arch", "stages", "reason"),
     [
         ("resnet50", (("layer3", "FS-SF-SF"),), "one letter per block"),
-        ("mobilenet_v2", (("features.6", "FS-F"),), "a transition, children and one F"),
-        ("mobilenet_v2", (("features.6", "F-F-F"),), "a transition, children and one F"),
+        ("mobilenet_v2", (("features.6", "FS-F"),), "one letter per block"),
         ("resnet18", (("layer3", "SF"),), "must begin and end with F"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,9 @@ from kdna_deploy.targets.fuse import random_images
 from kdna_deploy.targets.onnx.convert import OPSETS, spell, translate
 from kdna_deploy.targets.onnx.torch_exporter import translate_by_torch
 from tests.gated import Gated
-from tests.samples import MOBILENET, RESNET, fused_sample, fused_small
+from tests.samples import MOBILENET, RESNET, fused_sample, fused_small, narrow, sample_path
 
 pytestmark = pytest.mark.usefixtures("translations_once")
-
-
-@functools.cache
-def sample(name: str, children: str) -> Graph:
-    return fused_sample(name, children).graph
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +104,21 @@ def assert_same(graph: Graph, opset: int = OPSETS.start, batch: int | None = Non
 
 
 @pytest.mark.slow
-def test_every_published_network_is_what_torch_onnx_makes_of_it(arch: str, published: Callable[[str], Path]) -> None:
-    """Children shared: what is materialised is the same without the products."""
-    assert_same(fused_small(published(arch), "share").graph)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "children", "batch"), [(RESNET, "materialize", None), (RESNET, "share", 3), (MOBILENET, "materialize", 1)]
+    ("checkpoint", "children", "batch"),
+    [
+        (partial(sample_path, RESNET), "materialize", None),
+        (partial(sample_path, RESNET), "share", 3),
+        (partial(sample_path, MOBILENET), "share", 1),
+        (partial(narrow, "resnet50"), "share", None),
+    ],
+    ids=["basic blocks", "basic blocks, shared", "inverted residuals, shared", "bottlenecks, shared"],
 )
-def test_a_trained_sample_is_what_torch_onnx_makes_of_it(name: str, children: str, batch: int | None) -> None:
-    assert_same(sample(name, children), batch=batch)
+def test_every_kind_of_block_is_what_torch_onnx_makes_of_it(
+    checkpoint: Callable[[], Path], children: str, batch: int | None
+) -> None:
+    """What is materialised is the same as what is shared, without the products."""
+    assert_same(fused_small(checkpoint(), children).graph, batch=batch)
 
 
 @pytest.mark.slow
@@ -138,7 +137,7 @@ def test_every_opset_has_the_same_nodes(gated: Graph, opset: int) -> None:
 
 @pytest.mark.slow
 def test_constants_are_stored_once_under_their_names_in_the_memory_that_they_have() -> None:
-    graph = sample(RESNET, "share")
+    graph = fused_sample(RESNET, "share").graph
     model = translate(graph).model
     held = {name: tensor.data_ptr() for name, tensor in graph.module.state_dict().items()}
     stored = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from kdna_deploy.targets.onnx.int8.export import Int8Options
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource
 from tests.conftest import SAMPLES
-from tests.samples import PRESCALES, RESNET, SIZE, fused_sample, fused_small, sample_path
+from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, fused_small, narrow, sample_path
 
 pytest.importorskip("openvino")
 from kdna_deploy.runtimes.openvino import OpenVinoSession
@@ -268,11 +269,16 @@ def test_evaluate_and_bench_open_it_on_openvino(tmp_path: Path, written: OpenVin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("arch", sorted(PRESCALES))
-def test_every_architecture_in_every_precision(
-    tmp_path: Path, published: Callable[[str], Path], split: Split, arch: str, precision: str
+@pytest.mark.parametrize(
+    "checkpoint",
+    [partial(narrow, "resnet50"), partial(sample_path, MOBILENET)],
+    ids=["bottlenecks", "inverted residuals"],
+)
+def test_every_kind_of_block_in_every_precision(
+    tmp_path: Path, split: Split, checkpoint: Callable[[], Path], precision: str
 ) -> None:
-    opened = fused_small(published(arch))
+    """Basic blocks, those of ResNet-18, go through the tests above; MobileNetV2 has the structure of its half."""
+    opened = fused_small(checkpoint())
     made: dict[str, Any] = {"int8": Int8Options(split)} if precision == "int8" else {}
     options = OpenVinoOptions(OnnxOptions(simplify=False, weights="fp16" if precision == "fp16" else "fp32"), **made)
     judged(export_openvino(opened, tmp_path / "net.xml", options), opened)

@@ -42,7 +42,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> HalfExport:
 
 def test_the_file_is_half_as_large_and_agrees_with_the_network_as_half_precision_does(half: HalfExport) -> None:
     assert half.bytes / half.float_export.bytes == pytest.approx(0.5, abs=0.01)
-    assert [a.batch for a in half.agreements] == [1, 2, 5, 2, 3]  # no strong images: they need not fit a half
+    assert [a.batch for a in half.agreements] == [1, 2, 5, 1, 3]  # no strong images: they need not fit a half
     for agreement in half.agreements:
         assert agreement.passed
         # Rounded once a layer, the errors add up like random ones: at most a few units of 2⁻¹¹.

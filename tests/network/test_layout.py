@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdna_deploy.errors import ArchitectureError
-from kdna_deploy.network.families.layout import parse_layout
+from kdna_deploy.network.layout import parse_layout
 
 _BLOCKS = st.lists(st.text("FS", min_size=1, max_size=4), min_size=1, max_size=6).map("-".join)
 LAYOUTS = _BLOCKS.filter(lambda text: text.startswith("F") and text.endswith("F"))

@@ -3,12 +3,16 @@
 ``F`` is a convolution with a full kernel of its own, ``S`` one that shares a kernel, ``-`` a residual sum.
 An S takes the *next* F to its right as parent, so an F may serve its own layer and any number of children.
 
+Keys tell how many full kernels and children a stage has, not in which order and between which residual sums they
+stand: `known_layout` and `row_layout` say which layout that is, and whether there could be another.
+
 Does not apply: a layout whose last letter is S (no parent follows it), or that begins with S (the first
 convolution of a stage changes width and stride, so no later kernel fits it).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kdna_deploy.errors import ArchitectureError
@@ -72,3 +76,32 @@ def parse_layout(text: str) -> Layout:
                 children += 1
         blocks.append(tuple(slots))
     return Layout(text, tuple(blocks))
+
+
+def check_row(layout: Layout) -> None:
+    """Refuse what is no row of blocks with a letter each.
+
+    Raises:
+        ArchitectureError: a block has several letters.
+    """
+    if any(len(block) != 1 for block in layout.blocks):
+        raise ArchitectureError(f"The layout '{layout.text}' must have one letter per block here, as in F-S-F.")
+
+
+def known_layout(full_kernels: int, children: int, known: Iterable[str]) -> tuple[str, bool]:
+    """The first of the `known` layouts with so many kernels, and True; any with as many, and False, where none is."""
+    for text in known:
+        if (text.count("F"), text.count("S")) == (full_kernels, children):
+            return text, True
+    return "F" + "S" * children + "F" * (full_kernels - 1), False
+
+
+def row_layout(full_kernels: int, children: int) -> tuple[str, bool]:
+    """The same of a row of blocks with a letter each.
+
+    ``F-F-F`` and ``F-S-S-F`` are told by their numbers, since a row begins and ends with F; ``F-S-F-S-F``, a child in
+    front of each parent, is how KernelDNA networks of several parents are published.
+    """
+    alternating = "F" + "SF" * children if full_kernels == children + 1 else ""
+    text, told = known_layout(full_kernels, children, (alternating,))
+    return "-".join(text), told or full_kernels == 2 or not children
