@@ -26,6 +26,8 @@ from kdna_deploy.reports.bench_tables import bench_cells
 from kdna_deploy.runtimes.table import runtimes_on
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 PAPER = REPOSITORY / "tests" / "data" / "paper"
 # Counted, and printed: 0.1048 G is rounded up, and the reconstruction of ConvNeXt has the printed parameters alone.
 PRINTED_OTHERWISE = {"mobilenet_v2_1d2": (0.10, 0.11), "convnext_tiny": (4.47, 4.51)}
