@@ -24,7 +24,8 @@ import onnxruntime
 from onnx import TensorProto
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import FLOAT32, Agreement
+from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.tolerance import FLOAT32
 from kdna_deploy.files import check_output, file_sha256, scratch_folder
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.probes import standard_probes
