@@ -193,6 +193,7 @@ def _combinations() -> Iterator[Case]:
         f"export {CHECKPOINT} --precision int8 --weights fp16 --calibration {IMAGES}",
         f"export {CHECKPOINT} --weights int8 --max-drop 1",
         f"export {CHECKPOINT} --weights int8 --target tensorrt",
+        f"export {CHECKPOINT} --weights int4 --children on-the-fly",
         f"export {ONNX}",
         f"export {ONNX} --precision fp16",
         f"export {FUSED} --arch resnet18",
