@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -28,7 +30,6 @@ __all__ = [
     "float_files",
     "float_files_once",
     "fused_once",
-    "fusions",
     "pytest_pycollect_makemodule",
     "pytest_runtest_call",
     "pytest_runtest_setup",
@@ -44,7 +45,7 @@ if not ABSENT:
     from tests.built_once import build_once
     from tests.data.fill import ARCHITECTURES
     from tests.float_file import float_files, float_files_once
-    from tests.fused_once import fused_once, fusions
+    from tests.fused_once import fused_once
 
     # On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
     torch.set_num_threads(1)
@@ -84,12 +85,13 @@ def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="module")
-def short_peak() -> Iterator[None]:
-    """The core's peak is tried in no time, where it is not what the tests are about."""
-    from kdna_deploy.benchmark.cpu import roofline
+def short_bench() -> Iterator[None]:
+    """The core's peak is tried in no time, and one cold start is one process, where tests are not about them."""
+    from kdna_deploy.benchmark.cpu import cold_start, roofline
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(roofline, "_SECONDS", 0.001)
+        patch.setattr(cold_start, "PROCESSES", 1)
         yield
 
 
@@ -173,5 +175,23 @@ def cli(tmp_path: Path) -> Cli:
         done = run_in(list(map(str, arguments)), cwd, said)
         done.stderr = without_steps(done.stderr)
         return done
+
+    return run
+
+
+@pytest.fixture
+def cli_here(tmp_path: Path, fused_once: None, short_bench: None) -> Cli:
+    """The same in this process, where networks are fused once: for what a command does, not for how a process ends."""
+    from kdna_deploy.cli import app
+
+    def run(*arguments: str | Path, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        words, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(cwd)
+            for name, value in {"COLUMNS": "", **environment}.items():
+                patch.setenv(name, value)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = app.run(words)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), without_steps(err.getvalue()))
 
     return run

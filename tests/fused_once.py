@@ -1,7 +1,8 @@
 """Networks of the architecture table, fused once a process for equal weights, images and options.
 
     module of tests          pytestmark = pytest.mark.usefixtures("fused_once")
-    a warm process           begins with the sample network fused (`tests.warm_process`)
+    samples                  `tests.samples`
+    commands                 the fixture `cli_here`
 
 The commands and benches of many tests begin with the same network, and fusing it is most of what they do. What fusing
 makes is tested without this (tests/targets/test_fuse.py, tests/graph); nothing changes what it returns.
@@ -11,13 +12,17 @@ Does not apply to networks of users, whose weights do not tell what they compute
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from torch import nn
 
+from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.graph import Graph
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
 
@@ -38,15 +43,16 @@ class FusedOnce:
         image_shape: tuple[int, int, int],
         options: FuseOptions | None = None,
         listener: Listener = SILENT,
+        trace: Callable[[nn.Module, tuple[int, int, int]], Graph] = capture,
     ) -> Fused:
         options = options or FuseOptions()
         if options.attention.choice != "keep" or not type(original).__module__.startswith(_FAMILIES):
-            return fuse(original, image_shape, options, listener)
+            return fuse(original, image_shape, options, listener, trace)
         key = (type(original), _digest(original), image_shape, options.children)
         if key not in self._held:
             if len(self._held) >= _MOST:
                 self._held.pop(next(iter(self._held)))
-            self._held[key] = fuse(original, image_shape, options, listener)
+            self._held[key] = fuse(original, image_shape, options, listener, trace)
         return self._held[key]
 
 
@@ -59,18 +65,20 @@ def _digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def stand_in(patch: pytest.MonkeyPatch, once: FusedOnce) -> None:
-    for module in _USERS:
-        patch.setattr(f"{module}.fuse", once)
+@contextlib.contextmanager
+def fusing_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in _USERS:
+            patch.setattr(f"{module}.fuse", _fusions())
+        yield
 
 
-@pytest.fixture(scope="session")
-def fusions() -> FusedOnce:
+@functools.cache
+def _fusions() -> FusedOnce:
     return FusedOnce()
 
 
 @pytest.fixture(scope="module")
-def fused_once(fusions: FusedOnce) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch, fusions)
+def fused_once() -> Iterator[None]:
+    with fusing_once():
         yield

@@ -18,6 +18,7 @@ from kdna_deploy.targets.onnx.export import OnnxExport, export_onnx
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.conftest import SAMPLES
+from tests.fused_once import fusing_once
 from tests.session_folder import made_once, shared_folder
 
 RESNET, MOBILENET = "digits_resnet18_quarter", "digits_mobilenet_v2_1d2"
@@ -63,7 +64,8 @@ def _narrow(arch: str, path: Path) -> None:
 
 @functools.cache
 def _fused(checkpoint: Path, children: Any) -> FusedSource:
-    return open_fused_source(checkpoint, Request(size=SIZE, children=children))
+    with fusing_once():
+        return open_fused_source(checkpoint, Request(size=SIZE, children=children))
 
 
 def export_sample(output: Path, name: str = RESNET, children: Any = None, **options: Any) -> OnnxExport:

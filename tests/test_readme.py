@@ -31,7 +31,7 @@ from tests.conftest import REPOSITORY, SAMPLES, Cli
 from tests.samples import RESNET, sample_path
 from tests.user_variant.network import build
 
-pytestmark = pytest.mark.usefixtures("fused_once", "short_peak")
+pytestmark = pytest.mark.usefixtures("fused_once", "short_bench")
 README = (REPOSITORY / "README.md").read_text()
 REFERENCE = (REPOSITORY / "docs" / "cli.md").read_text()
 COMMANDS = ["inspect", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -47,10 +48,16 @@ def test_only_3x3_layers_learn_spatial_attention_and_filter_attention_stays_at_z
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v2_1d2", "resnet18_plain"])
-def test_random_checkpoints_load_and_are_the_same_for_the_same_seed(name: str, tmp_path: Path) -> None:
-    script = [sys.executable, str(SAMPLES / "make_random.py"), "--arch", name, "--classes", "10"]
-    for out in ("a.pt", "b.pt"):
-        subprocess.run([*script, "--out", out], cwd=tmp_path, check=True, env={"PYTHONPATH": str(REPOSITORY)})
+def test_random_checkpoints_load_and_are_the_same_for_the_same_seed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another process, and in this one."""
+    script, options = SAMPLES / "make_random.py", ["--arch", name, "--classes", "10", "--out"]
+    environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, script, *options, "a.pt"], cwd=tmp_path, check=True, env=environment)
+    monkeypatch.syspath_prepend(SAMPLES)  # it imports what lies beside it
+    with torch.random.fork_rng():
+        assert runpy.run_path(str(script))["main"]([*options, str(tmp_path / "b.pt")]) == 0
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
     network = load_network(tmp_path / "a.pt")
     assert network.name == name

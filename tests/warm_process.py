@@ -114,7 +114,7 @@ def _import_everything() -> None:
     from tests.built_once import build_once
 
     torch.set_num_threads(1)
-    roofline._SECONDS = 0.001  # for each kernel: the core's peak is measured where it is tested
+    roofline._SECONDS = 0.001  # a kernel: the peak is not what commands are tested for
     _convert_a_network()
     build_once()
     typer.main.get_command(app)

@@ -33,7 +33,7 @@ from kdna_deploy.targets.onnx.cost import count_onnx
 from tests.benchmark.heard import Heard, InterruptAt
 from tests.samples import RESNET, exported_sample, fused_sample, sample_path
 
-pytestmark = pytest.mark.usefixtures("fused_once", "short_peak")
+pytestmark = pytest.mark.usefixtures("fused_once", "short_bench")
 SHORT = Settings(iterations=6, min_time=0.0)
 ROUNDS = SHORT.blocks * SHORT.rounds
 ENOUGH = Settings(iterations=FEWEST_ROUNDS * RUNS, min_time=0.0)

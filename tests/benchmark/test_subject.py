@@ -23,6 +23,8 @@ from kdna_deploy.targets.source import Request, open_fused_source
 from tests.samples import RESNET, SIZE, exported_sample, fused_sample, sample_path
 from tests.user_variant.network import build
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 KINDS: tuple[Artifact, ...] = ("checkpoint", "fused", "onnx")
 OPENS: dict[Artifact, str] = {"checkpoint": "pytorch", "fused": "pt2", "onnx": "onnxruntime"}
 FACTORY = "tests.user_variant.network:build"

@@ -19,6 +19,7 @@ import pytest
 
 from kdna_deploy.benchmark.cpu.profile import GROUPS
 from kdna_deploy.benchmark.saved import read_run
+from tests import warm_process
 from tests.conftest import REPOSITORY, Cli
 from tests.samples import RESNET, exported_sample
 
@@ -80,8 +81,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """As the `cli` fixture does, for fixtures that outlive a test."""
-    line = [sys.executable, "-m", "kdna_deploy", "bench", *arguments]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, env=environment(), timeout=280)
+    return warm_process.run(["bench", *arguments], folder, environment())
 
 
 def refusal(cli: Cli, folder: Path, *arguments: str, code: int) -> str:

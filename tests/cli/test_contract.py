@@ -198,7 +198,7 @@ def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, tmp_pat
 
 
 @pytest.mark.slow
-def test_nan_fails_verification_and_is_null_in_json(cli: Cli, tmp_path: Path) -> None:
+def test_nan_fails_verification_and_is_null_in_json(cli_here: Cli, tmp_path: Path) -> None:
     copy_sample(tmp_path / "net.pt")
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 18]> g (float[N,3,64,64] input) => (float[N,10] logits) '
@@ -208,13 +208,13 @@ def test_nan_fails_verification_and_is_null_in_json(cli: Cli, tmp_path: Path) ->
     )
     model.graph.initializer.append(onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1]))
     onnx.save_model(model, tmp_path / "nan.onnx")
-    done = cli("verify", "nan.onnx", "--against", "net.pt", "--json")
+    done = cli_here("verify", "nan.onnx", "--against", "net.pt", "--json")
     assert done.returncode == 1, done.stderr
     assert {agreement["max_difference"] for agreement in strict(done.stdout)["agreements"]} == {None}
 
 
 @pytest.mark.slow
-def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path) -> None:
+def test_every_command_prints_exactly_one_json_document(cli_here: Cli, tmp_path: Path) -> None:
     copy_sample(tmp_path / "net.pt")
     lines = {
         "inspect": ["net.pt", "--input-size", "64"],
@@ -231,7 +231,7 @@ def test_every_command_prints_exactly_one_json_document(cli: Cli, tmp_path: Path
     assert {*lines, "verify"} == {*COMMANDS}
     documents = {}
     for command, arguments in lines.items():
-        done = cli(command, *arguments, "--json")
+        done = cli_here(command, *arguments, "--json")
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         documents[command] = strict(done.stdout)

@@ -18,8 +18,10 @@ needs_rtx = pytest.mark.skipif(not importlib.util.find_spec("tensorrt_rtx"), rea
 
 @needs_rtx
 @pytest.mark.slow
-def test_a_checkpoint_becomes_an_engine_with_its_graph_and_its_record(cli: Cli, tmp_path: Path) -> None:
-    done = cli("export", sample_path(RESNET), "--input-size", "64", "--tensorrt-rtx", "--batch", "1:4:16", "--layers")
+def test_a_checkpoint_becomes_an_engine_with_its_graph_and_its_record(cli_here: Cli, tmp_path: Path) -> None:
+    done = cli_here(
+        "export", sample_path(RESNET), "--input-size", "64", "--tensorrt-rtx", "--batch", "1:4:16", "--layers"
+    )
     assert done.returncode == 0, done.stderr
     engine = f"{RESNET}.rtx.engine"
     written = {engine, f"{engine}.json", f"{engine}.layers.json", f"{RESNET}.tensorrt.onnx"}
@@ -29,15 +31,15 @@ def test_a_checkpoint_becomes_an_engine_with_its_graph_and_its_record(cli: Cli, 
     record = json.loads((tmp_path / f"{engine}.json").read_text())
     assert record["batches"] == {"smallest": 1, "typical": 4, "largest": 16}
     # The command that it records builds the engine again.
-    again = cli(*record["rebuild"].split()[1:])
+    again = cli_here(*record["rebuild"].split()[1:])
     assert again.returncode == 0, again.stderr
 
 
 @needs_rtx
 @pytest.mark.slow
-def test_int8_goes_into_an_engine_through_one_command(cli: Cli, tmp_path: Path) -> None:
+def test_int8_goes_into_an_engine_through_one_command(cli_here: Cli, tmp_path: Path) -> None:
     arguments = ("export", sample_path(RESNET), "--input-size", "64", "--tensorrt-rtx", "-o", "small.rtx.engine")
-    done = cli(*arguments, "--precision", "int8", "--calibration", DIGITS, "--json")
+    done = cli_here(*arguments, "--precision", "int8", "--calibration", DIGITS, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["format"], document["record"]["precision"]) == ("tensorrt-rtx", "int8")
@@ -45,7 +47,7 @@ def test_int8_goes_into_an_engine_through_one_command(cli: Cli, tmp_path: Path) 
     assert document["graph"]["agreement"]["same_top1"] == 1.0
     assert document["inspection"]["kernels"]["found"] == 36
     assert (tmp_path / "small.tensorrt.onnx").is_file()
-    refused = cli("verify", "small.rtx.engine")
+    refused = cli_here("verify", "small.rtx.engine")
     assert refused.returncode == 4
     assert "runs engines on a GPU, and there is none here" in refused.stderr
 

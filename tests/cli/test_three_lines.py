@@ -39,11 +39,11 @@ def test_three_lines_take_a_checkpoint_to_a_measured_onnx_file(
     published: Callable[[str], Path],
     golden: Callable[[str], dict[str, np.ndarray]],
     images: np.ndarray,
-    cli: Cli,
+    cli_here: Cli,
     tmp_path: Path,
 ) -> None:
     shutil.copy(published(arch), tmp_path / "ckpt.pt")
-    fuse, export, bench = (cli(*shlex.split(line)) for line in LINES)
+    fuse, export, bench = (cli_here(*shlex.split(line)) for line in LINES)
     for done in (fuse, export, bench):
         assert done.returncode == 0, done.stderr
         assert max(map(len, done.stdout.splitlines())) <= 100
@@ -74,9 +74,9 @@ def test_three_lines_take_a_checkpoint_to_a_measured_onnx_file(
     assert recorded["macs_224"] <= count_onnx(path).macs <= 1.001 * recorded["macs_224"]
 
 
-def test_a_checkpoint_is_exported_in_one_line_for_any_image_size(cli: Cli, tmp_path: Path) -> None:
+def test_a_checkpoint_is_exported_in_one_line_for_any_image_size(cli_here: Cli, tmp_path: Path) -> None:
     shutil.copy(sample_path(RESNET), tmp_path / "ckpt.pt")
-    done = cli("export", "ckpt.pt", "--input-size", "48x80")
+    done = cli_here("export", "ckpt.pt", "--input-size", "48x80")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.onnx", "ckpt.pt"]
     images = random_images(3, (3, 48, 80))

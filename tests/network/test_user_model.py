@@ -55,9 +55,9 @@ def test_every_kernel_and_every_batchnorm_of_the_variant_is_found(weights: Path)
 
 
 @pytest.mark.slow
-def test_the_variant_is_fused_exported_and_verified(weights: Path, cli: Cli) -> None:
+def test_the_variant_is_fused_exported_and_verified(weights: Path, cli_here: Cli) -> None:
     environment = {"PYTHONPATH": str(REPOSITORY)}
-    done = cli("fuse", weights.name, "--model", FACTORY, "--input-size", str(SIZE), "--json", **environment)
+    done = cli_here("fuse", weights.name, "--model", FACTORY, "--input-size", str(SIZE), "--json", **environment)
     assert done.returncode == 0, done.stderr
     fused = json.loads(done.stdout)
     changed = {step["name"]: step["changed"] for step in fused["passes"]}
@@ -72,7 +72,7 @@ def test_the_variant_is_fused_exported_and_verified(weights: Path, cli: Cli) -> 
     ]
     assert all(len(parent["children"]) == 1 for parent in fused["ledger"]["parents"])
 
-    done = cli("export", fused["output"], "--onnx", "--model", FACTORY, "--json", **environment)
+    done = cli_here("export", fused["output"], "--onnx", "--model", FACTORY, "--json", **environment)
     assert done.returncode == 0, done.stderr
     exported = json.loads(done.stdout)
     assert [agreement["batch"] for agreement in exported["agreements"]] == [1, 2, 5, 1, 1, 3]
@@ -83,7 +83,7 @@ def test_the_variant_is_fused_exported_and_verified(weights: Path, cli: Cli) -> 
     assert operators["GlobalAveragePool"] == GATES + 1
     assert not set(operators) & {"BatchNormalization", "ReduceMean", "Shape", "Identity"}
 
-    done = cli("verify", path.name, "--model", FACTORY, "--json", **environment)
+    done = cli_here("verify", path.name, "--model", FACTORY, "--json", **environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"] is True
 
@@ -102,19 +102,21 @@ def test_code_of_the_variant_is_never_run_unasked(weights: Path, cli: Cli) -> No
 
 
 @pytest.mark.slow
-def test_a_network_built_by_a_file_is_remembered_by_every_artifact(weights: Path, cli: Cli, tmp_path: Path) -> None:
+def test_a_network_built_by_a_file_is_remembered_by_every_artifact(
+    weights: Path, cli_here: Cli, tmp_path: Path
+) -> None:
     (tmp_path / "my code").mkdir()
     (tmp_path / "my code" / "net.py").write_text("from tests.user_variant.network import build\n")
     named = ("--model", str(tmp_path / "my code" / "net.py") + ":build")
     environment = {"PYTHONPATH": str(REPOSITORY)}
-    assert cli("fuse", weights.name, *named, "--input-size", str(SIZE), **environment).returncode == 0
-    unnamed = cli("export", "mine.fused.pt2", **environment)
+    assert cli_here("fuse", weights.name, *named, "--input-size", str(SIZE), **environment).returncode == 0
+    unnamed = cli_here("export", "mine.fused.pt2", **environment)
     assert unnamed.returncode == 2
     assert "add --model 'my code/net.py:build' to let its code build the original" in unnamed.stderr
-    done = cli("export", "mine.fused.pt2", "--model", "my code/net.py:build", **environment)
+    done = cli_here("export", "mine.fused.pt2", "--model", "my code/net.py:build", **environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "next: kdna-deploy bench mine.onnx --model 'my code/net.py:build'"
     for name in ("mine.onnx", "mine.fused.pt2"):
-        assert "--model 'my code/net.py:build'" in cli("verify", name, **environment).stderr
-    again = cli("export", weights.name, "--check", "mine.onnx", *named, **environment)
+        assert "--model 'my code/net.py:build'" in cli_here("verify", name, **environment).stderr
+    again = cli_here("export", weights.name, "--check", "mine.onnx", *named, **environment)
     assert again.returncode == 0, again.stderr

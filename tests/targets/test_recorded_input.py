@@ -35,7 +35,7 @@ from tests.conftest import SAMPLES
 from tests.gated import Gated
 from tests.samples import RESNET, sample_path
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fused_once")]
 
 DIGITS = SAMPLES / "digits"
 IMAGENET = Preprocessing()

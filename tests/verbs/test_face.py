@@ -18,6 +18,8 @@ from kdna_deploy.network.configuration import Words
 from tests.cli.handed import commands
 from tests.samples import RESNET, sample_path
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 VERBS: dict[str, Callable[..., Any]] = {
     name: getattr(kd, name)
     for name in ("load", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list")

@@ -17,6 +17,8 @@ from kdna_deploy.runtimes.nvidia.library import LIBRARIES
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from tests.samples import RESNET, exported_sample, sample_path
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 ORT = "onnxruntime-cuda"  # which opens ONNX files
 
 

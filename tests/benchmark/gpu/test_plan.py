@@ -17,6 +17,8 @@ from kdna_deploy.errors import CheckpointError, RuntimeFailure, UsageError
 from kdna_deploy.runtimes.table import runtimes_on
 from tests.samples import RESNET, exported_sample, sample_path
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 PLAIN = "resnet18_plain 64×64"
 WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can use a GPU")
 

@@ -29,6 +29,8 @@ from tests.benchmark.heard import Heard
 from tests.gpu import no_gpu
 from tests.samples import RESNET, sample_path
 
+pytestmark = pytest.mark.usefixtures("fused_once")
+
 OPTIONS = BenchOptions(Gpu(), batch=2, settings=Settings(iterations=30, min_time=0.0))
 
 

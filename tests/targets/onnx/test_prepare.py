@@ -36,6 +36,8 @@ from kdna_deploy.targets.onnx.prepare import PreparedFile, prepare_onnx
 from tests.samples import RESNET, export_sample, exported_sample, fused_sample, sample_path
 from tests.targets.onnx.int8.quantised import chain, quantised
 
+pytestmark = pytest.mark.usefixtures("fused_once", "short_bench")
+
 IMAGES = random_images(3, (3, 64, 64), seed=5).numpy()
 WIDE = 512  # channels of a network that is nearly all weights
 

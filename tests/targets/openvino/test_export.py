@@ -33,7 +33,7 @@ from kdna_deploy.runtimes.openvino import OpenVinoSession
 from kdna_deploy.targets.onnx.codes.export import StorageOptions
 from kdna_deploy.targets.openvino.export import OpenVinoExport, OpenVinoOptions, export_openvino
 
-pytestmark = pytest.mark.usefixtures("float_files_once")
+pytestmark = [pytest.mark.usefixtures("float_files_once"), pytest.mark.usefixtures("fused_once")]
 SHAPE = (3, *SIZE)
 
 

@@ -1,8 +1,9 @@
-"""Published networks build with TensorRT-RTX in fp32, fp16 and int8, and their plans are accounted for."""
+"""Networks of every kind of block build with TensorRT-RTX in fp32, fp16 and int8, and their plans are accounted for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,18 @@ from kdna_deploy.targets.onnx.half.convert import to_half
 from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
 from kdna_deploy.targets.tensorrt.export import EngineExport, export_engine
 from tests.conftest import SUMMARY
-from tests.samples import PRESCALES, fused_small
+from tests.samples import MOBILENET, PRESCALES, RESNET, fused_small, narrow, sample_path
 from tests.targets.onnx.passes import applied
 
 pytestmark = pytest.mark.slow
 
 PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16", "int8")
-SIZES = {"resnet18": 64, "resnet50": 64, "mobilenet_v2_1d2": 224}  # what is stored does not depend on it
+# What is stored does not depend on the size of images, and how it is computed not on the widths of the ResNets.
+NETWORKS: dict[str, tuple[Callable[[], Path], int]] = {
+    "resnet18": (partial(sample_path, RESNET), 64),
+    "resnet50": (partial(narrow, "resnet50"), 64),
+    "mobilenet_v2_1d2": (partial(sample_path, MOBILENET), 224),
+}
 
 
 def half(path: Path) -> onnx.ModelProto:
@@ -46,17 +52,13 @@ def build(source: Path, size: int, precision: GraphPrecision) -> EngineExport:
     return export_engine(path, source.with_name(f"{precision}.rtx.engine"))
 
 
-@pytest.mark.parametrize(("arch", "size"), SIZES.items())
-def test_a_published_network_builds_and_its_copies_of_parents_are_told(
-    rtx: OpenedLibrary,
-    published: Callable[[str], Path],
-    arch: str,
-    size: int,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_a_network_builds_and_its_copies_of_parents_are_told(
+    rtx: OpenedLibrary, arch: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """One test for all precisions, since fusing and translating the network takes longer than building engines."""
-    fused = fused_small(published(arch))
+    checkpoint_of, size = NETWORKS[arch]
+    fused = fused_small(checkpoint_of())
     assert fused.fused is not None
     checkpoint = fused.fused.ledger.storage
     ir.save(to_onnx(Graph(fused.graph.module, (3, size, size))), tmp_path / "net.onnx")

@@ -203,14 +203,14 @@ def test_a_kernel_that_overflows_is_stored_in_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_shows_what_half_storage_changed_and_what_fp16_kept(cli: Cli, tmp_path: Path) -> None:
-    shown = cli("export", sample_path(RESNET), "--input-size", "64", "-o", "stored.onnx", "--weights", "fp16")
+def test_the_command_shows_what_half_storage_changed_and_what_fp16_kept(cli_here: Cli, tmp_path: Path) -> None:
+    shown = cli_here("export", sample_path(RESNET), "--input-size", "64", "-o", "stored.onnx", "--weights", "fp16")
     assert shown.returncode == 0, shown.stderr
     assert "tensors in half precision, changed by up to" in shown.stdout
-    cast = cli("export", sample_path(RESNET), "--input-size", "64", "-o", "fp16.onnx", "--precision", "fp16")
+    cast = cli_here("export", sample_path(RESNET), "--input-size", "64", "-o", "fp16.onnx", "--precision", "fp16")
     assert cast.returncode == 0, cast.stderr
     assert "nothing: all weights and activations fit" in cast.stdout
-    assert cli("verify", "fp16.onnx", "--against", sample_path(RESNET)).returncode == 0
-    refused = cli("verify", "stored.onnx", "--against", sample_path(RESNET), "--rtol", "1e-5")
+    assert cli_here("verify", "fp16.onnx", "--against", sample_path(RESNET)).returncode == 0
+    refused = cli_here("verify", "stored.onnx", "--against", sample_path(RESNET), "--rtol", "1e-5")
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr

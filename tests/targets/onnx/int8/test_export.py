@@ -38,7 +38,7 @@ from tests.conftest import SAMPLES, Cli
 from tests.recorded import Recorded
 from tests.samples import MOBILENET, PRESCALES, RESNET, SIZE, fused_sample, sample_path
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float_files_once")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float_files_once"), pytest.mark.usefixtures("fused_once")]
 
 DIGITS = SAMPLES / "digits"
 _PUBLISHED = {RESNET: "resnet18", MOBILENET: "mobilenet_v2_1d2"}
@@ -307,14 +307,14 @@ def test_shared_children_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_writes_int8_and_evaluates_it(cli: Cli, tmp_path: Path) -> None:
+def test_the_command_writes_int8_and_evaluates_it(cli_here: Cli, tmp_path: Path) -> None:
     arguments = ("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", "--precision", "int8")
-    done = cli(*arguments, "--calibration", DIGITS, "--held-out", DIGITS, "--max-drop", "0.5")
+    done = cli_here(*arguments, "--calibration", DIGITS, "--held-out", DIGITS, "--max-drop", "0.5")
     assert done.returncode == 0, done.stderr
     assert "same top-1" in done.stdout and "100.00%" in done.stdout
-    judged = cli("evaluate", "net.onnx", "--data", DIGITS, "--json")
+    judged = cli_here("evaluate", "net.onnx", "--data", DIGITS, "--json")
     assert json.loads(judged.stdout)["top1"] == 1.0
-    refused = cli("verify", "net.onnx")
+    refused = cli_here("verify", "net.onnx")
     assert refused.returncode == 1
     assert "it is int8, which rounds: judge it with kdna-deploy evaluate net.onnx" in refused.stderr
 
@@ -330,7 +330,7 @@ def test_the_command_writes_int8_and_evaluates_it(cli: Cli, tmp_path: Path) -> N
         ),
         (["--precision", "int8", "--calibration", str(DIGITS), "--target", "any"], "--target cpu or tensorrt"),
         (["--precision", "fp16", "--target", "cpu"], "--weights fp16 halves the file"),
-        (["--precision", "fp16", "--weights", "fp16"], "smaller weights already"),
+        (["--precision", "fp16", "--weights", "fp16"], "what computes in fp16 has its weights in that"),
         (["--precision", "fp16", "--children", "on-the-fly"], "--children materialize"),
         (["--half-io"], "goes with --precision fp16"),
         (["--target", "tensorrt", "--children", "share"], "--children materialize"),
