@@ -165,9 +165,9 @@ def main() -> None:
         "`python benchmarks/precisions.py`",
         f"The processor {vnni} VNNI (instructions for int8). One thread, batch 1, {MEASURED}×{MEASURED}, median "
         "latency; ONNX Runtime where no other is said. Ratio to plain: to the plain backbone's float32 file on the "
-        "same runtime, interleaved, with its 95 % interval; to own: to the network's own float32 file on the same runtime. "
-        f"Same top-1 and SQNR: with ONNX Runtime's float32 file, on {len(digits[1].labels)} digits that neither "
-        f"training nor calibration has seen, {TRAINED}×{TRAINED}. {options.epochs} epochs leave the networks "
+        "same runtime, interleaved, with its 95 % interval; to own: to the network's own float32 file on the same "
+        f"runtime. Same top-1 and SQNR: with ONNX Runtime's float32 file, on {len(digits[1].labels)} digits that "
+        f"neither training nor calibration has seen, {TRAINED}×{TRAINED}. {options.epochs} epochs leave the networks "
         "undecided about many of them, so that a small change turns more answers than in a trained network.",
         ["network", "precision", "file", "of float32", "latency", "ratio to plain", "to own", "same top-1", "SQNR"],
         rows,

@@ -110,8 +110,7 @@ _BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--save-worst": ("", "out.txt", ".", "/", "no/out.npy"),
     },
     "run": {
-        "--top": ("0", "-1", "x", "", "1.5", "9" * 400),
-        "--labels": ("", "gone.txt", ".", IMAGES, ONNX),
+        "--top": ("0", "-1", "x", "", "1.5"),
         "--crop": _SIZES,
     },
     "evaluate": {
