@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 _NARROWEST_NAME, _NARROWEST_OTHER = 18, 12  # of the first column, and of further names
-_LONGEST_NAME = 22  # that is not broken: `mobilenet_v2_1d2_plain`
 _NARROWEST_TERMINAL = 80
 
 Fact = tuple[str, str]  # a name and a sentence
@@ -20,7 +19,7 @@ _VERDICTS = {"pass": "green", "agrees": "green", "FAIL": "red", "departs": "red"
 class Cells:
     """A table: the first `left` columns are names and may wrap, the others are figures, aligned right.
 
-    `caption` stands below it.
+    `caption` stands below it. `whole`: the first column does not wrap, for names of some 20 letters at most.
     """
 
     title: str
@@ -28,6 +27,7 @@ class Cells:
     rows: tuple[tuple[str, ...], ...]
     left: int = 1
     caption: str = ""
+    whole: bool = False
 
 
 def rich_table(cells: Cells) -> Table:
@@ -46,9 +46,8 @@ def rich_table(cells: Cells) -> Table:
     for index, heading in enumerate(cells.headings):
         if index < cells.left:
             narrowest = _NARROWEST_OTHER if index else _NARROWEST_NAME
-            whole = not index and _widest(cells, index) <= _LONGEST_NAME
             least = min(narrowest, _widest(cells, index))
-            table.add_column(escape(heading), overflow="fold", min_width=least, no_wrap=whole)
+            table.add_column(escape(heading), overflow="fold", min_width=least, no_wrap=cells.whole and not index)
         else:
             fold = wide and len(heading) > _widest(cells, index)
             table.add_column(escape(heading.replace(" ", "\n") if fold else heading), justify="right", no_wrap=True)

@@ -38,7 +38,7 @@ def list_report(networks: Sequence[Known]) -> Report:
         }
         for one, count in zip(networks, counts, strict=True)
     ]
-    cells = Cells("Architectures and configurations", _HEADINGS, rows, left=3, caption=_CAPTION)
+    cells = Cells("Architectures and configurations", _HEADINGS, rows, left=3, caption=_CAPTION, whole=True)
     return Report((cells,), document("list", {"networks": data}))
 
 
