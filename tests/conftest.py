@@ -63,8 +63,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("\n".join(sorted(lines)))
 
 
+LONGEST = ("test_readme.py", "test_notebook.py")  # single tests of half a minute
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none, with the reason."""
+    """Begin with the longest tests, lest one worker waits for them at the end.
+
+    Skip what needs a GPU where there is none, with the reason.
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     reason = no_gpu() or (None if _torch_sees_one() else "PyTorch cannot use the GPU")
     if reason:
         for item in items:

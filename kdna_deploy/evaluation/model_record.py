@@ -95,7 +95,7 @@ def record_of_network(network: Network, name: str, size: tuple[int, int] | None 
         preprocessing=training.preprocessing,
         top1=network.checkpoint.accuracy,
         class_names=training.class_names,
-        notes=chosen.notes,
+        notes=(*network.checkpoint.notes, *chosen.notes),
     )
 
 

@@ -120,8 +120,8 @@ def _check_told(undecided: Mapping[str, tuple[str, bool]], fitted: Architecture)
     for stage, (layout, told) in undecided.items():
         if not told:
             raise ArchitectureError(
-                f"The checkpoint fits {fitted.name}, with {layout.count('F')} full kernels and {layout.count('S')} "
-                f"children in {stage}; their order is not in it: say it with `layout`, such as FS-SF-SF."
+                f"The checkpoint fits {fitted.name}, whose {stage} has full kernels ({layout.count('F')}) and children "
+                f"({layout.count('S')}) in an order that is not in it: say it with `layout`, such as FS-SF-SF."
             )
 
 

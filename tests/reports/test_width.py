@@ -102,6 +102,7 @@ def content(text: str) -> str:
     return "".join(sorted(re.sub(r"[\s─-╿]", "", text)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_fits_80_columns_and_says_all_that_a_wide_one_says(
     name: str, inspection: Inspection, tmp_path: Path

@@ -70,6 +70,7 @@ def departure(fused: Fused, expected: nn.Module) -> float:
     return float((fused.graph(pictures) - logits).abs().max() / (logits.max(0).values - logits.min(0).values).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_gate_is_frozen_right_or_a_line_says_why_not(name: str) -> None:
     fused, expected = frozen(name), KINDS[name].frozen

@@ -78,6 +78,7 @@ def judged(result: OpenVinoExport, opened: FusedSource) -> None:
     assert (result.path.parent / made.source_path).resolve() == opened.network.checkpoint.path.resolve()
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_the_network(written: OpenVinoExport) -> None:
     judged(written, fused_sample(RESNET))
     images = np.random.default_rng(1).standard_normal((3, *SHAPE), dtype=np.float32)
@@ -150,6 +151,7 @@ def test_a_batch_may_be_fixed(tmp_path: Path) -> None:
         assert (session.batch, session.image_shape) == (2, SHAPE)
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_kept_where_that_is_asked_for(tmp_path: Path, written: OpenVinoExport) -> None:
     images = np.ones((1, *SHAPE), np.float32)
     found = []
@@ -189,6 +191,7 @@ def test_children_on_the_fly_are_refused() -> None:
         OpenVinoOptions(OnnxOptions(on_the_fly=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "short", "another"])
 def test_weights_that_are_not_those_of_the_file_are_refused(
     tmp_path: Path, written: OpenVinoExport, damage: str, capsys: pytest.CaptureFixture[str]
@@ -245,12 +248,14 @@ def test_without_openvino_one_sentence_says_how_to_get_it(
     assert "pip install 'kdna-deploy[openvino]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_damaged_weights_of_a_session_are_an_artifact_error(tmp_path: Path, written: OpenVinoExport) -> None:
     (tmp_path / "net.xml").write_bytes(written.path.read_bytes())
     with pytest.raises(ArtifactError, match="keep the two together"):
         OpenVinoSession(tmp_path / "net.xml")
 
 
+@pytest.mark.slow
 def test_evaluate_and_bench_open_it_on_openvino(tmp_path: Path, written: OpenVinoExport) -> None:
     found = evaluate_files(EvaluationRequest(written.path, SAMPLES / "digits"))
     assert (found.model, found.image_shape) == ("net.xml", SHAPE)

@@ -79,6 +79,7 @@ def test_it_computes_what_pytorch_computes(name: str) -> None:
         assert stated == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_it_does_with_a_fixed_batch_at_the_last_opset(name: str) -> None:
     model = translated(CASES[name], OPSETS.stop - 1, 3)
