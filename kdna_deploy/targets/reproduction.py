@@ -105,13 +105,21 @@ def check_reproduction(
         opened = open_fused_source(given.model, _request(made, options, given), listener)
         if opened.provenance.source_sha256 != made.source_sha256:
             return Reproduction(path, given.model, VERSION, (_OTHER_CHECKPOINT,))
-        if (labels := made.options.get("labels")) is not None:  # the names are in the file, and where they are from
-            opened = opened.with_class_names(tuple(made.class_names), Path(str(labels)))
+        opened = _as_recorded(opened, made, options)
         weights = weights_file(theirs, path)
         again = folder / (model_name(weights.name) if weights else path.name)
         _export(opened, again, options, made, weights is not None, given, listener)
         listener.step("compare")
         return Reproduction(path, given.model, VERSION, tuple(file_differences(path, theirs, made, again)))
+
+
+def _as_recorded(opened: FusedSource, made: Provenance, options: RecordedOptions) -> FusedSource:
+    """`opened` with what a user said of classes and images, which only the file knows."""
+    if (labels := made.options.get("labels")) is not None:
+        opened = opened.with_class_names(tuple(made.class_names), Path(str(labels)))
+    if options.precision == "fp32" or options.images is None:
+        return opened
+    return replace(opened, provenance=replace(opened.provenance, preprocessing=made.preprocessing))
 
 
 _OTHER_CHECKPOINT = "it was made from another checkpoint"

@@ -116,9 +116,11 @@ def handed(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Request:
 
 @contextmanager
 def _recording(patch: pytest.MonkeyPatch, received: Request) -> Iterator[None]:
+    # All of them first: one that is imported while another is replaced would keep what stands in for it.
+    modules = {path: importlib.import_module(path.rpartition(".")[0]) for path in _LIBRARY}
     for path, result in _LIBRARY.items():
         module, name = path.rsplit(".", 1)
-        original = getattr(importlib.import_module(module), name)
+        original = getattr(modules[path], name)
         patch.setattr(f"{module}.{name}", _recorder(original, name, result, received))
     made = Sink.__init__
 

@@ -14,11 +14,14 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.classify import Classification, ClassifiedImage, NamedClass, Times
 from kdna_deploy.graph.inspection import AttentionStatistics, Inspection, inspect_network
 from kdna_deploy.graph.ledger import KernelStorage
+from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.network.load import load_network
 from kdna_deploy.reports.agreement import agreement_cells
 from kdna_deploy.reports.cells import Cells
+from kdna_deploy.reports.classes import classes_report
 from kdna_deploy.reports.fuse import fuse_report
 from kdna_deploy.reports.guarded import sensitivity_cells
 from kdna_deploy.reports.half import _kernel_cells
@@ -68,6 +71,7 @@ STORAGE = tuple(
     KernelStorage(stage, 1130, 1136, 102_180_000, 104_400_000)
     for stage in ("checkpoint", "fused graph", "ONNX file", "ONNX Runtime, optimised")
 )
+CLASSES = (NamedClass(7, LONG, 0.99876), NamedClass(999, None, 0.0001))
 REPORTS: dict[str, Callable[[Inspection, Path], Report]] = {
     "inspect": lambda found, _: inspection_report(found),
     "inspect, long names": lambda found, _: inspection_report(long_names(found)),
@@ -79,6 +83,12 @@ REPORTS: dict[str, Callable[[Inspection, Path], Report]] = {
         _kernel_cells(tuple(KernelAudit(f"{LONG}.{n}", (LONG, "b"), 6.5e4, 0.1234, (LONG, "c")) for n in range(3)))
     ),
     "int8": lambda *_: of(sensitivity_cells((Sensitivity(LONG, 12.3, f"{LONG}.weight", "child"),) * 3, (LONG,))),
+    "classes": lambda _, path: classes_report(
+        Classification(
+            *(path.name, "ONNX Runtime 1.31.1", (ClassifiedImage(path, CLASSES),), (), (3, 224, 224), True),
+            *(Preprocessing(), 1000, Times(50, 8, 0.1234, 12.34, 1234.5)),
+        )
+    ),
     "facts": lambda *_: of(Facts("fp16", [(f"/{LONG}/Mul", "a gate that " * 20), ("written", "n.onnx")])),
 }
 

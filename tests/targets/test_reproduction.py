@@ -15,7 +15,9 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from PIL import Image
 
+import kdna_deploy as kd
 from kdna_deploy.errors import ArtifactError, KdnaError, UsageError
 from kdna_deploy.external_data import external_files
 from kdna_deploy.graph.provenance import KEY
@@ -90,6 +92,22 @@ def test_a_file_is_what_this_version_makes_of_its_checkpoint(
     beside = {entry.name for entry in folder.iterdir()} - {path.name, "others.npy"}
     assert beside == ({weights_of(made, name).name} if name == "external.onnx" else set())
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.slow
+def test_so_is_one_with_images_of_a_folder_and_class_names_of_a_file(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3), np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "names.txt").write_text("ant\nbee\ncat\ndog\nemu\n")
+    words = {"precision": "int8", "calibration": "images", "std": "0.5", "labels": "names.txt", "input_size": 12}
+    file = kd.export(made / CHECKPOINT, "int8.onnx", model=FACTORY, **words)  # type: ignore[arg-type]
+    found = check(made, file.path, calibration=tmp_path / "images")
+    assert found.identical, found.differences
+    assert None not in {one.name for one in kd.run(file, "images/0.png").images[0].classes}
 
 
 def test_a_fused_graph_will_do_in_place_of_its_checkpoint(made: Path) -> None:
