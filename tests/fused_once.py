@@ -82,3 +82,19 @@ def _fusions() -> FusedOnce:
 def fused_once() -> Iterator[None]:
     with fusing_once():
         yield
+
+
+@pytest.fixture(scope="module")
+def traced_once() -> Iterator[None]:
+    """Networks are traced once for equal weights: for modules that load one network again and again."""
+    traced: dict[Any, Graph] = {}
+
+    def once(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
+        key = (type(module), digest(module), shape)
+        if key not in traced:
+            traced[key] = capture(module, shape)
+        return traced[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdna_deploy.graph.capture.capture", once)
+        yield

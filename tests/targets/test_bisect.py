@@ -14,14 +14,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from torch import nn
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation import parity
 from kdna_deploy.evaluation.verify import verify_files
-from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.file import save_fused
-from kdna_deploy.graph.graph import Graph
 from kdna_deploy.runtimes.nvidia.engine_record import record_path
 from kdna_deploy.targets.bisect import Bisection
 from kdna_deploy.targets.bisect_file import bisect_file
@@ -34,33 +31,16 @@ from kdna_deploy.targets.onnx.half.export import export_half
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
-from tests.fused_once import digest
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint
 from tests.runtimes.nvidia.test_engine_record import CONTENT, RECORD
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("traced_once")]
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 # The modules: the package gives these names to the passes in them.
 fold_batchnorm = importlib.import_module("kdna_deploy.graph.passes.fold_batchnorm")
 fold_static_attention = importlib.import_module("kdna_deploy.graph.passes.fold_static_attention")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def traced_once() -> Iterator[None]:
-    """The planted network is traced once for equal weights: faults are planted in what follows."""
-    traced: dict[tuple[str, tuple[int, int, int]], Graph] = {}
-
-    def once(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
-        key = (digest(module), shape)
-        if key not in traced:
-            traced[key] = capture(module, shape)
-        return traced[key].clone()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kdna_deploy.graph.capture.capture", once)
-        yield
 
 
 @pytest.fixture(scope="module")
