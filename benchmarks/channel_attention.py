@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from table import interval, write_table
+from table import RUNTIME_NAMES, by_file, interval, write_table
 
 from kdna_deploy.benchmark.cpu.device import Cpu
 from kdna_deploy.benchmark.device import BenchOptions
@@ -21,9 +21,10 @@ from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.run import bench
 from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
 from kdna_deploy.images.batch import Images
-from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.open import open_session
 from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.options import OnnxOptions
+from kdna_deploy.targets.openvino.export import export_openvino
 from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,35 +44,48 @@ def batches(digits: Digits) -> Iterator[Images]:
         yield normalised(images).numpy()
 
 
-def export(name: str, choice: ChannelAttention, calibration: Digits, folder: Path) -> Path:
-    """One sample with one choice for its channel attention, as an ONNX file."""
+def export(name: str, choice: ChannelAttention, calibration: Digits, folder: Path) -> list[Path]:
+    """One sample with one choice for its channel attention, as an ONNX and an OpenVINO file."""
 
     def attention(_: tuple[int, int, int], recorded: object) -> AttentionOptions:
         return AttentionOptions(choice, lambda: batches(calibration))
 
     path = folder / f"{name}, {choice}.onnx"
     request = Request(size=(64, 64), attention=None if choice == "keep" else attention)
-    export_fused(open_fused_source(SAMPLES / f"{name}.pth.tar", request), path, OnnxOptions())
-    return path
+    opened = open_fused_source(SAMPLES / f"{name}.pth.tar", request)
+    export_fused(opened, path, OnnxOptions())
+    export_openvino(opened, path.with_suffix(".xml"))
+    return [path, path.with_suffix(".xml")]
 
 
 def hits(path: Path, held_out: Digits) -> int:
     """How many held-out digits the file recognises."""
-    session = OrtSession(path)
-    predicted = np.concatenate([session.run(images).argmax(1) for images in batches(held_out)])
+    with open_session(path) as session:
+        predicted = np.concatenate([session.run(images).argmax(1) for images in batches(held_out)])
     return int((predicted == held_out.labels.numpy()).sum())
 
 
 def measure(name: str, calibration: Digits, held_out: Digits, folder: Path, settings: Settings) -> list[list[str]]:
     """Table rows of one network."""
-    paths = [export(name, choice, calibration, folder) for choice in CHOICES]
-    measured = {row.name: row for row in bench(paths, BenchOptions(Cpu(), settings=settings)).rows}
+    paths = [path for choice in CHOICES for path in export(name, choice, calibration, folder)]
+    measured = by_file(bench(paths, BenchOptions(Cpu(), settings=settings)).rows)
     total = len(held_out.labels)
     rows = []
-    for choice, path in zip(CHOICES, paths, strict=True):
+    for path in sorted(paths, key=lambda path: (path.suffix, paths.index(path))):
+        choice = path.stem.rpartition(", ")[2]
         row, right = measured[path.name], hits(path, held_out)
         size, latency = f"{row.file_bytes / 1e6:.2f} MB", f"{row.latency.median:.3f} ms"
-        rows.append([name, choice, f"{right / total:.2%} ({right}/{total})", size, latency, interval(row)])
+        rows.append(
+            [
+                name,
+                choice,
+                RUNTIME_NAMES[path.suffix],
+                f"{right / total:.2%} ({right}/{total})",
+                size,
+                latency,
+                interval(row),
+            ]
+        )
     return rows
 
 
@@ -92,8 +106,8 @@ def main() -> None:
         "Channel attention: kept, frozen, dropped",
         "`python benchmarks/channel_attention.py`",
         f"One thread, batch 1, 64×64. Calibrated on {CALIBRATION_IMAGES} training digits; accuracy on held-out ones. "
-        "Ratio: to the plain backbone in the same run, with its 95 % interval.",
-        ["network", "channel attention", "held-out top-1", "file", "latency", "ratio to plain"],
+        "Ratio: to the plain backbone on the same runtime in the same run, with its 95 % interval.",
+        ["network", "channel attention", "on", "held-out top-1", "file", "latency", "ratio to plain"],
         rows,
     )
 

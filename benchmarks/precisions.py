@@ -1,4 +1,5 @@
-"""Every architecture, KernelDNA and plain, in float32, in half precision, int8 and int4 as storage, and in int8.
+"""Every architecture, KernelDNA and plain, in float32, in half precision, int8 and int4 as storage, and in int8, and
+in float32 and int8 on OpenVINO.
 
 Size and latency beside the plain backbone's float32 file at 224×224, and agreement with the network's own float32 file
 on images that calibration has not seen. Latency does not depend on the values of weights, agreement does: the networks
@@ -16,24 +17,26 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from table import interval, write_table
+from table import by_file, interval, write_table
 
 from kdna_deploy.benchmark.cpu.device import Cpu
 from kdna_deploy.benchmark.device import BenchOptions
 from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.result import Row
 from kdna_deploy.benchmark.run import bench
-from kdna_deploy.evaluation.accuracy import Agreement, evaluate
+from kdna_deploy.evaluation.accuracy import Fidelity, evaluate
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.precision import CODES
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
+from kdna_deploy.runtimes.open import open_session
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
 from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.targets.onnx.options import OnnxOptions
+from kdna_deploy.targets.openvino.export import OpenVinoOptions, export_openvino
 from kdna_deploy.targets.source import Request, open_fused_source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +48,8 @@ from train_digits import Digits, load_split, normalised, train  # noqa: E402
 TRAINED, MEASURED = 64, 224  # pixels
 TRAINING, CALIBRATING = 720, 32  # digits
 PRECISIONS = ("float32", "fp16 storage", "int8 storage", "int4 storage", "int8")
+ON_OPENVINO = {"float32, OpenVINO": None, "int8, OpenVINO": Int8Options}
+KINDS = (*PRECISIONS, *ON_OPENVINO)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Variant:
     network: str
     precision: str
     path: Path
-    agreement: Agreement | None
+    agreement: Fidelity | None
 
 
 def image_files(training: Digits, held_out: Digits, size: int, folder: Path) -> Split:
@@ -85,13 +90,16 @@ def export(checkpoint: Path, arch: str, size: int, images: Split, folder: Path) 
     for codes in CODES:
         export_codes(opened, paths[f"{codes} storage"], OnnxOptions(weights=codes), StorageOptions(images))
     export_int8(opened, paths["int8"], OnnxOptions(), Int8Options(images))
+    for kind, quantised in ON_OPENVINO.items():
+        paths[kind] = folder / f"{arch}, {kind}, {size}.xml"
+        export_openvino(opened, paths[kind], OpenVinoOptions(int8=quantised and quantised(images)))
     return paths
 
 
-def agreement(path: Path, reference: Path, images: Split) -> Agreement:
+def agreement(path: Path, reference: Path, images: Split) -> Fidelity:
     own = OrtSession(reference)
     batches = [(batch, own.run(batch).argmax(1)) for batch, _ in images.held_out()]
-    found = evaluate(OrtSession(path), batches, own).agreement
+    found = evaluate(open_session(path), batches, own).agreement
     assert found is not None
     return found
 
@@ -107,17 +115,17 @@ def measure(arch: str, digits: tuple[Digits, Digits], epochs: int, folder: Path,
         checkpoint = trained(name, training, epochs, folder)
         small = export(checkpoint, name, TRAINED, judging, folder)
         large = export(checkpoint, name, MEASURED, timing, folder)
-        agreements = [None] + [agreement(small[kind], small["float32"], judging) for kind in PRECISIONS[1:]]
-        found += [Variant(name, kind, large[kind], a) for kind, a in zip(PRECISIONS, agreements, strict=True)]
+        agreements = [None] + [agreement(small[kind], small["float32"], judging) for kind in KINDS[1:]]
+        found += [Variant(name, kind, large[kind], a) for kind, a in zip(KINDS, agreements, strict=True)]
     baseline, *others = (variant.path for variant in found)
     result = bench(others, BenchOptions(Cpu(), settings=settings, baseline=baseline))
-    measured = {row.name: row for row in result.rows}
-    own = {v.network: measured[v.path.name] for v in found if v.precision == "float32"}
-    return [cells(v, measured[v.path.name], own[v.network]) for v in found]
+    measured = by_file(result.rows)
+    own = {(v.network, v.path.suffix): measured[v.path.name] for v in found if v.precision.startswith("float32")}
+    return [cells(v, measured[v.path.name], own[v.network, v.path.suffix]) for v in found]
 
 
 def cells(variant: Variant, row: Row, own: Row) -> list[str]:
-    """`own` is the row of the network's float32 file."""
+    """`own` is the row of the network's float32 file on the same runtime."""
     assert row.latency is not None and row.file_bytes and own.file_bytes
     kept = variant.agreement
     return [
@@ -156,10 +164,11 @@ def main() -> None:
         "Precisions: float32, half precision as storage, int8",
         "`python benchmarks/precisions.py`",
         f"The processor {vnni} VNNI (instructions for int8). One thread, batch 1, {MEASURED}×{MEASURED}, median "
-        "latency. Ratio to plain: to the plain backbone's float32 file, interleaved, with its 95 % interval; to own: "
-        f"to the network's own float32 file. Same top-1 and SQNR: with that file, on {len(digits[1].labels)} digits "
-        f"that neither training nor calibration has seen, {TRAINED}×{TRAINED}. {options.epochs} epochs leave the "
-        "networks undecided about many of them, so that a small change turns more answers than in a trained network.",
+        "latency; ONNX Runtime where no other is said. Ratio to plain: to the plain backbone's float32 file on the "
+        "same runtime, interleaved, with its 95 % interval; to own: to the network's own float32 file on the same "
+        f"runtime. Same top-1 and SQNR: with ONNX Runtime's float32 file, on {len(digits[1].labels)} digits that "
+        f"neither training nor calibration has seen, {TRAINED}×{TRAINED}. {options.epochs} epochs leave the networks "
+        "undecided about many of them, so that a small change turns more answers than in a trained network.",
         ["network", "precision", "file", "of float32", "latency", "ratio to plain", "to own", "same top-1", "SQNR"],
         rows,
     )

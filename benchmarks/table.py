@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdna_deploy.benchmark.environment import environment
 from kdna_deploy.benchmark.result import Row
+
+RUNTIME_NAMES = {".onnx": "ONNX Runtime", ".xml": "OpenVINO"}
+
+
+def by_file(rows: Sequence[Row]) -> dict[str, Row]:
+    """Name of each file that was measured → its row, on the runtime that opens such files."""
+    native = {".onnx": "onnxruntime", ".xml": "openvino"}
+    return {row.model: row for row in rows if native.get(Path(row.model).suffix) == row.runtime}
 
 
 def interval(row: Row) -> str:

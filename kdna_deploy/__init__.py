@@ -1,4 +1,4 @@
-"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment, in seven verbs, and a list.
+"""kdna-deploy: trained KernelDNA networks from checkpoint to deployment, in eight verbs, and a list.
 
     import kdna_deploy as kd
 
@@ -7,6 +7,7 @@
     file = kd.export(fused, "net.onnx", precision="int8", calibration="images/", max_drop=0.5)
     kd.prepare(file)
     kd.verify(file)
+    kd.run(file, "photo.jpg")
     kd.evaluate(file, data="val/")
     kd.bench(file, cpu_threads=1)
     kd.list()                                 # the architectures that there are
@@ -46,9 +47,10 @@ if TYPE_CHECKING:
     from kdna_deploy.verbs.list import list
     from kdna_deploy.verbs.load import load
     from kdna_deploy.verbs.prepare import prepare
+    from kdna_deploy.verbs.run import run
     from kdna_deploy.verbs.verify import verify
 
-_VERBS = ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
+_VERBS = ("load", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list")
 
 __all__ = [
     "__version__",
@@ -59,6 +61,7 @@ __all__ = [
     "list",
     "load",
     "prepare",
+    "run",
     "verify",
     "AccuracyError",
     "ArchitectureError",

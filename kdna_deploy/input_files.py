@@ -53,8 +53,8 @@ def check_input(path: Path, wanted: Collection[Kind], reader: str) -> None:
         )
 
 
-def check_images(path: Path, reader: str) -> None:
-    """Refuse what is neither a folder nor a NumPy file.
+def check_images(path: Path, reader: str, file: Kind = Kind.images) -> None:
+    """Refuse what is neither a folder nor a file of the kind `file`, a NumPy file by default.
 
     Raises:
         InputError: it is not there, neither a folder nor a regular file, may not be read, or is of another kind.
@@ -63,7 +63,7 @@ def check_images(path: Path, reader: str) -> None:
     if stat.S_ISDIR(mode):
         _check_listed(path)
     else:
-        check_input(path, (Kind.images,), reader)
+        check_input(path, (file,), reader)
 
 
 def check_folder(path: Path, reader: str) -> None:

@@ -38,6 +38,7 @@ DEPLOYED = [
     ("resnet50", {"layout": "layer2=F-F-F,layer3=F-S-F-S-F-S-F,layer4=F-S-F"}),
     ("mobilenet_v2", {"layout": "features.6=F-S-F,features.10=F-S-S-F,features.13=F-S-F-S-F", "reductions": "2,3"}),
     ("mobilenet_v2_1d2", {"layout": "features.6=F-S-F,features.10=F-S-S-F,features.16=F-F-F", "channel": False}),
+    ("convnext_tiny", {"layout": "stages.3=F-S-F", "reductions": "4,8"}),
     ("resnet18_plain", {}),
 ]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from kdna_deploy.errors import KdnaError
 from kdna_deploy.network.families import ARCHITECTURES
@@ -33,7 +34,7 @@ from tests.user_variant.network import build
 pytestmark = pytest.mark.usefixtures("fused_once", "short_bench")
 README = (REPOSITORY / "README.md").read_text()
 REFERENCE = (REPOSITORY / "docs" / "cli.md").read_text()
-COMMANDS = ["inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list"]
+COMMANDS = ["inspect", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list"]
 SAMPLE = f"sample_checkpoints/{RESNET}.pth.tar"
 BRIEF = ("--iterations", "3", "--min-time", "0")
 VERIFIED = (r"Against the original network", r" 1 .* pass .* 2 .* pass .* 5 .* pass ")
@@ -161,6 +162,12 @@ CLAIMS = {
     "evaluate ckpt.int8.onnx --data images/ --against ckpt.onnx": Claim(
         (r"top-1 \d+\.\d+%", r"top-5 \d+\.\d+%", r"against ckpt\.onnx top-1 ", r"same top-1 \d+\.\d+%"), added=()
     ),
+    "run ckpt.onnx photo.jpg": Claim(
+        (r" ckpt\.onnx, 10 classes, on ONNX Runtime ", r" photo\.jpg class 7 \d+\.\d\d% class \d "), added=()
+    ),
+    "run ckpt.onnx images/ --top 1 --labels names.txt --time": Claim(
+        (r" ms to read and decode \+ .* medians over 50 images", r" images/7/173\.png seven \d+\.\d\d% "), added=()
+    ),
     "prepare ckpt.onnx": Claim(
         (r"written ckpt\.prepared\.onnx ", r"for ONNX Runtime \S+ on ", r"Against the portable file .* 5 0 .* pass "),
         ("ckpt.prepared.onnx",),
@@ -239,6 +246,9 @@ def make_checkpoints(folder: Path) -> None:
     shutil.copy(sample_path(RESNET), folder / "ckpt.pt")
     (folder / "sample_checkpoints").symlink_to(SAMPLES)
     (folder / "images").symlink_to(SAMPLES / "digits")
+    with Image.open(SAMPLES / "digits" / "7" / "173.png") as seven:
+        seven.convert("RGB").save(folder / "photo.jpg", quality=95)
+    (folder / "names.txt").write_text("zero one two three four five six seven eight nine".replace(" ", "\n"))
     (folder / "mypackage").mkdir()
     (folder / "mypackage" / "network.py").write_text("from tests.user_variant.network import build\n")
     torch.manual_seed(0)

@@ -231,7 +231,7 @@ def given(
         path.name, checkpoint.sha256, record, factory, checkpoint.ema, shape, cost.parameters, cost.macs, 0
     ).with_options(**({ASSUMED: True} if chosen.assumed else {}))
     artifacts = Given(Source(path, arch, factory), "checkpoint", made, shape, folder)
-    notes = tuple(f"{path.name}: {note}" for note in chosen.notes)
+    notes = tuple(f"{path.name}: {note}" for note in (*checkpoint.notes, *chosen.notes))
     return Subject(path.name, cost.parameters, cost.macs, shape, "checkpoint", artifacts, None, made, notes)
 
 

@@ -47,6 +47,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("verify ckpt.onnx --inputs images/ --bisect", "on your images too; where it departs, if it does"),
         Example("verify new.onnx --against old.onnx", "two files with each other"),
     ),
+    "run": (
+        Example("run ckpt.onnx photo.jpg", "the five likeliest classes of a photograph"),
+        Example("run ckpt.onnx images/ --top 1 --time", "of a folder, and how long an image takes"),
+        Example("run ckpt.pt - --labels names.txt --json", "of an image on standard input, for a script"),
+    ),
     "evaluate": (
         Example("evaluate ckpt.onnx --data val/", "top-1, top-5, and the classes recognised worst"),
         Example("evaluate ckpt.int8.onnx --data val/ --against ckpt.onnx", "what int8 costs"),

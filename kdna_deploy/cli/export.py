@@ -20,7 +20,7 @@ from kdna_deploy.cli.options.graph import (
     YesDrop,
     confirmed,
 )
-from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, HeldOut, Mean, Resize, Std
+from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, HeldOut, Labels, Mean, Resize, Std
 from kdna_deploy.cli.options.output import (
     Batch,
     Check,
@@ -89,6 +89,7 @@ def export(
     resize: Resize = None,
     crop: Crop = None,
     color: ColorOption = None,
+    labels: Labels = None,
     simplify: Simplify = True,
     external_data: ExternalData = False,
     prepare: Prepare = False,
@@ -142,6 +143,7 @@ def export(
             resize=resize,
             crop=crop,
             color=color.value if color else None,
+            labels=labels,
             simplify=simplify,
             external_data=external_data,
             prepare=prepare,

@@ -1,6 +1,6 @@
 """What to do after a command, said in its last line: ``next: kdna-deploy bench net.onnx``.
 
-    inspect → fuse → export → verify | evaluate | prepare → bench → bench --compare
+    inspect → fuse → export → verify | run | evaluate | prepare → bench → bench --compare
 
 A function of the command line alone, so that a command need not know of the others: what was left out there is found
 again as the command found it. After int8 and frozen attention comes `evaluate`, for they change the function; an engine
@@ -82,6 +82,10 @@ def _after_comparing(said: Said) -> Sequence[Any]:
     return ["bench", model, *_loading(said), *gpu]
 
 
+def _after_run(said: Said) -> Sequence[Any]:
+    return ["evaluate", said["model_file"], "--data", "DIR", *_loading(said)]
+
+
 def _after_bench(said: Said) -> Sequence[Any] | None:
     kept = next((path for path in said["save"] or () if path.suffix == ".json"), None)
     if kept is not None:
@@ -110,6 +114,7 @@ _AFTER: Mapping[str, Callable[[Said], Sequence[Any] | None]] = {
     "export": _after_export,
     "prepare": _after_prepare,
     "verify": _after_comparing,
+    "run": _after_run,
     "evaluate": _after_comparing,
     "bench": _after_bench,
 }

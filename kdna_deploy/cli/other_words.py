@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kdna_deploy.errors import UsageError
 
-_ALL = ("inspect", "fuse", "export", "verify", "evaluate", "bench")
+_ALL = ("inspect", "fuse", "export", "verify", "run", "evaluate", "bench")
 _ALIKE = 0.8  # of two names, from which one may be a slip of the other
 
 
@@ -47,6 +47,9 @@ class Word:
 _IMAGES_HERE = "give images with --calibration DIR; --data belongs to evaluate."
 _GPU = ("--gpu",)
 WORDS = (
+    Word(("--source", "--image", "--images", "--input"), ("run",), file=True),
+    Word(("--topk", "--top-k"), ("run",), says=("--top",)),
+    Word(("--class-names", "--names", "--classes"), ("run", "export"), says=("--labels",)),
     Word(("--imgsz", "--img-size", "--img", "--image-size", "--input-res", "--resolution"), says=("--input-size",)),
     Word(("--fp16", "--half"), ("export", "bench"), says=("--precision", "fp16")),
     Word(("--fp32",), ("export", "bench"), says=("--precision", "fp32")),
@@ -57,7 +60,7 @@ WORDS = (
     Word(("--dynamic-batch",), ("export",), says=("--batch", "dynamic")),
     Word(("--opset-version",), ("export",), says=("--opset",)),
     Word(("--out", "--output-file", "--save-path"), ("fuse", "export", "prepare"), says=("--output",)),
-    Word(("--use-ema", "--model-ema"), ("inspect", "fuse", "export", "verify", "evaluate"), says=("--ema",)),
+    Word(("--use-ema", "--model-ema"), ("inspect", "fuse", "export", "verify", "run", "evaluate"), says=("--ema",)),
     Word(("--ref", "--reference"), ("verify", "evaluate"), says=("--against",)),
     Word(("--data-dir", "--val", "--val-dir", "--dataset"), ("evaluate",), says=("--data",)),
     Word(("--calibration-data", "--calibration-dir"), ("fuse", "export"), says=("--calibration",)),
@@ -83,7 +86,7 @@ WORDS = (
         points="export writes ONNX (--onnx), OpenVINO files (--openvino) and engines (--tensorrt, --tensorrt-rtx); "
         "fuse writes a fused graph.",
     ),
-    Word(("--weights", "--checkpoint", "--ckpt"), ("inspect", "fuse", "export", "evaluate", "bench"), file=True),
+    Word(("--weights", "--checkpoint", "--ckpt"), ("inspect", "fuse", "export", "run", "evaluate", "bench"), file=True),
     Word(
         ("--weights", "--checkpoint", "--ckpt"),
         ("verify",),
@@ -104,7 +107,7 @@ WORDS = (
     Word(("--bf16",), points="no file is written in bfloat16; bench --runtime openvino-bf16 measures what it gains."),
     Word(
         ("--fp16", "--half", "--int8", "--precision"),
-        ("inspect", "fuse", "prepare", "verify", "evaluate"),
+        ("inspect", "fuse", "prepare", "verify", "run", "evaluate"),
         points="the precision is chosen when a file is written: export --precision fp16 or int8.",
     ),
     Word(

@@ -15,7 +15,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.evaluation.parity import FLOAT32, Agreement, Array, Outputs, Rounding, Tolerance, judge
+from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.parity import Array, Outputs, Rounding, judge
+from kdna_deploy.evaluation.tolerance import FLOAT32, Tolerance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, Probe
 from kdna_deploy.progress import SILENT, Listener

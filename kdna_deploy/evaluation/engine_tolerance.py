@@ -10,7 +10,7 @@ Rounding is relative to a layer's numbers; these are what some fifty layers may 
 
 from __future__ import annotations
 
-from kdna_deploy.evaluation.parity import FLOAT32, HALF, Tolerance
+from kdna_deploy.evaluation.tolerance import FLOAT32, HALF, Tolerance
 from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord
 

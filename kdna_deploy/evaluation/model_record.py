@@ -1,22 +1,25 @@
-"""Path → an opened model, and what it, or the checkpoint that it is, records of its input, classes and accuracy."""
+"""Path → an opened model, and what it, or the checkpoint that it is, records of its input, classes and accuracy.
+
+Opening an ONNX or OpenVINO file needs no PyTorch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
-from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.open import open_session, provenance_in, recorded_provenance
-from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
+
+if TYPE_CHECKING:
+    from kdna_deploy.network.load import Network
 
 
 @dataclass(frozen=True)
@@ -60,29 +63,46 @@ def open_model(
         RuntimeFailure: an engine does not fit the library or the GPU here.
     """
     if named_kind(path) is Kind.fused:
+        from kdna_deploy.graph.file import load_fused
+        from kdna_deploy.runtimes.pytorch import TorchSession
+
         fused = load_fused(path)
         made = fused.provenance
-        return _of_artifact(TorchSession(fused.graph, path.name, made.image_shape), made, path, size)
+        return record_of_artifact(TorchSession(fused.graph, path.name, made.image_shape), made, path, size)
+    if named_kind(path) is Kind.onnx:
+        from kdna_deploy.runtimes.ort import OrtSession
+
+        session = OrtSession(path)
+        return record_of_artifact(session, provenance_in(session, path), path, size)
     if named_kind(path) is not Kind.checkpoint:
-        session = open_session(path, factory, arch, ema)
-        found = provenance_in(session, path) if isinstance(session, OrtSession) else recorded_provenance(path)
-        return _of_artifact(session, found, path, size)
-    network = load_network(path, arch, factory, ema)
+        return record_of_artifact(open_session(path, factory, arch, ema), recorded_provenance(path), path, size)
+    from kdna_deploy.network.load import load_network
+
+    return record_of_network(load_network(path, arch, factory, ema), path.name, size)
+
+
+def record_of_network(network: Network, name: str, size: tuple[int, int] | None = None) -> ModelRecord:
+    """A network as it was trained, for images of `size` (h, w)."""
+    from kdna_deploy.runtimes.pytorch import TorchSession
+
     training = network.checkpoint.training
     chosen = choose_size(size, training)
     return ModelRecord(
-        session=TorchSession(network.module, path.name),
+        session=TorchSession(network.module, name),
         image_shape=network.image_shape(chosen.size),
         any_size=True,
         size_assumed=chosen.assumed,
         preprocessing=training.preprocessing,
         top1=network.checkpoint.accuracy,
         class_names=training.class_names,
-        notes=chosen.notes,
+        notes=(*network.checkpoint.notes, *chosen.notes),
     )
 
 
-def _of_artifact(session: Session, made: Provenance | None, path: Path, size: tuple[int, int] | None) -> ModelRecord:
+def record_of_artifact(
+    session: Session, made: Provenance | None, path: Path, size: tuple[int, int] | None = None
+) -> ModelRecord:
+    """What `session` runs, which was made as `made` says; `path` is what it is called."""
     shape = session.image_shape or (made.image_shape if made else None)
     if made is None:
         return ModelRecord(session, shape)

@@ -23,13 +23,14 @@ larger roundoff: eight times 2⁻⁶ is an eighth of a weight, and they are move
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdna_deploy.errors import ParityError
+from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.tolerance import Tolerance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import FLAT, GIVEN, NOISE, Probe
 
@@ -52,117 +53,12 @@ _TELLING = 1e-2
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """Largest difference allowed.
-
-    Attributes:
-        rtol: share of an output's spread over images.
-        atol: absolute, on top of that.
-        roundoff: unit roundoff of the format that the candidate computes in.
-        tie: `rtol` for the lead of one class over another; not a user's to widen.
-    """
-
-    rtol: float
-    atol: float = 0.0
-    roundoff: float = 2.0**-24
-    tie: float = 1e-4
-
-
-FLOAT32 = Tolerance(rtol=1e-4)
-HALF = Tolerance(rtol=1e-2, roundoff=2.0**-11, tie=1e-2)
-INT8_WEIGHTS = Tolerance(rtol=1e-1, roundoff=2.0**-6, tie=1e-1)
-INT4_WEIGHTS = Tolerance(rtol=5e-1, roundoff=2.0**-6, tie=5e-1)
-
-
-@dataclass(frozen=True)
 class Outputs:
     """What a candidate and its reference return for the images of one probe."""
 
     probe: Probe
     got: Images
     expected: Images
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement of two sessions on one probe.
-
-    Attributes:
-        images: kind of the images.
-        batch: number of images.
-        max_difference, mean_difference: of the outputs, absolute.
-        scale: largest absolute number of the reference.
-        worst: difference of the output that uses most of what it is allowed.
-        allowed: what that output is allowed.
-        image: of which image.
-        column: which output that is.
-        spread: of that output over images.
-        explained: whether rounding, and not the spread, decides what is allowed there.
-        same_top1: images whose highest logit is the same class; None for outputs that are no logits [n, classes].
-        ties: further images whose two highest logits are a tie.
-        skipped: why nothing was compared; empty where it was.
-    """
-
-    images: str
-    batch: int
-    max_difference: float = 0.0
-    mean_difference: float = 0.0
-    scale: float = 0.0
-    worst: float = 0.0
-    allowed: float = 0.0
-    image: int = 0
-    column: int = 0
-    spread: float = 0.0
-    explained: bool = False
-    same_top1: int | None = None
-    ties: int = 0
-    skipped: str = ""
-
-    @property
-    def passed(self) -> bool:
-        if self.skipped:
-            return True
-        return self.worst <= self.allowed and (self.same_top1 is None or self.same_top1 + self.ties == self.batch)
-
-    @property
-    def used(self) -> float:
-        """Share of what is allowed that the worst output uses."""
-        if np.isnan(self.worst):
-            return float("inf")
-        if self.worst == 0:
-            return 0.0
-        return self.worst / self.allowed if self.allowed > 0 else float("inf")
-
-    @property
-    def complaint(self) -> str:
-        """What is wrong, for a sentence that goes on with what to do."""
-        if np.isnan(self.worst):
-            return f"output {self.column} is NaN at batch {self.batch} ({self.images})"
-        if not self.worst <= self.allowed:
-            reason = "rounding explains" if self.explained else "its spread over images allows"
-            return (
-                f"output {self.column} differs by {self.worst:.1e} at batch {self.batch} ({self.images}), "
-                f"more than the {self.allowed:.1e} that {reason}"
-            )
-        wrong = self.batch - (self.same_top1 or 0) - self.ties
-        return f"the highest logit is another class for {wrong} of {self.batch} images ({self.images})"
-
-
-def worst_of(agreements: Iterable[Agreement]) -> Agreement | None:
-    """The failed agreement that goes furthest beyond what is allowed; None where all passed."""
-    failed = [agreement for agreement in agreements if not agreement.passed]
-    return max(failed, key=lambda agreement: agreement.used, default=None)
-
-
-def require_agreement(agreements: Iterable[Agreement], failure: str, remedy: str) -> None:
-    """Refuse what does not agree, in one sentence: `failure`, the worst difference, `remedy`.
-
-    Raises:
-        ParityError: an agreement has failed.
-    """
-    worst = worst_of(agreements)
-    if worst is not None:
-        raise ParityError(f"{failure}: {worst.complaint}; {remedy}")
 
 
 Rounding = Callable[[Outputs], Iterator[Images]]

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.compare import compare
 from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
-from kdna_deploy.evaluation.parity import FLOAT32, HALF, Agreement, Tolerance
-from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
+from kdna_deploy.evaluation.tolerance import FLOAT32, HALF, Tolerance, recorded_tolerance
 from kdna_deploy.files import atomic_output
 from kdna_deploy.graph.origin import original_network
 from kdna_deploy.images.batch import Images

@@ -16,49 +16,12 @@ from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import BATCH_NORM, CONVOLUTIONS, TRANSPOSED, constant, owns_weight, site
 from kdna_deploy.graph.kernels import Kernel, Site, covered, kernels, shared_kernels, sites
+from kdna_deploy.graph.stored_kernels import KernelStorage, Parent
 from kdna_deploy.graph.weight_expression import leaves, shape_of
 
+__all__ = ["KernelStorage", "Ledger", "Parent", "conv_label", "graph_storage", "sharing_ledger"]
+
 _FLOAT32_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Parent:
-    """A kernel with several consumers.
-
-    Attributes:
-        name: of the constant, as in the state dict.
-        shape: [c', c/g, k, k].
-        layer: the layer that uses the kernel as it stands, if any.
-        children: the layers whose weights are made of it.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    layer: str | None
-    children: tuple[str, ...]
-
-    @property
-    def consumers(self) -> int:
-        return len(self.children) + (self.layer is not None)
-
-
-@dataclass(frozen=True)
-class KernelStorage:
-    """The convolution kernels at one stage on the way from checkpoint to runtime.
-
-    Attributes:
-        stage: where they were counted.
-        kernels: distinct kernels stored.
-        convolutions: that use them.
-        unique_bytes: stored, modulations included.
-        materialised_bytes: if every convolution had a kernel of its own.
-    """
-
-    stage: str
-    kernels: int
-    convolutions: int
-    unique_bytes: int
-    materialised_bytes: int
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
-from kdna_deploy.graph.ledger import KernelStorage, Parent
+from kdna_deploy.graph.stored_kernels import KernelStorage, Parent
 from kdna_deploy.json_schema import (
     Kind,
     Misfit,
@@ -32,11 +32,12 @@ from kdna_deploy.json_schema import (
 from kdna_deploy.json_schema import text as text_of
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
-from kdna_deploy.network.cost import count
 from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
-from kdna_deploy.network.load import Network
 from kdna_deploy.network.record import check_record, configuration_of, from_record, to_record
 from kdna_deploy.precision import WEIGHTS
+
+if TYPE_CHECKING:
+    from kdna_deploy.network.load import Network
 
 SCHEMA_VERSION = 1
 KEY = "kdna"
@@ -231,6 +232,8 @@ def parse(data: Any, where: str) -> Provenance:
 
 def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_attentions: int) -> Provenance:
     """Provenance of an artifact made from `network` for images of `image_shape` (c, h, w)."""
+    from kdna_deploy.network.cost import count  # with PyTorch, without which provenance is read
+
     cost = count(network.module, image_shape)
     training = network.checkpoint.training
     return Provenance(

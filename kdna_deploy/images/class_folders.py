@@ -122,6 +122,12 @@ def _places(path: Path, words: Sequence[str], empty: Sequence[str], recorded: Se
             f"The checkpoint records {len(recorded)} classes ({_listed(recorded)}), and none named {_listed(unknown)} "
             f"as in '{path}'; rename the folders."
         )
+    twice = [name for name in words if recorded.count(name) > 1]  # ImageNet has two cranes
+    if twice:
+        raise InputError(
+            f"Of the recorded classes several are called {_listed(twice)}; name the folders in '{path}' by the numbers "
+            "of their classes."
+        )
     return {place[name]: name for name in sorted(words, key=lambda name: place[name])}
 
 

@@ -4,17 +4,20 @@ An image file is untrusted: only the decoders of the formats that are read are t
 image whose header promises more pixels than `LARGEST` is never decoded.
 
 Transparency is ignored, as PyTorch's ImageFolder does. Of an animation the first frame is taken. A rotation that a
-camera recorded (EXIF) is carried out. 16-bit colours lose their lower byte. Does not apply to grey images of more than
-8 bits, which Pillow would clip.
+camera recorded (EXIF) is carried out. Of 16 bits a channel, grey or in colour, the upper 8 are kept. Does not apply to
+other grey images of more than 8 bits (12 bits, 32 bits, fractions): what is white in them is not told.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kdna_deploy.errors import InputError
@@ -23,6 +26,7 @@ LARGEST = 1 << 26  # pixels: 67 million, 200 MB in RGB
 # Not EPS, which Pillow hands to Ghostscript, nor formats that no data set has.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "GIF")
 _DEEP_MODES = ("I", "F")
+_BITS, _WHITE = 258, 262  # tags of a TIFF: bits a sample; 1 where the largest value is white
 
 
 class UnreadableImage(InputError):
@@ -33,30 +37,42 @@ class UnreadableImage(InputError):
         self.reason = reason
 
 
-def open_image(path: Path, mode: Literal["RGB", "L"]) -> Image.Image:
-    """The picture in the file at `path`, in `mode`.
+@dataclass(frozen=True)
+class ImageBytes:
+    """The content of an image file that lies in memory, and what it is called."""
+
+    content: bytes
+    path: Path = Path("-")
+
+
+def open_image(source: Path | ImageBytes, mode: Literal["RGB", "L"]) -> Image.Image:
+    """The picture in the file `source`, in `mode`.
 
     Raises:
         UnreadableImage: it is none that can be read.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
+    path = source.path if isinstance(source, ImageBytes) else source
+    if path is source and not path.is_file():  # opening a pipe would wait for ever
         raise UnreadableImage(path, "there is no such regular file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decoded(path).convert(mode)
+            return _decoded(source, path).convert(mode)
     except UnreadableImage:
         raise
     except Exception as error:  # damaged bytes lead Pillow's decoders anywhere
         raise UnreadableImage(path, _reason(error)) from error
 
 
-def _decoded(path: Path) -> Image.Image:
+def _decoded(source: Path | ImageBytes, path: Path) -> Image.Image:
     Image.init()
-    with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
+    # A stream, for what has a name Pillow (13) maps into memory, where it scrambles grey TIFFs that lie on their side.
+    stream = io.BytesIO(source.content) if isinstance(source, ImageBytes) else source.open("rb")
+    with stream, Image.open(stream, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
         _check(opened, path)
         opened.load()
-        return _upright(opened)
+        upright = _upright(opened)
+        return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8)) if _is_grey16(opened) else upright
 
 
 def check_pixels(path: Path, width: int, height: int, what: str) -> None:
@@ -73,8 +89,16 @@ def _check(opened: Image.Image, path: Path) -> None:
     check_pixels(path, *opened.size, "it has")
     if min(opened.size) < 1:
         raise UnreadableImage(path, "it has no pixels")
-    if opened.mode.startswith(_DEEP_MODES):
-        raise UnreadableImage(path, "it has more than 8 bits a channel, which Pillow would clip; convert it to 8 bits")
+    if opened.mode.startswith(_DEEP_MODES) and not _is_grey16(opened):
+        raise UnreadableImage(path, "it has more than 8 bits a channel, and no white is told; convert it to 8 bits")
+
+
+def _is_grey16(opened: Image.Image) -> bool:
+    """Whether it is a grey image in which 65535 is white; Pillow would clip it at 255."""
+    if opened.format == "TIFF" and opened.mode.startswith("I;16"):
+        tags = getattr(opened, "tag_v2", {})
+        return (tags.get(_BITS), tags.get(_WHITE)) == ((16,), 1)
+    return opened.format in ("PNG", "PPM") and opened.mode in ("I", "I;16")
 
 
 def _upright(image: Image.Image) -> Image.Image:

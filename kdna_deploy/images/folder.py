@@ -17,7 +17,7 @@ from PIL import Image
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.arrays import count_arrays, read_arrays
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.file import UnreadableImage, check_pixels, open_image
+from kdna_deploy.images.file import ImageBytes, UnreadableImage, check_pixels, open_image
 from kdna_deploy.images.preprocessing import MEAN, STD, Color, Preprocessing
 from kdna_deploy.kinds import IMAGE_SUFFIXES
 from kdna_deploy.progress import SILENT, Listener
@@ -118,7 +118,24 @@ def read_image(path: Path, size: tuple[int, int], preprocessing: Preprocessing |
         UnreadableImage: it cannot be read.
     """
     preprocessing = preprocessing or Preprocessing()
-    image = open_image(path, "L" if preprocessing.color == "L" else "RGB")
+    return prepared(decoded(path, preprocessing), size, preprocessing, path)
+
+
+def decoded(source: Path | ImageBytes, preprocessing: Preprocessing) -> Image.Image:
+    """The picture in an image file, upright, in the colours that `preprocessing` starts from.
+
+    Raises:
+        UnreadableImage: it cannot be read.
+    """
+    return open_image(source, "L" if preprocessing.color == "L" else "RGB")
+
+
+def prepared(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing, path: Path) -> Images:
+    """A picture as a normalised float32 array [c, h, w], (h, w) being `size`; `path` is what it is called.
+
+    Raises:
+        UnreadableImage: it would have to be enlarged beyond bounds.
+    """
     pixels = np.asarray(_fitted(image, size, preprocessing, path), dtype=np.float32) / 255.0
     pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
     if preprocessing.color == "BGR":

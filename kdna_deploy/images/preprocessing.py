@@ -136,6 +136,16 @@ class AskedPreprocessing:
             return f"images are prepared as {where} records: {recorded}"
         return f"images are prepared with {used}, though {where} records {recorded}"
 
+    def assumed(self, recorded: Preprocessing | None, where: str) -> str | None:
+        """What was neither said nor is recorded in `where`, and is therefore merely assumed; None where nothing is."""
+        if recorded is not None or (self.mean is not None and self.std is not None):
+            return None
+        missing = [f"`{name}`" for name in ("mean", "std") if getattr(self, name) is None]
+        return (
+            f"assumed for images: {self.over()}, for nothing in {where} tells how they were prepared for training; "
+            f"give {' and '.join(missing)}"
+        )
+
 
 def from_record(record: object, where: str) -> Preprocessing | None:
     """The preprocessing of a `to_record` dictionary; None where it is empty.

@@ -88,6 +88,10 @@ class Backbone(ABC):
         """A layout with so many kernels, and whether the numbers tell it."""
         return row_layout(full_kernels, children)
 
+    def classes(self, shapes: Shapes) -> int:
+        """Number of classes of a checkpoint."""
+        return shapes[self.classifier][0]
+
     def scaled(self, factor: float) -> Self:
         """The same family with `factor` times the widths."""
         return self.sized(tuple(max(round(width * factor), 1) for width in self.widths), self.in_channels)
@@ -150,7 +154,7 @@ class Architecture:
         if said.scale is not None:
             backbone = backbone.sized(asked.backbone.widths, backbone.in_channels)
         sharing = asked.sharing and self._fitted_sharing(asked.sharing, shapes, said)
-        return replace(asked, backbone=backbone, sharing=sharing, num_classes=shapes[self.backbone.classifier][0])
+        return replace(asked, backbone=backbone, sharing=sharing, num_classes=backbone.classes(shapes))
 
     def _fitted_sharing(self, asked: KernelDNA, shapes: Shapes, said: Configuration) -> KernelDNA:
         stages = asked.stages

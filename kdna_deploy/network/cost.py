@@ -1,7 +1,9 @@
 """What one inference costs: multiply-accumulates, and the wider count of the paper's tables.
 
     MACs  = Σ conv: outputs · (c/g)·k·k  +  Σ linear: outputs · inputs
-    wider = MACs + 2 · (BatchNorm outputs) + 1 · (average-pooled inputs)    (column "FLOPs" of Table 1)
+    wider = MACs + 2 · (BatchNorm outputs) + 5 · (LayerNorm outputs) + 1 · (average-pooled inputs)
+
+The wider count is the column "FLOPs" of Table 1.
 
 Counted on the operators that really run, by executing the network on shapes alone: on meta tensors; where its code
 names a device or mixes tensors of its own in, on fake ones, which take five times as long; where it needs numbers, for
@@ -75,6 +77,8 @@ class _Counter(TorchDispatchMode):
             self.macs += out.numel() * args[0].shape[-1]
         elif func in _NORMS:
             self.extra += 2 * out[0].numel()
+        elif func is _ATEN.native_layer_norm.default:
+            self.extra += 5 * out[0].numel()
         elif func in _POOLS and args[0].dim() == 4:
             self.extra += args[0].numel()
         return out

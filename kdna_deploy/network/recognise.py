@@ -62,15 +62,17 @@ def recognise(shapes: Shapes, arch: Configuration | str | None = None, recorded:
     said = configured(arch)
     if said.arch is not None and said.arch not in ARCHITECTURES:
         raise UsageError(f"There is no architecture '{said.arch}'; choose from {', '.join(ARCHITECTURES)}.")
-    compared = [(entry, *_fit(entry, shapes, said)) for entry in _entries(said)]
-    fitting = [(entry, fitted) for entry, fitted, mismatch in compared if not mismatch]
+    found = [(entry, _fit(entry, shapes, said)) for entry in _entries(said)]
+    fitting = [(entry, fit[0]) for entry, fit in found if fit and not fit[1]]
     if not fitting:
-        ranked = sorted(compared, key=lambda candidate: len(candidate[2]))[:_SHOWN_CANDIDATES]
+        # Where the entries that tell the widths are not there, or tell nonsense: at the published widths.
+        compared = [(entry.name, fit[1] if fit else compare(network_shapes(entry), shapes)) for entry, fit in found]
+        ranked = sorted(compared, key=lambda candidate: len(candidate[1]))[:_SHOWN_CANDIDATES]
         if said.arch:
             raise ArchitectureError(
-                f"The checkpoint does not fit {said}: {ranked[0][2]}; leave `arch` out to have it recognised."
+                f"The checkpoint does not fit {said}: {ranked[0][1]}; leave `arch` out to have it recognised."
             )
-        listing = "; ".join(f"{entry.name}: {mismatch}" for entry, _, mismatch in ranked)
+        listing = "; ".join(f"{name}: {mismatch}" for name, mismatch in ranked)
         raise ArchitectureError(
             f"The checkpoint fits no known architecture{f' with {said}' if said else ''} ({listing}); "
             "build its network with `model='package.module:factory'`."
@@ -118,8 +120,8 @@ def _check_told(undecided: Mapping[str, tuple[str, bool]], fitted: Architecture)
     for stage, (layout, told) in undecided.items():
         if not told:
             raise ArchitectureError(
-                f"The checkpoint fits {fitted.name}, with {layout.count('F')} full kernels and {layout.count('S')} "
-                f"children in {stage}; their order is not in it: say it with `layout`, such as FS-SF-SF."
+                f"The checkpoint fits {fitted.name}, whose {stage} has full kernels ({layout.count('F')}) and children "
+                f"({layout.count('S')}) in an order that is not in it: say it with `layout`, such as FS-SF-SF."
             )
 
 
@@ -129,13 +131,13 @@ def network_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         return {name: tuple(t.shape) for name, t in architecture.build().state_dict().items()}
 
 
-def _fit(entry: Architecture, shapes: Shapes, said: Configuration) -> tuple[Architecture, Mismatch]:
+def _fit(entry: Architecture, shapes: Shapes, said: Configuration) -> tuple[Architecture, Mismatch] | None:
+    """`entry` with the sizes of the shapes, and how these depart; None where they tell none that a network can have."""
     try:
         fitted = entry.fitted(shapes, said)
         return fitted, compare(network_shapes(fitted), shapes)
     except (ArchitectureError, KeyError, IndexError, ValueError, RuntimeError):
-        # The entries that tell the widths are not there, or tell nonsense: compare at the published widths.
-        return entry, compare(network_shapes(entry), shapes)
+        return None
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -10,7 +10,6 @@ from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.json_schema import Misfit, integer, list_of, mapping, one_of, record, text
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
-from kdna_deploy.network.families import ARCHITECTURES
 
 
 def to_record(architecture: Architecture) -> dict[str, Any]:
@@ -57,6 +56,8 @@ def from_record(stored: Mapping[str, Any]) -> Architecture:
     Raises:
         ArtifactError: it is damaged, or names an architecture or layout that this version does not know.
     """
+    from kdna_deploy.network.families import ARCHITECTURES  # with PyTorch, without which a record is checked
+
     try:
         stored = check_record(stored)
     except Misfit as misfit:

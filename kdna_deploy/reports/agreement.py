@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from kdna_deploy.evaluation.parity import Agreement
+from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.images.probes import GIVEN
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import small

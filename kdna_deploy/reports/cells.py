@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 _NARROWEST_NAME, _NARROWEST_OTHER = 18, 12  # of the first column, and of further names
+_LONGEST_NAME = 22  # that is not broken: `mobilenet_v2_1d2_plain`
 _NARROWEST_TERMINAL = 80
 
 Fact = tuple[str, str]  # a name and a sentence
@@ -45,7 +46,9 @@ def rich_table(cells: Cells) -> Table:
     for index, heading in enumerate(cells.headings):
         if index < cells.left:
             narrowest = _NARROWEST_OTHER if index else _NARROWEST_NAME
-            table.add_column(escape(heading), overflow="fold", min_width=min(narrowest, _widest(cells, index)))
+            whole = not index and _widest(cells, index) <= _LONGEST_NAME
+            least = min(narrowest, _widest(cells, index))
+            table.add_column(escape(heading), overflow="fold", min_width=least, no_wrap=whole)
         else:
             fold = wide and len(heading) > _widest(cells, index)
             table.add_column(escape(heading.replace(" ", "\n") if fold else heading), justify="right", no_wrap=True)

@@ -37,6 +37,7 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
     rows = [
         ("sharing", sharing(fused.ledger, _CHILDREN[fused.children])),
         ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
+        *([("layer scales folded", str(scales))] if (scales := found["fold_layer_scale"].changed) else []),
         ("still dynamic", f"{fused.channel_attentions} channel attentions"),
         (
             "parameters",

@@ -15,7 +15,12 @@ from kdna_deploy.targets.onnx.guarded import GuardedExport
 if TYPE_CHECKING:
     from kdna_deploy.targets.openvino.export import OpenVinoExport  # imports OpenVINO, which is optional
 
-_STORED = {"fp32": "float32", "fp16": "half precision, computed with in float32", "int8": "int8", "int4": "int4"}
+_STORED = {
+    "fp32": "float32",
+    "fp16": "half precision, computed with in float32",
+    "int8": "int8 codes, computed with in float32",
+    "int4": "int4 codes, computed with in float32",
+}
 
 
 def openvino_report(result: OpenVinoExport) -> Report:
@@ -25,7 +30,7 @@ def openvino_report(result: OpenVinoExport) -> Report:
     rows = [
         ("written", f"{result.path} and {result.path.with_suffix('.bin').name} ({megabytes(result.bytes)})"),
         ("made by", f"OpenVINO {result.version}"),
-        ("weights", _STORED[result.stored]),
+        ("weights", "int8" if result.evaluation else _STORED[result.stored]),
         *_judged(result),
         *(("note", note) for note in result.notes),
     ]

@@ -1,21 +1,21 @@
-"""Path → Session: which runtime opens which kind of file."""
+"""Path → Session: which runtime opens which kind of file. ONNX and OpenVINO files need no PyTorch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdna_deploy.errors import ArtifactError
-from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 from kdna_deploy.kinds import SUFFIXES, Kind, named_kind
 from kdna_deploy.network.configuration import Configuration
-from kdna_deploy.network.load import load_network
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino_file import read_openvino
-from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Session
+
+if TYPE_CHECKING:
+    from kdna_deploy.runtimes.ort import OrtSession
 
 ENGINE = SUFFIXES[Kind.engine]
 
@@ -30,18 +30,25 @@ def open_session(
         RuntimeFailure: OpenVINO is not installed, or an engine does not fit the library or the GPU here.
     """
     if named_kind(path) is Kind.onnx:
+        from kdna_deploy.runtimes.ort import OrtSession
+
         return OrtSession(path)
     if named_kind(path) is Kind.openvino:
         return _openvino(path)
-    if named_kind(path) is Kind.fused:
-        fused = load_fused(path)
-        return TorchSession(fused.graph, path.name, fused.provenance.image_shape)
     if named_kind(path) is Kind.engine:
         from kdna_deploy.runtimes.nvidia.session import TensorRtSession
 
         return TensorRtSession(path)
-    network = load_network(path, arch, factory, ema)
-    return TorchSession(network.module, path.name)
+    from kdna_deploy.runtimes.pytorch import TorchSession
+
+    if named_kind(path) is Kind.fused:
+        from kdna_deploy.graph.file import load_fused
+
+        fused = load_fused(path)
+        return TorchSession(fused.graph, path.name, fused.provenance.image_shape)
+    from kdna_deploy.network.load import load_network
+
+    return TorchSession(load_network(path, arch, factory, ema).module, path.name)
 
 
 def _openvino(path: Path) -> Session:
@@ -70,6 +77,8 @@ def recorded_provenance(path: Path) -> Provenance | None:
         ArtifactError: the artifact or its provenance is damaged.
     """
     if named_kind(path) is Kind.fused:
+        from kdna_deploy.graph.file import load_fused
+
         return load_fused(path).provenance
     if named_kind(path) is Kind.onnx:
         return provenance_of_model(read_model(path, weights=False), path)

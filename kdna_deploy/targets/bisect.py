@@ -24,8 +24,9 @@ import onnx_ir as ir
 import torch
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import HALF, Agreement, Outputs, Tolerance, judge
-from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
+from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.parity import Outputs, judge
+from kdna_deploy.evaluation.tolerance import HALF, Tolerance, recorded_tolerance
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.capture import captured
 from kdna_deploy.graph.file import load_fused

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdna_deploy.evaluation.agreement import Agreement, require_agreement
 from kdna_deploy.evaluation.compare import compare
 from kdna_deploy.evaluation.output_change import OutputChange, measure_change
-from kdna_deploy.evaluation.parity import Agreement, Tolerance, difference, require_agreement
+from kdna_deploy.evaluation.parity import difference
+from kdna_deploy.evaluation.tolerance import Tolerance
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.freezing import (
     AttentionOptions,

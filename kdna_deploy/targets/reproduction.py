@@ -105,6 +105,8 @@ def check_reproduction(
         opened = open_fused_source(given.model, _request(made, options, given), listener)
         if opened.provenance.source_sha256 != made.source_sha256:
             return Reproduction(path, given.model, VERSION, (_OTHER_CHECKPOINT,))
+        if (labels := made.options.get("labels")) is not None:  # the names are in the file, and where they are from
+            opened = opened.with_class_names(tuple(made.class_names), Path(str(labels)))
         weights = weights_file(theirs, path)
         again = folder / (model_name(weights.name) if weights else path.name)
         _export(opened, again, options, made, weights is not None, given, listener)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from kdna_deploy.evaluation.agreement import Agreement, require_agreement
 from kdna_deploy.evaluation.compare import compare
-from kdna_deploy.evaluation.parity import Agreement, Tolerance, require_agreement
+from kdna_deploy.evaluation.tolerance import Tolerance
 from kdna_deploy.files import atomic_output
 from kdna_deploy.images.probes import Probe
 from kdna_deploy.progress import Listener

@@ -20,6 +20,7 @@ from kdna_deploy.graph.passes import Children
 from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.provenance import Provenance, provenance_of
 from kdna_deploy.images.batch import Images
+from kdna_deploy.images.class_names import check_class_names
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.configuration import Configuration
@@ -72,6 +73,16 @@ class FusedSource:
     fused: Fused | None = None
     notes: tuple[str, ...] = ()
     sample: Images | None = None
+
+    def with_class_names(self, names: tuple[str, ...], labels: Path) -> FusedSource:
+        """With the names from the file `labels` in its provenance.
+
+        Raises:
+            InputError: they are not as many as the network has classes.
+        """
+        check_class_names(names, self.provenance.num_classes or _classes(self.graph), str(labels))
+        made = replace(self.provenance, class_names=list(names)).with_options(labels=labels.name)
+        return replace(self, provenance=made)
 
     @cached_property
     def reference(self) -> Remembered:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import check_output
+from kdna_deploy.images.class_names import read_class_names
 from kdna_deploy.input_files import Kind, check_input
 from kdna_deploy.kinds import prepared_name, stem
 from kdna_deploy.network.configuration import Words, configured
@@ -118,6 +119,7 @@ def export(
     resize: int | None = None,
     crop: Size | None = None,
     color: str | None = None,
+    labels: PathLike | None = None,
     simplify: bool = True,
     external_data: bool = False,
     prepare: bool = False,
@@ -150,6 +152,7 @@ def export(
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
         channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
+        labels: file of class names to record: one a line, or a JSON list or mapping; as the checkpoint records.
         simplify: run onnxsim.
         external_data: keep the weights in a file beside the model.
         prepare: write ``NAME.prepared.onnx`` beside the file as well, see `prepare`.
@@ -182,7 +185,8 @@ def export(
     given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
     _check_given(given, engine, precision, checkpoint)
-    inputs = (*_files(given, checkpoint), *words.inputs)
+    names = _class_names(given, optional_path(labels))
+    inputs = (*_files(given, checkpoint), *words.inputs, *([Path(labels)] if labels else []))
     name = stem(given) if isinstance(given, Path) else _name(given)
     built = (wanted or engine.output(Path(str(given)), name)) if engine.library else None
     written = engine.graph_path(built) if built else wanted or Path(name + (".xml" if openvino else ".onnx"))
@@ -217,7 +221,7 @@ def export(
     )
     asked: Any = words.children_in_graph
     request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
-    opened = words.prepared(_opened(given, request, listener))
+    opened = words.prepared(_named(_opened(given, request, listener), names, optional_path(labels)))
     writing = Writing(opened, written, options, words, inputs, listener)
     if openvino:
         return ExportedFile(written, source=opened, openvino=writing.openvino())
@@ -237,6 +241,19 @@ def _check_given(given: Any, engine: EngineWords, precision: str, checkpoint: Pa
             )
     if checkpoint is not None:
         check_input(checkpoint, (Kind.checkpoint,), "`source`")
+
+
+def _class_names(given: Any, labels: Path | None) -> tuple[str, ...]:
+    """Those in the file `labels`; none where none was said."""
+    if labels is None:
+        return ()
+    if isinstance(given, Path) and given.suffix == ".onnx":
+        raise UsageError(f"`labels` go into an ONNX file when it is written, and '{given}' is one already.")
+    return read_class_names(labels)
+
+
+def _named(opened: FusedSource, names: tuple[str, ...], labels: Path | None) -> FusedSource:
+    return opened if labels is None else opened.with_class_names(names, labels)
 
 
 def _files(given: Any, checkpoint: Path | None) -> tuple[Path, ...]:

@@ -103,8 +103,8 @@ class PrecisionWords:
             (self.half_io and not fp16, '`half_io` goes with `precision="fp16"`.'),
             (
                 self.weights != "fp32" and self.precision != "fp32",
-                f'`weights="{self.weights}"` goes with `precision="fp32"`; {self.precision} has smaller weights '
-                "already.",
+                f'`weights="{self.weights}"` goes with `precision="fp32"`; what computes in {self.precision} '
+                "has its weights in that.",
             ),
             (
                 coded and target == "tensorrt",

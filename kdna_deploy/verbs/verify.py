@@ -52,7 +52,7 @@ class Verification(Result):
     @property
     def complaint(self) -> str:
         """What is wrong and what to do, a sentence; empty where it passed."""
-        from kdna_deploy.evaluation.parity import worst_of
+        from kdna_deploy.evaluation.agreement import worst_of
 
         worst, result = worst_of(self.result.agreements), self.result
         if worst is None:

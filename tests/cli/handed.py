@@ -59,6 +59,7 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.evaluation.verify.save_image": None,
     "kdna_deploy.targets.reproduction.check_reproduction": None,
     "kdna_deploy.evaluation.evaluate.evaluate_files": None,
+    "kdna_deploy.evaluation.classify.classify": None,
     "kdna_deploy.benchmark.run.bench": None,
     "kdna_deploy.benchmark.run.bench_suite": None,
     "kdna_deploy.benchmark.compare.compare_runs": None,

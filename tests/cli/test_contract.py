@@ -21,7 +21,7 @@ from kdna_deploy.network.families.resnet import ResNetSpec
 from tests.conftest import REPOSITORY, SAMPLES, Cli
 from tests.samples import RESNET, exported_sample, sample_path
 
-COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
+COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "numpy")
 
 
@@ -223,6 +223,7 @@ def test_every_command_prints_exactly_one_json_document(cli_here: Cli, tmp_path:
         "evaluate": ["--data", SAMPLES / "digits"],
         "bench": ["--iterations", "3", "--min-time", "0", "--save", "figures.json"],
         "prepare": ["net.onnx"],
+        "run": ["net.onnx", SAMPLES / "digits" / "7"],
         "list": ["resnet50"],
     }
     schemas = {"bench": 2}

@@ -24,7 +24,7 @@ from tests.cli.handed import SHAPE, WORST, Request, changed, commands, handed, i
 from tests.samples import RESNET, SIZE, sample_path
 
 Check = Callable[[Request, Request], bool]  # the request without the option, and with it
-COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
+COMMANDS = ("inspect", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list")
 
 
 @dataclass(frozen=True)
@@ -293,6 +293,8 @@ TABLE: dict[str, list[Entry]] = {
         Entry(INT8, "--calibration-method entropy", {"export_int8.int8.method": "entropy"}),
         Entry(INT8, "--calibration-method percentile", {"export_int8.int8.method": "percentile"}),
         Entry(INT8, "--max-drop 0.5", {"export_int8.int8.max_drop": 0.5}),
+        # The names go into the provenance: tests/verbs/test_run.py.
+        Entry("export ckpt.pt", "--labels names.txt", {"export_fused.inputs": protects("names.txt")}),
         Entry("export ckpt.pt", "--no-simplify", {f"{EXPORTED}.simplify": False}),
         Entry("export ckpt.pt --no-simplify", "--simplify", {f"{EXPORTED}.simplify": True}),
         Entry("export ckpt.pt", "--external-data", {f"{EXPORTED}.external_data": True}),
@@ -338,6 +340,26 @@ TABLE: dict[str, list[Entry]] = {
         ),
         Entry("verify net.onnx", "--input-size 96x64", {"verify_files.size": (96, 64)}),
         as_json("verify net.onnx"),
+    ],
+    "run": [
+        *loading("run net.onnx images", "classify.request"),
+        *(
+            Entry(
+                f"run net.onnx images {SAID}",
+                option,
+                {f"classify.request.preprocessing.{name}": value for name, value in words.items()},
+            )
+            for option, words in WORDS.items()
+        ),
+        Entry("run net.onnx images", "--top 2", {"classify.request.top": 2}),
+        Entry("run net.onnx images", "--time", {"classify.request.timed": True}),
+        Entry(
+            "run net.onnx images",
+            "--labels names.txt",
+            {"classify.request.labels": Path("names.txt"), "classify.request.class_names": tuple("0123456789")},
+        ),
+        Entry("run net.onnx images", "--input-size 96x64", {"classify.request.size": (96, 64)}),
+        as_json("run net.onnx images"),
     ],
     "evaluate": [
         *loading("evaluate net.onnx --data held", "evaluate_files.request"),
@@ -443,6 +465,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(sample_path(RESNET))
     for name in ("net.onnx", "other.onnx"):
         (folder / name).write_bytes(b"never opened")
+    (folder / "names.txt").write_text("\n".join("0123456789"))
     random = np.random.default_rng(0)
     for name, count in {"images": 12, "others": 3, "held/3": 2, "held/7": 1}.items():
         (folder / name).mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 from pathlib import Path
@@ -91,6 +92,9 @@ def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ckpt.onnx", "ckpt.int8.onnx", "new.onnx", "old.onnx", "ckpt.engine", "ckpt.fused.pt2"):
         (tmp_path / name).write_bytes(b"never opened")
     (tmp_path / "net.py").write_text("def build(): ...\n")
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    (tmp_path / "photo.jpg").write_bytes(b"never opened")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"an image")))
     for name in ("images", "val/1"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "0.png").write_bytes(b"never opened")

@@ -63,6 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("verify", "bench new.onnx"),
         ("verify net.onnx --against ckpt.pt", "bench net.onnx"),
         ("verify net.rtx.engine", "bench net.rtx.engine --gpu"),
+        ("run net.onnx a.png --top 1", "evaluate net.onnx --data DIR"),
         ("evaluate net.onnx --data val", "bench net.onnx"),
         ("bench", "bench new.onnx --save today.json"),
         ("bench a.onnx b.onnx --gpu", "bench a.onnx b.onnx --gpu --save today.json"),

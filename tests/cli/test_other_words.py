@@ -54,6 +54,8 @@ def own(command: str) -> set[str]:
         ("inspect --ckpt ckpt", "inspect ckpt"),
         ("verify a.onnx --ref b.onnx", "verify a.onnx --against b.onnx"),
         ("evaluate a.onnx --val-dir val --batch 8", "evaluate a.onnx --data val --batch-size 8"),
+        ("run --weights a.onnx --source a.png --topk 3", "run a.onnx a.png --top 3"),
+        ("run a.onnx a.png --class-names b.txt", "run a.onnx a.png --labels b.txt"),
         ("bench a.onnx --device cpu --threads 4", "bench a.onnx --cpu-threads 4"),
         ("bench a.onnx --device cuda:0 --half", "bench a.onnx --gpu --precision fp16"),
         ("bench a.onnx --tf32 --fp32", "bench a.onnx --precision tf32 --precision fp32"),

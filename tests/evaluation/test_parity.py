@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.errors import ArtifactError, InputError
+from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.compare import compare
-from kdna_deploy.evaluation.parity import FLOAT32, HALF, ROUNDING_FACTOR, Agreement, Outputs, Tolerance, judge
+from kdna_deploy.evaluation.parity import ROUNDING_FACTOR, Outputs, judge
+from kdna_deploy.evaluation.tolerance import FLOAT32, HALF, Tolerance
 from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import FLAT, GIVEN, NOISE, Probe

@@ -38,6 +38,7 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "export": ("export", CHECKPOINT, *MODEL, "--precision", "fp16", "--calibration", IMAGES, "-o", "out.onnx"),
     "verify": ("verify", ONNX, "--against", CHECKPOINT, *MODEL),
+    "run": ("run", ONNX, IMAGES),
     "evaluate": ("evaluate", ONNX, "--data", "good-classes"),
     "bench": ("bench", ONNX, "--save", "out.json"),
     "inspect": ("inspect", CHECKPOINT, *MODEL),
@@ -107,6 +108,10 @@ _BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--atol": _NUMBERS,
         "--input-size": _SIZES,
         "--save-worst": ("", "out.txt", ".", "/", "no/out.npy"),
+    },
+    "run": {
+        "--top": ("0", "-1", "x", "", "1.5"),
+        "--crop": _SIZES,
     },
     "evaluate": {
         "--batch-size": ("0", "-1", "x", "", "1.5", "nan", "9" * 400),
@@ -195,6 +200,9 @@ def _combinations() -> Iterator[Case]:
         f"export {FUSED}",
         "export",
         "verify",
+        "run",
+        f"run {ONNX}",
+        f"run {ONNX} - -",
         "evaluate",
         f"evaluate {ONNX}",
         "bench",

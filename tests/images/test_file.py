@@ -15,7 +15,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from kdna_deploy.images.file import LARGEST, UnreadableImage, open_image
+from kdna_deploy.images.file import LARGEST, ImageBytes, UnreadableImage, open_image
 from kdna_deploy.images.folder import ImageSource, Preprocessing, read_image
 from tests.recorded import Recorded
 
@@ -33,15 +33,26 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return stream.getvalue()
 
 
-def png_of(width: int, height: int) -> bytes:
+def png_of(width: int, height: int, bits: int = 8, data: bytes = bytes(100)) -> bytes:
     """A PNG whose header promises `width` × `height`, with hardly any data behind it."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits in colour, which Pillow reads and does not write."""
+    height, width, _ = pixels.shape
+    return png_of(width, height, 16, b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels))
+
+
+def inverted16() -> bytes:
+    """A grey TIFF of 16 bits in which 0 is white, which Pillow does not turn round."""
+    return encoded(Image.fromarray(np.full((4, 4), 999, np.uint16)), "TIFF", tiffinfo={262: 0})
 
 
 TURNED = {  # EXIF orientation → how the stored picture is turned to stand upright
@@ -62,8 +73,10 @@ def test_a_rotation_that_a_camera_recorded_is_carried_out(tmp_path: Path, kind: 
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
-    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(CORNERS).convert("RGB"), kind, exif=exif, **options))
-    assert np.array_equal(pixels(tmp_path / "a.png")[:, :, 0], TURNED[orientation](CORNERS))
+    for mode in ("RGB", "L"):  # Pillow maps grey TIFFs into memory, others not
+        picture = Image.fromarray(CORNERS).convert(mode)
+        (tmp_path / "a.png").write_bytes(encoded(picture, kind, exif=exif, **options))
+        assert np.array_equal(pixels(tmp_path / "a.png")[:, :, 0], TURNED[orientation](CORNERS))
 
 
 def test_a_rotated_photograph_is_turned_before_it_is_cropped(tmp_path: Path) -> None:
@@ -103,6 +116,26 @@ def test_every_usual_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert pixels(tmp_path / "a.png").shape == (3, 2, 3)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_of_16_bits_the_upper_8_are_kept_in_grey_as_in_colour(tmp_path: Path, kind: str) -> None:
+    deep = CORNERS.astype(np.uint16) * 256 + 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {} if kind == "PPM" else {"exif": exif}
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(deep), kind, **options))
+    assert np.array_equal(pixels(tmp_path / "a.png")[:, :, 1], CORNERS if kind == "PPM" else TURNED[6](CORNERS))
+    if kind == "PNG":
+        (tmp_path / "b.png").write_bytes(png16(np.stack([deep, deep // 2, deep // 3], axis=2)))
+        assert np.array_equal(pixels(tmp_path / "b.png")[:, :, 0], CORNERS)
+
+
+def test_the_content_of_a_file_is_read_as_the_file_is(tmp_path: Path) -> None:
+    content = encoded(Image.fromarray(CORNERS))
+    assert np.array_equal(np.asarray(open_image(ImageBytes(content), "L")), CORNERS)
+    with pytest.raises(UnreadableImage, match="'-' is not an image that can be read: it is empty"):
+        open_image(ImageBytes(b""), "RGB")
+
+
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -140,7 +173,8 @@ def test_postscript_in_an_image_file_is_never_run(tmp_path: Path, monkeypatch: p
         (b"hello", "empty, damaged, or of another format"),
         (encoded(Image.fromarray(CORNERS))[:45], "damaged or cut short"),
         (encoded(Image.new("RGB", (99, 99), "red"), "JPEG")[:700], "damaged or cut short"),
-        (encoded(Image.fromarray(np.full((4, 4), 999, np.uint16))), "more than 8 bits a channel"),
+        (encoded(Image.fromarray(np.full((4, 4), 999, np.int32)), "TIFF"), "more than 8 bits a channel"),
+        (inverted16(), "more than 8 bits a channel, and no white is told"),
         (encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), "more than 8 bits a channel"),
         (png_of(20000, 20000), r"it has (20000×20000 pixels, )?more than 67 million"),
         (png_of(9000, 9000), "it has 9000×9000 pixels, more than 67 million"),

@@ -162,10 +162,10 @@ def test_unreadable_images_of_a_folder_are_skipped_and_reported(tmp_path: Path) 
     assert [(path.name, "truncated" in reason) for path, reason in heard.skipped] == [("cut.png", True)]
 
 
-def test_an_image_of_16_bits_is_refused_rather_than_clipped(tmp_path: Path) -> None:
-    Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(tmp_path / "deep.png")
+def test_an_image_of_32_bits_is_refused_rather_than_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 1000, np.int32)).save(tmp_path / "deep.tif")
     with pytest.raises(InputError, match="convert it to 8 bits"):
-        read_image(tmp_path / "deep.png", (8, 8))
+        read_image(tmp_path / "deep.tif", (8, 8))
 
 
 def test_preprocessing_is_what_it_says(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_an_order_that_nothing_tells_must_be_said_and_is_kept_in_the_record() ->
     asked = architecture("resnet18", layout=STRANGER)
     shapes = network_shapes(asked)
     with pytest.raises(
-        ArchitectureError, match=r"fits resnet18, with 4 full kernels and 3 children in layer3; their o"
+        ArchitectureError, match=r"whose layer3 has full kernels \(4\) and children \(3\) in an order that is not in it"
     ):
         recognise(shapes)
     assert recognise(shapes, Configuration(layout=STRANGER)) == asked

@@ -13,7 +13,7 @@ import torch
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from kdna_deploy.evaluation.parity import Agreement
+from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.graph.inspection import AttentionStatistics, Inspection, inspect_network
 from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.network.load import load_network

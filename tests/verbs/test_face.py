@@ -21,11 +21,12 @@ from tests.samples import RESNET, sample_path
 pytestmark = pytest.mark.usefixtures("fused_once")
 
 VERBS: dict[str, Callable[..., Any]] = {
-    name: getattr(kd, name) for name in ("load", "fuse", "export", "prepare", "verify", "evaluate", "bench", "list")
+    name: getattr(kd, name)
+    for name in ("load", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list")
 }
 # What only a command needs (a confirmation, a form of output, another thing to do), and only a verb.
-OF_COMMANDS = {"json", "yes_drop", "onnx", "check", "compare", "ckpt", "model_file", "models", "data"}
-OF_VERBS = {"network", "source", "file", "models", "output", "listener", "data"}
+OF_COMMANDS = {"json", "yes_drop", "onnx", "check", "compare", "ckpt", "model_file", "models", "data", "images"}
+OF_VERBS = {"network", "source", "file", "models", "output", "listener", "data", "images"}
 
 
 def small() -> nn.Module:
@@ -43,7 +44,7 @@ def test_the_package_offers_its_verbs_and_its_errors() -> None:
         _ = kd.convert
 
 
-@pytest.mark.parametrize("name", ["fuse", "export", "prepare", "verify", "evaluate", "bench", "list"])
+@pytest.mark.parametrize("name", ["fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list"])
 def test_a_verb_has_the_words_and_the_defaults_of_its_command(name: str) -> None:
     options = {one.name: one.default for one in commands()[name].params if one.name not in OF_COMMANDS}
     words = {one.name: one.default for one in inspect.signature(VERBS[name]).parameters.values()}
@@ -71,6 +72,7 @@ def test_a_verb_has_the_words_and_the_defaults_of_its_command(name: str) -> None
         ("bench", {"protocol": "quick"}, "`protocol` is 'quick'"),
         ("bench", {"streams": 2}, "belong to `gpu`"),
         ("bench", {"runtime": ["tensorrt"]}, "runs on the GPU; add `gpu`"),
+        ("run", {"images": ".", "top": 0}, "`top` is 0; give a number of classes from 1"),
         ("evaluate", {"batch_size": 0, "data": "."}, "`batch_size` is 0"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kdna_deploy.cli.options.panels import IMAGES, choices
+from kdna_deploy.cli.options.panels import IMAGES, OUTPUT, choices
 from kdna_deploy.verbs.arguments import LARGEST_BATCH, LARGEST_SIZE
 
 
@@ -52,6 +52,35 @@ Labelled = Annotated[
     Path,
     typer.Option(
         "--data", metavar="DIR", help="A folder with a folder of images for each class.", rich_help_panel=IMAGES
+    ),
+]
+Pictures = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGES",
+        help="Image files, folders of them, or - for an image on standard input.",
+        show_default=False,
+        rich_help_panel=IMAGES,
+    ),
+]
+Top = Annotated[
+    int,
+    typer.Option("--top", metavar="K", min=1, help="Classes to name for each image.", rich_help_panel=OUTPUT),
+]
+Time = Annotated[
+    bool,
+    typer.Option(
+        "--time", help="Measure decoding, preparing and inference, medians over the images.", rich_help_panel=OUTPUT
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Class names, in the order of the outputs: one a line, or JSON.",
+        show_default="as recorded",
+        rich_help_panel=IMAGES,
     ),
 ]
 BatchSize = Annotated[

@@ -61,6 +61,15 @@ Portable = Annotated[
         rich_help_panel=SOURCE,
     ),
 ]
+Runnable = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="ONNX or OpenVINO file, engine, fused graph or checkpoint.",
+        show_default=False,
+        rich_help_panel=SOURCE,
+    ),
+]
 Artifact = Annotated[
     Path | None,
     typer.Argument(

@@ -93,8 +93,7 @@ def _fold(norm: fx.Node) -> None:
     affine = _affine(norm)
     if not owns_weight(layer):  # all functional convolutions of a module share its name; their BatchNorms differ
         take_site(layer, norm)
-    _scale_weight(layer, affine.scale)
-    _shift_bias(layer, affine)
+    scale_layer(layer, affine.scale, affine.shift)
     for user in list(norm.users):
         user.replace_all_uses_with(layer)
 
@@ -114,6 +113,15 @@ def _affine(norm: fx.Node) -> _Affine:
 
 def _value(operand: object) -> Tensor | None:
     return constant(operand).to(torch.float64) if isinstance(operand, fx.Node) else None
+
+
+def scale_layer(layer: fx.Node, scale: Tensor, shift: Tensor | None = None) -> None:
+    """Let `layer` compute ``scale · y + shift`` in the place of y, by its call site's own modulation and bias."""
+    scale = scale.to(torch.float64)
+    _scale_weight(layer, scale)
+    bias = layer.args[2] if len(layer.args) > 2 else None
+    if bias is not None or shift is not None:
+        _shift_bias(layer, _Affine(scale, torch.zeros_like(scale) if shift is None else shift))
 
 
 def _scale_weight(layer: fx.Node, scale: Tensor) -> None:

@@ -6,6 +6,7 @@ Another layout, ablation or width is a `Configuration` of an entry; a further ba
 from __future__ import annotations
 
 from kdna_deploy.network.architecture import Architecture, KernelDNA, plain_name
+from kdna_deploy.network.families.convnext import ConvNeXtSpec
 from kdna_deploy.network.families.mobilenet import MobileNetV2Spec
 from kdna_deploy.network.families.resnet import ResNetSpec
 
@@ -22,6 +23,12 @@ _KERNELDNA = (
     Architecture("resnet50", _RESNET50, KernelDNA((("layer3", "F-S-F-S-F-S-F"), ("layer4", "F-S-F")))),
     Architecture("mobilenet_v2", MobileNetV2Spec(), _MOBILENET_CLUSTERS),
     Architecture("mobilenet_v2_1d2", MobileNetV2Spec().scaled(0.5), _MOBILENET_CLUSTERS),
+    # A reconstruction that meets the paper's count.
+    Architecture(
+        "convnext_tiny",
+        ConvNeXtSpec(),
+        KernelDNA((("stages.3", "F-S-F"),), attentions=frozenset({"channel", "filter"}), reductions=(4, 128)),
+    ),
 )
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -21,7 +21,8 @@ import onnx_ir as ir
 from torch import Tensor
 
 from kdna_deploy.errors import ExportError, UsageError
-from kdna_deploy.evaluation.parity import HALF, INT4_WEIGHTS, INT8_WEIGHTS, Agreement
+from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.tolerance import HALF, INT4_WEIGHTS, INT8_WEIGHTS
 from kdna_deploy.files import check_output
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.ledger import KernelStorage, graph_storage

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import Tolerance
-from kdna_deploy.evaluation.recorded_tolerance import recorded_tolerance
+from kdna_deploy.evaluation.tolerance import Tolerance, recorded_tolerance
 from kdna_deploy.precision import Weights
 from kdna_deploy.targets.onnx.convert import DEFAULT_OPSET, Target, check_opset
 

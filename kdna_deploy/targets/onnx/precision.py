@@ -15,7 +15,7 @@ from pathlib import Path
 
 import onnx
 
-from kdna_deploy.evaluation.parity import Agreement
+from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import Listener

@@ -4,7 +4,7 @@
 
 Opening it is then reading a graph of some tens of kilobytes and mapping its weights, which all processes share: nothing
 is optimised, laid out or copied. Children that share a parent are multiplied out in it, and weights stored in half
-precision or as int8 codes are float32, since ONNX Runtime does both when it opens the portable file. That one stays the
+precision or as codes are float32, since ONNX Runtime does both when it opens the portable file. That one stays the
 file to ship: a prepared one is for a kind of processor and a version of ONNX Runtime (`runtimes.prepared`), and made
 where it runs.
 
@@ -24,7 +24,8 @@ import onnxruntime
 from onnx import TensorProto
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import FLOAT32, Agreement
+from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.tolerance import FLOAT32
 from kdna_deploy.files import check_output, file_sha256, scratch_folder
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.probes import standard_probes

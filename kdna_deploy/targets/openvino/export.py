@@ -29,7 +29,8 @@ import openvino
 
 from kdna_deploy.errors import AccuracyError, ExportError, UsageError
 from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
-from kdna_deploy.evaluation.parity import HALF, Agreement
+from kdna_deploy.evaluation.agreement import Agreement
+from kdna_deploy.evaluation.tolerance import HALF
 from kdna_deploy.files import check_output, file_sha256, scratch_folder
 from kdna_deploy.graph.provenance import KEY, Provenance
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from kdna_deploy.errors import RuntimeFailure
+from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
-from kdna_deploy.evaluation.parity import Agreement
 from kdna_deploy.files import check_output
 from kdna_deploy.images.probes import NOISE, Probe, random_images
 from kdna_deploy.progress import SILENT, Listener

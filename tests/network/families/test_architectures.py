@@ -19,7 +19,6 @@ from kdna_deploy.network.families import ARCHITECTURES, Architecture, KernelDNA
 from kdna_deploy.network.families.attention import ChannelAttention
 from kdna_deploy.network.load import load_network
 from kdna_deploy.network.recognise import network_shapes
-from tests.data.fill import ARCHITECTURES as PUBLISHED
 from tests.data.fill import HERE
 
 PLAIN_MACS = {  # MACs and the wider count of the unmodified backbones at 224×224
@@ -27,6 +26,7 @@ PLAIN_MACS = {  # MACs and the wider count of the unmodified backbones at 224×2
     "resnet50_plain": (4_089_184_256, 4_111_512_576),
     "mobilenet_v2_plain": (300_774_272, 314_193_216),
     "mobilenet_v2_1d2_plain": (97_131_840, 104_474_784),
+    "convnext_tiny_plain": (4_455_531_264, 4_470_437_376),
 }
 
 
@@ -75,7 +75,7 @@ def test_plain_backbones_cost_what_they_are_known_to(name: str, expected: tuple[
     [
         row
         for row in paper("table1_imagenet")
-        if row["method"] in ("plain", "kerneldna") and row["backbone"] in PUBLISHED
+        if row["method"] in ("plain", "kerneldna") and row["backbone"] in ARCHITECTURES
     ],
     ids=lambda row: f"{row['backbone']}-{row['method']}",
 )
@@ -86,6 +86,9 @@ def test_sizes_and_costs_round_to_those_of_the_papers_main_table(row: dict[str, 
     if architecture.name == "mobilenet_v2_1d2" and row["method"] == "kerneldna":
         # The one cell that is rounded up: the count behind the printed 0.11 is 0.1048.
         assert (row["flops_g"], counted.table_flops) == ("0.11", 104_782_432)
+    elif architecture.name == "convnext_tiny" and row["method"] == "kerneldna":
+        # A reconstruction, which meets the printed parameters and not the printed cost.
+        assert (row["flops_g"], printed(counted.table_flops, 1e9, row["flops_g"])) == ("4.51", "4.47")
     else:
         assert printed(counted.table_flops, 1e9, row["flops_g"]) == row["flops_g"]
 

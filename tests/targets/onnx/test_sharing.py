@@ -14,9 +14,12 @@ import pytest
 
 from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.graph import Graph
+from kdna_deploy.precision import Codes
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.codes.store import store_codes
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.export import export_fused
+from kdna_deploy.targets.onnx.int8.compact import compact
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
@@ -58,6 +61,22 @@ def test_a_shared_file_keeps_the_papers_size_and_the_runtime_every_kernel(
     prepared = prepare_onnx(small.path, tmp_path / "prepared.onnx")
     assert prepared.bytes > 1.05 * small.bytes and "multiplied out" in prepared.notes[1]
     assert len(prepared.agreements) == 6 and all(agreement.worst == 0 for agreement in prepared.agreements)
+    # In codes it takes a part of the trained parameters, and the runtime folds it to the same operators.
+    executed = sorted(node.op_type for node in optimised_model(small.path).graph.node)
+    limits: tuple[tuple[Codes, float], ...] = (("int8", 0.27), ("int4", 0.162 if "mobilenet" in arch else 0.146))
+    for codes, most in limits:
+        coded = in_codes(small.path, codes, tmp_path / f"{codes}.onnx")
+        assert sorted(node.op_type for node in optimised_model(coded).graph.node) == executed
+        assert coded.stat().st_size <= most * 4 * shared.provenance.parameters
+
+
+def in_codes(path: Path, codes: Codes, output: Path) -> Path:
+    """What `export_codes` makes of the float32 file at `path`, but for a line of provenance."""
+    model = ir.load(path)
+    store_codes(model, codes)
+    compact(model)
+    ir.save(model, output)
+    return output
 
 
 @pytest.mark.slow

@@ -1,18 +1,22 @@
 """What a kernel's codes are, and the nodes that a runtime multiplies them out with when a session opens.
 
-    int8    w → q · s    q in −127 … 127, one byte each        s = max |w| / 127 of each filter, float32
-    int4    w → q · s    q in −8 … 7, two of them in a byte    s = w* / −8 of each block of a filter, half precision
+    int8    w → q · s    q in −127 … 127, a byte each        s = max |w| / 127 of each filter, float32
+    int4    w → q · s    q in −8 … 7, two in a byte          s = w* / −8 of each block of a filter, half precision
 
-w* is the weight of the largest magnitude in its block, which is −8 exactly, so that seven eighths of the codes are on
-its side and one more on it than max |w| / 7 would leave. A block is the largest even part of a filter of at most 32
-numbers that divides it.
+w* is the number of the largest magnitude in its block, of either sign, which is −8 exactly; max |w| / 7 would leave
+one code unused (the same blocks are GGUF's Q4_0). A block is the largest even number of weights, 16 to 32, that divides
+a filter.
 
-Both take operators alone that runtimes fold when they open a file:
+Both are written in operators that every runtime folds when it opens the file:
 
     int8    Cast(Cast(q, int32), float32) · s
     int4    Reshape(Gather(T, Cast(p, int32)) · Cast(s, float32))        T[p] = the two codes in byte p, [256, 2]
 
-ONNX has a type for 4 bits and an operator for blocks, which ONNX Runtime and OpenVINO would compute at every inference.
+What else there is for 4 bits was measured (docs/precision.md): ONNX's own type needs a later operator set and runtime,
+its DequantizeLinear is computed at every inference, and so are bit operators on OpenVINO.
+
+Does not apply to 4 bits: filters without such a block (depthwise kernels, 3×3×3), small kernels, and those whose scales
+a half cannot hold. They have 8.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import FLOAT32
+from kdna_deploy.evaluation.tolerance import FLOAT32
 from kdna_deploy.files import check_output
 from kdna_deploy.images.batch import Images, Shape
 from kdna_deploy.images.probes import random_images, standard_probes

@@ -6,7 +6,7 @@ A quarter of the bytes, or a seventh. The runtime folds the product when the ses
 are those of float32; QDQ nodes it would keep. Of a weight that nodes make of several constants the largest is stored
 so: children read their parent's codes, and their modulations stay in float32.
 
-With int4, kernels whose filters have no blocks, and small ones, are codes of 8 bits: depthwise kernels, the first one.
+With int4, kernels that 4 bits do not suit have codes of 8 (`coding`).
 
 Does not apply to runtimes that would not fold the product, to kernels that codes, scales and nodes would make no
 smaller, and to vectors: biases take few bytes, and an error in one is an error of a whole channel.

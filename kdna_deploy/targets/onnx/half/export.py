@@ -18,7 +18,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation.parity import HALF
+from kdna_deploy.evaluation.tolerance import HALF
 from kdna_deploy.files import check_output
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener

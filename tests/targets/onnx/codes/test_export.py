@@ -15,12 +15,14 @@ import torch
 from onnx import numpy_helper
 
 import kdna_deploy as kd
+from kdna_deploy.cli.app import run
 from kdna_deploy.errors import ParityError, UsageError
 from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.graph.provenance import KEY
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import split_images
 from kdna_deploy.precision import CODES, Codes
+from kdna_deploy.reports.guarded import guarded_report
 from kdna_deploy.targets.bisect_file import bisect_file
 from kdna_deploy.targets.onnx.codes import export as codes_export
 from kdna_deploy.targets.onnx.codes.export import CodesExport, StorageOptions, export_codes
@@ -29,7 +31,7 @@ from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.prepare import prepare_onnx
 from kdna_deploy.targets.source import FusedSource
-from tests.conftest import SAMPLES, Cli
+from tests.conftest import SAMPLES
 from tests.gated import Gated
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
@@ -197,10 +199,19 @@ def test_codes_are_not_written_unjudged(tmp_path: Path, small: FusedSource) -> N
 
 
 @pytest.mark.slow
-def test_the_command_writes_it_and_says_what_it_costs(cli: Cli) -> None:
-    asked = ("--weights", "int4", "--calibration", DIGITS, "--max-drop", "0.3", "--input-size", "64")
-    done = cli("export", sample_path(RESNET), "--children", "share", *asked, "-o", "net.onnx", "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+def test_the_command_writes_it_and_says_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("--weights", "int4", "--calibration", str(DIGITS), "--max-drop", "0.3", "--input-size", "64")
+    assert run(["export", str(sample_path(RESNET)), "--children", "share", *asked, "-o", "net.onnx", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
     assert (told["precision"], told["weights"], told["drop_points"], told["held_out_images"]) == ("fp32", "int4", 0, 10)
     assert told["kernels"]["convolutions"] - told["kernels"]["kernels"] == 6
+
+
+def test_the_report_says_how_many_kernels_have_codes_of_8_bits(stored: tuple[Case, CodesExport]) -> None:
+    case, done = stored
+    text = "\n".join(value for _, value in guarded_report(done).parts[0].rows)
+    assert guarded_report(done).parts[0].title == f"{case.weights} weights, computed with in float32"
+    assert (f", {done.stored.wide} of them of 8 bits, changed by up to" in text) is (case.weights == "int4")

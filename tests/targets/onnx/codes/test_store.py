@@ -1,8 +1,10 @@
-"""Weights as codes of 8 and of 4 bits: their values, which constants become codes, and what runtimes make of them."""
+"""Weights as codes of 8 and of 4 bits: their values, which constants become codes, what OpenVINO makes of them.
+
+What ONNX Runtime makes of them in every architecture, and the sizes of files: tests/targets/onnx/test_sharing.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,7 @@ from onnx import numpy_helper
 
 from kdna_deploy.precision import CODES, Codes
 from kdna_deploy.targets.onnx.codes.store import store_codes, stored_layers
-from kdna_deploy.targets.onnx.convert import DEFAULT_OPSET, to_onnx
-from kdna_deploy.targets.onnx.int8.compact import compact
-from kdna_deploy.targets.onnx.ledger import optimised_model
 from kdna_deploy.targets.onnx.weight_value import weight_value
-from tests.samples import fused_small
 from tests.targets.onnx.passes import applied
 
 RANDOM = np.random.default_rng(0)
@@ -160,25 +158,3 @@ def test_openvino_folds_the_codes_of_a_1x1_kernel_too(tmp_path: Path, codes: Cod
     kinds = {node.get_rt_info()["layerType"].value for node in running.get_ops()}
     assert "Convolution" in kinds
     assert not kinds & {"Convert", "Eltwise", "Gather", "Reshape", "Subgraph"}
-
-
-@pytest.mark.slow
-# The limits of the smallest network's files leave 8 kB beside codes, scales, modulations and biases.
-def test_with_shared_children_a_file_takes_a_part_of_the_trained_parameters_and_onnx_runtime_folds_it(
-    arch: str, published: Callable[[str], Path], tmp_path: Path
-) -> None:
-    shared = fused_small(published(arch), "share")
-    made = ir.to_proto(to_onnx(shared.graph, DEFAULT_OPSET, None, "cpu"))
-    before, whole = _operators(made, tmp_path / "float.onnx"), made.SerializeToString()
-    for codes, most in (("int8", 0.27), ("int4", 0.162 if "mobilenet" in arch else 0.146)):
-        coded, path = ir.from_proto(onnx.ModelProto.FromString(whole)), tmp_path / f"{codes}.onnx"
-        store_codes(coded, codes, ())
-        compact(coded)
-        assert _operators(ir.to_proto(coded), path) == before
-        provenance = len(shared.provenance.to_json())
-        assert path.stat().st_size + provenance <= most * 4 * shared.provenance.parameters
-
-
-def _operators(made: onnx.ModelProto, path: Path) -> list[str]:
-    onnx.save(made, path)
-    return sorted(node.op_type for node in optimised_model(path).graph.node)

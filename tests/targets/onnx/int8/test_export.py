@@ -330,7 +330,7 @@ def test_the_command_writes_int8_and_evaluates_it(cli_here: Cli, tmp_path: Path)
         ),
         (["--precision", "int8", "--calibration", str(DIGITS), "--target", "any"], "--target cpu or tensorrt"),
         (["--precision", "fp16", "--target", "cpu"], "--weights fp16 halves the file"),
-        (["--precision", "fp16", "--weights", "fp16"], "smaller weights already"),
+        (["--precision", "fp16", "--weights", "fp16"], "what computes in fp16 has its weights in that"),
         (["--precision", "fp16", "--children", "on-the-fly"], "--children materialize"),
         (["--half-io"], "goes with --precision fp16"),
         (["--target", "tensorrt", "--children", "share"], "--children materialize"),

@@ -1,0 +1,40 @@
+"""How far a file may be from the network that it was made from, by the precision that it is in or records.
+
+Does not apply to files that compute in int8, which are judged by their accuracy, and to engines (`engine_tolerance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest difference allowed.
+
+    Attributes:
+        rtol: share of an output's spread over images.
+        atol: absolute, on top of that.
+        roundoff: unit roundoff of the format that the candidate computes in.
+        tie: `rtol` for the lead of one class over another; not a user's to widen.
+    """
+
+    rtol: float
+    atol: float = 0.0
+    roundoff: float = 2.0**-24
+    tie: float = 1e-4
+
+
+FLOAT32 = Tolerance(rtol=1e-4)
+HALF = Tolerance(rtol=1e-2, roundoff=2.0**-11, tie=1e-2)
+INT8_WEIGHTS = Tolerance(rtol=1e-1, roundoff=2.0**-6, tie=1e-1)
+INT4_WEIGHTS = Tolerance(rtol=5e-1, roundoff=2.0**-6, tie=5e-1)
+_STORED = {"fp16": HALF, "int8": INT8_WEIGHTS, "int4": INT4_WEIGHTS}
+
+
+def recorded_tolerance(options: Mapping[str, Any]) -> Tolerance:
+    """Of an artifact made with `options` (`Provenance.options`)."""
+    computed = HALF if options.get("precision") == "fp16" else FLOAT32
+    return _STORED.get(options.get("weights", "fp32"), computed)
