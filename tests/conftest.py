@@ -33,6 +33,7 @@ __all__ = [
     "pytest_pycollect_makemodule",
     "pytest_runtest_call",
     "pytest_runtest_setup",
+    "traced_once",
 ]
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = REPOSITORY / "sample_checkpoints"
@@ -45,7 +46,7 @@ if not ABSENT:
     from tests.built_once import build_once
     from tests.data.fill import ARCHITECTURES
     from tests.float_file import float_files, float_files_once
-    from tests.fused_once import fused_once
+    from tests.fused_once import fused_once, traced_once
 
     # On a busy machine, threads that spin while they wait cost far more than they gain on networks this small.
     torch.set_num_threads(1)

@@ -48,7 +48,7 @@ class FusedOnce:
         options = options or FuseOptions()
         if options.attention.choice != "keep" or not type(original).__module__.startswith(_FAMILIES):
             return fuse(original, image_shape, options, listener, trace)
-        key = (type(original), _digest(original), image_shape, options.children)
+        key = (type(original), digest(original), image_shape, options.children)
         if key not in self._held:
             if len(self._held) >= _MOST:
                 self._held.pop(next(iter(self._held)))
@@ -56,13 +56,13 @@ class FusedOnce:
         return self._held[key]
 
 
-def _digest(network: nn.Module) -> str:
+def digest(network: nn.Module) -> str:
     """Of names, shapes and values."""
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     for name, value in network.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().contiguous().numpy())
-    return digest.hexdigest()
+        content.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        content.update(value.detach().contiguous().numpy())
+    return content.hexdigest()
 
 
 @contextlib.contextmanager
@@ -81,4 +81,20 @@ def _fusions() -> FusedOnce:
 @pytest.fixture(scope="module")
 def fused_once() -> Iterator[None]:
     with fusing_once():
+        yield
+
+
+@pytest.fixture(scope="module")
+def traced_once() -> Iterator[None]:
+    """Networks are traced once for equal weights: for modules that load one network again and again."""
+    traced: dict[Any, Graph] = {}
+
+    def once(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
+        key = (type(module), digest(module), shape)
+        if key not in traced:
+            traced[key] = capture(module, shape)
+        return traced[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdna_deploy.graph.capture.capture", once)
         yield

@@ -20,7 +20,7 @@ VERSIONS = ("3.10", "3.12", "3.13")  # `make test` itself runs on 3.11
 LEAST = 450
 REPOSITORY = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "onnxscript", "onnxsim")
-_TESTING = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
+_TESTING = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "filelock")
 
 
 def interpreter(version: str) -> Path | None:

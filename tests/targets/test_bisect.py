@@ -34,7 +34,7 @@ from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 from tests.planted_network import FACTORY, SHAPE, write_checkpoint
 from tests.runtimes.nvidia.test_engine_record import CONTENT, RECORD
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("traced_once")]
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

@@ -28,7 +28,7 @@ from tests.conftest import REPOSITORY, Cli
 from tests.every_format import CHECKPOINT, FACTORY, IMAGES, INT8_FLOAT
 
 # The first test makes every format, twice: half a minute on an idle core.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("traced_once")]
 
 CALIBRATED = ("frozen.onnx", "half.onnx", "int8.onnx", INT8_FLOAT, "int8, TensorRT.onnx")
 OTHERS = (
