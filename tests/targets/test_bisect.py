@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.evaluation import parity
+from kdna_deploy.evaluation import agreement
 from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.nvidia.engine_record import record_path
@@ -52,7 +52,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unguarded() -> Iterator[None]:
     """Every check of fuse and export itself says yes, so that a wrong artifact comes to be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "worst_of", lambda agreements: None)
+        patch.setattr(agreement, "worst_of", lambda agreements: None)
         yield
 
 

@@ -682,7 +682,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "options": (
         *(None, 3, [], "x", {"children": 3}, {"children": "evil"}, {"channel_attention": "evil"}),
         *({"session": []}, {"session": {"disabled_optimizers": 3}}, {"session": {"disabled_optimizers": [3]}}),
-        *({"opset": "18"}, {"simplify": 3}, {"target": "moon"}, {"precision": []}, {"weights": "int4"}, {"\x1b": 1}),
+        *({"opset": "18"}, {"simplify": 3}, {"target": "moon"}, {"precision": []}, {"weights": "int2"}, {"\x1b": 1}),
     ),
     "versions": (None, 3, [], "x", {"torch": 3}, {"torch": None}, {"torch": "\x1b[31m"}),
     "source_path": (None, 3, [], {}, "a\x00b"),
