@@ -26,7 +26,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from kdna_deploy.graph.graph import Graph, constant
-from kdna_deploy.graph.shapes import fill_shapes
+from kdna_deploy.graph.shapes import fill_missing_shapes
 
 # Of a node, what a program needs and reports name layers by; the rest tells of whoever made the file.
 _KEPT = ("val", "nn_module_stack")
@@ -34,7 +34,7 @@ _KEPT = ("val", "nn_module_stack")
 
 def to_program(graph: Graph) -> ExportedProgram:
     """The program of `graph` [batch, c, h, w] → outputs, its batch any number."""
-    fill_shapes(graph)
+    fill_missing_shapes(graph)
     lifted, constants = _lift(graph.module.graph)
     images = [node for node in lifted.nodes if node.op == "placeholder"][-1]
     returned = lifted.output_node().args[0][0]  # type: ignore[index]
