@@ -192,9 +192,7 @@ CLAIMS = {
     "bench --compare yesterday.json today.json": Claim(
         (r"ratio to each run's own baseline", r" A yesterday\.json: ", r" B today\.json: "), added=()
     ),
-    "list": Claim(
-        (r" resnet18 layout FS-FSF Table 3 9,073,484 9\.07 M ", r" resnet18 FS-SF-SF "), added=()
-    ),
+    "list": Claim((r" resnet18 layout FS-FSF Table 3 9,073,484 9\.07 M ", r" resnet18 FS-SF-SF "), added=()),
     "inspect ckpt.pt --arch resnet18 --layout FS-SF-SF": Claim((r"layout layer4: FS-SF-SF ",)),
 }
 # Builds every architecture: what it asks for is checked, not done.
