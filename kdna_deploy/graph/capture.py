@@ -57,10 +57,22 @@ def captured(network: Network, image_shape: tuple[int, int, int]) -> Graph:
     Raises:
         CaptureError: as `capture`.
     """
-    known = network.graphs.get(image_shape)
-    if not isinstance(known, Graph) or not _has_weights(known, network.module):
-        known = network.graphs[image_shape] = capture(network.module, image_shape)
+    settings = _settings(network.module)
+    known, made_with = network.graphs.get(image_shape, (None, None))
+    if not isinstance(known, Graph) or made_with != settings or not _has_weights(known, network.module):
+        known = capture(network.module, image_shape)
+        network.graphs[image_shape] = (known, settings)
     return known.clone(weights=False)
+
+
+def _settings(module: nn.Module) -> dict[tuple[str, str], object]:
+    """The flags, numbers, words and tensors of its layers, by which a forward may decide, beside its weights."""
+    return {
+        (path, name): value.data_ptr() if isinstance(value, torch.Tensor) else value
+        for path, layer in module.named_modules()
+        for name, value in vars(layer).items()
+        if isinstance(value, (bool, int, float, str, torch.Tensor)) and name != "training"
+    }
 
 
 def _weights(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -34,14 +34,14 @@ class Network:
         checkpoint: where the weights came from.
         architecture: None for a user's own model.
         factory: the reference to a user's own function (`factory`).
-        graphs: by image shape (c, h, w), what it was captured as (`graph.capture`): that takes longest.
+        graphs: by image shape (c, h, w), what it was captured as and with which settings (`graph.capture.captured`).
     """
 
     module: nn.Module
     checkpoint: Checkpoint
     architecture: Architecture | None = None
     factory: str | None = None
-    graphs: dict[tuple[int, int, int], object] = field(default_factory=dict, repr=False, compare=False)
+    graphs: dict[tuple[int, int, int], tuple[object, object]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -206,6 +206,14 @@ def test_a_loaded_network_is_traced_once_for_each_size(monkeypatch: pytest.Monke
     assert not captured(network, IMAGE)(images).equal(expected), "other weights than it was traced with"
 
 
+def test_a_network_whose_settings_were_changed_is_traced_again() -> None:
+    network = network_of(trained(Lambda(lambda m, x: m.conv(x) * m.factor, conv=nn.Conv2d(4, 6, 3))))
+    images = torch.randn(2, *IMAGE)
+    for factor in (2.0, 3.0):
+        network.module.factor = factor
+        assert captured(network, IMAGE)(images).equal(network.module(images))
+
+
 def test_a_graph_has_its_weights_where_the_network_has_them() -> None:
     module = small()
     held = {tensor.data_ptr() for tensor in module.state_dict().values()}
