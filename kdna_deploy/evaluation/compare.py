@@ -17,6 +17,7 @@ import numpy as np
 from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.parity import Array, Outputs, Rounding, judge
+from kdna_deploy.evaluation.terms import completed, in_same_terms
 from kdna_deploy.evaluation.tolerance import FLOAT32, Tolerance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import GIVEN, Probe
@@ -46,6 +47,7 @@ def compare(
     Raises:
         InputError: the outputs have different shapes, or a session does not take the images.
     """
+    candidate, reference = in_same_terms(candidate, reference)
     rounding = _rounding_of(reference, tolerance)
     batch = candidate.batch or reference.batch
     agreements: list[Agreement] = []
@@ -84,7 +86,7 @@ def _run_both(candidate: Session, reference: Session, probes: Sequence[Probe], b
                 f"{candidate.name} returns shape {got.shape}, {reference.name} {expected.shape}: "
                 "they are not the same network."
             )
-        found.append(Outputs(probe, got, expected))
+        found.append(Outputs(probe, completed(got, expected, candidate), completed(expected, got, reference)))
     return found
 
 

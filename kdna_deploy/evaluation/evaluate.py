@@ -111,6 +111,8 @@ def _evaluated(
     session, reference = model.session, against.session if against else None
     shape = _shape(model, against, request.size)
     preprocessing = request.preprocessing.over(model.preprocessing)
+    for one in (session, *([reference] if reference else [])):
+        one.interface.require_preprocessing(preprocessing, one.name)
     images = LabelledImages(request.data, shape, preprocessing, listener, model.class_names)
     fixed = session.batch or (reference.batch if reference else None)
     batch = fixed or request.batch

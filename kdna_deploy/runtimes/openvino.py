@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
+from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing
@@ -54,9 +54,10 @@ class OpenVinoSession(Closing):
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
         if named_kind(path) is Kind.openvino:
-            read_openvino(path, weights=False)
+            made = read_openvino(path, weights=False).provenance
         else:
             require_portable(path, "OpenVINO opens")
+            made = provenance_of_model(read_model(path, weights=False), path)
         hints: dict[str, str | int] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,
@@ -74,7 +75,9 @@ class OpenVinoSession(Closing):
             raise ArtifactError(f"OpenVINO cannot open '{path}': {_cause(error)}.") from error
         finally:
             _drop_signal_stack()
-        if len(compiled.inputs) != 1 or len(compiled.outputs) != 1 or len(compiled.inputs[0].partial_shape) != 4:
+        self.interface = made.interface(path) if made else PLAIN
+        outputs = 2 if self.interface.top else 1
+        if len(compiled.inputs) != 1 or len(compiled.outputs) != outputs or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         self._request = compiled.create_infer_request()
         self.name = name or path.name
@@ -82,14 +85,15 @@ class OpenVinoSession(Closing):
         self.options: Mapping[str, str | int] = hints
         batch, *image = compiled.inputs[0].partial_shape
         self.batch = batch.get_length() if batch.is_static else None
-        c, h, w = (size.get_length() if size.is_static else None for size in image)
-        self.image_shape = (c, h, w) if c and h and w else None
+        first, second, last = (size.get_length() if size.is_static else None for size in image)
+        self.image_shape = self.interface.image_shape((first, second, last)) if first and second and last else None
 
     def run(self, images: Images) -> Images:
         self._check_open()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
-            return np.asarray(self._request.infer([images], share_inputs=True)[0])
+            found = self._request.infer([self.interface.taken(images)], share_inputs=True)
+            return self.interface.returned([found[position] for position in range(len(found))])
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
 

@@ -13,6 +13,7 @@ from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFail
 from kdna_deploy.external_data import external_files
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
+from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.prepared import LEVEL, PreparedRecord, check_fits, record_in
@@ -25,11 +26,14 @@ except ImportError as error:
 
 
 # "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : ", in front of what has happened.
+_TYPES = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
 
 
 class OrtSession(Closing):
     """A `Session` over an ONNX file with one image input and one output, either of which may be half precision.
+
+    What else it takes and returns (`images.interface`) is in its metadata.
 
     `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `cores` are those that the
     threads beside the calling one are pinned to, the first being the caller's. `optimised_to` is a file for the graph
@@ -88,23 +92,28 @@ class OrtSession(Closing):
             cause = f"its weights '{gone[0]}' are not beside it" if gone else _cause(error)
             raise ArtifactError(f"ONNX Runtime cannot open '{path}': {cause}{again}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
+        interface = needs.interface
+        if len(inputs) != 1 or len(outputs) != (2 if interface.top else 1) or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        if (inputs[0].type == "tensor(uint8)") != (interface.layout is not None):
+            raise ArtifactError(f"'{path}' takes {inputs[0].type}, and its metadata do not say so; export it again.")
         self._path = path
         self.options: Mapping[str, str | int] = recorded
         self.name = name or path.name
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
         self._input = inputs[0].name
-        self._type = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
+        self.interface = interface
+        self._type = _TYPES.get(inputs[0].type, np.float32)
         first, *rest = inputs[0].shape
         self.batch = first if isinstance(first, int) else None
-        self.image_shape = (rest[0], rest[1], rest[2]) if all(isinstance(n, int) for n in rest) else None
+        fixed = all(isinstance(n, int) for n in rest)
+        self.image_shape = interface.image_shape((rest[0], rest[1], rest[2])) if fixed else None
 
     def run(self, images: Images) -> Images:
         self._check_open()
         try:
-            taken = images.astype(self._type, copy=False)
-            return np.asarray(self._session.run(None, {self._input: taken})[0]).astype(np.float32, copy=False)
+            taken = self.interface.taken(images).astype(self._type, copy=False)
+            return self.interface.returned([np.asarray(one) for one in self._session.run(None, {self._input: taken})])
         except Exception as error:  # see above
             takes, got = (self.batch or "n", *(self.image_shape or "chw")), images.shape
             raise InputError(
@@ -123,7 +132,8 @@ class OrtSession(Closing):
             with scratch_folder("rounding") as folder:
                 perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
                 moved = _logits(folder / "moved.onnx", images)
-            yield np.abs(moved - outputs)
+            with np.errstate(invalid="ignore"):  # −∞ for classes that are not named
+                yield np.abs(moved - outputs)
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
@@ -175,10 +185,12 @@ class SessionNeeds:
     Attributes:
         disabled_optimizers: see `Provenance.options`.
         prepared: None of a portable file.
+        interface: what it takes and returns.
     """
 
     disabled_optimizers: tuple[str, ...] = ()
     prepared: PreparedRecord | None = None
+    interface: Interface = PLAIN
 
 
 def session_needs(path: Path) -> SessionNeeds:
@@ -193,7 +205,7 @@ def session_needs(path: Path) -> SessionNeeds:
         return SessionNeeds()  # ONNX Runtime will say what is wrong with the file
     made = provenance_of_model(model, path)
     disabled = made.options.get("session", {}).get("disabled_optimizers", []) if made else []
-    return SessionNeeds(tuple(disabled), record_in(model, path))
+    return SessionNeeds(tuple(disabled), record_in(model, path), made.interface(path) if made else PLAIN)
 
 
 def _by(shape: Iterable[object]) -> str:

@@ -28,6 +28,7 @@ from kdna_deploy.graph.passes import FOLDING
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.ort import session_needs
+from kdna_deploy.targets.onnx.names import OUTPUT as NETWORKS_OUTPUT
 from kdna_deploy.targets.onnx.names import site_of
 
 # Name of a layer, as reports call it, and how often that name has occurred: a module may run several times.
@@ -105,8 +106,11 @@ def values_of_file(path: Path, images: Images) -> Values:
     """What each layer of an ONNX file puts out, on ONNX Runtime."""
     model = read_model(path)
     layers = _onnx_layers(model.graph)
+    needs = session_needs(path)
     known = {output.name for output in model.graph.output}
-    wanted = [value for value in layers.values() if value not in known]
+    # A file that answers with probabilities computes the logits on its way.
+    answer = NETWORKS_OUTPUT if needs.interface.answers_probabilities else model.graph.output[0].name
+    wanted = [value for value in dict.fromkeys((answer, *layers.values())) if value not in known]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in wanted)
     with scratch_folder("bisect") as folder:
         target = folder / "layers.onnx"
@@ -114,13 +118,12 @@ def values_of_file(path: Path, images: Images) -> Values:
         session = onnxruntime.InferenceSession(
             target,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(session_needs(path).disabled_optimizers),
+            disabled_optimizers=list(needs.disabled_optimizers),
         )
         (taken,) = session.get_inputs()
-        values = session.run(
-            [session.get_outputs()[0].name, *layers.values()],
-            {taken.name: images.astype(np.float16 if taken.type == "tensor(float16)" else np.float32)},
-        )
+        fed = needs.interface.taken(images)
+        half = taken.type == "tensor(float16)"
+        values = session.run([answer, *layers.values()], {taken.name: fed.astype(np.float16) if half else fed})
     return {layer: np.asarray(value, np.float32) for layer, value in zip((LOGITS, *layers), values, strict=True)}
 
 
