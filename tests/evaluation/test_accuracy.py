@@ -14,8 +14,8 @@ from kdna_deploy.errors import InputError, ParityError
 from kdna_deploy.evaluation.accuracy import evaluate
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.interface import Interface
 from kdna_deploy.images.folder import Preprocessing
+from kdna_deploy.images.interface import Interface
 from kdna_deploy.images.labelled import FILLER, LabelledImages
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from tests.conftest import SAMPLES
