@@ -54,7 +54,6 @@ def functionalise(module: fx.GraphModule) -> bool:
     except _NotHere:
         return False
     module.graph.eliminate_dead_code()
-    module.recompile()
     return True
 
 

@@ -41,7 +41,7 @@ def to_program(graph: Graph) -> ExportedProgram:
     assert isinstance(returned, fx.Node)
     batch = images.meta["val"].shape[0].node.expr
     return ExportedProgram(
-        root=fx.GraphModule({}, lifted),
+        root={},
         graph=lifted,
         graph_signature=ExportGraphSignature(
             [
