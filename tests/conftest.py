@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import re
@@ -62,6 +63,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lines:
         terminalreporter.section("engines built")
         terminalreporter.write_line("\n".join(sorted(lines)))
+
+
+def pytest_sessionfinish() -> None:
+    """What is left ends with the process: pytest would have it all looked through five times over."""
+    gc.freeze()
 
 
 LONGEST = ("test_readme.py", "test_notebook.py")  # single tests of half a minute
