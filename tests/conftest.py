@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import io
@@ -66,8 +67,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """What is left ends with the process: pytest would have it all looked through five times over."""
+    """Let pytest not look through all that is left five times over: the interpreter does once, at its end."""
     gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 LONGEST = ("test_readme.py", "test_notebook.py")  # single tests of half a minute
