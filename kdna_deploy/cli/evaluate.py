@@ -7,7 +7,19 @@ from typing import Any
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.comparison import Other
-from kdna_deploy.cli.options.images import BatchSize, ColorOption, Crop, Labelled, Mean, Resize, Std
+from kdna_deploy.cli.options.images import (
+    BatchSize,
+    ColorOption,
+    Crop,
+    GroundTruth,
+    Labelled,
+    Limit,
+    Mean,
+    Resize,
+    Seed,
+    Std,
+    Synsets,
+)
 from kdna_deploy.cli.options.output import Json
 from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
 from kdna_deploy.verbs.arguments import newest
@@ -18,6 +30,10 @@ from kdna_deploy.verbs.evaluate import evaluate as evaluated
 def evaluate(
     data: Labelled,
     model_file: Artifact = None,
+    ground_truth: GroundTruth = None,
+    synsets: Synsets = None,
+    limit: Limit = None,
+    seed: Seed = None,
     against: Other = None,
     batch_size: BatchSize = 32,
     mean: Mean = None,
@@ -45,6 +61,10 @@ def evaluate(
         done = evaluated(
             model_file,
             data,
+            ground_truth=ground_truth,
+            synsets=synsets,
+            limit=limit,
+            seed=seed,
             against=against,
             batch_size=batch_size,
             mean=mean,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.input_files import MODELS, check_folder, check_input
+from kdna_deploy.input_files import MODELS, check_input, check_labelled, check_readable
 from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import LARGEST_BATCH, Numbers, PathLike, Size, image_size, optional_path
@@ -58,6 +59,10 @@ def evaluate(
     file: Files,
     data: PathLike,
     *,
+    ground_truth: PathLike | None = None,
+    synsets: PathLike | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
     against: PathLike | None = None,
     batch_size: int = 32,
     mean: Numbers | None = None,
@@ -76,7 +81,12 @@ def evaluate(
 
     Args:
         file: ``.onnx``, ``.xml``, ``.pt2``, ``.engine`` or checkpoint, or what `fuse` or `export` wrote.
-        data: folder with a folder of images for each class.
+        data: labelled images: a folder with a folder of images for each class, with a table of their classes in it, a
+            Hugging Face image folder; or such a table.
+        ground_truth: a table of the classes of the images in `data`: CSV, JSON lines, ``val.txt``, or ILSVRC's.
+        synsets: file of the WordNet ids of the network's classes; ILSVRC's own class numbers need one that has them.
+        limit: evaluate on so many images, drawn at random, each class with its share.
+        seed: which of them; 0 by default.
         against: another artifact, or the checkpoint, to agree with.
         batch_size: images in one inference; a file with a fixed batch keeps its own.
         mean, std, resize, crop, color: how image files become input; as the file records, else ImageNet's.
@@ -97,10 +107,30 @@ def evaluate(
     check_input(path, MODELS, "evaluate")
     if reference is not None:
         check_input(reference, MODELS, "`against`")
-    check_folder(folder, "`data`")
+    table, ids = optional_path(ground_truth), optional_path(synsets)
+    _check_images(folder, table, ids, limit, seed)
     listener.plan(("open", "evaluate"))
     listener.step("open")
-    from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
+    from kdna_deploy.evaluation.evaluate import DataRequest, EvaluationRequest, evaluate_files
 
-    request = EvaluationRequest(path, folder, reference, batch_size, words.asked(), size, said, model, ema)
+    images = DataRequest(folder, table, ids, limit, seed or 0)
+    request = EvaluationRequest(path, images, reference, batch_size, words.asked(), size, said, model, ema)
     return Evaluated(evaluate_files(request, listener))
+
+
+def _check_images(
+    data: Path, ground_truth: Path | None, synsets: Path | None, limit: int | None, seed: int | None
+) -> None:
+    check_labelled(data, "`data`")
+    if ground_truth is not None:
+        if not data.is_dir():
+            raise UsageError(f"`data` '{data}' is a table already; give the folder of its images with `ground_truth`.")
+        check_labelled(ground_truth, "`ground_truth`")
+        if ground_truth.is_dir():
+            raise UsageError(f"`ground_truth` '{ground_truth}' is a folder; give a table of files and classes.")
+    if synsets is not None:
+        check_readable(synsets)
+    if limit is not None and limit < 1:
+        raise UsageError(f"`limit` is {limit}; give a number of images from 1.")
+    if seed is not None and (limit is None or seed < 0):
+        raise UsageError(f"`seed` {seed} says which images `limit` draws; give both, the seed from 0.")

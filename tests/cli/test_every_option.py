@@ -371,7 +371,16 @@ TABLE: dict[str, list[Entry]] = {
             )
             for option, words in WORDS.items()
         ),
-        Entry("evaluate net.onnx --data held", "--data images", {"evaluate_files.request.data": Path("images")}),
+        Entry("evaluate net.onnx --data held", "--data images", {"evaluate_files.request.data.path": Path("images")}),
+        *(
+            Entry(f"evaluate net.onnx --data held{before}", option, {f"evaluate_files.request.data.{name}": value})
+            for before, option, name, value in (
+                ("", "--ground-truth names.txt", "ground_truth", Path("names.txt")),
+                ("", "--synsets names.txt", "synsets", Path("names.txt")),
+                ("", "--limit 7", "limit", 7),
+                (" --limit 7", "--seed 3", "seed", 3),
+            )
+        ),
         Entry(
             "evaluate net.onnx --data held", "--against ckpt.pt", {"evaluate_files.request.against": Path("ckpt.pt")}
         ),
