@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
+
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.comparison import Other
@@ -20,8 +22,9 @@ from kdna_deploy.cli.options.images import (
     Std,
     Synsets,
 )
-from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.output import FailIf, Json
 from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
+from kdna_deploy.errors import ThresholdError
 from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.evaluate import evaluate as evaluated
 
@@ -45,6 +48,7 @@ def evaluate(
     model: Model = None,
     ema: Ema = False,
     input_size: InputSize = None,
+    fail_if: FailIf = None,
     json: Json = False,
     **architecture: Any,
 ) -> None:
@@ -76,9 +80,13 @@ def evaluate(
             model=model,
             ema=ema,
             input_size=input_size,
+            fail_if=fail_if or (),
             listener=listener,
             **architecture,
         )
     if done.warning:
         sink.warn(done.warning)
     sink.report(done.report)
+    if done.crossed:
+        sink.fail(done.crossed[0])
+        raise typer.Exit(ThresholdError.exit_code)

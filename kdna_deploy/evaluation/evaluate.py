@@ -114,6 +114,10 @@ class FileEvaluation:
     cause: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        return self.model
+
 
 def evaluate_files(
     request: EvaluationRequest,

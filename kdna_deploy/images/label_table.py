@@ -63,7 +63,7 @@ class LabelTable:
     found: ClassLabels
     rows: tuple[tuple[int, Path, str], ...]
     notes: tuple[str, ...] = ()
-    remedy: str = "a table names every class, or gives their numbers, counted from 0"
+    remedy: str = "give each image its class by name, or by number from 0"
 
     @property
     def labels(self) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +19,35 @@ from kdna_deploy.verbs.source import file_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from kdna_deploy.benchmark.thresholds import Threshold
+    from kdna_deploy.evaluation.accuracy import Fidelity
     from kdna_deploy.evaluation.evaluate import FileEvaluation
     from kdna_deploy.reports.report import Report
     from kdna_deploy.verbs.source import Files
 
 
+def _beside(figure: Callable[[FileEvaluation, Fidelity], float]) -> Callable[[FileEvaluation], float | None]:
+    return lambda done: figure(done, done.result.agreement) if done.result.agreement else None
+
+
+# What `fail_if` takes. Of `against` alone: all but the first two. In per cent, percentage points and decibels.
+METRICS: dict[str, Callable[[FileEvaluation], float | None]] = {
+    "top1": lambda done: 100 * done.result.top1,
+    "top5": lambda done: None if done.result.top5 is None else 100 * done.result.top5,
+    "agreement": _beside(lambda _, beside: 100 * beside.same_top1),
+    "drop": _beside(lambda done, beside: 100 * (beside.reference_top1 - done.result.top1)),
+    "sqnr": _beside(lambda _, beside: beside.sqnr),
+    "cosine": _beside(lambda _, beside: beside.cosine),
+}
+_PER_CENT = ("top1", "top5", "agreement")
+
+
 @dataclass(frozen=True, repr=False)
 class Evaluated(Result):
-    """An evaluation, with what was evaluated on what."""
+    """An evaluation, with what was evaluated on what; `thresholds` are what must not hold."""
 
     evaluation: FileEvaluation
+    thresholds: tuple[Threshold, ...] = ()
 
     @property
     def top1(self) -> float:
@@ -43,6 +63,13 @@ class Evaluated(Result):
         """That the accuracy falls short of the recorded one, and the likely cause; empty where it does not."""
         short = self.evaluation.shortfall
         return f"{short.text}; likely cause: {self.evaluation.cause}" if short else ""
+
+    @property
+    def crossed(self) -> tuple[str, ...]:
+        """The thresholds that hold and must not, a sentence each."""
+        from kdna_deploy.benchmark.thresholds import crossed
+
+        return crossed(self.thresholds, [self.evaluation], METRICS)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -74,6 +101,7 @@ def evaluate(
     model: str | None = None,
     ema: bool = False,
     input_size: Size | None = None,
+    fail_if: Sequence[str] = (),
     listener: Listener = SILENT,
     **architecture: Unpack[Words],
 ) -> Evaluated:
@@ -92,6 +120,7 @@ def evaluate(
         mean, std, resize, crop, color: how image files become input; as the file records, else ImageNet's.
         arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: for networks that take any.
+        fail_if: conditions such as ``"top1<99"``; those that hold are in `Evaluated.crossed`.
 
     Raises:
         UsageError: what was said makes no sense.
@@ -109,13 +138,27 @@ def evaluate(
         check_input(reference, MODELS, "`against`")
     table, ids = optional_path(ground_truth), optional_path(synsets)
     _check_images(folder, table, ids, limit, seed)
+    thresholds = _thresholds([fail_if] if isinstance(fail_if, str) else fail_if, reference is not None)
     listener.plan(("open", "evaluate"))
     listener.step("open")
     from kdna_deploy.evaluation.evaluate import DataRequest, EvaluationRequest, evaluate_files
 
     images = DataRequest(folder, table, ids, limit, seed or 0)
     request = EvaluationRequest(path, images, reference, batch_size, words.asked(), size, said, model, ema)
-    return Evaluated(evaluate_files(request, listener))
+    return Evaluated(evaluate_files(request, listener), thresholds)
+
+
+def _thresholds(texts: Sequence[str], beside: bool) -> tuple[Threshold, ...]:
+    from kdna_deploy.benchmark.thresholds import parse_threshold
+
+    found = tuple(parse_threshold(text, METRICS, "top1<99") for text in texts)
+    for one in found:
+        if one.metric in _PER_CENT and 0 < one.limit <= 1:
+            per_cent = f"{one.metric}{one.comparison}{100 * one.limit:g}"
+            raise UsageError(f"`fail_if` '{one}' compares per cent with {one.limit:g}; write '{per_cent}'.")
+        if not beside and one.metric not in ("top1", "top5"):
+            raise UsageError(f"`fail_if` '{one}' is a figure beside another model; name that with `against`.")
+    return found
 
 
 def _check_images(

@@ -461,6 +461,7 @@ TABLE: dict[str, list[Entry]] = {
 ELSEWHERE = {
     "fuse": {"--yes-drop"},
     "export": {"--yes-drop"},
+    "evaluate": {"--fail-if"},  # once it is done: tests/verbs/test_evaluate.py
     "bench": {"--save", "--fail-if"},
 }
 ENTRIES = [(command, entry) for command, entries in TABLE.items() for entry in entries]
