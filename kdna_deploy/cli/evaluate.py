@@ -22,7 +22,7 @@ from kdna_deploy.cli.options.images import (
     Std,
     Synsets,
 )
-from kdna_deploy.cli.options.output import FailIf, Json
+from kdna_deploy.cli.options.output import FailIf, Json, Resume
 from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
 from kdna_deploy.errors import ThresholdError
 from kdna_deploy.verbs.arguments import newest
@@ -49,6 +49,7 @@ def evaluate(
     ema: Ema = False,
     input_size: InputSize = None,
     fail_if: FailIf = None,
+    resume: Resume = None,
     json: Json = False,
     **architecture: Any,
 ) -> None:
@@ -81,6 +82,7 @@ def evaluate(
             ema=ema,
             input_size=input_size,
             fail_if=fail_if or (),
+            resume=resume,
             listener=listener,
             **architecture,
         )

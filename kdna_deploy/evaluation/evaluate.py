@@ -17,6 +17,7 @@ from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.evaluation.accuracy_causes import NOT_FOUND, likely_cause
 from kdna_deploy.evaluation.accuracy_check import Shortfall, find_shortfall
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
+from kdna_deploy.evaluation.resume import identity, resumption
 from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.labelled import LabelledImages
@@ -25,6 +26,7 @@ from kdna_deploy.images.preprocessing import AskedPreprocessing
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import DEFAULT_SIZE
 from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.session import Session
 
 DEFAULT_BATCH = 32
 
@@ -60,6 +62,7 @@ class EvaluationRequest:
         preprocessing: of the images, as far as it was said.
         size: (h, w), for checkpoints.
         arch, factory, ema: how to load a checkpoint.
+        resume: file that the state is kept in until it is done, and read from where it is there; None for none.
     """
 
     model: Path
@@ -71,6 +74,7 @@ class EvaluationRequest:
     arch: Configuration | str | None = None
     factory: str | None = None
     ema: bool = False
+    resume: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ def _evaluated(
     request: EvaluationRequest, model: ModelRecord, against: ModelRecord | None, listener: Listener
 ) -> FileEvaluation:
     session, reference = model.session, against.session if against else None
+    sessions = [session, reference] if reference else [session]
     shape = _shape(model, against, request.size)
     preprocessing = request.preprocessing.over(model.preprocessing)
     data = request.data if isinstance(request.data, DataRequest) else DataRequest(request.data)
@@ -153,7 +158,10 @@ def _evaluated(
     images.check(outputs)
     listener.step("evaluate")
     listener.expect(len(images))
-    result = evaluate(session, images.batches(batch, fixed=fixed is not None), reference, listener)
+    with resumption(request.resume, _identity(request, images, batch, sessions), listener) as state:
+        heard = replace(images, listener=state)
+        batches = heard.batches(batch, fixed is not None, state.position)
+        result = evaluate(session, batches, reference, listener, state.sums, state.keep)
     shortfall = find_shortfall(round(result.top1 * result.images), result.images, model.top1)
     cause = None
     if shortfall:
@@ -180,6 +188,16 @@ def _evaluated(
         cause=cause,
         notes=(*model.notes, *([note] if note else []), *found.notes),
     )
+
+
+def _identity(
+    request: EvaluationRequest, images: LabelledImages, batch: int, sessions: list[Session]
+) -> dict[str, str]:
+    if request.resume is None:
+        return {}
+    loading = {"arch": request.arch, "factory": request.factory, "ema": request.ema}
+    runtimes = tuple(session.runtime for session in sessions)
+    return identity(request.model, request.against, images, {"batch": batch, **loading}, runtimes)
 
 
 def _open(path: Path, request: EvaluationRequest) -> ModelRecord:

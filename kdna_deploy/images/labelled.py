@@ -91,8 +91,8 @@ class LabelledImages:
             else:
                 yield image, label
 
-    def batches(self, batch: int, fixed: bool = False) -> Iterator[tuple[Images, Labels]]:
-        """Batches of float32 images [n, c, h, w] with their labels [n].
+    def batches(self, batch: int, fixed: bool = False, start: int = 0) -> Iterator[tuple[Images, Labels]]:
+        """Batches of float32 images [n, c, h, w] with their labels [n], of the files from `start`.
 
         With `fixed`, the last batch is filled up by repeating its last image, with the label `FILLER`.
 
@@ -100,10 +100,10 @@ class LabelledImages:
             InputError: no image can be read.
         """
         count = 0
-        for images, labels in in_batches(self.stream(), batch, fixed):
+        for images, labels in in_batches(self.stream(self.files[start:]), batch, fixed):
             count += len(images)
             yield images, labels
-        if not count:
+        if not count and not start:
             raise InputError(f"None of the {len(self)} files in '{self.path}' is an image that can be read.")
 
     @cached_property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.files import check_output
 from kdna_deploy.input_files import MODELS, check_input, check_labelled, check_readable
 from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
@@ -102,6 +103,7 @@ def evaluate(
     ema: bool = False,
     input_size: Size | None = None,
     fail_if: Sequence[str] = (),
+    resume: PathLike | None = None,
     listener: Listener = SILENT,
     **architecture: Unpack[Words],
 ) -> Evaluated:
@@ -121,6 +123,7 @@ def evaluate(
         arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: for networks that take any.
         fail_if: conditions such as ``"top1<99"``; those that hold are in `Evaluated.crossed`.
+        resume: file to keep the state in until it is done; where it is there, an interrupted evaluation goes on.
 
     Raises:
         UsageError: what was said makes no sense.
@@ -138,13 +141,16 @@ def evaluate(
         check_input(reference, MODELS, "`against`")
     table, ids = optional_path(ground_truth), optional_path(synsets)
     _check_images(folder, table, ids, limit, seed)
+    state = optional_path(resume)
+    if state is not None:
+        check_output(state, tuple(one for one in (path, reference, folder, table, ids) if one), "resume")
     thresholds = _thresholds([fail_if] if isinstance(fail_if, str) else fail_if, reference is not None)
     listener.plan(("open", "evaluate"))
     listener.step("open")
     from kdna_deploy.evaluation.evaluate import DataRequest, EvaluationRequest, evaluate_files
 
     images = DataRequest(folder, table, ids, limit, seed or 0)
-    request = EvaluationRequest(path, images, reference, batch_size, words.asked(), size, said, model, ema)
+    request = EvaluationRequest(path, images, reference, batch_size, words.asked(), size, said, model, ema, state)
     return Evaluated(evaluate_files(request, listener), thresholds)
 
 

@@ -384,6 +384,11 @@ TABLE: dict[str, list[Entry]] = {
         Entry(
             "evaluate net.onnx --data held", "--against ckpt.pt", {"evaluate_files.request.against": Path("ckpt.pt")}
         ),
+        Entry(
+            "evaluate net.onnx --data held",
+            "--resume at.json",
+            {"evaluate_files.request.resume": Path("at.json")},
+        ),
         Entry("evaluate net.onnx --data held", "--batch-size 7", {"evaluate_files.request.batch": 7}),
         Entry("evaluate net.onnx --data held", "--input-size 96x64", {"evaluate_files.request.size": (96, 64)}),
         as_json("evaluate net.onnx --data held"),

@@ -100,6 +100,16 @@ FailIf = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="FILE",
+        help="Keep the state in FILE until it is done, and go on from it where it is there.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 MaxBloat = Annotated[
     float | None,
     typer.Option(
