@@ -25,7 +25,7 @@ from kdna_deploy.evaluation.logits import judged
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
 from kdna_deploy.images.batch import Images, Shape
 from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes
-from kdna_deploy.images.file import ImageBytes, UnreadableImage
+from kdna_deploy.images.file import ImageBytes, UnreadableImage, pillow_silenced
 from kdna_deploy.images.folder import check_channels, decoded, image_files, prepared
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 from kdna_deploy.network.configuration import Configuration
@@ -222,7 +222,8 @@ class _Reading:
             path = source if isinstance(source, Path) else source.path
             started = time.perf_counter()
             try:
-                picture = decoded(source, self.preprocessing)
+                with pillow_silenced():
+                    picture = decoded(source, self.preprocessing)
                 between = time.perf_counter()
                 image = prepared(picture, self.shape[1:], self.preprocessing, path)
             except UnreadableImage as error:
