@@ -223,6 +223,7 @@ def export(
     asked: Any = words.children_in_graph
     request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
     opened = words.prepared(_named(_opened(given, request, listener), names, optional_path(labels)))
+    words.check_outputs(opened.graph.stage_names)
     writing = Writing(opened, written, options, words, inputs, listener)
     if openvino:
         return ExportedFile(written, source=opened, openvino=writing.openvino())
