@@ -69,7 +69,7 @@ def candidate(
     try:
         source = options.device.find(subject, variant, options, listener)
         opener = entry.prepare(source, options.device.how(variant, options))
-        with opener() as session:
+        with options.device.trying() as cores, opener(cores) as session:
             logits = session.run(images_for(subject.image_shape, options.batch, session.interface))
         if entry.precisions and not np.isfinite(logits).all():
             raise RuntimeFailure(f"{found.name} gives logits that are not finite; measure it in another precision.")

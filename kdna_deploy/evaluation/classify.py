@@ -26,8 +26,8 @@ from kdna_deploy.evaluation.logits import are_probabilities, judged
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
 from kdna_deploy.evaluation.terms import softmax
 from kdna_deploy.images.batch import Shape
-from kdna_deploy.images.class_names import check_class_names
-from kdna_deploy.images.file import ImageBytes, UnreadableImage
+from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes
+from kdna_deploy.images.file import ImageBytes, UnreadableImage, pillow_silenced
 from kdna_deploy.images.folder import check_channels, decoded, image_files, pixels_of
 from kdna_deploy.images.interface import Interface, normalised
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
@@ -231,7 +231,8 @@ class _Reading:
             path = source if isinstance(source, Path) else source.path
             started = time.perf_counter()
             try:
-                picture = decoded(source, self.preprocessing)
+                with pillow_silenced():
+                    picture = decoded(source, self.preprocessing)
                 between = time.perf_counter()
                 pixels = pixels_of(picture, self.shape[1:], self.preprocessing, path)
             except UnreadableImage as error:
@@ -296,6 +297,8 @@ def _names(request: ClassifyRequest, model: ModelRecord, outputs: int) -> tuple[
         check_class_names(request.class_names, outputs, str(request.labels))
         return request.class_names, None
     recorded, where = model.class_names, model.session.name
+    if not recorded and outputs == IMAGENET_CLASSES:
+        return imagenet_classes(), f"nothing in {where} names its classes; assumed the {outputs} of ImageNet"
     if not recorded:
         return (), f"nothing in {where} names its classes; give `labels`"
     if len(recorded) != outputs:

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kdna_deploy.images.batch import Images
-from kdna_deploy.runtimes.session import Closing, Session
+from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.runtimes.session import Closing, Session, run_all
 
 A = TypeVar("A", bound=np.floating[Any])
 
@@ -78,7 +78,8 @@ class _Probabilities(Closing):
 class _Rounded(_Probabilities):
     """Of one that can tell how far rounding alone moves its logits."""
 
-    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
-        """How far it moves the probabilities `outputs`, at most, a few times over."""
-        for moved in self._session.rounding(images, self._session.run(images), roundoff):  # type: ignore[attr-defined]
-            yield outputs * (moved + (outputs * moved).sum(axis=1, keepdims=True))
+    def rounding(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
+        """How far it moves the probabilities `answers`, at most, a few times over."""
+        (chances,), inner = answers, self._session
+        for (moved,) in inner.rounding(images, run_all(inner, images), roundoff):  # type: ignore[attr-defined]
+            yield (chances * (moved + (chances * moved).sum(axis=1, keepdims=True)),)

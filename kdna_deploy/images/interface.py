@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdna_deploy.errors import ArtifactError, InputError
-from kdna_deploy.images.batch import Images, Shape
+from kdna_deploy.images.batch import Answers, Images, Shape
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.json_schema import Kind, Misfit, boolean, integer, one_of, optional, record
 
@@ -101,15 +101,20 @@ class Interface:
         """An image [h, w, c] as the file takes it."""
         return pixels if self.layout == "nhwc" else np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
 
-    def returned(self, outputs: Sequence[NDArray[Any]]) -> Images:
-        """What a session returns for the `outputs` of a file: its one output, or [n, classes] of those it names."""
-        answers = np.asarray(outputs[0])
+    @property
+    def outputs(self) -> int:
+        """Number of them, where they are not stage outputs."""
+        return 1 if self.top is None else 2
+
+    def returned(self, outputs: Sequence[NDArray[Any]]) -> Answers:
+        """What a session returns for the `outputs` of a file: these, or [n, classes] of the classes that are named."""
         if self.top is None:
-            return answers.astype(np.float32, copy=False)
+            return tuple(one.astype(np.float32, copy=False) for one in outputs)
         assert self.classes is not None
-        every = np.full((len(answers), self.classes), -np.inf, np.float32)
-        np.put_along_axis(every, np.asarray(outputs[1]).astype(np.int64), answers, axis=1)
-        return every
+        named, classes = outputs
+        every = np.full((len(named), self.classes), -np.inf, np.float32)
+        np.put_along_axis(every, classes.astype(np.int64), named, axis=1)
+        return (every,)
 
     def require_preprocessing(self, used: Preprocessing, name: str) -> None:
         """Refuse images that are prepared otherwise than the file `name` does it: their pixels would not be found.

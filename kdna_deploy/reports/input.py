@@ -22,7 +22,9 @@ def input_facts(made: Provenance, interface: Interface | None = None) -> Facts:
     ]
     if interface is not None and not interface.plain:
         rows.append(("takes → returns", str(interface)))
-    if made.num_classes is not None:
+    if made.stage_names:
+        rows.append(("outputs", f"{', '.join(made.stage_names)}, stage outputs in place of logits"))
+    elif made.num_classes is not None:
         rows.append(("classes", classes_text(made.num_classes, made.class_names)))
     if made.recorded_top1 is not None:
         rows.append(("recorded top-1", f"{made.recorded_top1:.2f} %"))
@@ -45,6 +47,7 @@ def input_data(made: Provenance, interface: Interface | None = None) -> dict[str
         "size_assumed": bool(made.options.get(ASSUMED)),
         "preprocessing": made.preprocessing or None,
         "interface": None if interface is None or interface.plain else interface.to_record(),
+        "outputs": list(made.stage_names),
         "num_classes": made.num_classes,
         "class_names": list(made.class_names),
         "recorded_top1": made.recorded_top1,

@@ -16,14 +16,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.network.stages import are_stages
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.prepared import require_portable
-from kdna_deploy.runtimes.session import Closing
+from kdna_deploy.runtimes.session import Closing, logits_of
 
 try:
     import openvino
@@ -76,8 +79,10 @@ class OpenVinoSession(Closing):
         finally:
             _drop_signal_stack()
         self.interface = made.interface(path) if made else PLAIN
-        outputs = 2 if self.interface.top else 1
-        if len(compiled.inputs) != 1 or len(compiled.outputs) != outputs or len(compiled.inputs[0].partial_shape) != 4:
+        names = tuple(min(output.get_names(), default="") for output in compiled.outputs)
+        self.stage_names = names if are_stages(names) else ()
+        several = len(compiled.outputs) != (len(self.stage_names) or self.interface.outputs)
+        if len(compiled.inputs) != 1 or several or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         self._request = compiled.create_infer_request()
         self.name = name or path.name
@@ -89,11 +94,14 @@ class OpenVinoSession(Closing):
         self.image_shape = self.interface.image_shape((first, second, last)) if first and second and last else None
 
     def run(self, images: Images) -> Images:
+        return logits_of(self, images)
+
+    def run_all(self, images: Images) -> Answers:
         self._check_open()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
             found = self._request.infer([self.interface.taken(images)], share_inputs=True)
-            return self.interface.returned([found[position] for position in range(len(found))])
+            return self.interface.returned(list(map(np.asarray, found.values())))
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
 

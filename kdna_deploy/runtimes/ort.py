@@ -12,12 +12,13 @@ import numpy as np
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
 from kdna_deploy.external_data import external_files
 from kdna_deploy.files import scratch_folder
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.interface import PLAIN, Interface
+from kdna_deploy.network.stages import are_stages
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.prepared import LEVEL, PreparedRecord, check_fits, record_in
-from kdna_deploy.runtimes.session import Closing
+from kdna_deploy.runtimes.session import Closing, logits_of
 
 try:
     import onnxruntime
@@ -33,6 +34,7 @@ _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
 class OrtSession(Closing):
     """A `Session` over an ONNX file with one image input and one output, either of which may be half precision.
 
+    Or with the stage outputs of a backbone (`network.stages`), by their names.
     What else it takes and returns (`images.interface`) is in its metadata.
 
     `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `cores` are those that the
@@ -92,8 +94,10 @@ class OrtSession(Closing):
             cause = f"its weights '{gone[0]}' are not beside it" if gone else _cause(error)
             raise ArtifactError(f"ONNX Runtime cannot open '{path}': {cause}{again}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        interface = needs.interface
-        if len(inputs) != 1 or len(outputs) != (2 if interface.top else 1) or len(inputs[0].shape) != 4:
+        interface, names = needs.interface, tuple(output.name for output in outputs)
+        self.stage_names = names if are_stages(names) else ()
+        several = len(outputs) != (len(self.stage_names) or interface.outputs)
+        if len(inputs) != 1 or several or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         if (inputs[0].type == "tensor(uint8)") != (interface.layout is not None):
             raise ArtifactError(f"'{path}' takes {inputs[0].type}, and its metadata do not say so; export it again.")
@@ -110,30 +114,33 @@ class OrtSession(Closing):
         self.image_shape = interface.image_shape((rest[0], rest[1], rest[2])) if fixed else None
 
     def run(self, images: Images) -> Images:
+        return logits_of(self, images)
+
+    def run_all(self, images: Images) -> Answers:
         self._check_open()
         try:
             taken = self.interface.taken(images).astype(self._type, copy=False)
-            return self.interface.returned([np.asarray(one) for one in self._session.run(None, {self._input: taken})])
+            return self.interface.returned(list(map(np.asarray, self._session.run(None, {self._input: taken}))))
         except Exception as error:  # see above
             takes, got = (self.batch or "n", *(self.image_shape or "chw")), images.shape
             raise InputError(
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
 
-    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
-        """How far rounding the weights to `roundoff` moves the `outputs` for `images`, a few times over."""
+    def rounding(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
+        """How far rounding the weights to `roundoff` moves the `answers` for `images`, a few times over."""
         self._check_open()
-        return self._moved(images, outputs, roundoff)
+        return self._moved(images, answers, roundoff)
 
-    def _moved(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+    def _moved(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
         from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
 
         for seed in range(MOVES):
             with scratch_folder("rounding") as folder:
                 perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
-                moved = _logits(folder / "moved.onnx", images)
+                moved = _answers(folder / "moved.onnx", images)
             with np.errstate(invalid="ignore"):  # −∞ for classes that are not named
-                yield np.abs(moved - outputs)
+                yield tuple(np.abs(a - b) for a, b in zip(moved, answers, strict=True))
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
@@ -149,9 +156,9 @@ class OrtSession(Closing):
         del self._session
 
 
-def _logits(path: Path, images: Images) -> Images:
+def _answers(path: Path, images: Images) -> Answers:
     with OrtSession(path) as session:
-        return session.run(images)
+        return session.run_all(images)
 
 
 def _configure(

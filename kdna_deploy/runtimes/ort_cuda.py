@@ -78,7 +78,7 @@ class OrtCudaSession(Closing):
         with failures(self.runtime, self.name):
             self._lanes.run()
             outputs = self._opened[0][-1]  # of the lane that has run
-            return self.interface.returned([output.cpu().numpy() for output in outputs])
+            return self.interface.returned([output.cpu().numpy() for output in outputs])[0]
 
     def load_on_device(self, images: Images) -> None:
         self._check_open()
@@ -106,9 +106,8 @@ class OrtCudaSession(Closing):
         source, target = session.get_inputs(), session.get_outputs()
         kinds = [_TYPES.get(value.type) for value in (*source, *target)]
         sizes = [size for value in (*source, *target) for size in value.shape[1:]]
-        returned = 2 if self.interface.top else 1
         open_sizes = not all(isinstance(size, int) for size in sizes)
-        if len(source) != 1 or len(target) != returned or None in kinds or open_sizes:
+        if len(source) != 1 or len(target) != self.interface.outputs or None in kinds or open_sizes:
             raise ArtifactError(f"'{self._path}' does not map images of one size to logits; export it again.")
         first, second, last = source[0].shape[1:]
         self._shape = self.interface.image_shape((first, second, last))

@@ -11,7 +11,7 @@ Does not apply to what lies between layers, which has no name that lasts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ import onnx
 import onnxruntime
 import torch
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.graph import BATCH_NORM, WEIGHTED, Graph, cast_floats, site
 from kdna_deploy.graph.passes import FOLDING
 from kdna_deploy.images.batch import Images
+from kdna_deploy.network.stages import LOGITS as NETWORKS_OUTPUT
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.ort import session_needs
-from kdna_deploy.targets.onnx.names import OUTPUT as NETWORKS_OUTPUT
 from kdna_deploy.targets.onnx.names import site_of
 
 # Name of a layer, as reports call it, and how often that name has occurred: a module may run several times.
@@ -66,8 +67,15 @@ def values_of_graph(graph: Graph, names: LayerNames, images: Images) -> Values:
     recorder = _Recorder(graph.module, names)
     dtype = next((t.dtype for t in graph.module.state_dict().values() if t.is_floating_point()), torch.float32)
     with torch.no_grad():
-        logits = recorder.run(torch.from_numpy(images).to(dtype))
-    return {**recorder.values, LOGITS: logits.numpy()}
+        returned = tree_leaves(recorder.run(torch.from_numpy(images).to(dtype)))
+    return {**recorder.values, LOGITS: joined([one.numpy() for one in returned])}
+
+
+def joined(answers: Sequence[Images]) -> Images:
+    """What a network returns as one array: logits as they are, stage outputs beside each other [n, k]."""
+    if len(answers) == 1:
+        return answers[0]
+    return np.concatenate([one.reshape(len(one), -1) for one in answers], axis=1)
 
 
 class _Recorder(fx.Interpreter):
@@ -107,10 +115,10 @@ def values_of_file(path: Path, images: Images) -> Values:
     model = read_model(path)
     layers = _onnx_layers(model.graph)
     needs = session_needs(path)
-    known = {output.name for output in model.graph.output}
+    returned = [output.name for output in model.graph.output]
     # A file that answers with probabilities computes the logits on its way.
-    answer = NETWORKS_OUTPUT if needs.interface.answers_probabilities else model.graph.output[0].name
-    wanted = [value for value in dict.fromkeys((answer, *layers.values())) if value not in known]
+    answers = [NETWORKS_OUTPUT] if needs.interface.answers_probabilities else returned
+    wanted = [value for value in dict.fromkeys((*answers, *layers.values())) if value not in returned]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in wanted)
     with scratch_folder("bisect") as folder:
         target = folder / "layers.onnx"
@@ -123,8 +131,9 @@ def values_of_file(path: Path, images: Images) -> Values:
         (taken,) = session.get_inputs()
         fed = needs.interface.taken(images)
         half = taken.type == "tensor(float16)"
-        values = session.run([answer, *layers.values()], {taken.name: fed.astype(np.float16) if half else fed})
-    return {layer: np.asarray(value, np.float32) for layer, value in zip((LOGITS, *layers), values, strict=True)}
+        values = session.run([*answers, *layers.values()], {taken.name: fed.astype(np.float16) if half else fed})
+    found = [np.asarray(value, np.float32) for value in values]
+    return {LOGITS: joined(found[: len(answers)]), **dict(zip(layers, found[len(answers) :], strict=True))}
 
 
 def _onnx_layers(graph: onnx.GraphProto) -> dict[Layer, str]:

@@ -12,7 +12,7 @@ from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.compare import compare
 from kdna_deploy.evaluation.terms import softmax
 from kdna_deploy.evaluation.tolerance import FLOAT32
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.images.probes import NOISE, Probe
 from tests.evaluation.test_parity import Fixed, images
@@ -26,17 +26,18 @@ class Answering(Fixed):
 
     options: Mapping[str, str | int] = {}
 
-    def __init__(self, answers: Images, interface: Interface = PLAIN) -> None:
-        super().__init__(answers)
+    def __init__(self, answers: Images | Answers, interface: Interface = PLAIN) -> None:
+        super().__init__(answers[0] if isinstance(answers, tuple) else answers)
         self.interface = interface
 
 
 class Moving(Answering):
     """A reference whose logits rounding moves by a thousandth."""
 
-    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
-        assert np.array_equal(outputs, self.run(images))
-        yield np.full_like(outputs, 1e-3)
+    def rounding(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
+        (logits,) = answers
+        assert np.array_equal(logits, self.run(images))
+        yield (np.full_like(logits, 1e-3),)
 
 
 def naming(top: int, chances: Images = CHANCES) -> Answering:

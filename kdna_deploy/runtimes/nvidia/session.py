@@ -105,7 +105,7 @@ class TensorRtSession(Closing):
                 lane.enqueue()
                 outputs = [output.to("cpu") for output in lane.outputs]
             lane.stream.synchronize()
-        return self.interface.returned([output.numpy() for output in outputs])
+        return self.interface.returned([output.numpy() for output in outputs])[0]
 
     def load_on_device(self, images: Images) -> None:
         """Copy `images` into the input buffer of every lane of their batch size, and wait until they are there."""

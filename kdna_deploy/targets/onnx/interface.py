@@ -24,9 +24,10 @@ import onnx_ir as ir
 
 from kdna_deploy.graph.passes.result import PassResult
 from kdna_deploy.images.interface import CLASSES, KEY, PROBABILITIES, Interface
+from kdna_deploy.network.stages import LOGITS
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, record
 from kdna_deploy.targets.onnx.constants import add_constant, unused_name, value_names
-from kdna_deploy.targets.onnx.names import INPUT, OUTPUT
+from kdna_deploy.targets.onnx.names import INPUT
 
 _FLOAT = ir.DataType.FLOAT
 _BEFORE, _BEHIND = "preprocess", "postprocess"  # modules of the nodes, by which reports call them
@@ -53,7 +54,7 @@ def answering_logits(path: Path) -> onnx.ModelProto:
     interface = replace(made.interface(path), softmax=False, top=None, classes=None)
     record(model, made.with_options(**{KEY: interface.to_record()}))
     del model.graph.output[:]
-    model.graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, (None, None)))
+    model.graph.output.append(onnx.helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, (None, None)))
     return model
 
 
