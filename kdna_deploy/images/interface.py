@@ -69,11 +69,14 @@ class Interface:
         return {"layout": self.layout, "softmax": self.softmax, "top": self.top, "classes": self.classes}
 
     def __str__(self) -> str:
-        takes = (
-            f"{self.colors} pixels, uint8 {_AXES[self.layout]}" if self.layout else "normalised images, [n, c, h, w]"
+        images = (
+            f"{self.colors} pixels, uint8 {_AXES[self.layout]}" if self.layout else "normalised images [n, c, h, w]"
         )
-        returns = "probabilities" if self.answers_probabilities else "logits"
-        return f"{takes} → " + (f"the {self.top} largest {returns} and their classes" if self.top else returns)
+        if not self.answers_probabilities:
+            return images
+        return f"{images} → " + (
+            f"the {self.top} largest probabilities and their classes" if self.top else PROBABILITIES
+        )
 
     @property
     def colors(self) -> str:
