@@ -28,6 +28,7 @@ class Agreement:
         same_top1: images whose highest logit is the same class; None for outputs that are no logits [n, classes].
         ties: further images whose two highest logits are a tie.
         skipped: why nothing was compared; empty where it was.
+        stage: the stage output that was compared, whose channels `column` counts; empty where there is one output.
     """
 
     images: str
@@ -44,6 +45,7 @@ class Agreement:
     same_top1: int | None = None
     ties: int = 0
     skipped: str = ""
+    stage: str = ""
 
     @property
     def passed(self) -> bool:
@@ -63,12 +65,13 @@ class Agreement:
     @property
     def complaint(self) -> str:
         """What is wrong, for a sentence that goes on with what to do."""
+        output = f"channel {self.column} of {self.stage}" if self.stage else f"output {self.column}"
         if np.isnan(self.worst):
-            return f"output {self.column} is NaN at batch {self.batch} ({self.images})"
+            return f"{output} is NaN at batch {self.batch} ({self.images})"
         if not self.worst <= self.allowed:
             reason = "rounding explains" if self.explained else "its spread over images allows"
             return (
-                f"output {self.column} differs by {self.worst:.1e} at batch {self.batch} ({self.images}), "
+                f"{output} differs by {self.worst:.1e} at batch {self.batch} ({self.images}), "
                 f"more than the {self.allowed:.1e} that {reason}"
             )
         wrong = self.batch - (self.same_top1 or 0) - self.ties

@@ -24,7 +24,7 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.logits import judged
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
 from kdna_deploy.images.batch import Images, Shape
-from kdna_deploy.images.class_names import check_class_names
+from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes
 from kdna_deploy.images.file import ImageBytes, UnreadableImage, pillow_silenced
 from kdna_deploy.images.folder import check_channels, decoded, image_files, prepared
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
@@ -285,6 +285,8 @@ def _names(request: ClassifyRequest, model: ModelRecord, outputs: int) -> tuple[
         check_class_names(request.class_names, outputs, str(request.labels))
         return request.class_names, None
     recorded, where = model.class_names, model.session.name
+    if not recorded and outputs == IMAGENET_CLASSES:
+        return imagenet_classes(), f"nothing in {where} names its classes; assumed the {outputs} of ImageNet"
     if not recorded:
         return (), f"nothing in {where} names its classes; give `labels`"
     if len(recorded) != outputs:

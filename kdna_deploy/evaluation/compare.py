@@ -1,6 +1,6 @@
 """Run a candidate and its reference on the same images, and judge what they return (`parity`).
 
-    probes → parts of a size that both take → outputs of both → an agreement a probe
+    probes → parts of a size that both take → outputs of both → an agreement a probe (and stage output)
 
 Neighbouring probes of one kind are judged together, for the spread of an output takes several images. A fixed batch is
 run in parts of its size, the last one filled up with its last image.
@@ -9,7 +9,8 @@ run in parts of its size, the last one filled up with its last image.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,10 +19,10 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.parity import Array, Outputs, Rounding, judge
 from kdna_deploy.evaluation.tolerance import FLOAT32, Tolerance
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.probes import GIVEN, Probe
 from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.session import Session, run_all, stage_names
 
 _JUDGED_TOGETHER = 64
 
@@ -30,8 +31,8 @@ _JUDGED_TOGETHER = 64
 class Rounded(Protocol):
     """A session that can tell how far rounding alone moves its outputs."""
 
-    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
-        """|Δ| of the `outputs` for `images` when computing is rounded to `roundoff`, a few times over."""
+    def rounding(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
+        """|Δ| of the `answers` for `images` when computing is rounded to `roundoff`, a few times over."""
 
 
 def compare(
@@ -44,19 +45,23 @@ def compare(
     """Run both sessions on every probe and judge their outputs.
 
     Raises:
-        InputError: the outputs have different shapes, or a session does not take the images.
+        InputError: the outputs have different names or shapes, or a session does not take the images.
     """
-    rounding = _rounding_of(reference, tolerance)
+    names = _names_of_both(candidate, reference)
     batch = candidate.batch or reference.batch
     agreements: list[Agreement] = []
-    noise: Array | None = None
+    noise: dict[str, Array] = {}
     for group in _judged_together(probes):
-        found = _run_both(candidate, reference, group, batch)
-        for outputs in found:
-            listener.advance(len(outputs.probe.images))
-        judged, spread = judge(found, tolerance, rounding, noise)
-        noise = spread if noise is None else noise
-        agreements += judged
+        ran = [_run_both(candidate, reference, probe, batch) for probe in group]
+        for probe in group:
+            listener.advance(len(probe.images))
+        judged = []
+        for place, name in enumerate(names):
+            found = [Outputs(one.probe, one.got[place], one.expected[place], name) for one in ran]
+            of_stage, spread = judge(found, tolerance, _rounding_of(reference, tolerance, ran, place), noise.get(name))
+            noise.setdefault(name, spread)
+            judged.append(of_stage)
+        agreements += chain.from_iterable(zip(*judged, strict=True))
     if not agreements:
         raise InputError("There are no images to compare on.")
     return tuple(agreements)
@@ -75,33 +80,59 @@ def _judged_together(probes: Iterable[Probe]) -> Iterator[list[Probe]]:
             yield part
 
 
-def _run_both(candidate: Session, reference: Session, probes: Sequence[Probe], batch: int | None) -> list[Outputs]:
-    found = []
-    for probe in probes:
-        got, expected = _run(candidate, probe.images, batch), _run(reference, probe.images, batch)
+@dataclass(frozen=True)
+class _Ran:
+    """What both return for the images of one probe."""
+
+    probe: Probe
+    got: Answers
+    expected: Answers
+
+
+def _names_of_both(candidate: Session, reference: Session) -> tuple[str, ...]:
+    """The stage outputs that both return; a nameless one where that is logits."""
+    first, second = stage_names(candidate), stage_names(reference)
+    if first != second:
+        told = [
+            f"{one.name} returns {', '.join(names) or 'logits'}"
+            for one, names in zip((candidate, reference), (first, second), strict=True)
+        ]
+        raise InputError(f"{', '.join(told)}: they are not the same network.")
+    return first or ("",)
+
+
+def _run_both(candidate: Session, reference: Session, probe: Probe, batch: int | None) -> _Ran:
+    ran = _Ran(probe, _run(candidate, probe.images, batch), _run(reference, probe.images, batch))
+    for got, expected in zip(ran.got, ran.expected, strict=True):
         if got.shape != expected.shape:
             raise InputError(
                 f"{candidate.name} returns shape {got.shape}, {reference.name} {expected.shape}: "
                 "they are not the same network."
             )
-        found.append(Outputs(probe, got, expected))
-    return found
+    return ran
 
 
-def _run(session: Session, images: Images, batch: int | None) -> Images:
+def _run(session: Session, images: Images, batch: int | None) -> Answers:
     """Outputs for all of `images`; for a fixed `batch` in parts of that size, the last filled up."""
     if batch is None:
-        return session.run(images)
-    parts = []
+        return run_all(session, images)
+    parts: list[Answers] = []
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         missing = batch - len(part)
         filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-        parts.append(session.run(filled)[: len(part)])
-    return np.concatenate(parts)
+        parts.append(tuple(one[: len(part)] for one in run_all(session, filled)))
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _rounding_of(reference: Session, tolerance: Tolerance) -> Rounding | None:
+def _rounding_of(reference: Session, tolerance: Tolerance, ran: Sequence[_Ran], place: int) -> Rounding | None:
+    """How far rounding moves the output number `place`."""
     if not isinstance(reference, Rounded):
         return None
-    return lambda found: reference.rounding(found.probe.images, found.expected, tolerance.roundoff)
+    expected = {id(one.probe): one.expected for one in ran}
+
+    def moved(found: Outputs) -> Iterator[Images]:
+        observed = reference.rounding(found.probe.images, expected[id(found.probe)], tolerance.roundoff)
+        return (answers[place] for answers in observed)
+
+    return moved

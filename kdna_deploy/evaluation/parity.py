@@ -9,6 +9,8 @@ rounding    what rounding explains: 8 times the reference's own distance from fl
             moved by the format's roundoff, on the same images (`runtimes.rounding`), and 8 units in the last place of
             the output's largest number. The distances are measured only where the spread does not do.
 
+Of a stage output [n, c', h', w'] each channel is judged, by its spread over images and positions.
+
 Infinities must be equal where the reference has them. NaN never passes. Where the highest logit differs, its lead must
 be within the two tolerances: a tie; `rtol` and `atol` of a user's own do not widen that.
 
@@ -54,11 +56,23 @@ _TELLING = 1e-2
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a candidate and its reference return for the images of one probe."""
+    """What a candidate and its reference return for the images of one probe: all, or their stage output `stage`."""
 
     probe: Probe
     got: Images
     expected: Images
+    stage: str = ""
+
+    def flat(self, outputs: Images) -> Array:
+        """`outputs` as [n, k]; a map as [n · h' · w', channels].
+
+        Some networks drop the axis of a batch that is one image.
+        """
+        array = np.asarray(outputs, dtype=np.float64)
+        if self.stage:
+            return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
+        images = len(self.probe.images)
+        return array.reshape(images, -1) if array.size % images == 0 else array.reshape(len(array), -1)
 
 
 Rounding = Callable[[Outputs], Iterator[Images]]
@@ -73,19 +87,18 @@ def judge(
     only where the spread does not do, and no further than until it explains the differences. `noise` is the spread
     over random images, for kinds with too few images for one of their own.
     """
-    rows = [_Rows(o.probe, _flat(o.got, o.probe), _flat(o.expected, o.probe), o.expected.ndim == 2) for o in outputs]
+    rows = [_Rows(o, o.flat(o.got), o.flat(o.expected)) for o in outputs]
     expected = np.concatenate([row.expected for row in rows])
     if np.isnan(expected).any() and outputs[0].probe.kind not in (NOISE, GIVEN):
         reason = "the reference itself returns NaN there"
-        skipped = [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows]
-        return skipped, np.zeros(expected.shape[1])
+        return [row.skipped(reason) for row in rows], np.zeros(expected.shape[1])
     spread, magnitude = _spread(expected), _magnitude(expected)
-    if noise is not None and len(expected) < _FEWEST:
+    if noise is not None and len(expected) < _FEWEST and noise.shape == spread.shape:
         spread = np.maximum(spread, noise)
     alike = _ALIKE if outputs[0].probe.kind == FLAT else 1.0
     limits = _Limits(spread, magnitude, tolerance, np.zeros_like(spread), alike)
     if rounding is not None and not all(limits.agreement(row).passed for row in rows):
-        size = _size(magnitude, spread if noise is None else noise)
+        size = _size(magnitude, noise if noise is not None and noise.shape == spread.shape else spread)
         stressed = outputs[0].probe.kind not in (NOISE, GIVEN)
         for furthest in _observed(rounding, outputs):
             limits = replace(limits, rounding=_explained(furthest, size))
@@ -93,7 +106,7 @@ def judge(
                 break
             if stressed and limits.tells_nothing:
                 reason = f"the reference amplifies rounding beyond {_TELLING:.0%} of its spread there"
-                return [Agreement(row.probe.kind, len(row.expected), skipped=reason) for row in rows], spread
+                return [row.skipped(reason) for row in rows], spread
     return [limits.agreement(row) for row in rows], spread
 
 
@@ -108,18 +121,31 @@ def _observed(rounding: Rounding, outputs: Sequence[Outputs]) -> Iterator[Array]
 def _distances(rounding: Rounding, outputs: Sequence[Outputs]) -> Iterator[Array]:
     """The largest finite distance of each output, [k], in each observation."""
     for moved in zip(*map(rounding, outputs), strict=True):
-        distances = np.concatenate([_flat(m, o.probe) for m, o in zip(moved, outputs, strict=True)])
+        distances = np.concatenate([o.flat(m) for m, o in zip(moved, outputs, strict=True)])
         yield np.where(np.isfinite(distances), distances, 0.0).max(0)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Outputs [n, k] of one probe; `logits` where they were so before they were flattened."""
+    """Outputs [rows, k] of one probe: a row an image, of a map a row a position."""
 
-    probe: Probe
+    source: Outputs
     got: Array
     expected: Array
-    logits: bool
+
+    @property
+    def logits(self) -> bool:
+        """Whether they were so before they were flattened."""
+        return self.source.expected.ndim == 2
+
+    @property
+    def positions(self) -> int:
+        """Rows of an image."""
+        return len(self.expected) // len(self.source.probe.images) if self.source.stage else 1
+
+    def skipped(self, reason: str) -> Agreement:
+        kind, stage = self.source.probe.kind, self.source.stage
+        return Agreement(kind, len(self.expected) // self.positions, skipped=reason, stage=stage)
 
 
 @dataclass(frozen=True)
@@ -162,19 +188,20 @@ class _Limits:
         finite = np.abs(row.expected[np.isfinite(row.expected)])
         same, ties = self._top1(row) if row.logits else (None, 0)
         return Agreement(
-            images=row.probe.kind,
-            batch=len(row.got),
+            images=row.source.probe.kind,
+            batch=len(row.got) // row.positions,
             max_difference=float(off.max()),
             mean_difference=float(off.mean()),
             scale=float(finite.max()) if finite.size else 0.0,
             worst=float(off[place]),
             allowed=float(allowed[column]),
-            image=int(place[0]),
+            image=int(place[0]) // row.positions,
             column=column,
             spread=float(self.spread[column]),
             explained=bool(self._rounded[column] > by_spread[column]),
             same_top1=same,
             ties=ties,
+            stage=row.source.stage,
         )
 
     def _top1(self, row: _Rows) -> tuple[int, int]:
@@ -188,13 +215,6 @@ class _Limits:
         tie = np.maximum(self.tolerance.tie * self._varying, self._rounded)
         ties = ~same & (lead <= tie[wanted] + tie[found])
         return int(same.sum()), int(ties.sum())
-
-
-def _flat(outputs: Images, probe: Probe) -> Array:
-    """Outputs for the images of `probe` as [n, k]; some networks drop the axis of a batch that is one image."""
-    array = np.asarray(outputs, dtype=np.float64)
-    images = len(probe.images)
-    return array.reshape(images, -1) if array.size % images == 0 else array.reshape(len(array), -1)
 
 
 def difference(got: Array, expected: Array) -> Array:

@@ -104,9 +104,9 @@ def verify_files(
 
 
 def _worst_image(agreements: tuple[Agreement, ...], probes: Iterable[Probe]) -> Images:
-    """The image that uses most of what is allowed; probes come in the order of their agreements."""
+    """The image that uses most of what is allowed; agreements come probe by probe, of each one a stage output."""
     row = max(range(len(agreements)), key=lambda i: agreements[i].used)
-    probe = next(islice(probes, row, None))
+    probe = next(islice(probes, row // len({agreement.stage for agreement in agreements}), None))
     return probe.images[agreements[row].image : agreements[row].image + 1]
 
 

@@ -5,7 +5,8 @@ be baked in), made functional (`functional`; where that is not enough, by tracin
 ``get_attr`` constants. What the network would write back, into its input or its buffers, is left out: a graph changes
 nothing.
 
-Does not apply: networks with several inputs or outputs, or whose control flow depends on the data.
+Does not apply: networks with several inputs, or of a user's own with several outputs, or whose control flow depends on
+the data.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from kdna_deploy.errors import CaptureError, KdnaError
 from kdna_deploy.graph.capture_errors import VALUES_DECIDE, fixes_batch, why
 from kdna_deploy.graph.functional import functionalise
-from kdna_deploy.graph.graph import ATEN, TRAINING_NORMS, Graph, ancestors, site
+from kdna_deploy.graph.graph import ATEN, TRAINING_NORMS, Graph, Interpreted, ancestors, site
 from kdna_deploy.network.forward import input_dtype, only_tensor, settings_kept
 from kdna_deploy.network.load import Network
 from kdna_deploy.network.module_copy import twin
+from kdna_deploy.network.stages import output_names
 
 BATCH = "batch"
 _TRACE_BATCH = 2
@@ -42,11 +44,13 @@ def capture(module: nn.Module, image_shape: tuple[int, int, int]) -> Graph:
         CaptureError: when `torch.export` cannot trace it, or it does not map one image batch to one tensor.
     """
     traced = twin(module).eval()
-    unwrap_output(traced)
+    names = output_names(module)
+    if len(names) < 2:
+        unwrap_output(traced)
     program = export_program(traced, image_shape)
-    graph = program_graph(program, image_shape)
+    graph = program_graph(program, image_shape, names)
     if not functionalise(graph.module):
-        graph = program_graph(_decomposed(program, traced, image_shape), image_shape)
+        graph = program_graph(_decomposed(program, traced, image_shape), image_shape, names)
     _take_weights(graph, module)
     return graph
 
@@ -119,11 +123,13 @@ def unwrap_output(module: nn.Module) -> None:
         module.register_forward_hook(lambda _module, _args, returned: only_tensor(returned))
 
 
-def program_graph(program: torch.export.ExportedProgram, image_shape: tuple[int, int, int]) -> Graph:
-    """The graph of an exported program, its parameters as constants.
+def program_graph(
+    program: torch.export.ExportedProgram, image_shape: tuple[int, int, int], names: tuple[str, ...] = ()
+) -> Graph:
+    """The graph of an exported program, its parameters as constants; `names` are the stage outputs that it returns.
 
     Raises:
-        CaptureError: it does not map one image batch to one tensor.
+        CaptureError: it does not map one image batch to one tensor, or to so many.
     """
     with _quiet():
         graph_module = program.module(check_guards=False)
@@ -132,18 +138,19 @@ def program_graph(program: torch.export.ExportedProgram, image_shape: tuple[int,
         raise CaptureError(f"The network takes {len(inputs)} inputs; wrap it so that it takes one image batch.")
     output = graph_module.graph.output_node()
     returned = torch.utils._pytree.tree_leaves(output.args[0])
-    if len(returned) != 1:
+    if len(returned) != max(len(names), 1):
         raise CaptureError(f"The network returns {len(returned)} tensors; wrap it so that it returns the logits alone.")
-    output.args = (returned[0],)
+    output.args = (tuple(returned),) if len(names) > 1 else (returned[0],)
     _check_values(graph_module.graph)
-    _check_shape(returned[0], inputs[0])
+    for one in returned:
+        _check_shape(one, inputs[0])
     _drop_writes(graph_module.graph)
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
     # A fresh module leaves behind the hook that pins h and w to the traced size: convolutional graphs are free of it,
     # and export verifies whatever size is asked for.
-    plain = torch.fx.GraphModule(graph_module, graph_module.graph)
+    plain = Interpreted(graph_module, graph_module.graph)
     plain.requires_grad_(False)
-    return Graph(plain, image_shape)
+    return Graph(plain, image_shape, names)
 
 
 def _check_values(graph: torch.fx.Graph) -> None:

@@ -75,7 +75,7 @@ def load_fused(path: Path) -> FusedFile:
     provenance = from_json(made, str(path))
     try:
         with _quiet():
-            graph = program_graph(torch.export.load(checked), provenance.image_shape)
+            graph = program_graph(torch.export.load(checked), provenance.image_shape, provenance.stage_names)
     except Exception as error:  # torch's deserialiser raises whatever it stumbles on
         raise ArtifactError(f"'{path}' cannot be opened by torch {torch.__version__}; fuse it again.") from error
     try:

@@ -1,9 +1,10 @@
 """The ATen graph that every pass reads and rewrites.
 
 A `Graph` is a functional `torch.fx` graph whose leaves are one image input (placeholder) and constants
-(``get_attr``). A node is *constant* when only constants lead to it; otherwise it depends on the input.
+(``get_attr``), and which returns one tensor, or the maps of a backbone's stages. A node is *constant* when only
+constants lead to it; otherwise it depends on the input.
 
-Does not apply: several inputs or outputs; `capture` refuses them.
+Does not apply: several inputs, or several outputs of a user's own network; `capture` refuses them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import copy
 import operator
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+
+from kdna_deploy.network.stages import LOGITS
 
 ATEN = torch.ops.aten
 
@@ -51,6 +54,18 @@ TRAINING_NORMS = frozenset(
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 
+class Interpreted(fx.GraphModule):
+    """A graph run node by node: PyTorch would write it as Python code anew, and compile that, at every change."""
+
+    def recompile(self) -> fx.graph.PythonCode:
+        return fx.graph.PythonCode("", {}, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        interpreter = fx.Interpreter(self)
+        interpreter.extra_traceback = False  # or it would write the graph into the message of every error
+        return cast(Tensor, interpreter.run(x))
+
+
 @dataclass(frozen=True)
 class Graph:
     """A captured network.
@@ -58,22 +73,31 @@ class Graph:
     Attributes:
         module: the graph with its constants; passes rewrite it in place (`clone` first).
         image_shape: (c, h, w) it was captured with. The batch is dynamic, h and w are not.
+        stage_names: the stage outputs that it returns, in order (`network.stages`); empty for logits.
     """
 
     module: fx.GraphModule
     image_shape: tuple[int, int, int]
+    stage_names: tuple[str, ...] = ()
 
     def clone(self, weights: bool = True) -> Graph:
         """A graph of its own; without `weights`, its constants stay in the same memory until they are replaced."""
         memo = {} if weights else {id(t): _alias(t) for t in (*self.module.parameters(), *self.module.buffers())}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own pytree deprecations
-            return Graph(copy.deepcopy(self.module, memo), self.image_shape)
+            return replace(self, module=copy.deepcopy(self.module, memo))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits [n, classes] for images `x` [n, c, h, w] of the graph's own dtype."""
+    @property
+    def returned(self) -> dict[str, fx.Node]:
+        """The nodes that it returns, by the names of the outputs."""
+        given: Any = self.module.graph.output_node().args[0]
+        several = len(self.stage_names) > 1
+        return dict(zip(self.stage_names or (LOGITS,), given if several else (given,), strict=True))
+
+    def __call__(self, x: Tensor) -> Any:
+        """Logits [n, classes] for images `x` [n, c, h, w] of the graph's dtype, or a tuple of several stage outputs."""
         with torch.no_grad():
-            return cast(Tensor, self.module(x))
+            return self.module(x)
 
 
 def _alias(tensor: Tensor) -> Tensor:
@@ -174,7 +198,7 @@ def ancestors(node: fx.Node) -> list[fx.Node]:
 
 
 def tidy(module: fx.GraphModule) -> None:
-    """Drop dead nodes and unreferenced constants, and recompile."""
+    """Drop dead nodes and unreferenced constants."""
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
@@ -183,7 +207,6 @@ def tidy(module: fx.GraphModule) -> None:
             if f"{owner_name}.{name}".lstrip(".") not in used:
                 delattr(owner, name)
     module.graph.lint()
-    module.recompile()
 
 
 def cast_floats(module: fx.GraphModule, dtype: torch.dtype) -> None:
@@ -193,4 +216,3 @@ def cast_floats(module: fx.GraphModule, dtype: torch.dtype) -> None:
             node.args = fx.node.map_aggregate(node.args, lambda a: dtype if a in FLOATS else a)
             node.kwargs = fx.node.map_aggregate(node.kwargs, lambda a: dtype if a in FLOATS else a)
     module.to(dtype)
-    module.recompile()

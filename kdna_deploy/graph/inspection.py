@@ -7,7 +7,8 @@ it is along that axis. Read off the captured graph, so a user's own model is ins
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -38,7 +39,10 @@ class AttentionStatistics:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from."""
+    """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from.
+
+    `stages` are the shapes (c', h', w') of the stage outputs by their names; empty of a network that returns logits.
+    """
 
     network: Network
     image_shape: tuple[int, int, int]
@@ -49,6 +53,7 @@ class Inspection:
     attention: tuple[AttentionStatistics, ...]
     refused: tuple[Refusal, ...]
     size: InputSize
+    stages: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def inspect_network(
@@ -72,6 +77,7 @@ def inspect_network(
         image_shape=shape,
         cost=count(network.module, shape),
         num_classes=_classes(graph),
+        stages={name: tuple(node.meta["val"].shape[1:]) for name, node in graph.returned.items() if graph.stage_names},
         channel_attentions=attentions,
         ledger=sharing_ledger(graph.module),
         attention=statistics,
@@ -81,9 +87,10 @@ def inspect_network(
 
 
 def _classes(graph: Graph) -> int:
-    """Numbers in the last axis of what the network returns; one where that is the batch."""
-    returned = graph.module.graph.output_node().args[0]
-    assert isinstance(returned, torch.fx.Node)
+    """Numbers in the last axis of what the network returns; one where that is the batch, none of stage outputs."""
+    if graph.stage_names:
+        return 0
+    (returned,) = graph.returned.values()
     last = returned.meta["val"].shape[-1]
     return last if isinstance(last, int) else 1
 

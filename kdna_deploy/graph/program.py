@@ -8,6 +8,7 @@ Does not apply the other way: `capture.program_graph` makes a graph of a program
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -22,6 +23,7 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 from torch.utils import _pytree
+from torch.utils._pytree import tree_leaves
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
@@ -37,22 +39,21 @@ def to_program(graph: Graph) -> ExportedProgram:
     fill_missing_shapes(graph)
     lifted, constants = _lift(graph.module.graph)
     images = [node for node in lifted.nodes if node.op == "placeholder"][-1]
-    returned = lifted.output_node().args[0][0]  # type: ignore[index]
-    assert isinstance(returned, fx.Node)
+    returned: Any = lifted.output_node().args[0]
     batch = images.meta["val"].shape[0].node.expr
     return ExportedProgram(
-        root=fx.GraphModule({}, lifted),
+        root={},
         graph=lifted,
         graph_signature=ExportGraphSignature(
             [
                 *(InputSpec(InputKind.BUFFER, TensorArgument(name), target, True) for name, (target, _) in constants),
                 InputSpec(InputKind.USER_INPUT, TensorArgument(images.name), None),
             ],
-            [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(returned.name), None)],
+            [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(one.name), None) for one in returned],
         ),
         state_dict={target: value for _, (target, value) in constants},
         range_constraints={batch: ValueRanges(1, int_oo)},
-        module_call_graph=[ModuleCallEntry("", _signature(images.name))],
+        module_call_graph=[ModuleCallEntry("", _signature(images.name, len(returned)))],
     )
 
 
@@ -72,14 +73,15 @@ def _lift(graph: fx.Graph) -> tuple[fx.Graph, list[tuple[str, tuple[str, Tensor]
         made[node] = inputs[target]
     for node in graph.nodes:
         if node.op == "output":
-            lifted.output((made[node.args[0]],))
+            lifted.output(tuple(made[one] for one in tree_leaves(node.args[0])))
         elif node.op != "get_attr":
             made[node] = lifted.node_copy(node, made.__getitem__)
             made[node].meta = {key: node.meta[key] for key in _KEPT if key in node.meta}
     return lifted, constants
 
 
-def _signature(images: str) -> ModuleCallSignature:
-    """One tensor in, one tensor out."""
-    given = _pytree.tree_structure(((torch.empty(0),), {}))
-    return ModuleCallSignature([], [], given, _pytree.tree_structure(torch.empty(0)), [images])
+def _signature(images: str, outputs: int) -> ModuleCallSignature:
+    """One tensor in; one tensor out, or a tuple of several."""
+    given, one = _pytree.tree_structure(((torch.empty(0),), {})), torch.empty(0)
+    returned = _pytree.tree_structure(one if outputs == 1 else (one,) * outputs)
+    return ModuleCallSignature([], [], given, returned, [images])

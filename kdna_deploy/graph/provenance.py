@@ -34,6 +34,7 @@ from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
 from kdna_deploy.network.record import check_record, configuration_of, from_record, to_record
+from kdna_deploy.network.stages import output_names, stage_outputs
 from kdna_deploy.precision import WEIGHTS
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Provenance:
         preprocessing: `Preprocessing` of the images that it was made with, or that the checkpoint records, as a
             dictionary; empty where it is not known.
         recorded_top1: accuracy in percent that the checkpoint records.
-        num_classes: number of logits.
+        num_classes: number of logits; 0 for stage outputs.
         class_names: in the order of the logits; empty where they are not known.
     """
 
@@ -122,6 +123,11 @@ class Provenance:
         """All that is to be said to load its checkpoint into the same network; None for a user's own model."""
         architecture = self.restored_architecture()
         return configuration_of(architecture) if architecture else None
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stage outputs that it returns in place of logits (`network.stages`)."""
+        return stage_outputs((self.architecture or {}).get("outputs", ())) or ()
 
     def with_options(self, **options: Any) -> Provenance:
         return replace(self, options={**self.options, **options})
@@ -250,7 +256,7 @@ def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_a
         preprocessing=training.preprocessing.to_record() if training.preprocessing else {},
         recorded_top1=network.checkpoint.accuracy,
         num_classes=network.architecture.num_classes if network.architecture else None,
-        class_names=list(training.class_names),
+        class_names=[] if output_names(network.module) else list(training.class_names),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from kdna_deploy.errors import CaptureError
 from kdna_deploy.graph.graph import TRAINING_NORMS, Graph, ancestors, site
-from kdna_deploy.network.forward import forward, input_dtype
+from kdna_deploy.network.forward import forward_all, input_dtype
 from kdna_deploy.network.module_copy import twin
 
 # Of the largest output. The graph has the network's own operators, in float32.
@@ -36,16 +36,18 @@ def check_function(graph: Graph, module: nn.Module) -> None:
             raise CaptureError(reason + _mode(module))
     module = twin(module).eval()
     image = torch.randn(1, *graph.image_shape, generator=torch.Generator().manual_seed(1)).to(input_dtype(module))
-    first, second, captured = forward(module, image), forward(module, image), graph(image)
-    if not _same(first, second):
+    several = len(graph.stage_names)
+    first, second = (forward_all(module, image, several) for _ in range(2))
+    captured = graph(image) if several > 1 else (graph(image),)
+    if not all(map(_same, first, second)):
         raise CaptureError(
             "The network returns something else for the same image the second time; "
             "let its forward neither draw random numbers nor change what it computes with."
         )
-    if not _same(first, captured):
+    if not all(map(_same, first, captured)):
         raise CaptureError(
             "The network treats a batch of one image otherwise than larger ones, or otherwise when it is traced "
-            f"(shape {list(captured.shape)}, run {list(first.shape)}); let its forward not test the batch size."
+            f"(shape {list(captured[0].shape)}, run {list(first[0].shape)}); let its forward not test the batch size."
         )
 
 

@@ -11,17 +11,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.network.configuration import UNSAID, Attention, Configuration
 from kdna_deploy.network.layout import row_layout
+from kdna_deploy.network.stages import STAGES, without_head
 
 if TYPE_CHECKING:
     from torch import nn
     from typing_extensions import Self
 
 Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Backbone(ABC):
         in_channels: of its images.
         kind: name of the family.
         classifier: state-dict name of the weight whose rows are the classes.
+        head: how the names begin of whatever lies behind the last stage, the classifier's first.
         reductions: of each channel attention of a block, how the name of its first layer's weight ends.
     """
 
@@ -61,6 +64,7 @@ class Backbone(ABC):
     in_channels: int
     kind: ClassVar[str]
     classifier: ClassVar[str]
+    head: ClassVar[tuple[str, ...]] = ()
     reductions: ClassVar[tuple[str, ...]] = ("se.fc1.weight",)
 
     @abstractmethod
@@ -92,6 +96,10 @@ class Backbone(ABC):
         """Number of classes of a checkpoint."""
         return shapes[self.classifier][0]
 
+    def has_classifier(self, shapes: Shapes) -> bool:
+        """Whether a checkpoint holds anything of a classifier; so do those of families whose stages are not known."""
+        return not self.head or any(name.startswith(("fc.", "head.", "classifier.")) for name in shapes)
+
     def scaled(self, factor: float) -> Self:
         """The same family with `factor` times the widths."""
         return self.sized(tuple(max(round(width * factor), 1) for width in self.widths), self.in_channels)
@@ -103,12 +111,16 @@ class Backbone(ABC):
 
 @dataclass(frozen=True)
 class Architecture:
-    """One deployable network. `name` is what ``--arch`` takes."""
+    """One deployable network. `name` is what ``--arch`` takes.
+
+    `outputs` are the stage outputs that it returns in place of logits (`stages`); it has no classes then.
+    """
 
     name: str
     backbone: Backbone
     sharing: KernelDNA | None = None
     num_classes: int = 1000
+    outputs: tuple[str, ...] = ()
 
     @property
     def plain(self) -> Architecture:
@@ -121,7 +133,15 @@ class Architecture:
         return dict(self.sharing.stages) if self.sharing else {}
 
     def build(self) -> nn.Module:
-        return self.backbone.build(self.sharing, self.num_classes)
+        if not self.outputs:
+            return self.backbone.build(self.sharing, self.num_classes)
+        from kdna_deploy.network.staged import beheaded  # with PyTorch, without which a record is read
+
+        return beheaded(self.backbone.build(self.sharing, 1), self.backbone.head, self.outputs)
+
+    def own(self, named: Mapping[str, T]) -> dict[str, T]:
+        """Of a checkpoint's weights or shapes by name, those that this network can have: none of a head it lacks."""
+        return without_head(named, self.backbone.head) if self.outputs else dict(named)
 
     def configured(self, said: Configuration) -> Architecture:
         """This architecture with what was said in place of what is in the table.
@@ -130,10 +150,14 @@ class Architecture:
             UsageError: it cannot have that.
         """
         backbone = self.backbone if said.scale is None else self.backbone.scaled(said.scale)
+        outputs = said.outputs or ()
+        if outputs and not backbone.head:
+            raise UsageError(f"The stage outputs of {self.name} are not known; leave `outputs` out.")
+        whole = replace(self, backbone=backbone, outputs=outputs, num_classes=0 if outputs else self.num_classes)
         if self.sharing is None:
             if said.of_sharing:
                 raise UsageError(f"{self.name} shares no kernels; leave `{said.of_sharing[0]}` out.")
-            return replace(self, backbone=backbone)
+            return whole
         layouts = said.layouts(backbone.stages, self.layouts)
         attentions = said.attentions(self.sharing.attentions, self.sharing.attentions)
         if not any("S" in layout for layout in layouts.values()):
@@ -141,7 +165,7 @@ class Architecture:
         reductions = said.reductions or self.sharing.reductions
         if len(reductions) != len(self.sharing.reductions):
             raise UsageError(f"`reductions` of {self.name} are {len(self.sharing.reductions)}, not {len(reductions)}.")
-        return replace(self, backbone=backbone, sharing=KernelDNA(tuple(layouts.items()), attentions, reductions))
+        return replace(whole, sharing=KernelDNA(tuple(layouts.items()), attentions, reductions))
 
     def fitted(self, shapes: Shapes, said: Configuration = UNSAID) -> Architecture:
         """This architecture as `said`, with whatever was not said read from a checkpoint's shapes.
@@ -154,7 +178,11 @@ class Architecture:
         if said.scale is not None:
             backbone = backbone.sized(asked.backbone.widths, backbone.in_channels)
         sharing = asked.sharing and self._fitted_sharing(asked.sharing, shapes, said)
-        return replace(asked, backbone=backbone, sharing=sharing, num_classes=backbone.classes(shapes))
+        outputs = said.outputs
+        if outputs is None:  # a detector's backbone, which has no classifier
+            outputs = () if backbone.has_classifier(shapes) else STAGES
+        classes = 0 if outputs else backbone.classes(shapes)
+        return replace(asked, backbone=backbone, sharing=sharing, num_classes=classes, outputs=outputs)
 
     def _fitted_sharing(self, asked: KernelDNA, shapes: Shapes, said: Configuration) -> KernelDNA:
         stages = asked.stages

@@ -12,8 +12,9 @@ refused.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from kdna_deploy.network.training_record import TrainingRecord, training_record
 _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.")
+BACKBONE = "backbone."  # how the names of a detector's backbone begin (MMDetection)
 _MAX_NAME = 200
 _LONGEST_NAME = 1000  # of a weight: modules lie in modules
 _MAX_EPOCH = 1 << 31
@@ -93,6 +95,18 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         notes=tuple(notes),
         training=training_record(content),
     )
+
+
+def backbone_of(checkpoint: Checkpoint) -> Checkpoint:
+    """The backbone in the checkpoint of a detector, whose other parts a note names; any other one as it is."""
+    names = {name.removeprefix(BACKBONE): name for name in checkpoint.state_dict if name.startswith(BACKBONE)}
+    if not names:
+        return checkpoint
+    others = Counter(name.partition(".")[0] for name in checkpoint.state_dict if not name.startswith(BACKBONE))
+    parts = ", ".join(f"{part} ({count})" for part, count in others.items())
+    unused = [f"only the backbone of the checkpoint is read; left out are the tensors of {parts}"] if parts else []
+    weights = {short: checkpoint.state_dict[name] for short, name in names.items()}
+    return replace(checkpoint, state_dict=weights, notes=(*checkpoint.notes, *unused))
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

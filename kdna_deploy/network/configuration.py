@@ -22,6 +22,7 @@ from kdna_deploy.errors import ArchitectureError, KdnaError, UsageError
 from kdna_deploy.json_schema import anything, boolean, is_plain, number, record, shown, text
 from kdna_deploy.kinds import stem
 from kdna_deploy.network.layout import parse_layout
+from kdna_deploy.network.stages import LOGITS, stage_outputs
 
 Attention = Literal["channel", "filter", "spatial"]
 BESIDE = ".arch.json"
@@ -29,6 +30,7 @@ _LARGEST_FILE = 1 << 16  # bytes
 _LARGEST_SCALE = 64
 _LONGEST_WORD = 1000
 _LONGEST_NAME = 80
+_OF_ALL = ("arch", "scale", "outputs")  # what can be said of networks that share nothing, too
 
 
 class Words(TypedDict, total=False):
@@ -42,6 +44,7 @@ class Words(TypedDict, total=False):
         spatial: whether children have static spatial attention.
         reductions: of channel attention, a number for each convolution of a block that is shared: 4, ``"4,24"``.
         scale: by which the backbone's published widths are multiplied.
+        outputs: ``"logits"``, or ``"features"`` for the backbone's stage outputs C2 to C5, or some: ``"C3,C4,C5"``.
     """
 
     layout: str | Mapping[str, str] | None
@@ -50,6 +53,7 @@ class Words(TypedDict, total=False):
     spatial: bool | None
     reductions: int | str | Sequence[int] | None
     scale: float | None
+    outputs: str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Configuration:
     spatial: bool | None = None
     reductions: tuple[int, ...] | None = None
     scale: float | None = None
+    outputs: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for layout in self._pairs.values():
@@ -85,7 +90,8 @@ class Configuration:
             if isinstance(value, bool):
                 said.append(f"{'' if value else 'no '}{name} attention")
             elif value is not None:
-                told = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value).replace(",", ", ")
+                several = (value or (LOGITS,)) if isinstance(value, tuple) else str(value).split(",")
+                told = ", ".join(map(str, several))
                 said.append(told if name == "arch" else f"{name} {told}")
         return ", ".join(said)
 
@@ -96,7 +102,7 @@ class Configuration:
     @property
     def of_sharing(self) -> tuple[str, ...]:
         """The words that were said and make sense for a network that shares kernels alone."""
-        return tuple(name for name, value in self._said.items() if value is not None and name not in ("arch", "scale"))
+        return tuple(name for name, value in self._said.items() if value is not None and name not in _OF_ALL)
 
     @property
     def _pairs(self) -> dict[str, str]:
@@ -162,6 +168,7 @@ def configured(arch: Configuration | str | None, words: Words | None = None) -> 
     said["layout"] = _layout(said.get("layout"))
     said["reductions"] = _reductions(said.get("reductions"))
     said["scale"] = _scale(said.get("scale"))
+    said["outputs"] = stage_outputs(said.get("outputs"))
     return Configuration(**said)
 
 
@@ -192,6 +199,7 @@ _WORDS = record(
         **dict.fromkeys(("channel", "filter", "spatial"), boolean),
         "reductions": anything,
         "scale": number,
+        "outputs": anything,
     },
 )
 _NAMES = tuple(entry.name for entry in fields(Configuration))

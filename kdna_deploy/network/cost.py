@@ -25,8 +25,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.network.forward import forward, input_dtype
+from kdna_deploy.network.forward import forward_all, input_dtype
 from kdna_deploy.network.module_copy import twin
+from kdna_deploy.network.stages import output_names
 
 _ATEN = torch.ops.aten
 _NORMS = {
@@ -112,7 +113,7 @@ def _executed(
     with tensors, _taken_apart():
         image = torch.zeros(1, *input_shape, device=device, dtype=dtype)
         with counter:
-            forward(ghost.eval(), image)
+            forward_all(ghost.eval(), image, len(output_names(ghost)))
     return counter
 
 

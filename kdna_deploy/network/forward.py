@@ -28,9 +28,20 @@ def forward(module: Callable[[Tensor], Any], images: Tensor) -> Tensor:
     Raises:
         InputError: it fails on them, or returns something else than one tensor.
     """
+    (logits,) = forward_all(module, images)
+    return logits
+
+
+def forward_all(module: Callable[[Tensor], Any], images: Tensor, outputs: int = 1) -> tuple[Tensor, ...]:
+    """All that `module` returns for `images`: one tensor, or, of a network with several `outputs`, its tuple of them.
+
+    Raises:
+        InputError: as `forward`.
+    """
     try:
         with torch.no_grad(), settings_kept():
-            return only_tensor(module(images.clone())).detach()
+            returned = module(images.clone())
+            return tuple(map(Tensor.detach, returned if outputs > 1 else (only_tensor(returned),)))
     except KdnaError:
         raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything

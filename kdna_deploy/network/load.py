@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
 from kdna_deploy.network.architecture import Architecture
-from kdna_deploy.network.checkpoint import Checkpoint, load_checkpoint
+from kdna_deploy.network.checkpoint import Checkpoint, backbone_of, load_checkpoint
 from kdna_deploy.network.configuration import Configuration, beside, configured
 from kdna_deploy.network.factory import load_factory, told
 from kdna_deploy.network.input_channels import input_channels
@@ -69,13 +69,28 @@ def load_network(
         return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
     described, where = beside(path)
     said = configured(arch).over(described)
+    checkpoint = backbone_of(checkpoint)
     architecture = recognise(checkpoint.shapes, said, checkpoint.arch)
     beside_it = (f"the architecture is as {where.name} says: {described}",) if where else ()
     layouts = chosen_layouts(architecture, checkpoint.shapes, said)
-    checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *beside_it, *layouts))
+    checkpoint, left_out = _without_head(checkpoint, architecture, said)
+    checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *beside_it, *layouts, *left_out))
     with torch.device("meta"):
         module = architecture.build()
     return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)
+
+
+def _without_head(
+    checkpoint: Checkpoint, architecture: Architecture, said: Configuration
+) -> tuple[Checkpoint, tuple[str, ...]]:
+    """A checkpoint without the weights that a network of stage outputs lacks, and what is to be said of that."""
+    kept = architecture.own(checkpoint.state_dict)
+    lost = [name for name in checkpoint.state_dict if name not in kept]
+    names = ", ".join(architecture.outputs)
+    assumed = [f"the checkpoint has no classifier: the network returns its stage outputs {names}"]
+    unused = [f"left out, for stage outputs do without: {', '.join(lost)}"] if lost else []
+    notes = (*(assumed if architecture.outputs and said.outputs is None else []), *unused)
+    return replace(checkpoint, state_dict=kept), notes
 
 
 def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:

@@ -135,7 +135,7 @@ def _fit(entry: Architecture, shapes: Shapes, said: Configuration) -> tuple[Arch
     """`entry` with the sizes of the shapes, and how these depart; None where they tell none that a network can have."""
     try:
         fitted = entry.fitted(shapes, said)
-        return fitted, compare(network_shapes(fitted), shapes)
+        return fitted, compare(network_shapes(fitted), fitted.own(shapes))
     except (ArchitectureError, KeyError, IndexError, ValueError, RuntimeError):
         return None
 

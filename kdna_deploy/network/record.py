@@ -10,6 +10,7 @@ from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.json_schema import Misfit, integer, list_of, mapping, one_of, record, text
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
+from kdna_deploy.network.stages import STAGES, stage_outputs
 
 
 def to_record(architecture: Architecture) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def to_record(architecture: Architecture) -> dict[str, Any]:
         "layouts": architecture.layouts,
         "attentions": sorted(architecture.sharing.attentions) if architecture.sharing else [],
         "reductions": list(architecture.sharing.reductions) if architecture.sharing else [],
+        **({"outputs": list(architecture.outputs)} if architecture.outputs else {}),
     }
 
 
@@ -32,11 +34,12 @@ _RECORD = record(
         "name": text(r".+", most=100),
         "widths": list_of(_WIDTH, most=100),
         "in_channels": _WIDTH,
-        "num_classes": integer(1, 1 << 24),
+        "num_classes": integer(0, 1 << 24),
         "layouts": mapping(text(most=100), text(most=1000), most=100),
         "attentions": list_of(one_of("channel", "filter", "spatial"), most=3),
         "reductions": list_of(_WIDTH, most=100),
-    }
+    },
+    {"outputs": list_of(one_of(*STAGES), least=1, most=len(STAGES))},
 )
 
 
@@ -47,6 +50,8 @@ def check_record(value: Any) -> dict[str, Any]:
         Misfit: it is not of that form.
     """
     fitting: dict[str, Any] = _RECORD(value)
+    if bool(fitting["num_classes"]) == bool(fitting.get("outputs")):  # stage outputs have no classes
+        raise Misfit("out of range", ("num_classes",))
     return fitting
 
 
@@ -84,12 +89,14 @@ def configuration_of(architecture: Architecture) -> Configuration:
 
 
 def _said(stored: Mapping[str, Any]) -> Configuration:
+    outputs = stage_outputs(stored.get("outputs", ()))
     if not stored["layouts"]:
-        return Configuration(stored["name"])
+        return Configuration(stored["name"], outputs=outputs)
     has = stored["attentions"]
     return Configuration(
         stored["name"],
         ",".join(f"{stage}={layout}" for stage, layout in stored["layouts"].items()),
         *("channel" in has, "filter" in has, "spatial" in has),
         tuple(stored["reductions"]),
+        outputs=outputs,
     )

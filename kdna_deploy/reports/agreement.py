@@ -17,22 +17,28 @@ _STAR = "* what rounding explains, more than the spread allows"
 
 def agreement_cells(agreements: Sequence[Agreement], title: str) -> Cells:
     """One row a probe; of the user's own images, however many, the one that uses most of what it is allowed."""
-    generated, given = ([a for a in agreements if (a.images == GIVEN) is own] for own in (False, True))
-    rows = [(a.images, str(a.batch), *_cells(a)) for a in generated]
-    if given:
-        worst = max(given, key=lambda each: (not each.passed, each.used))
-        same = [each.same_top1 for each in given if each.same_top1 is not None]
+    generated, given = ([a for a in agreements if (a.images == GIVEN) is users] for users in (False, True))
+    rows = [(*_named(a), str(a.batch), *_cells(a)) for a in generated]
+    for own in ([a for a in given if a.stage == stage] for stage in dict.fromkeys(a.stage for a in given)):
+        worst = max(own, key=lambda each: (not each.passed, each.used))
+        same = [each.same_top1 for each in own if each.same_top1 is not None]
         whole = replace(
             worst,
-            batch=sum(each.batch for each in given),
+            batch=sum(each.batch for each in own),
             same_top1=sum(same) if same else None,
-            ties=sum(each.ties for each in given),
+            ties=sum(each.ties for each in own),
         )
-        rows.append((GIVEN, str(whole.batch), *_cells(whole)[:-1], _verdict(worst)))
+        rows.append((*_named(whole), str(whole.batch), *_cells(whole)[:-1], _verdict(worst)))
     remarks = [_STAR] if any(a.explained for a in agreements) else []
     remarks += dict.fromkeys(f"{a.images} skipped: {a.skipped}" for a in agreements if a.skipped)
-    headings = ("images", "batch", "worst |Δ|", "allowed", "spread", "same top-1", "")
+    named = ("images", "output") if agreements and agreements[0].stage else ("images",)
+    headings = (*named, "batch", "worst |Δ|", "allowed", "spread", "same top-1", "")
     return Cells(title, headings, tuple(rows), caption="\n".join(remarks))
+
+
+def _named(a: Agreement) -> tuple[str, ...]:
+    """The images, and the stage output where it is one."""
+    return (a.images, a.stage) if a.stage else (a.images,)
 
 
 def _cells(a: Agreement) -> tuple[str, ...]:

@@ -19,7 +19,9 @@ def input_facts(made: Provenance) -> Facts:
         ("images", shape_text(made.image_shape, bool(made.options.get(ASSUMED)))),
         ("preprocessing", str(prepared) if prepared else "not recorded"),
     ]
-    if made.num_classes is not None:
+    if made.stage_names:
+        rows.append(("outputs", f"{', '.join(made.stage_names)}, stage outputs in place of logits"))
+    elif made.num_classes is not None:
         rows.append(("classes", classes_text(made.num_classes, made.class_names)))
     if made.recorded_top1 is not None:
         rows.append(("recorded top-1", f"{made.recorded_top1:.2f} %"))
@@ -41,6 +43,7 @@ def input_data(made: Provenance) -> dict[str, Any]:
         "image_shape": list(made.image_shape),
         "size_assumed": bool(made.options.get(ASSUMED)),
         "preprocessing": made.preprocessing or None,
+        "outputs": list(made.stage_names),
         "num_classes": made.num_classes,
         "class_names": list(made.class_names),
         "recorded_top1": made.recorded_top1,

@@ -34,7 +34,7 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
         rows += [("layout", f"{stage}: {layout}") for stage, layout in architecture.layouts.items()]
         rows.append(("widths", ", ".join(map(str, architecture.backbone.widths))))
     rows += [
-        ("classes", str(inspection.num_classes)),
+        *_returned(inspection),
         ("parameters", f"{cost.parameters:,}"),
         (f"MACs at {c}×{h}×{w}", f"{cost.macs:,} (as the paper counts FLOPs: {cost.table_flops:,})"),
         ("channel attentions", f"{attentions}, dynamic" if attentions else "none"),
@@ -52,6 +52,12 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
     if ledger.parents and not _learned(inspection):
         rows.append(("static attention", "no static attention learned: every child is its parent's kernel as it is"))
     return rows
+
+
+def _returned(inspection: Inspection) -> list[tuple[str, str]]:
+    if not inspection.stages:
+        return [("classes", str(inspection.num_classes))]
+    return [("stage output", f"{name}: {'×'.join(map(str, shape))}") for name, shape in inspection.stages.items()]
 
 
 def _learned(inspection: Inspection) -> bool:
@@ -83,6 +89,7 @@ def _data(inspection: Inspection) -> dict[str, Any]:
             "image_shape": list(inspection.image_shape),
             "size_assumed": inspection.size.assumed,
             "num_classes": inspection.num_classes,
+            "outputs": {name: list(shape) for name, shape in inspection.stages.items()},
             "class_names": list(network.checkpoint.training.class_names),
             "preprocessing": network.checkpoint.training.preprocessing_record(),
             "parameters": inspection.cost.parameters,

@@ -20,11 +20,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.kinds import Kind, named_kind
+from kdna_deploy.network.stages import are_stages
 from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.prepared import require_portable
-from kdna_deploy.runtimes.session import Closing
+from kdna_deploy.runtimes.session import Closing, logits_of
 
 try:
     import openvino
@@ -79,7 +80,10 @@ class OpenVinoSession(Closing):
             raise ArtifactError(f"OpenVINO cannot open '{path}': {_cause(error)}.") from error
         finally:
             _drop_signal_stack()
-        if len(compiled.inputs) != 1 or len(compiled.outputs) != 1 or len(compiled.inputs[0].partial_shape) != 4:
+        names = tuple(min(output.get_names(), default="") for output in compiled.outputs)
+        self.stage_names = names if are_stages(names) else ()
+        several = len(compiled.outputs) != max(len(self.stage_names), 1)
+        if len(compiled.inputs) != 1 or several or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         self._free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(streams or 1):
@@ -93,11 +97,14 @@ class OpenVinoSession(Closing):
         self.image_shape = (c, h, w) if c and h and w else None
 
     def run(self, images: Images) -> Images:
+        return logits_of(self, images)
+
+    def run_all(self, images: Images) -> Answers:
         self._check_open()
         request = self._free.get()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
-            return np.asarray(request.infer([images], share_inputs=True)[0])
+            return tuple(map(np.asarray, request.infer([images], share_inputs=True).values()))
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
         finally:

@@ -12,11 +12,12 @@ import numpy as np
 from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFailure
 from kdna_deploy.external_data import external_files
 from kdna_deploy.files import scratch_folder
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.network.stages import are_stages
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.prepared import LEVEL, PreparedRecord, check_fits, record_in
-from kdna_deploy.runtimes.session import Closing
+from kdna_deploy.runtimes.session import Closing, logits_of
 
 try:
     import onnxruntime
@@ -30,6 +31,8 @@ _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
 
 class OrtSession(Closing):
     """A `Session` over an ONNX file with one image input and one output, either of which may be half precision.
+
+    Or with the stage outputs of a backbone (`network.stages`), by their names.
 
     `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `cores` are those that the
     threads beside the calling one are pinned to, the first being the caller's. `optimised_to` is a file for the graph
@@ -88,7 +91,9 @@ class OrtSession(Closing):
             cause = f"its weights '{gone[0]}' are not beside it" if gone else _cause(error)
             raise ArtifactError(f"ONNX Runtime cannot open '{path}': {cause}{again}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
+        names = tuple(output.name for output in outputs)
+        self.stage_names = names if are_stages(names) else ()
+        if len(inputs) != 1 or len(outputs) != max(len(self.stage_names), 1) or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         self._path = path
         self.options: Mapping[str, str | int] = recorded
@@ -101,29 +106,33 @@ class OrtSession(Closing):
         self.image_shape = (rest[0], rest[1], rest[2]) if all(isinstance(n, int) for n in rest) else None
 
     def run(self, images: Images) -> Images:
+        return logits_of(self, images)
+
+    def run_all(self, images: Images) -> Answers:
         self._check_open()
         try:
             taken = images.astype(self._type, copy=False)
-            return np.asarray(self._session.run(None, {self._input: taken})[0]).astype(np.float32, copy=False)
+            found = self._session.run(None, {self._input: taken})
+            return tuple(np.asarray(one).astype(np.float32, copy=False) for one in found)
         except Exception as error:  # see above
             takes, got = (self.batch or "n", *(self.image_shape or "chw")), images.shape
             raise InputError(
                 f"{self.name} takes images {_by(takes)} and cannot run on {_by(got)}: {_cause(error)}."
             ) from error
 
-    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
-        """How far rounding the weights to `roundoff` moves the `outputs` for `images`, a few times over."""
+    def rounding(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
+        """How far rounding the weights to `roundoff` moves the `answers` for `images`, a few times over."""
         self._check_open()
-        return self._moved(images, outputs, roundoff)
+        return self._moved(images, answers, roundoff)
 
-    def _moved(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+    def _moved(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
         from kdna_deploy.runtimes.rounding import MOVES, perturbed_file
 
         for seed in range(MOVES):
             with scratch_folder("rounding") as folder:
                 perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
-                moved = _logits(folder / "moved.onnx", images)
-            yield np.abs(moved - outputs)
+                moved = _answers(folder / "moved.onnx", images)
+            yield tuple(np.abs(a - b) for a, b in zip(moved, answers, strict=True))
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
@@ -139,9 +148,9 @@ class OrtSession(Closing):
         del self._session
 
 
-def _logits(path: Path, images: Images) -> Images:
+def _answers(path: Path, images: Images) -> Answers:
     with OrtSession(path) as session:
-        return session.run(images)
+        return session.run_all(images)
 
 
 def _configure(

@@ -1,6 +1,6 @@
 """A session that answers what it was asked before without running again.
 
-    images, computed once → logits · rounding observed on them
+    images, computed once → answers · rounding observed on them
 
 The trained network is what the fused graph is compared with, the ONNX file after it, and the engine or OpenVINO file
 after that, on images of the same kinds: it need not run on them each time. Does not apply where inferences are timed.
@@ -13,58 +13,62 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.runtimes.pytorch import TorchSession
-from kdna_deploy.runtimes.session import Closing
+from kdna_deploy.runtimes.session import Closing, logits_of
 
 
 class Remembered(Closing):
-    """A `Session` over a PyTorch one; logits are for reading only."""
+    """A `Session` over a PyTorch one; answers are for reading only."""
 
     def __init__(self, session: TorchSession) -> None:
         self._session = session
-        self._logits: dict[str, Images] = {}
+        self._answers: dict[str, Answers] = {}
         self._observations: dict[tuple[str, float], _Observations] = {}
         self.name = session.name
+        self.stage_names = session.stage_names
         self.runtime = session.runtime
         self.batch = session.batch
         self.image_shape = session.image_shape
         self.options: Mapping[str, str | int] = session.options
 
     def run(self, images: Images) -> Images:
+        return logits_of(self, images)
+
+    def run_all(self, images: Images) -> Answers:
         self._check_open()
         key = _key(images)
-        if key not in self._logits:
-            self._logits[key] = self._session.run(images)
-        return self._logits[key]
+        if key not in self._answers:
+            self._answers[key] = self._session.run_all(images)
+        return self._answers[key]
 
-    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
-        """How far rounding to `roundoff` moves the `outputs` for `images`, a few times over (`runtimes.rounding`)."""
+    def rounding(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
+        """How far rounding to `roundoff` moves the `answers` for `images`, a few times over (`runtimes.rounding`)."""
         self._check_open()
         key = (_key(images), roundoff)
         if key not in self._observations:
-            self._observations[key] = _Observations(self._session.rounding(images, outputs, roundoff))
+            self._observations[key] = _Observations(self._session.rounding(images, answers, roundoff))
         return iter(self._observations[key])
 
-    def in_float64(self, images: Images) -> Images | None:
-        """Logits computed in float64; None where the network cannot run in it."""
+    def in_float64(self, images: Images) -> Answers | None:
+        """What it returns, computed in float64; None where the network cannot run in it."""
         self._check_open()
         return self._session.in_float64(images)
 
     def _release(self) -> None:
         self._session.close()
-        self._logits.clear()
+        self._answers.clear()
         self._observations.clear()
 
 
 class _Observations:
     """What an iterator gives, from the start for everyone who asks, and no further than anyone has asked."""
 
-    def __init__(self, source: Iterator[Images]) -> None:
+    def __init__(self, source: Iterator[Answers]) -> None:
         self._source = source
-        self._made: list[Images] = []
+        self._made: list[Answers] = []
 
-    def __iter__(self) -> Iterator[Images]:
+    def __iter__(self) -> Iterator[Answers]:
         number = 0
         while True:
             if number == len(self._made):

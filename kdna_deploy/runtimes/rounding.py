@@ -23,8 +23,8 @@ from torch import Tensor, fx, nn
 from kdna_deploy.errors import InputError
 from kdna_deploy.graph.capture import capture
 from kdna_deploy.graph.graph import cast_floats
-from kdna_deploy.images.batch import Images
-from kdna_deploy.network.forward import forward
+from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.network.forward import forward_all
 from kdna_deploy.network.module_copy import twin
 from kdna_deploy.runtimes.onnx_file import read_model, save
 
@@ -46,26 +46,33 @@ class NoFloat64(Exception):
 def module_rounding(
     module: nn.Module,
     images: Images,
-    outputs: Images,
+    answers: Answers,
     roundoff: float,
     move: Callable[[nn.Module, float, int], nn.Module] | None = None,
-) -> Iterator[Images]:
-    """|Δ| [n, …] that rounding to unit roundoff `roundoff` causes in the `outputs` for `images`, a few times over.
+) -> Iterator[Answers]:
+    """|Δ| [n, …] that rounding to unit roundoff `roundoff` causes in the `answers` for `images`, a few times over.
 
     `move` makes the moved copies, `perturbed` where it is not given. The run in float64 is last: it takes longest.
     """
     inputs = torch.from_numpy(images)
-    plain = torch.from_numpy(outputs).double()
+    plain = [torch.from_numpy(one).double() for one in answers]
+
+    def off(moved: tuple[Tensor, ...]) -> Answers:
+        return arrays(tuple((a - b.double()).abs() for a, b in zip(plain, moved, strict=True)))
+
     for seed in range(MOVES):
-        moved = forward((move or perturbed)(module, max(roundoff, LEAST_MOVE), seed), inputs)
-        yield (plain - moved.double()).abs().numpy()
+        yield off(forward_all((move or perturbed)(module, max(roundoff, LEAST_MOVE), seed), inputs, len(answers)))
     if roundoff <= FLOAT32_ROUNDOFF:
         with contextlib.suppress(NoFloat64):
-            yield (plain - in_float64(module, inputs)).abs().numpy()
+            yield off(in_float64(module, inputs, len(answers)))
 
 
-def in_float64(module: nn.Module, images: Tensor) -> Tensor:
-    """Outputs of `module` for `images`, computed in float64.
+def arrays(tensors: tuple[Tensor, ...]) -> Answers:
+    return tuple(tensor.numpy() for tensor in tensors)
+
+
+def in_float64(module: nn.Module, images: Tensor, outputs: int = 1) -> tuple[Tensor, ...]:
+    """What `module`, with so many `outputs`, returns for `images`, computed in float64.
 
     Of its captured graph where its own code holds on to float32: kernels in plain attributes or numpy arrays,
     assertions on the type.
@@ -79,7 +86,7 @@ def in_float64(module: nn.Module, images: Tensor) -> Tensor:
     # that was measured a thousand times slower than on one thread.
     torch.set_num_threads(1)
     try:
-        return forward(_widened(twin(module)), images.double()).double()
+        return _doubled(forward_all(_widened(twin(module)), images.double(), outputs))
     except InputError:
         torch.set_default_dtype(default)
         return _graph_in_float64(module, images)
@@ -88,12 +95,16 @@ def in_float64(module: nn.Module, images: Tensor) -> Tensor:
         torch.set_num_threads(threads)
 
 
-def _graph_in_float64(module: nn.Module, images: Tensor) -> Tensor:
+def _graph_in_float64(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     try:
-        graph = capture(module, (images.shape[1], images.shape[2], images.shape[3])).module
-        return forward(_widened(graph), images.double()).double()
+        graph = capture(module, (images.shape[1], images.shape[2], images.shape[3]))
+        return _doubled(forward_all(_widened(graph.module), images.double(), len(graph.stage_names)))
     except InputError as error:
         raise NoFloat64(str(error)) from error
+
+
+def _doubled(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.double() for tensor in tensors)
 
 
 def _widened(module: nn.Module) -> nn.Module:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from kdna_deploy.errors import UsageError
-from kdna_deploy.images.batch import Images
+from kdna_deploy.errors import InputError, UsageError
+from kdna_deploy.images.batch import Answers, Images
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,6 +54,40 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class StageSession(Session, Protocol):
+    """A `Session` that may return stage outputs, `stage_names` (`network.stages`), in place of logits."""
+
+    stage_names: tuple[str, ...]
+
+    def run_all(self, images: Images) -> Answers:
+        """All outputs for normalised `images` [n, c, h, w]: the logits alone, or a map [n, c', h', w'] a stage."""
+
+
+def stage_names(session: Session) -> tuple[str, ...]:
+    """The stage outputs that a session returns; () for logits."""
+    return session.stage_names if isinstance(session, StageSession) else ()
+
+
+def run_all(session: Session, images: Images) -> Answers:
+    """All that a session returns for `images`, whatever it is."""
+    return session.run_all(images) if isinstance(session, StageSession) else (session.run(images),)
+
+
+def logits_of(session: StageSession, images: Images) -> Images:
+    """The logits that a session returns.
+
+    Raises:
+        InputError: it returns stage outputs.
+    """
+    if session.stage_names:
+        raise InputError(
+            f"{session.name} returns the stage outputs {', '.join(session.stage_names)} of a backbone, not logits; "
+            "give a classifier."
+        )
+    return session.run_all(images)[0]
 
 
 class DeviceSession(Session, Protocol):

@@ -35,13 +35,21 @@ from kdna_deploy.graph.passes import FOLDING, finishing
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.probes import NOISE, Probe, random_images
-from kdna_deploy.network.forward import forward
+from kdna_deploy.network.forward import forward_all
 from kdna_deploy.network.load import Network
 from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import save
-from kdna_deploy.runtimes.rounding import LEAST_MOVE, perturbed
-from kdna_deploy.targets.layer_values import LOGITS, Layer, Values, names_after_folding, values_of_file, values_of_graph
+from kdna_deploy.runtimes.rounding import LEAST_MOVE, arrays, perturbed
+from kdna_deploy.targets.layer_values import (
+    LOGITS,
+    Layer,
+    Values,
+    joined,
+    names_after_folding,
+    values_of_file,
+    values_of_graph,
+)
 from kdna_deploy.targets.onnx.codes.store import store_codes
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.half.convert import to_half
@@ -207,8 +215,9 @@ class _Making:
     def stages(self, to_file: bool, listener: Listener) -> Iterator[_Stage]:
         """Every stage in order, made when it is asked for; those from the translation on with `to_file`."""
         options = self._made.options
-        trained = forward(self._network.module, torch.from_numpy(self._images)).numpy()
-        yield _Stage("capture", {LOGITS: trained, **self.of_graph(self._captured)}, _SINGLE)
+        several = len(self._captured.stage_names)
+        returned = forward_all(self._network.module, torch.from_numpy(self._images), several)
+        yield _Stage("capture", {LOGITS: joined(arrays(returned)), **self.of_graph(self._captured)}, _SINGLE)
         graph = self._wide.clone()
         children = "materialize" if options.get("children", "materialize") == "materialize" else "share"
         for name, transform in (*((t.__name__, t) for t in FOLDING), *finishing(children, {})):  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from kdna_deploy.graph.ledger import Ledger, sharing_ledger
 from kdna_deploy.graph.passes import FOLDING, FREEZING, Children, PassResult, Refusal, finishing
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.graph.purity import check_function
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.probes import few_probes
 from kdna_deploy.images.probes import random_images as random_images
 from kdna_deploy.network.module_copy import twin
@@ -57,10 +57,10 @@ class Rounding:
 
     Attributes:
         agreements: of the fused graph with the original, both in float32, on every kind of image.
-        fused_to_original: largest absolute difference of the logits on a random image, both in float32.
+        fused_to_original: largest absolute difference of the outputs on a random image, both in float32.
         original_to_reference: likewise, of the original from its own run in float64; None where it has none.
         fused_to_reference: likewise, of the fused graph.
-        scale: largest absolute logit.
+        scale: largest absolute output.
     """
 
     agreements: tuple[Agreement, ...]
@@ -225,13 +225,13 @@ def measure_rounding(graph: Graph, original: Remembered) -> Rounding:
     fused = Remembered(TorchSession(graph, "fused graph"))
     agreements = compare(fused, original, probes, ROUNDING_ONLY)
     images = probes[0].images
-    got, expected, exact = fused.run(images), original.run(images), original.in_float64(images)
+    got, expected, exact = fused.run_all(images), original.run_all(images), original.in_float64(images)
     return Rounding(
         agreements=agreements,
         fused_to_original=_distance(got, expected),
         original_to_reference=None if exact is None else _distance(expected, exact),
         fused_to_reference=None if exact is None else _distance(got, exact),
-        scale=float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)),
+        scale=max(float(np.abs(one[np.isfinite(one)]).max(initial=0.0)) for one in expected),
     )
 
 
@@ -240,5 +240,6 @@ def stored_numbers(graph: Graph) -> int:
     return sum(t.numel() for t in graph.module.state_dict().values())
 
 
-def _distance(a: Images, b: Images) -> float:
-    return float(difference(a.astype(np.float64), b.astype(np.float64)).max())
+def _distance(a: Answers, b: Answers) -> float:
+    pairs = zip(a, b, strict=True)
+    return max(float(difference(one.astype(np.float64), other.astype(np.float64)).max()) for one, other in pairs)

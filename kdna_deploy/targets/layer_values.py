@@ -11,7 +11,7 @@ Does not apply to what lies between layers, which has no name that lasts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import onnx
 import onnxruntime
 import torch
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.graph import BATCH_NORM, WEIGHTED, Graph, cast_floats, site
@@ -65,8 +66,15 @@ def values_of_graph(graph: Graph, names: LayerNames, images: Images) -> Values:
     recorder = _Recorder(graph.module, names)
     dtype = next((t.dtype for t in graph.module.state_dict().values() if t.is_floating_point()), torch.float32)
     with torch.no_grad():
-        logits = recorder.run(torch.from_numpy(images).to(dtype))
-    return {**recorder.values, LOGITS: logits.numpy()}
+        returned = tree_leaves(recorder.run(torch.from_numpy(images).to(dtype)))
+    return {**recorder.values, LOGITS: joined([one.numpy() for one in returned])}
+
+
+def joined(answers: Sequence[Images]) -> Images:
+    """What a network returns as one array: logits as they are, stage outputs beside each other [n, k]."""
+    if len(answers) == 1:
+        return answers[0]
+    return np.concatenate([one.reshape(len(one), -1) for one in answers], axis=1)
 
 
 class _Recorder(fx.Interpreter):
@@ -105,7 +113,7 @@ def values_of_file(path: Path, images: Images) -> Values:
     """What each layer of an ONNX file puts out, on ONNX Runtime."""
     model = read_model(path)
     layers = _onnx_layers(model.graph)
-    known = {output.name for output in model.graph.output}
+    known = [output.name for output in model.graph.output]
     wanted = [value for value in layers.values() if value not in known]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in wanted)
     with scratch_folder("bisect") as folder:
@@ -118,10 +126,11 @@ def values_of_file(path: Path, images: Images) -> Values:
         )
         (taken,) = session.get_inputs()
         values = session.run(
-            [session.get_outputs()[0].name, *layers.values()],
+            [*known, *layers.values()],
             {taken.name: images.astype(np.float16 if taken.type == "tensor(float16)" else np.float32)},
         )
-    return {layer: np.asarray(value, np.float32) for layer, value in zip((LOGITS, *layers), values, strict=True)}
+    found = [np.asarray(value, np.float32) for value in values]
+    return {LOGITS: joined(found[: len(known)]), **dict(zip(layers, found[len(known) :], strict=True))}
 
 
 def _onnx_layers(graph: onnx.GraphProto) -> dict[Layer, str]:

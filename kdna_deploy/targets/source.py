@@ -27,6 +27,7 @@ from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
 from kdna_deploy.network.load import Network, load_network
 from kdna_deploy.network.module_copy import twin
+from kdna_deploy.network.stages import output_names
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.remembered import Remembered
@@ -80,6 +81,10 @@ class FusedSource:
         Raises:
             InputError: they are not as many as the network has classes.
         """
+        if self.graph.stage_names:
+            raise UsageError(
+                f"Stage outputs ({', '.join(self.graph.stage_names)}) have no classes to be named; leave `labels` out."
+            )
         check_class_names(names, self.provenance.num_classes or _classes(self.graph), str(labels))
         made = replace(self.provenance, class_names=list(names)).with_options(labels=labels.name)
         return replace(self, provenance=made)
@@ -171,7 +176,7 @@ def fused_as_asked(given: FusedSource, path: Path, request: Request, listener: L
             *(note for note in fused.notes if note.startswith(_NOT_SHARED)),
         )
         return replace(fused, provenance=_sized(fused.provenance, made, request), notes=notes)
-    graph = Graph(given.graph.module, shape)
+    graph = replace(given.graph, image_shape=shape)
     if shape != made.image_shape:
         resized = provenance_of(network, shape, made.channel_attentions)
         made = replace(
@@ -221,6 +226,11 @@ def fuse_network(
     attention = AttentionOptions()
     if request.attention:
         attention = request.attention(shape, recorded or training.preprocessing)
+        if attention.choice != "keep" and output_names(network.module):
+            raise UsageError(
+                "What freezing or dropping channel attention changes is measured on logits, and this network returns "
+                f"stage outputs ({', '.join(output_names(network.module))}); leave `channel_attention` out."
+            )
     options = FuseOptions(request.children or "materialize", attention)
     fused = fuse(network.module, shape, options, listener, lambda _, shape: captured(network, shape))
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
@@ -247,4 +257,6 @@ def fuse_network(
 
 
 def _classes(graph: Graph) -> int:
+    if graph.stage_names:
+        return 0
     return int(graph(torch.zeros(1, *graph.image_shape)).shape[-1])

@@ -152,7 +152,8 @@ def export(
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
         channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
-        labels: file of class names to record: one a line, or a JSON list or mapping; as the checkpoint records.
+        labels: file of class names to record: one a line, or a JSON list or mapping; "imagenet" for those of
+            ImageNet; as the checkpoint records by default.
         simplify: run onnxsim.
         external_data: keep the weights in a file beside the model.
         prepare: write ``NAME.prepared.onnx`` beside the file as well, see `prepare`.
@@ -222,6 +223,7 @@ def export(
     asked: Any = words.children_in_graph
     request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
     opened = words.prepared(_named(_opened(given, request, listener), names, optional_path(labels)))
+    words.check_outputs(opened.graph.stage_names)
     writing = Writing(opened, written, options, words, inputs, listener)
     if openvino:
         return ExportedFile(written, source=opened, openvino=writing.openvino())

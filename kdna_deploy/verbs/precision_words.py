@@ -74,6 +74,22 @@ class PrecisionWords:
         if self.held_out is not None:
             check_images(self.held_out, "`held_out`")
 
+    def check_outputs(self, stages: tuple[str, ...]) -> None:
+        """Refuse what a network that returns the stage outputs `stages` in place of logits cannot be written as.
+
+        Raises:
+            UsageError: it is to be judged by its logits, or to be an engine.
+        """
+        if not stages:
+            return
+        given = f"This network returns stage outputs ({', '.join(stages)})"
+        if self.engine:
+            raise UsageError(f"{given}, and engines are built of classifiers alone here; export an ONNX file.")
+        if self.precision == "int8":
+            raise UsageError(f'{given}, and `precision="int8"` is judged by logits; choose fp32 or fp16.')
+        if self.weights in CODES:
+            raise UsageError(f'{given}, and `weights="{self.weights}"` is judged by logits; choose fp32 or fp16.')
+
     @property
     def inputs(self) -> tuple[Path, ...]:
         """What no output may replace."""

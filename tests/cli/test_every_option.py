@@ -58,6 +58,7 @@ ARCHITECTURE = {
     "--no-spatial": {"spatial": False},
     "--reductions 4,24": {"reductions": (4, 24)},
     "--scale 0.5": {"scale": 0.5},
+    "--outputs C3,C4": {"outputs": ("C3", "C4")},
 }
 
 

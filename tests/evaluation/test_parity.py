@@ -18,7 +18,7 @@ from kdna_deploy.evaluation.compare import compare
 from kdna_deploy.evaluation.parity import ROUNDING_FACTOR, Outputs, judge
 from kdna_deploy.evaluation.tolerance import FLOAT32, HALF, Tolerance
 from kdna_deploy.evaluation.verify import verify_files
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.probes import FLAT, GIVEN, NOISE, Probe
 from tests.conftest import SAMPLES
 from tests.recorded import Recorded
@@ -236,10 +236,10 @@ class Rounding(Fixed):
         self.distance = distance
         self.sizes: list[int] = []  # of what it was asked about
 
-    def rounding(self, images: Images, outputs: Images, roundoff: float) -> Iterator[Images]:
+    def rounding(self, images: Images, answers: Answers, roundoff: float) -> Iterator[Answers]:
         for share in (0.5, 1.0):
             self.sizes.append(len(images))
-            yield np.full_like(self.logits[: len(images)], share * self.distance)
+            yield (np.full_like(self.logits[: len(images)], share * self.distance),)
 
 
 @pytest.mark.parametrize(

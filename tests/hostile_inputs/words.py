@@ -153,6 +153,7 @@ _BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--layout": ("", "FS", "layer3=", "=FF", "FF,FF", "\x1b[2J", "F" * 5000),
         "--reductions": ("", "0", "4.5", "-1", "4,,4", "²"),
         "--scale": ("0", "-1", "nan", "inf", "x"),
+        "--outputs": ("", "C1", "C3;C4", "logits,C3"),
     },
 }
 

@@ -69,7 +69,7 @@ def test_a_closed_file_tells_no_more(sources: dict[Artifact, Source], use: str) 
     with pytest.raises(UsageError, match="is closed"):
         getattr(opened, use)()
     with pytest.raises(UsageError, match="is closed"):
-        opened.rounding(IMAGES, IMAGES, 2.0**-11)
+        opened.rounding(IMAGES, (IMAGES,), 2.0**-11)
 
 
 def test_closing_ends_the_threads_of_onnx_runtime(sources: dict[Artifact, Source]) -> None:
@@ -92,7 +92,7 @@ def test_closing_lets_go_of_the_module() -> None:
     opened.close()
     assert alive() is None
     with pytest.raises(UsageError, match="is closed"):
-        opened.rounding(IMAGES, IMAGES, 2.0**-11)
+        opened.rounding(IMAGES, (IMAGES,), 2.0**-11)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no pinning on this system")

@@ -200,7 +200,7 @@ def test_a_network_that_cannot_be_traced_is_refused() -> None:
 def test_a_network_that_cannot_run_in_float64_is_judged_by_moving_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     network = trained(Lambda(lambda m, x: m.conv(x.float()).mean((2, 3)), conv=nn.Conv2d(4, 6, 3)))
 
-    def refuses(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    def refuses(module: nn.Module, images: torch.Tensor, outputs: int) -> tuple[torch.Tensor, ...]:
         raise NoFloat64("its forward asks for float32")
 
     monkeypatch.setattr("kdna_deploy.runtimes.rounding.in_float64", refuses)

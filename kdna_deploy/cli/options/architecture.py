@@ -47,6 +47,16 @@ _WORDS: dict[str, Any] = {
     "scale": Annotated[
         float | None, _option("--scale", "By what the backbone's published widths are multiplied, such as 0.5.", "X")
     ],
+    "outputs": Annotated[
+        str | None,
+        _option(
+            "--outputs",
+            "What the network returns: logits, or features, the backbone's stage outputs C2 to C5, or some of these, "
+            "such as C3,C4,C5.",
+            "NAMES",
+            "logits, or features where the checkpoint has no classifier",
+        ),
+    ],
 }
 
 

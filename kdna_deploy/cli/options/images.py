@@ -123,8 +123,8 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         "--labels",
-        metavar="FILE",
-        help="Class names, in the order of the outputs: one a line, or JSON.",
+        metavar="FILE|imagenet",
+        help="Class names, in the order of the outputs: one a line, or JSON; or ImageNet's.",
         show_default="as recorded",
         rich_help_panel=IMAGES,
     ),

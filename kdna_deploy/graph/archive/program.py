@@ -33,6 +33,7 @@ from kdna_deploy.json_schema import (
     text,
     union,
 )
+from kdna_deploy.network.stages import STAGES
 
 MAX_DIMENSIONS = 16
 MAX_NODES = 50_000
@@ -60,7 +61,15 @@ _IMAGE_TREE = [
         ],
     },
 ]
-_TENSOR_TREE = [1, {"type": None, "context": None, "children_spec": []}]
+_LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
+# One tensor, or a tuple of stage outputs.
+_RETURNED_TREES = [
+    [1, _LEAF],
+    *(
+        [1, {"type": "builtins.tuple", "context": "null", "children_spec": [_LEAF] * outputs}]
+        for outputs in range(2, len(STAGES) + 1)
+    ),
+]
 
 
 class Forbidden(Misfit):
@@ -182,12 +191,13 @@ def _forbidding(kind: Any) -> Any:
 def _tree(known: list[Any]) -> Any:
     def check(value: Any) -> str:
         try:
-            same = isinstance(value, str) and len(value) <= 2000 and json.loads(value) == known
+            told = json.loads(value) if isinstance(value, str) and len(value) <= 2000 else None
         except (ValueError, RecursionError):
-            same = False
-        if not same:
+            told = None
+        same = next((one for one in known if one == told), None)
+        if same is None:
             raise Forbidden("another structure of inputs or outputs")
-        return json.dumps(known)
+        return json.dumps(same)
 
     return check
 
@@ -287,7 +297,7 @@ _TENSOR_ARGUMENT = union({"as_tensor": _TENSOR}, Forbidden)
 _GRAPH = record(
     {
         "inputs": list_of(_TENSOR_ARGUMENT),
-        "outputs": list_of(_TENSOR_ARGUMENT, least=1, most=1),
+        "outputs": list_of(_TENSOR_ARGUMENT, least=1, most=len(STAGES)),
         "nodes": list_of(_NODE, most=MAX_NODES),
         "tensor_values": mapping(_name, _TENSOR_META),
         "sym_int_values": mapping(_name, _SYM_INT),
@@ -316,8 +326,8 @@ _MODULE_CALL = record(
             {
                 "inputs": _nothing(list),
                 "outputs": _nothing(list),
-                "in_spec": _tree(_IMAGE_TREE),
-                "out_spec": _tree(_TENSOR_TREE),
+                "in_spec": _tree([_IMAGE_TREE]),
+                "out_spec": _tree(_RETURNED_TREES),
             },
             {"forward_arg_names": optional(list_of(_name, most=1))},
         ),
@@ -329,7 +339,10 @@ _PROGRAM = record(
             {
                 "graph": _GRAPH,
                 "signature": record(
-                    {"input_specs": list_of(_INPUT_SPEC), "output_specs": list_of(_OUTPUT_SPEC, least=1, most=1)}
+                    {
+                        "input_specs": list_of(_INPUT_SPEC),
+                        "output_specs": list_of(_OUTPUT_SPEC, least=1, most=len(STAGES)),
+                    }
                 ),
                 "module_call_graph": _calls,
             },

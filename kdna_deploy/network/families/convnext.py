@@ -12,6 +12,7 @@ Does not apply: spatial attention (a pointwise kernel has no extent) and layouts
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter
 from kdna_deploy.network.families.row import SharedRow, kernels_of_row
 from kdna_deploy.network.layout import Layout, parse_layout
+from kdna_deploy.network.staged import Staged
 
 EXPANSION = 4
 _EPSILON = 1e-6
@@ -126,7 +128,7 @@ def _filters(children: int, rows: int, sharing: KernelDNA) -> nn.Parameter | Non
     return None if stacked is None else nn.Parameter(stacked.detach().flatten(2))
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(Staged):
     """The original authors' names; input [n, c, h, w], output logits [n, classes]."""
 
     def __init__(self, spec: ConvNeXtSpec, sharing: KernelDNA | None, num_classes: int) -> None:
@@ -146,13 +148,16 @@ class ConvNeXt(nn.Module):
         self.norm = nn.LayerNorm(widths[-1], eps=_EPSILON)
         self.head = nn.Linear(widths[-1], num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
         for downsampling, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = stage(downsampling(x))
-        return self.head(self.norm(x.mean((2, 3))))
+            yield x
+
+    def classified(self, last: Tensor) -> Tensor:
+        return self.head(self.norm(last.mean((2, 3))))
 
 
-class TorchvisionConvNeXt(nn.Module):
+class TorchvisionConvNeXt(Staged):
     """The plain network with torchvision's names."""
 
     def __init__(self, spec: ConvNeXtSpec, num_classes: int) -> None:
@@ -166,8 +171,13 @@ class TorchvisionConvNeXt(nn.Module):
         last = spec.widths[-1]
         self.classifier = nn.Sequential(LayerNorm2d(last, eps=_EPSILON), nn.Flatten(1), nn.Linear(last, num_classes))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1))
+    def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
+        for number in range(0, len(self.features), 2):
+            x = self.features[number + 1](self.features[number](x))
+            yield x
+
+    def classified(self, last: Tensor) -> Tensor:
+        return self.classifier(F.adaptive_avg_pool2d(last, 1))
 
 
 def _stem(spec: ConvNeXtSpec) -> nn.Sequential:
@@ -191,6 +201,7 @@ class ConvNeXtSpec(Backbone):
     in_channels: int = 3
     names: Names = "original"
     kind: ClassVar[str] = "convnext"
+    head: ClassVar[tuple[str, ...]] = ("head.", "classifier.", "norm.")
     reductions: ClassVar[tuple[str, ...]] = (".se1.se.fc1.weight", ".se2.se.fc1.weight")
 
     @property

@@ -11,6 +11,7 @@ Does not apply: spatial attention (a 1×1 kernel has no extent) and layouts with
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,9 +22,13 @@ from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter
 from kdna_deploy.network.families.row import SharedRow, kernels_of_row
 from kdna_deploy.network.layout import Layout, parse_layout
+from kdna_deploy.network.staged import Staged
 
 # (expansion, blocks, stride) of the seven bottleneck groups, Table 2 of the MobileNetV2 paper.
 GROUPS = ((1, 1, 1), (6, 2, 2), (6, 3, 2), (6, 4, 2), (6, 3, 1), (6, 3, 2), (6, 1, 1))
+# In ``features``: where the stages C2 to C5 begin and end, the last maps of a size each; the head comes behind them.
+_STAGE_ENDS = (0, 4, 7, 14, 18)
+_HEAD = 18
 
 
 def _conv_bn_relu6(c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -110,7 +115,7 @@ class SharedCluster(SharedRow):
         return child(x, expand, modulate(parent.kernel("pw2"), self.static_filter_attn3, None, index))
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Staged):
     """``features`` 0 to 18, global average pool and classifier; input [n, c, h, w], output logits [n, classes]."""
 
     def __init__(self, spec: MobileNetV2Spec, sharing: KernelDNA | None, num_classes: int) -> None:
@@ -132,8 +137,15 @@ class MobileNetV2(nn.Module):
         self.features = nn.Sequential(*features)
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(head, num_classes))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+    def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
+        blocks = list(self.features)
+        for begin, end in itertools.pairwise(_STAGE_ENDS):
+            for block in blocks[begin:end]:
+                x = block(x)
+            yield x
+
+    def classified(self, last: Tensor) -> Tensor:
+        return self.classifier(F.adaptive_avg_pool2d(self.features[_HEAD](last), 1).flatten(1))
 
 
 @dataclass(frozen=True)
@@ -144,6 +156,7 @@ class MobileNetV2Spec(Backbone):
     in_channels: int = 3
     kind: ClassVar[str] = "mobilenet_v2"
     classifier: ClassVar[str] = "classifier.1.weight"
+    head: ClassVar[tuple[str, ...]] = ("classifier.", f"features.{_HEAD}.")
     reductions: ClassVar[tuple[str, ...]] = (".se1.se.fc1.weight", ".se3.se.fc1.weight")
 
     @property
@@ -158,7 +171,8 @@ class MobileNetV2Spec(Backbone):
         stem, in_channels = shapes["features.0.0.weight"][:2]
         lasts = itertools.accumulate(depth for _, depth, _ in GROUPS)
         groups = (_block_width(shapes, last) for last in lasts)
-        return self.sized((stem, *groups, shapes["features.18.0.weight"][0]), in_channels)
+        head = shapes.get(f"features.{_HEAD}.0.weight", (self.widths[-1],))[0]  # a detector's backbone has none
+        return self.sized((stem, *groups, head), in_channels)
 
     def kernels(self, stage: str, shapes: Shapes) -> tuple[int, int]:
         return kernels_of_row(stage, "transition", shapes)

@@ -10,7 +10,7 @@ Does not apply: bottleneck layouts with more than one letter in a block.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter, static_spatial
 from kdna_deploy.network.families.row import SharedRow, kernels_of_row, numbered
 from kdna_deploy.network.layout import Layout, Slot, known_layout, parse_layout, row_layout
+from kdna_deploy.network.staged import Staged
 
 BOTTLENECK_EXPANSION = 4
 # Of basic stages, in Table 3 of the KernelDNA paper. No two of them have as many kernels and as many children.
@@ -182,7 +183,7 @@ class SharedBottleneckStage(SharedRow):
         return child(x, modulate(parent.kernel, filters, self.static_spatial_attn, index))
 
 
-class ResNet(nn.Module):
+class ResNet(Staged):
     """Stem, four stages, global average pool and classifier; input [n, c, h, w], output logits [n, classes]."""
 
     def __init__(self, spec: ResNetSpec, sharing: KernelDNA | None, num_classes: int) -> None:
@@ -199,11 +200,14 @@ class ResNet(nn.Module):
             c_in = width * spec.expansion
         self.fc = nn.Linear(c_in, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
-        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+            yield x
+
+    def classified(self, last: Tensor) -> Tensor:
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(last, 1), 1))
 
 
 def _stage(
@@ -227,6 +231,7 @@ class ResNetSpec(Backbone):
     in_channels: int = 3
     kind: ClassVar[str] = "resnet"
     classifier: ClassVar[str] = "fc.weight"
+    head: ClassVar[tuple[str, ...]] = ("fc.",)
 
     @property
     def expansion(self) -> int:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from kdna_deploy.graph.passes.result import PassResult
 
-INPUT, OUTPUT = "input", "logits"
+INPUT = "input"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 

@@ -25,7 +25,7 @@ from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.capture import BATCH, export_program, without_traces
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.passes.result import PassResult
-from kdna_deploy.targets.onnx.names import INPUT, OUTPUT, name_nodes
+from kdna_deploy.targets.onnx.names import INPUT, name_nodes
 
 _SHAPE_SIZED = 64
 
@@ -96,7 +96,7 @@ def _exported(graph: Graph, opset: int) -> ir.Model:
                 verbose=False,
                 opset_version=opset,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(graph.returned),
             )
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(

@@ -23,7 +23,7 @@ from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import Graph, constant, constant_nodes
 from kdna_deploy.graph.shapes import fill_missing_shapes
-from kdna_deploy.targets.onnx.names import INPUT, OUTPUT
+from kdna_deploy.targets.onnx.names import INPUT
 from kdna_deploy.targets.onnx.operators import OPERATORS
 from kdna_deploy.targets.onnx.operators.writer import Untranslated, Writer
 
@@ -61,7 +61,7 @@ class _Translation:
     """One graph on its way; `values` holds what each of its nodes has become."""
 
     def __init__(self, graph: Graph, opset: int, batch: int | str) -> None:
-        self.nodes, self.output = graph.module.graph.nodes, graph.module.graph.output_node()
+        self.nodes, self.returned = graph.module.graph.nodes, graph.returned
         images = next(node for node in self.nodes if node.op == "placeholder")
         fake = images.meta["val"]
         value = ir.Value(
@@ -79,7 +79,8 @@ class _Translation:
                 self.values[node] = constant(node)
             elif node.op == "call_function" and node.users:
                 self.values[node] = self._call(node)
-        self._finish(self.output)
+        for name, source in self.returned.items():
+            self._finish(name, source)
         return ir.Model(self.graph, ir_version=10)
 
     def _call(self, node: fx.Node) -> Any:
@@ -138,10 +139,8 @@ class _Translation:
             self.values[node] = value
         return self.stored[id(value)]
 
-    def _finish(self, output: fx.Node) -> None:
-        """Make the network's result the output of the graph, under its name."""
-        source = output.args[0]
-        assert isinstance(source, fx.Node)
+    def _finish(self, name: str, source: fx.Node) -> None:
+        """Make a result of the network an output of the graph, under its name."""
         value = self.values[source]
         self.write.node, self.write.result = source, source.meta["val"]
         if isinstance(value, Tensor):
@@ -149,7 +148,7 @@ class _Translation:
         if value.producer() is None:
             value = self.write("Identity", value)
             self.write.settle(value, source.name, source.meta["val"])
-        value.name = OUTPUT
+        value.name = name
         self.graph.outputs.append(value)
 
 
