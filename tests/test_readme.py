@@ -175,7 +175,7 @@ CLAIMS = {
         (r"int8 for ONNX Runtime on a CPU", r"held out 10 images that calibration has not seen", r"SQNR \d+\.\d dB"),
         ("ckpt.int8.onnx",),
     ),
-    "evaluate ckpt.int8.onnx --data images/ --against ckpt.onnx": Claim(
+    "evaluate ckpt.int8.onnx --data images/ --against ckpt.onnx --fail-if 'drop>2'": Claim(
         (r"top-1 \d+\.\d+%", r"top-5 \d+\.\d+%", r"against ckpt\.onnx top-1 ", r"same top-1 \d+\.\d+%"), added=()
     ),
     "run ckpt.onnx photo.jpg": Claim(

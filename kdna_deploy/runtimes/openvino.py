@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -40,7 +41,8 @@ class OpenVinoSession(Closing):
     """A `Session` over an OpenVINO file or an ONNX file.
 
     `cache` is a folder in which OpenVINO keeps what it compiles, so that the next session opens several times faster;
-    it tells by itself where a file, its own version or the processor has changed.
+    it tells by itself where a file, its own version or the processor has changed. With `streams`, so many threads may
+    `run` at once, on as many threads of OpenVINO's in all as `threads` says: it is then asked for throughput.
 
     Raises:
         ArtifactError: OpenVINO cannot read or compile the file.
@@ -53,6 +55,7 @@ class OpenVinoSession(Closing):
         name: str | None = None,
         precision: InferencePrecision = "f32",
         cache: Path | None = None,
+        streams: int | None = None,
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
@@ -62,13 +65,15 @@ class OpenVinoSession(Closing):
             require_portable(path, "OpenVINO opens")
             made = provenance_of_model(read_model(path, weights=False), path)
         hints: dict[str, str | int] = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": "LATENCY" if streams is None else "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": precision,
             # The measuring process is pinned already; without this OpenVINO would choose cores of its own.
             "ENABLE_CPU_PINNING": "NO",
         }
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
+        if streams is not None:
+            hints["NUM_STREAMS"] = streams
         if cache is not None:
             hints["CACHE_DIR"] = str(cache)
         try:
@@ -84,7 +89,9 @@ class OpenVinoSession(Closing):
         several = len(compiled.outputs) != (len(self.stage_names) or self.interface.outputs)
         if len(compiled.inputs) != 1 or several or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
-        self._request = compiled.create_infer_request()
+        self._free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        for _ in range(streams or 1):
+            self._free.put(compiled.create_infer_request())
         self.name = name or path.name
         self.runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         self.options: Mapping[str, str | int] = hints
@@ -98,16 +105,19 @@ class OpenVinoSession(Closing):
 
     def run_all(self, images: Images) -> Answers:
         self._check_open()
+        request = self._free.get()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
-            found = self._request.infer([self.interface.taken(images)], share_inputs=True)
+            found = request.infer([self.interface.taken(images)], share_inputs=True)
             return self.interface.returned(list(map(np.asarray, found.values())))
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
+        finally:
+            self._free.put(request)
 
     def _release(self) -> None:
         with _same_cores():
-            del self._request  # and with it the model, which nothing else holds
+            del self._free  # and with them the model, which nothing else holds
 
 
 @contextlib.contextmanager

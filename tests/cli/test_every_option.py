@@ -413,6 +413,7 @@ TABLE: dict[str, list[Entry]] = {
         *loading("bench net.onnx --gpu", "bench.options")[:-1],
         Entry("bench net.onnx", "--gpu", {"bench.options.batch": 128, "bench.options.device.streams": 1}, alone=False),
         Entry("bench net.onnx", "--cpu-threads 3", {"bench.options.device.threads": 3}),
+        Entry("bench net.onnx", "--cpu-streams 3", {"bench.options.device.streams": 3}),
         Entry("bench net.onnx", "--batch-size 4", {"bench.options.batch": 4}),
         Entry("bench net.onnx --gpu", "--batch-size 4", {"bench.options.batch": 4}),
         Entry(

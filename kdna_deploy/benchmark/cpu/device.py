@@ -1,11 +1,13 @@
-"""The CPU as a device of the bench: pinned cores, their multiply-add peak, cold starts and profiles.
+"""The CPU as a device of the bench: pinned cores, their multiply-add peak, streams, cold starts and profiles.
 
-before the groups    the peak of the cores                          after them    cold starts, profiles
+before the groups    the peak of the cores                          after them    streams, cold starts, profiles
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,7 @@ from kdna_deploy.benchmark.cpu.latency import LatencyRunner
 from kdna_deploy.benchmark.cpu.openvino_file import given_openvino
 from kdna_deploy.benchmark.cpu.profile import Explanation, Profile, ProfileRequest, explain, profile
 from kdna_deploy.benchmark.cpu.roofline import Peak, measure_peak
+from kdna_deploy.benchmark.cpu.streams import Throughput, batches, measure_streams, not_measured
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.protocol import Settings, Taken
@@ -35,6 +38,7 @@ from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.ort import SessionNeeds, session_needs
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Cores, DeviceName, OnCpu, Precision, Source
+from kdna_deploy.words import counted
 
 # What opens the file that a user named, unless told otherwise.
 _NATIVE: dict[Artifact, str] = {"onnx": "onnxruntime", "openvino": "openvino", "fused": "pt2", "checkpoint": "pytorch"}
@@ -50,11 +54,13 @@ class Cpu:
         threads: of an inference, each on a core of its own.
         cold_start: whether to measure loading and memory in fresh processes.
         profile: whether to profile each ONNX file.
+        streams: up to how many inferences at once throughput is measured with; None for no throughput.
     """
 
     threads: int = 1
     cold_start: bool = False
     profile: bool = False
+    streams: int | None = None
 
     name: ClassVar[DeviceName] = "cpu"
     batch: ClassVar[int] = 1
@@ -102,8 +108,9 @@ class Cpu:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
+            allowed = allowed_cores()
             with pinned(self.threads) as cores:
-                yield CpuWatch(self, options, cores)
+                yield CpuWatch(self, options, cores, allowed)
         finally:
             torch.set_num_threads(before)
 
@@ -115,10 +122,12 @@ class CpuFigures:
     Attributes:
         share: part of the core's multiply-add peak that the median reaches; None below float32.
         cold: None where it was not measured.
+        streams: throughput with the most streams and images in an inference; None where it was not measured.
     """
 
     share: float | None = None
     cold: ColdStart | None = None
+    streams: Throughput | None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -126,8 +135,10 @@ class CpuFigures:
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        started = self.cold
-        return {"share": self.share} | (
+        started, streams = self.cold, self.streams
+        throughput = {"throughput": streams.images_per_second if streams else None}
+        throughput |= {"kept": 100 * streams.kept.value if streams and streams.kept else None}
+        return {"share": self.share, **throughput} | (
             {
                 "load": started.load_ms,
                 "first": started.first_ms,
@@ -150,6 +161,7 @@ class CpuFindings:
     peak: Peak | None
     profiles: tuple[Profile, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    streams: tuple[Throughput, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -158,6 +170,7 @@ class CpuFindings:
             "peak": asdict(self.peak) if self.peak else None,
             "profiles": [one.record for one in self.profiles],
             "differences": [one.record for one in self.explanations],
+            "cpu_streams": [one.record for one in self.streams],
         }
 
     @property
@@ -172,7 +185,9 @@ class CpuWatch:
     device: Cpu
     options: BenchOptions
     cores: Cores
+    allowed: Cores = ()
     peak: Peak | None = None
+    streams: list[Throughput] = field(default_factory=list)
     cold: dict[str, ColdStart] = field(default_factory=dict)
     profiles: tuple[Profile, ...] = ()
     troubles: list[str] = field(default_factory=list)
@@ -185,6 +200,8 @@ class CpuWatch:
         self.peak = measure_peak(self.device.threads, self.cores, listener)
 
     def after(self, groups: Sequence[Group], listener: Listener) -> None:
+        if self.device.streams:
+            self._stream(self.device.streams, groups, listener)
         if self.device.cold_start:
             listener.step("measure cold starts in fresh processes")
             try:
@@ -201,10 +218,13 @@ class CpuWatch:
         if taken and self.peak and exact:
             macs = candidate.subject.macs * self.options.batch
             share = self.peak.share(macs, float(np.median(taken.singles.values)))
-        return CpuFigures(share, self.cold.get(candidate.name))
+        streams = [one for one in self.streams if one.name == candidate.name]
+        most = max(streams, key=lambda one: (one.streams, one.batch), default=None)
+        return CpuFigures(share, self.cold.get(candidate.name), most)
 
     def findings(self, rows: Sequence[Row]) -> CpuFindings:
-        return CpuFindings(self.cores, self.peak, self.profiles, _explanations(rows) if self.profiles else ())
+        explained = _explanations(rows) if self.profiles else ()
+        return CpuFindings(self.cores, self.peak, self.profiles, explained, tuple(self.streams))
 
     def notes(self, rows: Sequence[Row]) -> tuple[str, ...]:
         noisy = [row.name for row in rows if row.latency and row.latency.p90 > _NOISY_TAIL * row.latency.median]
@@ -227,6 +247,23 @@ class CpuWatch:
             f"a ratio to a saved run holds the machine's drift between the two{change}, and its interval does not; "
             "measure both beside the plain backbone and compare the saved runs, which is free of it",
         )
+
+    def _stream(self, streams: int, groups: Sequence[Group], listener: Listener) -> None:
+        """Group by group, for every number of streams and every batch."""
+        cores = len(self.allowed) or os.cpu_count() or 1
+        if streams > cores:
+            self.troubles.append(f"{streams} streams share {cores} cores: more of them than cores add no throughput")
+        sizes = batches(self.options.batch)
+        self.troubles += not_measured(groups, sizes)
+        with pinned(min(streams, cores), self.allowed) as on:
+            for number, batch in itertools.product(sorted({1, streams}), sizes):
+                for group in groups:
+                    if group.available:
+                        listener.step(f"{counted(number, 'stream')}, batch {batch}: {group.available[-1].name}")
+                        found, complete = measure_streams(group, number, batch, self.options, on, listener)
+                        self.streams += found
+                        if not complete:
+                            raise KeyboardInterrupt
 
     def _start(self, candidates: Sequence[Candidate], listener: Listener) -> None:
         requests = [
