@@ -97,11 +97,10 @@ class Interface:
         """What a file is fed with for normalised `images` [n, c, h, w], or for pixels as it takes them, which stay."""
         if self.layout is None or images.dtype == np.uint8:
             return images
-        pixels = _pixels(images, self.preprocessing)
-        return pixels if self.layout == "nhwc" else np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
+        return self.laid_out(_pixels(images, self.preprocessing))
 
     def laid_out(self, pixels: Pixels) -> Pixels:
-        """An image [h, w, c] as the file takes it."""
+        """Pixels [..., h, w, c] in the layout of the file."""
         return pixels if self.layout == "nhwc" else np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
 
     @property
