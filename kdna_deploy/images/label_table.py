@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ from kdna_deploy.images.class_labels import WORDNET, ClassLabels, class_labels, 
 from kdna_deploy.images.folder import image_files, other_files
 from kdna_deploy.images.synsets import Synsets
 from kdna_deploy.input_files import check_regular
+from kdna_deploy.json_schema import is_plain
 from kdna_deploy.kinds import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from kdna_deploy.words import counted
 
 _LARGEST_FILE = 1 << 30  # bytes
+_LONGEST = 1000
 _FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "image_path", "filepath", "img")
 _CLASS_COLUMNS = ("label", "class", "class_name", "class_id", "category", "target", "wnid", "synset")
 _FRACTION = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
@@ -132,7 +135,9 @@ def read_label_table(
     files, seen = [], dict[Path, int]()
     for row in rows:
         path = images / row.file
-        if path not in present and not path.is_file():
+        if not (is_plain(row.file) and is_plain(row.label)) or max(len(row.file), len(row.label)) > _LONGEST:
+            _refuse(table, row.line, f"a file or class is no plain text of up to {_LONGEST} characters")
+        if path not in present and not os.path.isfile(path):  # false also of what can be no name
             _refuse(table, row.line, f"there is no file '{row.file}' in '{images}'")
         if path in seen:
             _refuse(table, row.line, f"'{row.file}' has been given a class in line {seen[path]}")
