@@ -14,9 +14,9 @@ Does not apply to several classes for an image.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ def read_label_table(
         path = images / row.file
         if not (is_plain(row.file) and is_plain(row.label)) or max(len(row.file), len(row.label)) > _LONGEST:
             _refuse(table, row.line, f"a file or class is no plain text of up to {_LONGEST} characters")
-        if path not in present and not os.path.isfile(path):  # false also of what can be no name
+        if path not in present and not _is_file(path):
             _refuse(table, row.line, f"there is no file '{row.file}' in '{images}'")
         if path in seen:
             _refuse(table, row.line, f"'{row.file}' has been given a class in line {seen[path]}")
@@ -150,6 +150,12 @@ def read_label_table(
     names = tuple(dict.fromkeys(row.label for row in rows))
     found = class_labels(names, table, "classes", recorded=recorded, synsets=synsets.ids if synsets else ())
     return LabelTable(images, table, f"{layout}, classes as {found.named}", found, tuple(files))
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # what can be no name
+        return path.is_file()
+    return False
 
 
 def _rows(table: Path, images: Path, synsets: Synsets | None) -> tuple[str, list[_Row]]:
