@@ -21,7 +21,7 @@ from kdna_deploy.benchmark.cpu.latency import LatencyRunner
 from kdna_deploy.benchmark.cpu.openvino_file import given_openvino
 from kdna_deploy.benchmark.cpu.profile import Explanation, Profile, ProfileRequest, explain, profile
 from kdna_deploy.benchmark.cpu.roofline import Peak, measure_peak
-from kdna_deploy.benchmark.cpu.streams import Throughput, limits, measure_streams
+from kdna_deploy.benchmark.cpu.streams import Throughput, cores_of, limits, measure_streams
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.protocol import Settings, Taken
@@ -98,7 +98,8 @@ class Cpu:
         return OnCpu(self.threads)
 
     def trying(self) -> AbstractContextManager[Cores]:
-        return pinned(self.threads)
+        """On all that are measured on afterwards, for OpenVINO never leaves those that it saw first."""
+        return pinned(max(self.threads, min(self.streams or 1, cores_of(allowed_cores()))))
 
     @contextlib.contextmanager
     def watch(self, options: BenchOptions) -> Iterator[CpuWatch]:

@@ -142,7 +142,7 @@ def measure_streams(
     Raises:
         KeyboardInterrupt: the user interrupted, after what was measured until then.
     """
-    with pinned(min(streams, _cores(allowed)), allowed) as cores:
+    with pinned(min(streams, cores_of(allowed)), allowed) as cores:
         for number, batch in itertools.product(sorted({1, streams}), _batches(options.batch)):
             for group in groups:
                 if group.available:
@@ -155,8 +155,8 @@ def measure_streams(
 
 def limits(groups: Sequence[Group], streams: int, options: BenchOptions, allowed: Cores) -> Iterator[str]:
     """Sentences on more streams than cores, candidates that streams do not apply to, and those of a fixed batch."""
-    if streams > _cores(allowed):
-        yield f"{streams} streams share {_cores(allowed)} cores: more of them than cores add no throughput"
+    if streams > cores_of(allowed):
+        yield f"{streams} streams share {cores_of(allowed)} cores: more of them than cores add no throughput"
     every = [one for group in groups for one in group.available]
     without = [one.name for one in every if not RUNTIMES[one.variant.runtime].streams]
     if without:
@@ -198,7 +198,8 @@ def _batches(asked: int) -> tuple[int, ...]:
     return (1, asked if asked > 1 else _BATCH)
 
 
-def _cores(allowed: Cores) -> int:
+def cores_of(allowed: Cores) -> int:
+    """How many cores the process may use, `allowed` being empty where that cannot be told."""
     return len(allowed) or os.cpu_count() or 1
 
 
