@@ -149,6 +149,8 @@ def _evaluated(
     sessions = [session, reference] if reference else [session]
     shape = _shape(model, against, request.size)
     preprocessing = request.preprocessing.over(model.preprocessing)
+    for one in sessions:
+        one.interface.require_preprocessing(preprocessing, one.name)
     data = request.data if isinstance(request.data, DataRequest) else DataRequest(request.data)
     fixed = session.batch or (reference.batch if reference else None)
     batch = fixed or request.batch

@@ -90,10 +90,14 @@ def verify_files(
             asked = {} if rtol is None else {"rtol": rtol, "roundoff": FLOAT32.roundoff}
             tolerance = replace(usual, atol=atol, **asked)
             batch = session.batch or reference.batch
-            random = standard_probes(shape, batch, strong=usual.roundoff < HALF.roundoff)
+            interface = session.interface if session.interface.layout else reference.interface
+            for one in (session, reference):
+                one.interface.require_preprocessing(interface.preprocessing, one.name)
+            random = standard_probes(shape, batch, usual.roundoff < HALF.roundoff, interface)
 
             def probes(listener: Listener = SILENT) -> Iterable[Probe]:
-                given = _from_disk(inputs, shape, batch, _preprocessing(candidate), listener) if inputs else ()
+                prepared = interface.preprocessing if interface.layout else _preprocessing(candidate)
+                given = _from_disk(inputs, shape, batch, prepared, listener) if inputs else ()
                 return chain(random, given)
 
             listener.step("compare")

@@ -21,8 +21,10 @@ import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.stages import are_stages
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing, logits_of
@@ -58,9 +60,10 @@ class OpenVinoSession(Closing):
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
         if named_kind(path) is Kind.openvino:
-            read_openvino(path, weights=False)
+            made = read_openvino(path, weights=False).provenance
         else:
             require_portable(path, "OpenVINO opens")
+            made = provenance_of_model(read_model(path, weights=False), path)
         hints: dict[str, str | int] = {
             "PERFORMANCE_HINT": "LATENCY" if streams is None else "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": precision,
@@ -80,9 +83,10 @@ class OpenVinoSession(Closing):
             raise ArtifactError(f"OpenVINO cannot open '{path}': {_cause(error)}.") from error
         finally:
             _drop_signal_stack()
+        self.interface = made.interface(path) if made else PLAIN
         names = tuple(min(output.get_names(), default="") for output in compiled.outputs)
         self.stage_names = names if are_stages(names) else ()
-        several = len(compiled.outputs) != max(len(self.stage_names), 1)
+        several = len(compiled.outputs) != (len(self.stage_names) or self.interface.outputs)
         if len(compiled.inputs) != 1 or several or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         self._free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
@@ -93,8 +97,8 @@ class OpenVinoSession(Closing):
         self.options: Mapping[str, str | int] = hints
         batch, *image = compiled.inputs[0].partial_shape
         self.batch = batch.get_length() if batch.is_static else None
-        c, h, w = (size.get_length() if size.is_static else None for size in image)
-        self.image_shape = (c, h, w) if c and h and w else None
+        first, second, last = (size.get_length() if size.is_static else None for size in image)
+        self.image_shape = self.interface.image_shape((first, second, last)) if first and second and last else None
 
     def run(self, images: Images) -> Images:
         return logits_of(self, images)
@@ -104,7 +108,8 @@ class OpenVinoSession(Closing):
         request = self._free.get()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
-            return tuple(map(np.asarray, request.infer([images], share_inputs=True).values()))
+            found = request.infer([self.interface.taken(images)], share_inputs=True)
+            return self.interface.returned(list(map(np.asarray, found.values())))
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
         finally:

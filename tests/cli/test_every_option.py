@@ -296,6 +296,20 @@ TABLE: dict[str, list[Entry]] = {
         Entry(INT8, "--max-drop 0.5", {"export_int8.int8.max_drop": 0.5}),
         # The names go into the provenance: tests/verbs/test_run.py.
         Entry("export ckpt.pt", "--labels names.txt", {"export_fused.inputs": protects("names.txt")}),
+        Entry("export ckpt.pt", "--preprocess nchw", {f"{EXPORTED}.interface.layout": "nchw"}),
+        *(
+            Entry(
+                f"export ckpt.pt --preprocess nhwc {SAID}",
+                option,
+                {f"{EXPORTED}.interface.preprocessing.{name}": value for name, value in words.items()},
+            )
+            for option, words in WORDS.items()
+        ),
+        Entry(
+            "export ckpt.pt",
+            "--postprocess topk:3",
+            {f"{EXPORTED}.interface.{name}": value for name, value in (("softmax", True), ("top", 3), ("classes", 10))},
+        ),
         Entry("export ckpt.pt", "--no-simplify", {f"{EXPORTED}.simplify": False}),
         Entry("export ckpt.pt --no-simplify", "--simplify", {f"{EXPORTED}.simplify": True}),
         Entry("export ckpt.pt", "--external-data", {f"{EXPORTED}.external_data": True}),

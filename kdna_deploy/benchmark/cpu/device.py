@@ -262,7 +262,11 @@ class CpuWatch:
 
     def _profiled(self, group: Group) -> tuple[Profile, ...]:
         requests = [
-            ProfileRequest(c.name, c.source.path, images_for(c.subject.image_shape, self.options.batch))
+            ProfileRequest(
+                c.name,
+                c.source.path,
+                images_for(c.subject.image_shape, self.options.batch, session_needs(c.source.path).interface),
+            )
             for c in group.available
             if c.source is not None and c.variant.runtime == "onnxruntime"
         ]

@@ -84,7 +84,8 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
         departs = f"The prepared file departs from '{source}'"
         with OrtSession(path) as candidate, OrtSession(source) as reference:
             shape = reference.image_shape or (3, *DEFAULT_SIZE)
-            probes = standard_probes(shape, reference.batch, strong=not _has(portable, _HALF))
+            strong = not _has(portable, _HALF)
+            probes = standard_probes(shape, reference.batch, strong, reference.interface)
             return parity(candidate, reference, probes, FLOAT32, departs, "Please report this.")
 
     def write(path: Path) -> None:
