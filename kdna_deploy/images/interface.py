@@ -69,11 +69,14 @@ class Interface:
         return {"layout": self.layout, "softmax": self.softmax, "top": self.top, "classes": self.classes}
 
     def __str__(self) -> str:
-        takes = (
-            f"{self.colors} pixels, uint8 {_AXES[self.layout]}" if self.layout else "normalised images, [n, c, h, w]"
+        images = (
+            f"{self.colors} pixels, uint8 {_AXES[self.layout]}" if self.layout else "normalised images [n, c, h, w]"
         )
-        returns = "probabilities" if self.answers_probabilities else "logits"
-        return f"{takes} → " + (f"the {self.top} largest {returns} and their classes" if self.top else returns)
+        if not self.answers_probabilities:
+            return images
+        return f"{images} → " + (
+            f"the {self.top} largest probabilities and their classes" if self.top else PROBABILITIES
+        )
 
     @property
     def colors(self) -> str:
@@ -94,11 +97,10 @@ class Interface:
         """What a file is fed with for normalised `images` [n, c, h, w], or for pixels as it takes them, which stay."""
         if self.layout is None or images.dtype == np.uint8:
             return images
-        pixels = _pixels(images, self.preprocessing)
-        return pixels if self.layout == "nhwc" else np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
+        return self.laid_out(_pixels(images, self.preprocessing))
 
     def laid_out(self, pixels: Pixels) -> Pixels:
-        """An image [h, w, c] as the file takes it."""
+        """Pixels [..., h, w, c] in the layout of the file."""
         return pixels if self.layout == "nhwc" else np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
 
     @property

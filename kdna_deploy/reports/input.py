@@ -21,7 +21,7 @@ def input_facts(made: Provenance, interface: Interface | None = None) -> Facts:
         ("preprocessing", str(prepared) if prepared else "not recorded"),
     ]
     if interface is not None and not interface.plain:
-        rows.append(("takes → returns", str(interface)))
+        rows.append(("interface", str(interface)))
     if made.stage_names:
         rows.append(("outputs", f"{', '.join(made.stage_names)}, stage outputs in place of logits"))
     elif made.num_classes is not None:
