@@ -24,6 +24,7 @@ from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, HeldO
 from kdna_deploy.cli.options.output import (
     Batch,
     Check,
+    DynamicSize,
     ExternalData,
     Json,
     MaxBloat,
@@ -70,6 +71,7 @@ def export(
     ema: Ema = False,
     input_size: InputSize = None,
     batch: Batch = DYNAMIC,
+    dynamic_size: DynamicSize = False,
     target: TargetOption = None,
     opset: Opset = 18,
     children: ExportChildrenOption = None,
@@ -125,6 +127,7 @@ def export(
             ema=ema,
             input_size=input_size,
             batch=batch,
+            dynamic_size=dynamic_size,
             target=target.value if target else None,
             opset=opset,
             children=children.value if children else None,

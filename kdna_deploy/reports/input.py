@@ -16,7 +16,7 @@ def input_facts(made: Provenance) -> Facts:
     """Size, preprocessing and classes."""
     prepared = from_record(made.preprocessing, made.source)
     rows = [
-        ("images", shape_text(made.image_shape, bool(made.options.get(ASSUMED)))),
+        ("images", shape_text(made.image_shape, bool(made.options.get(ASSUMED))) + _other_sizes(made)),
         ("preprocessing", str(prepared) if prepared else "not recorded"),
     ]
     if made.stage_names:
@@ -26,6 +26,10 @@ def input_facts(made: Provenance) -> Facts:
     if made.recorded_top1 is not None:
         rows.append(("recorded top-1", f"{made.recorded_top1:.2f} %"))
     return Facts("Input and classes", rows)
+
+
+def _other_sizes(made: Provenance) -> str:
+    return ", or of any other height and width" if made.any_size else ""
 
 
 def shape_text(shape: tuple[int, int, int], assumed: bool) -> str:
@@ -42,6 +46,7 @@ def input_data(made: Provenance) -> dict[str, Any]:
     return {
         "image_shape": list(made.image_shape),
         "size_assumed": bool(made.options.get(ASSUMED)),
+        "dynamic_size": made.any_size,
         "preprocessing": made.preprocessing or None,
         "outputs": list(made.stage_names),
         "num_classes": made.num_classes,

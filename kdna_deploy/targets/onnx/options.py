@@ -24,6 +24,7 @@ class OnnxOptions:
         max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
         target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
         weights: what they are stored in; computing is in float32 either way.
+        dynamic_size: leave height and width open, as the batch is.
 
     Raises:
         UsageError: an opset that cannot be written, or options that exclude each other.
@@ -38,6 +39,7 @@ class OnnxOptions:
     max_bloat: float | None = None
     target: Target = "cpu"
     weights: Weights = "fp32"
+    dynamic_size: bool = False
 
     def __post_init__(self) -> None:
         check_opset(self.opset)

@@ -28,6 +28,7 @@ from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.tolerance import FLOAT32
 from kdna_deploy.files import check_output, file_sha256, scratch_folder
 from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.probes import standard_probes
 from kdna_deploy.network.input_size import DEFAULT_SIZE
 from kdna_deploy.progress import SILENT, Listener
@@ -73,7 +74,8 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
     listener.step("optimise")
     model = _optimised(source)
     made = provenance_of_model(portable, source)
-    prepared = _record(model, source, output)
+    made_for = made.image_shape if made else (3, *DEFAULT_SIZE)
+    prepared = _record(model, source, output, made_for)
     if made and made.source_path:
         made = made.beside(output, source.parent / made.source_path)
     _finish(model, made, prepared)
@@ -83,8 +85,9 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
         listener.step("verify")
         departs = f"The prepared file departs from '{source}'"
         with OrtSession(path) as candidate, OrtSession(source) as reference:
-            shape = reference.image_shape or (3, *DEFAULT_SIZE)
-            probes = standard_probes(shape, reference.batch, strong=not _has(portable, _HALF))
+            shape = reference.image_shape or made_for
+            any_size = made is not None and made.any_size
+            probes = standard_probes(shape, reference.batch, not _has(portable, _HALF), any_size)
             return parity(candidate, reference, probes, FLOAT32, departs, "Please report this.")
 
     def write(path: Path) -> None:
@@ -118,10 +121,10 @@ def _optimised(source: Path) -> onnx.ModelProto:
         return read_model(target)
 
 
-def _record(model: onnx.ModelProto, source: Path, output: Path) -> PreparedRecord:
+def _record(model: onnx.ModelProto, source: Path, output: Path, made_for: Shape) -> PreparedRecord:
     int8 = _has(model, _INT8)
     blocked = any(node.domain == DOMAIN for node in model.graph.node)
-    cost = count_onnx(source)
+    cost = count_onnx(source, made_for)
     return PreparedRecord(
         onnxruntime=onnxruntime.__version__,
         machine=platform.machine(),
