@@ -247,7 +247,7 @@ def _given_onnx(path: Path, folder: Path, factory: str | None, size: tuple[int, 
     macs = scaled_macs(cost.macs, made_for, shape) if session_needs(path).prepared else cost.macs
     artifacts = Given(Source(path, factory=factory), "onnx", made, shape, folder)
     parameters = made.parameters if made else cost.stored
-    notes = made_for_assumed(path.name, shape, made.options) if made else ()
+    notes = made_for_assumed(path.name, shape, made.options) if made and size is None else ()
     return Subject(path.name, parameters, macs, shape, "onnx", artifacts, session.batch, made, notes)
 
 

@@ -88,7 +88,7 @@ def judge(
     over random images, for kinds with too few images for one of their own.
     """
     rows = [_Rows(o, o.flat(o.got), o.flat(o.expected)) for o in outputs]
-    expected = np.concatenate([row.expected for row in rows])
+    expected = rows[0].expected if len(rows) == 1 else np.concatenate([row.expected for row in rows])  # maps are large
     if np.isnan(expected).any() and is_stressed(outputs[0].probe.kind):
         reason = "the reference itself returns NaN there"
         return [row.skipped(reason) for row in rows], np.zeros(expected.shape[1])

@@ -40,5 +40,5 @@ def given_openvino(path: Path, size: tuple[int, int] | None = None) -> Subject:
     made_for = takes or (made.image_shape if made else (3, *DEFAULT_SIZE))
     shape = measured_shape(path, takes, made_for, size)
     parameters, macs = (made.parameters, scaled_macs(made.macs, made_for, shape)) if made else (0, 0)
-    notes = made_for_assumed(path.name, shape, made.options) if made else ()
+    notes = made_for_assumed(path.name, shape, made.options) if made and size is None else ()
     return Subject(path.name, parameters, macs, shape, "openvino", OpenVinoAlone(path), batch, made, notes)
