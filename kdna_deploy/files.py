@@ -26,49 +26,50 @@ _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS}
 _PREFIX_LENGTH = 40  # names of 255 bytes must be possible
 
 
-def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
+def check_output(path: Path, inputs: tuple[Path, ...] = (), word: str = "output") -> None:
     """Refuse an output that could not be written, before any work is done for it.
 
     Files of weights that an ONNX file among `inputs` refers to, and images in a folder among them, are inputs as well.
+    `word` is the parameter that names the output.
 
     Raises:
         UsageError: `path` is one of `inputs`, no regular file, or its folder does not exist or takes no files.
     """
     if str(path) == "-":
-        raise UsageError("Outputs are files, and '-' is none; give a file name with `output`.")
+        raise UsageError(f"Outputs are files, and '-' is none; give a file name with `{word}`.")
     try:
-        _check_place(path)
+        _check_place(path, word)
         for source in inputs:
-            _check_not(path, source)
+            _check_not(path, source, word)
     except OSError as error:
         raise UsageError(
-            f"The output '{path}' cannot be written: {error.strerror or error}; choose another name with `output`."
+            f"The output '{path}' cannot be written: {error.strerror or error}; choose another name with `{word}`."
         ) from error
 
 
-def _check_place(path: Path) -> None:
+def _check_place(path: Path, word: str) -> None:
     if not path.parent.is_dir():
-        raise UsageError(f"There is no folder '{path.parent}' to write to; make it, or choose another with `output`.")
+        raise UsageError(f"There is no folder '{path.parent}' to write to; make it, or choose another with `{word}`.")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         path.stat()  # tells a name that is too long, or a link that leads nowhere but to itself
     if path.is_dir():
-        raise UsageError(f"The output '{path}' is a folder; give a file name with `output`.")
+        raise UsageError(f"The output '{path}' is a folder; give a file name with `{word}`.")
     if path.exists() and not path.is_file():
-        raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with `output`.")
+        raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with `{word}`.")
     if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with `output`.")
+        raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with `{word}`.")
 
 
-def _check_not(path: Path, source: Path) -> None:
+def _check_not(path: Path, source: Path, word: str) -> None:
     if not path.exists() or not source.exists():
         return
     if path.samefile(source):
-        raise UsageError(f"The output '{path}' is the input itself; choose another name with `output`.")
+        raise UsageError(f"The output '{path}' is the input itself; choose another name with `{word}`.")
     if any(weights.exists() and path.samefile(weights) for weights in external_files(source)):
-        raise UsageError(f"The output '{path}' holds the weights of '{source}'; choose another name with `output`.")
+        raise UsageError(f"The output '{path}' holds the weights of '{source}'; choose another name with `{word}`.")
     inside = path.suffix.lower() in IMAGE_SUFFIXES and source.resolve() in path.resolve().parents
     if inside and source.is_dir():
-        raise UsageError(f"The output '{path}' is an image of the input '{source}'; choose another name with `output`.")
+        raise UsageError(f"The output '{path}' is an image of the input '{source}'; choose another name with `{word}`.")
 
 
 def file_sha256(path: Path) -> str:
@@ -114,7 +115,7 @@ def _no_scratch(error: OSError, place: str) -> KdnaError:
 
 
 @contextlib.contextmanager
-def atomic_output(path: Path, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
+def atomic_output(path: Path, inputs: tuple[Path, ...] = (), word: str = "output") -> Iterator[Path]:
     """Yield a temporary path of the same name; rename it to `path` if the block succeeds, remove it if not.
 
     What the block writes beside the temporary path (the weights of a large ONNX model) comes along, and replaces none
@@ -124,7 +125,7 @@ def atomic_output(path: Path, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
         UsageError: as `check_output`.
         KdnaError: the disk is full or not writable.
     """
-    check_output(path, inputs)
+    check_output(path, inputs, word)
     place, sources = path.absolute(), tuple(source.absolute() for source in inputs)  # wherever the block goes
     try:
         folder = Path(tempfile.mkdtemp(PARTIAL, f".{path.name[:_PREFIX_LENGTH]}.", place.parent))

@@ -17,9 +17,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.kinds import MODELS, SUFFIXES, Kind, named_kind
+from kdna_deploy.kinds import LABEL_SUFFIXES, MODELS, SUFFIXES, Kind, named_kind
 
-__all__ = ["MODELS", "Kind", "check_folder", "check_images", "check_input"]
+__all__ = ["MODELS", "Kind", "check_images", "check_input", "check_labelled", "check_readable"]
 
 _HEAD_BYTES = 256
 _SPECIAL = {
@@ -66,17 +66,34 @@ def check_images(path: Path, reader: str, file: Kind = Kind.images) -> None:
         check_input(path, (file,), reader)
 
 
-def check_folder(path: Path, reader: str) -> None:
-    """Refuse what is no folder.
+def check_labelled(path: Path, reader: str) -> None:
+    """Refuse what is neither a folder nor a table of image files and their classes.
 
     Raises:
-        InputError: it is not there, no folder, or may not be read.
+        InputError: it is not there, neither, or may not be read.
     """
     mode = _mode(path, "folder")
-    if not stat.S_ISDIR(mode):
+    if stat.S_ISDIR(mode):
+        _check_listed(path)
+        return
+    if not stat.S_ISREG(mode) or path.suffix not in LABEL_SUFFIXES:
         what = _SPECIAL.get(stat.S_IFMT(mode), "a file")
-        raise InputError(f"'{path}' is {what}; {reader} takes a folder that holds a folder of images for each class.")
-    _check_listed(path)
+        tables = ", ".join(LABEL_SUFFIXES)
+        raise InputError(
+            f"'{path}' is {what}; {reader} takes a folder that holds a folder of images for each class, or a table of "
+            f"images and classes ({tables})."
+        )
+    check_readable(path)
+
+
+def check_readable(path: Path) -> None:
+    """Refuse what is no file, or may not be read.
+
+    Raises:
+        InputError: it is.
+    """
+    check_regular(path)
+    _kind(path)
 
 
 def check_regular(path: Path) -> None:

@@ -31,6 +31,7 @@ class Kind(Enum):
 MODELS = (Kind.onnx, Kind.openvino, Kind.fused, Kind.engine, Kind.checkpoint)
 SUFFIXES = {Kind.onnx: ".onnx", Kind.fused: ".pt2", Kind.engine: ".engine", Kind.openvino: ".xml"}
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+LABEL_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")  # of a table of image files and their classes
 PREPARED = ".prepared.onnx"
 _NAMED = {suffix: kind for kind, suffix in SUFFIXES.items()}
 _CHECKPOINT_SUFFIXES = (".fused.pt2", ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")

@@ -17,3 +17,8 @@ def first_sentence(error: BaseException) -> str:
         return type(error).__name__
     sentence = re.split(r"[.!?]\s+(?=[A-Z])", lines[0])[0].rstrip(".:")
     return sentence if len(sentence) <= _LONGEST else sentence[:_LONGEST] + "…"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """``3 images``, ``1 image``."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import io
 import os
 import re
@@ -62,6 +64,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lines:
         terminalreporter.section("engines built")
         terminalreporter.write_line("\n".join(sorted(lines)))
+
+
+def pytest_sessionfinish() -> None:
+    """Let pytest not look through all that is left five times over: the interpreter does once, at its end."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 LONGEST = ("test_readme.py", "test_notebook.py")  # single tests of half a minute

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.input_files import MODELS, Kind, check_folder, check_images, check_input
+from kdna_deploy.input_files import MODELS, Kind, check_images, check_input, check_labelled
 
 unix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 
@@ -120,9 +120,13 @@ def test_a_model_whose_name_would_mislead_its_reader_is_told_so(tmp_path: Path, 
         (check_images, picture, "is an image, and --x takes a NumPy file; give the folder that it lies in."),
         (check_images, checkpoint, "is a checkpoint, and --x takes a NumPy file."),
         pytest.param(check_images, lambda path: os.mkfifo(path), "is a named pipe, not a file", marks=unix),
-        (check_folder, lambda path: None, "There is no folder"),
-        (check_folder, checkpoint, "is a file; --x takes a folder that holds a folder of images for each class."),
-        pytest.param(check_folder, lambda path: os.mkfifo(path), "is a named pipe; --x takes a folder", marks=unix),
+        (check_labelled, lambda path: None, "There is no folder"),
+        (
+            check_labelled,
+            checkpoint,
+            "is a file; --x takes a folder that holds a folder of images for each class, or a table",
+        ),
+        pytest.param(check_labelled, lambda path: os.mkfifo(path), "is a named pipe; --x takes a folder", marks=unix),
     ],
 )
 def test_what_holds_no_images_is_told_as_what_it_is(
@@ -138,7 +142,7 @@ def test_folders_and_arrays_of_images_are_taken(tmp_path: Path) -> None:
     numbers(tmp_path / "a.npz")
     for path in (tmp_path, tmp_path / "a.npy", tmp_path / "a.npz"):
         check_images(path, "--inputs")
-    check_folder(tmp_path, "--data")
+    check_labelled(tmp_path, "--data")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="other permissions")

@@ -225,5 +225,8 @@ class Device(Protocol):
     def how(self, variant: Variant, options: BenchOptions) -> Any:
         """How its sessions run, for the runtime."""
 
+    def trying(self) -> AbstractContextManager[Cores]:
+        """Where sessions are tried that are measured afterwards; on the CPU, the cores of that."""
+
     def watch(self, options: BenchOptions) -> AbstractContextManager[Watch]:
         """The device while it measures; what was set for that is put back."""

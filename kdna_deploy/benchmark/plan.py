@@ -68,7 +68,7 @@ def candidate(
     try:
         source = options.device.find(subject, variant, options, listener)
         opener = entry.prepare(source, options.device.how(variant, options))
-        with opener() as session:
+        with options.device.trying() as cores, opener(cores) as session:
             answers = run_all(session, images_for(subject.image_shape, options.batch))
         if entry.precisions and not all(np.isfinite(one).all() for one in answers):
             raise RuntimeFailure(f"{found.name} gives outputs that are not finite; measure it in another precision.")

@@ -5,15 +5,17 @@
 `ratio` is the point estimate; `ratio.low` and `ratio.high` are the ends of its interval. ``ratio.low>1.35`` fails only
 when the slowdown is beyond doubt, ``ratio.high>1.35`` already when it cannot be excluded. `throughput` (images a
 second) and `kept` (per cent of the baseline's) belong to runs on the GPU.
+
+What has other figures, an evaluation say, brings its own table of metrics.
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import UsageError
 
@@ -50,6 +52,7 @@ METRICS: dict[str, Callable[[Row], float | None]] = {
     # On the CPU alone, and on a GPU alone.
     **{name: _of_device(name) for name in _OF_DEVICES},
 }
+Metrics = Mapping[str, Callable[[Any], float | None]]  # of what has a `name`
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _SYNTAX = re.compile(r"\s*([a-z0-9.]+)\s*(>=|<=|>|<)\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*")
 
@@ -75,31 +78,43 @@ class Crossing:
     value: float | None
 
 
-def parse_threshold(text: str) -> Threshold:
-    """``ratio>1.35`` → a threshold.
+def parse_threshold(text: str, metrics: Metrics = METRICS, example: str = "ratio>1.35") -> Threshold:
+    """``ratio>1.35`` → a threshold on one of `metrics`.
 
     Raises:
         UsageError: it is none.
     """
     match = _SYNTAX.fullmatch(text)
-    if match is None or match[1] not in METRICS:
+    if match is None or match[1] not in metrics:
         raise UsageError(
-            f"`fail_if` '{text}' is not METRIC OPERATOR NUMBER, such as 'ratio>1.35'; "
-            f"metrics: {', '.join(METRICS)}; operators: {' '.join(_OPERATORS)}."
+            f"`fail_if` '{text}' is not METRIC OPERATOR NUMBER, such as '{example}'; "
+            f"metrics: {', '.join(metrics)}; operators: {' '.join(_OPERATORS)}."
         )
     return Threshold(match[1], match[2], float(match[3]))
 
 
-def crossings(threshold: Threshold, rows: Sequence[Row]) -> list[Crossing]:
+def crossings(threshold: Threshold, rows: Sequence[Any], metrics: Metrics = METRICS) -> list[Crossing]:
     """The rows for which `threshold` holds.
 
     A metric that no row has is a crossing too, and so is the lack of rows: a gate must not pass unseen.
     """
     if not rows:
         return [Crossing(threshold, "nothing that is compared", None)]
-    measured = [(row, METRICS[threshold.metric](row)) for row in rows]
+    measured = [(row, metrics[threshold.metric](row)) for row in rows]
     known = [(row, value) for row, value in measured if value is not None]
     if not known:
         return [Crossing(threshold, row.name, None) for row in rows]
     holds = _OPERATORS[threshold.comparison]
     return [Crossing(threshold, row.name, value) for row, value in known if holds(value, threshold.limit)]
+
+
+def crossed(thresholds: Sequence[Threshold], rows: Sequence[Any], metrics: Metrics = METRICS) -> tuple[str, ...]:
+    """A sentence for each of `thresholds` that holds for any of `rows`."""
+    found = ((threshold, crossings(threshold, rows, metrics)) for threshold in thresholds)
+    return tuple(f"`fail_if` '{threshold}': {_told(crossing)}." for threshold, crossing in found if crossing)
+
+
+def _told(found: Sequence[Crossing]) -> str:
+    return ", ".join(
+        f"{c.model} has no such figure" if c.value is None else f"{c.model} has {c.value:.4g}" for c in found
+    )

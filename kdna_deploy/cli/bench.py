@@ -16,7 +16,6 @@ from kdna_deploy.cli.options.bench import (
     Compare,
     CpuThreads,
     CudaGraphs,
-    FailIf,
     GpuFlag,
     HostCopies,
     Iterations,
@@ -30,7 +29,7 @@ from kdna_deploy.cli.options.bench import (
     Streams,
     SuiteOption,
 )
-from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.output import FailIf, Json
 from kdna_deploy.cli.options.source import Arch, Artifacts, InputSize, Model
 from kdna_deploy.cli.signals import INTERRUPTED
 from kdna_deploy.errors import ThresholdError, UsageError

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
+
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.comparison import Other
-from kdna_deploy.cli.options.images import BatchSize, ColorOption, Crop, Labelled, Mean, Resize, Std
-from kdna_deploy.cli.options.output import Json
+from kdna_deploy.cli.options.images import (
+    BatchSize,
+    ColorOption,
+    Crop,
+    GroundTruth,
+    Labelled,
+    Limit,
+    Mean,
+    Resize,
+    Seed,
+    Std,
+    Synsets,
+)
+from kdna_deploy.cli.options.output import FailIf, Json, Resume
 from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
+from kdna_deploy.errors import ThresholdError
 from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.evaluate import evaluate as evaluated
 
@@ -18,6 +33,10 @@ from kdna_deploy.verbs.evaluate import evaluate as evaluated
 def evaluate(
     data: Labelled,
     model_file: Artifact = None,
+    ground_truth: GroundTruth = None,
+    synsets: Synsets = None,
+    limit: Limit = None,
+    seed: Seed = None,
     against: Other = None,
     batch_size: BatchSize = 32,
     mean: Mean = None,
@@ -29,6 +48,8 @@ def evaluate(
     model: Model = None,
     ema: Ema = False,
     input_size: InputSize = None,
+    fail_if: FailIf = None,
+    resume: Resume = None,
     json: Json = False,
     **architecture: Any,
 ) -> None:
@@ -45,6 +66,10 @@ def evaluate(
         done = evaluated(
             model_file,
             data,
+            ground_truth=ground_truth,
+            synsets=synsets,
+            limit=limit,
+            seed=seed,
             against=against,
             batch_size=batch_size,
             mean=mean,
@@ -56,9 +81,14 @@ def evaluate(
             model=model,
             ema=ema,
             input_size=input_size,
+            fail_if=fail_if or (),
+            resume=resume,
             listener=listener,
             **architecture,
         )
     if done.warning:
         sink.warn(done.warning)
     sink.report(done.report)
+    if done.crossed:
+        sink.fail(done.crossed[0])
+        raise typer.Exit(ThresholdError.exit_code)

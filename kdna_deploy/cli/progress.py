@@ -1,7 +1,8 @@
 """What a user sees of long work, on stderr.
 
-    in a terminal        [3/6] verify ▰▰▰▱▱ 96 of 500 images 0:12      one line that moves
-    in a pipe or a log   [3/6] verify … (4 s)                          a line as each planned step begins
+    in a terminal        [3/6] verify ▰▰▰▱▱ 96 of 500 images, 41/s 0:12      one line that moves
+    in a pipe or a log   [3/6] verify … (4 s)                                a line as each planned step begins
+                         [3/6] verify: 96 of 500 images, 41/s (64 s)         and one a minute
 
 A step that was not planned is a part of the planned one: a terminal shows it, a log does not. The seconds in a log are
 those since the command began. Inputs that were skipped are named once, at the end.
@@ -20,11 +21,11 @@ from kdna_deploy.progress import Listener
 
 
 class Shown(Listener):
-    """Tells a console; `live` in a line that moves, which goes when the context ends."""
+    """Tells a console; `live` in a line that moves, which goes when the context ends; else `every` so many seconds."""
 
-    def __init__(self, console: Console, live: bool) -> None:
-        self._console, self._live = console, live
-        self._began = time.monotonic()
+    def __init__(self, console: Console, live: bool, every: float = 60.0) -> None:
+        self._console, self._live, self._every = console, live, every
+        self._began = self._logged = time.monotonic()
         self._planned: tuple[str, ...] = ()
         self._at = 0
         self.skipped: dict[str, str] = {}
@@ -82,7 +83,17 @@ class Shown(Listener):
         (task,) = self._bar.tasks
         if self._unit:
             of = f" of {task.total:.0f}" if task.total is not None else ""
-            self._bar.update(self._task, counted=f"{task.completed:.0f}{of} {self._unit}")
+            rate = f", {task.speed:.3g}/s" if task.speed else ""
+            self._bar.update(self._task, counted=f"{task.completed:.0f}{of} {self._unit}{rate}")
+            self._log(task)
+
+    def _log(self, task: Task) -> None:
+        """A line now and then, for who reads a log of hours."""
+        now = time.monotonic()
+        if not self._live and self._at and now - self._logged >= self._every:
+            self._logged = now
+            told = f"{plain(self._planned[self._at - 1])}: {task.fields['counted']}"
+            self._console.print(f"{self._place}{told} ({now - self._began:.0f} s)", soft_wrap=True, markup=True)
 
     def skip(self, item: object, reason: str) -> None:
         self.skipped.setdefault(str(item), reason)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,8 +64,8 @@ class Evaluation:
 
 
 @dataclass
-class _Sums:
-    """What is added up over the batches."""
+class Sums:
+    """What is added up over the batches; `whole` unless a batch is just being added."""
 
     images: int = 0
     right: int = 0
@@ -77,6 +77,7 @@ class _Sums:
     signal: float = 0.0
     noise: float = 0.0
     cosine: float = 0.0
+    whole: bool = True
 
 
 def evaluate(
@@ -84,17 +85,20 @@ def evaluate(
     batches: Iterable[tuple[Images, Labels | None]],
     reference: Session | None = None,
     listener: Listener = SILENT,
+    sums: Sums | None = None,
+    keep: Callable[[Sums], None] | None = None,
 ) -> Evaluation:
     """Run `session`, and `reference` if there is one, over `batches`.
 
     Where there are no labels (None) the answers of the reference stand in for them: top-1 is then the agreement. Images
-    labelled `FILLER` fill up a batch and do not count. `listener` is told how many were done.
+    labelled `FILLER` fill up a batch and do not count. `listener` is told how many were done. `sums` are those of
+    images before these, and `keep` is told them after each batch.
 
     Raises:
         InputError: there are no images, a session does not take them, or answers with NaN.
         ParityError: `session` answers with NaN, and the reference does not.
     """
-    sums = _Sums()
+    sums = sums or Sums()
     for images, labels in batches:
         if reference is None:
             expected, logits = None, judged(session.run(images), len(images), session.name)
@@ -103,9 +107,13 @@ def evaluate(
             logits = judged_beside(session.run(images), expected, session.name, reference.name)
         truth = _stand_in(expected) if labels is None else labels
         counted = truth != FILLER
+        sums.whole = False
         _add(sums, logits[counted], truth[counted])
         if expected is not None:
             _add_reference(sums, logits[counted], expected[counted], truth[counted])
+        sums.whole = True
+        if keep:
+            keep(sums)
         listener.advance(int(counted.sum()))
     if not sums.images:
         raise InputError("There are no images to evaluate on.")
@@ -124,7 +132,7 @@ def _stand_in(expected: Logits | None) -> Labels:
     return expected.argmax(axis=1).astype(np.int64)
 
 
-def _add(sums: _Sums, logits: Logits, labels: Labels) -> None:
+def _add(sums: Sums, logits: Logits, labels: Labels) -> None:
     highest = np.argsort(-logits, axis=1, kind="stable")[:, :_TOP]
     sums.outputs = logits.shape[1]
     sums.images += len(labels)
@@ -133,7 +141,7 @@ def _add(sums: _Sums, logits: Logits, labels: Labels) -> None:
     sums.confusion.update(zip(labels.tolist(), highest[:, 0].tolist(), strict=True))
 
 
-def _add_reference(sums: _Sums, logits: Logits, expected: Logits, labels: Labels) -> None:
+def _add_reference(sums: Sums, logits: Logits, expected: Logits, labels: Labels) -> None:
     sums.same += int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
     sums.reference_right += int((expected.argmax(axis=1) == labels).sum())
     difference = np.subtract(logits, expected, out=np.zeros_like(logits), where=logits != expected)
@@ -144,7 +152,7 @@ def _add_reference(sums: _Sums, logits: Logits, expected: Logits, labels: Labels
     sums.cosine += float(((logits * expected).sum(axis=1) / np.maximum(lengths, np.finfo(float).tiny)).sum())
 
 
-def _agreement(sums: _Sums) -> Fidelity:
+def _agreement(sums: Sums) -> Fidelity:
     return Fidelity(
         same_top1=sums.same / sums.images,
         sqnr=_decibels(sums.signal, sums.noise),

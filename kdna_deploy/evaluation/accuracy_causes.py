@@ -24,7 +24,7 @@ from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.evaluation.accuracy_check import Shortfall, find_shortfall
 from kdna_deploy.evaluation.model_record import ModelRecord
 from kdna_deploy.graph.provenance import Provenance, find_source
-from kdna_deploy.images.file import open_image
+from kdna_deploy.images.file import open_image, pillow_silenced
 from kdna_deploy.images.labelled import LabelledImages, in_batches
 from kdna_deploy.images.preprocessing import MEAN, STD, Preprocessing
 from kdna_deploy.network.load import load_network
@@ -148,7 +148,7 @@ def _own_sizes(images: LabelledImages) -> list[tuple[int, int]]:
     """The size of the images themselves, where most have the same."""
     sizes = []
     for file, _ in _some(images):
-        with suppress(KdnaError):
+        with suppress(KdnaError), pillow_silenced():
             picture = open_image(file, "L")
             sizes.append((picture.height, picture.width))
     most = max(set(sizes), key=sizes.count, default=None)

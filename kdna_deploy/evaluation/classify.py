@@ -24,8 +24,8 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.logits import judged
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
 from kdna_deploy.images.batch import Images, Shape
-from kdna_deploy.images.class_names import check_class_names
-from kdna_deploy.images.file import ImageBytes, UnreadableImage
+from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes
+from kdna_deploy.images.file import ImageBytes, UnreadableImage, pillow_silenced
 from kdna_deploy.images.folder import check_channels, decoded, image_files, prepared
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 from kdna_deploy.network.configuration import Configuration
@@ -222,7 +222,8 @@ class _Reading:
             path = source if isinstance(source, Path) else source.path
             started = time.perf_counter()
             try:
-                picture = decoded(source, self.preprocessing)
+                with pillow_silenced():
+                    picture = decoded(source, self.preprocessing)
                 between = time.perf_counter()
                 image = prepared(picture, self.shape[1:], self.preprocessing, path)
             except UnreadableImage as error:
@@ -284,6 +285,8 @@ def _names(request: ClassifyRequest, model: ModelRecord, outputs: int) -> tuple[
         check_class_names(request.class_names, outputs, str(request.labels))
         return request.class_names, None
     recorded, where = model.class_names, model.session.name
+    if not recorded and outputs == IMAGENET_CLASSES:
+        return imagenet_classes(), f"nothing in {where} names its classes; assumed the {outputs} of ImageNet"
     if not recorded:
         return (), f"nothing in {where} names its classes; give `labels`"
     if len(recorded) != outputs:

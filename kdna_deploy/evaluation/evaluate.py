@@ -7,7 +7,7 @@ one that the checkpoint records, and where it falls short the likely cause is lo
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,37 @@ from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.evaluation.accuracy_causes import NOT_FOUND, likely_cause
 from kdna_deploy.evaluation.accuracy_check import Shortfall, find_shortfall
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
+from kdna_deploy.evaluation.resume import identity, resumption
 from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.labelled import LabelledImages
+from kdna_deploy.images.labelled_files import read_labelled
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import DEFAULT_SIZE
 from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.session import Session
 
 DEFAULT_BATCH = 32
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What to evaluate on.
+
+    Attributes:
+        path: folder of labelled images, or a table of them.
+        ground_truth: table of the images in the folder, or None.
+        synsets: file of the WordNet ids of the network's classes, or None.
+        limit: how many images are drawn; None for all.
+        seed: which these are.
+    """
+
+    path: Path
+    ground_truth: Path | None = None
+    synsets: Path | None = None
+    limit: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,16 +56,17 @@ class EvaluationRequest:
 
     Attributes:
         model: an ``.onnx``, a ``.pt2`` or a checkpoint.
-        data: folder of class folders.
+        data: labelled images; a path for all of those that are there.
         against: another artifact to compare with, or None.
         batch: images in one inference; a model with a fixed batch keeps its own.
         preprocessing: of the images, as far as it was said.
         size: (h, w), for checkpoints.
         arch, factory, ema: how to load a checkpoint.
+        resume: file that the state is kept in until it is done, and read from where it is there; None for none.
     """
 
     model: Path
-    data: Path
+    data: DataRequest | Path
     against: Path | None = None
     batch: int = DEFAULT_BATCH
     preprocessing: AskedPreprocessing = field(default_factory=AskedPreprocessing)
@@ -51,6 +74,7 @@ class EvaluationRequest:
     arch: Configuration | str | None = None
     factory: str | None = None
     ema: bool = False
+    resume: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +83,11 @@ class FileEvaluation:
 
     Attributes:
         model, reference, data: names.
-        class_names: label → folder.
+        layout: of the images.
+        left_out: what has no part in the evaluation.
+        available: how many images there are.
+        limit, seed: how many of them were drawn, and which; None for all.
+        class_names: label → class of the data.
         result: what was measured.
         image_shape: (c, h, w) that the images were brought to.
         size_assumed: whether h and w were merely assumed.
@@ -74,6 +102,11 @@ class FileEvaluation:
     model: str
     reference: str | None
     data: str
+    layout: str
+    left_out: tuple[str, ...]
+    available: int
+    limit: int | None
+    seed: int | None
     class_names: dict[int, str]
     result: Evaluation
     image_shape: Shape
@@ -84,6 +117,10 @@ class FileEvaluation:
     shortfall: Shortfall | None = None
     cause: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.model
 
 
 def evaluate_files(
@@ -109,27 +146,38 @@ def _evaluated(
     request: EvaluationRequest, model: ModelRecord, against: ModelRecord | None, listener: Listener
 ) -> FileEvaluation:
     session, reference = model.session, against.session if against else None
+    sessions = [session, reference] if reference else [session]
     shape = _shape(model, against, request.size)
     preprocessing = request.preprocessing.over(model.preprocessing)
-    images = LabelledImages(request.data, shape, preprocessing, listener, model.class_names)
+    data = request.data if isinstance(request.data, DataRequest) else DataRequest(request.data)
+    found = read_labelled(data.path, data.ground_truth, data.synsets, model.class_names)
+    images = LabelledImages(data.path, shape, preprocessing, listener, model.class_names, found, data.limit, data.seed)
     fixed = session.batch or (reference.batch if reference else None)
     batch = fixed or request.batch
     outputs = session.run(np.zeros((batch, *shape), np.float32)).shape[-1]
     images.check(outputs)
     listener.step("evaluate")
     listener.expect(len(images))
-    result = evaluate(session, images.batches(batch, fixed=fixed is not None), reference, listener)
+    with resumption(request.resume, _identity(request, images, batch, sessions), listener) as state:
+        heard = replace(images, listener=state)
+        batches = heard.batches(batch, fixed is not None, state.position)
+        result = evaluate(session, batches, reference, listener, state.sums, state.keep)
     shortfall = find_shortfall(round(result.top1 * result.images), result.images, model.top1)
     cause = None
     if shortfall:
-        some = LabelledImages(request.data, shape, preprocessing, class_names=model.class_names)
+        some = replace(images, listener=SILENT)
         cause = likely_cause(shortfall, result, model, request.model, some, listener) or NOT_FOUND
     note = request.preprocessing.note(model.preprocessing, session.name)
     return FileEvaluation(
         model=session.name,
         reference=reference.name if reference else None,
-        data=str(request.data),
-        class_names=images.classes,
+        data=str(data.path),
+        layout=found.layout,
+        left_out=found.left_out,
+        available=len(found.files),
+        limit=data.limit,
+        seed=None if data.limit is None else data.seed,
+        class_names=found.labels,
         result=result,
         image_shape=shape,
         size_assumed=model.size_assumed,
@@ -138,8 +186,18 @@ def _evaluated(
         recorded_top1=model.top1,
         shortfall=shortfall,
         cause=cause,
-        notes=(*model.notes, *([note] if note else []), *images.folders.notes),
+        notes=(*model.notes, *([note] if note else []), *found.notes),
     )
+
+
+def _identity(
+    request: EvaluationRequest, images: LabelledImages, batch: int, sessions: list[Session]
+) -> dict[str, str]:
+    if request.resume is None:
+        return {}
+    loading = {"arch": request.arch, "factory": request.factory, "ema": request.ema}
+    runtimes = tuple(session.runtime for session in sessions)
+    return identity(request.model, request.against, images, {"batch": batch, **loading}, runtimes)
 
 
 def _open(path: Path, request: EvaluationRequest) -> ModelRecord:

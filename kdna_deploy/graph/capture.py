@@ -27,7 +27,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from kdna_deploy.errors import CaptureError, KdnaError
 from kdna_deploy.graph.capture_errors import VALUES_DECIDE, fixes_batch, why
 from kdna_deploy.graph.functional import functionalise
-from kdna_deploy.graph.graph import ATEN, TRAINING_NORMS, Graph, ancestors, site
+from kdna_deploy.graph.graph import ATEN, TRAINING_NORMS, Graph, Interpreted, ancestors, site
 from kdna_deploy.network.forward import input_dtype, only_tensor, settings_kept
 from kdna_deploy.network.load import Network
 from kdna_deploy.network.module_copy import twin
@@ -148,7 +148,7 @@ def program_graph(
     graph_module.graph.set_codegen(torch.fx.graph.CodeGen())
     # A fresh module leaves behind the hook that pins h and w to the traced size: convolutional graphs are free of it,
     # and export verifies whatever size is asked for.
-    plain = torch.fx.GraphModule(graph_module, graph_module.graph)
+    plain = Interpreted(graph_module, graph_module.graph)
     plain.requires_grad_(False)
     return Graph(plain, image_shape, names)
 

@@ -54,7 +54,6 @@ def functionalise(module: fx.GraphModule) -> bool:
     except _NotHere:
         return False
     module.graph.eliminate_dead_code()
-    module.recompile()
     return True
 
 
@@ -129,7 +128,7 @@ def _batch_norm(node: fx.Node) -> fx.Node:
         raise _NotHere
     norm = node.graph.call_function(BATCH_NORM, (x, weight, bias, mean, variance, momentum, eps))
     value = node.meta["val"]
-    # In evaluation the other two results, the statistics of a batch, are empty: a saved file counts all three.
+    # In evaluation the operator's other two results, statistics of a batch, are empty: a saved file counts all three.
     norm.meta = {**node.meta, "val": (value, value.new_empty(0), value.new_empty(0))}
     return node.graph.call_function(operator.getitem, (norm, 0))
 

@@ -54,6 +54,18 @@ TRAINING_NORMS = frozenset(
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 
+class Interpreted(fx.GraphModule):
+    """A graph run node by node: PyTorch would write it as Python code anew, and compile that, at every change."""
+
+    def recompile(self) -> fx.graph.PythonCode:
+        return fx.graph.PythonCode("", {}, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        interpreter = fx.Interpreter(self)
+        interpreter.extra_traceback = False  # or it would write the graph into the message of every error
+        return cast(Tensor, interpreter.run(x))
+
+
 @dataclass(frozen=True)
 class Graph:
     """A captured network.
@@ -186,7 +198,7 @@ def ancestors(node: fx.Node) -> list[fx.Node]:
 
 
 def tidy(module: fx.GraphModule) -> None:
-    """Drop dead nodes and unreferenced constants, and recompile."""
+    """Drop dead nodes and unreferenced constants."""
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
@@ -195,7 +207,6 @@ def tidy(module: fx.GraphModule) -> None:
             if f"{owner_name}.{name}".lstrip(".") not in used:
                 delattr(owner, name)
     module.graph.lint()
-    module.recompile()
 
 
 def cast_floats(module: fx.GraphModule, dtype: torch.dtype) -> None:
@@ -205,4 +216,3 @@ def cast_floats(module: fx.GraphModule, dtype: torch.dtype) -> None:
             node.args = fx.node.map_aggregate(node.args, lambda a: dtype if a in FLOATS else a)
             node.kwargs = fx.node.map_aggregate(node.kwargs, lambda a: dtype if a in FLOATS else a)
     module.to(dtype)
-    module.recompile()

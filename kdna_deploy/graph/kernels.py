@@ -167,7 +167,8 @@ def covered(layers: Sequence[Site]) -> dict[str, Tensor]:
 
 def _overlap(a: Tensor, b: Tensor) -> bool:
     """Whether most of the smaller set is in the larger one."""
-    return 2 * int((a & b).sum()) > min(int(a.sum()), int(b.sum()))
+    both, fewer = (a & b).count_nonzero(), min(a.count_nonzero(), b.count_nonzero())
+    return bool(2 * both > fewer)
 
 
 def _merged(same: list[Kernel]) -> Kernel:

@@ -41,7 +41,7 @@ def sharing_ledger(module: fx.GraphModule) -> Ledger:
     layers = sites(module)
     storage = graph_storage(module, "checkpoint")
     # What the kernels are made of in the checkpoint; it holds α, not M, which is left out.
-    numbers = sum(int(mask.sum()) for mask in covered(_convolutions(layers)).values())
+    numbers = sum(int(mask.count_nonzero()) for mask in covered(_convolutions(layers)).values())
     parents = tuple(_parent(kernel) for kernel in shared_kernels(layers))
     return Ledger(parents, replace(storage, unique_bytes=_FLOAT32_BYTES * numbers))
 

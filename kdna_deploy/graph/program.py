@@ -42,7 +42,7 @@ def to_program(graph: Graph) -> ExportedProgram:
     returned: Any = lifted.output_node().args[0]
     batch = images.meta["val"].shape[0].node.expr
     return ExportedProgram(
-        root=fx.GraphModule({}, lifted),
+        root={},
         graph=lifted,
         graph_signature=ExportGraphSignature(
             [

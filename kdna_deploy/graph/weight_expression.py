@@ -99,7 +99,7 @@ def analyse(node: fx.Node) -> Modulation:
         with_ones = _evaluate(order, {candidate: torch.ones_like(base)})[node]
         base = base.reshape(value.shape)
         modulation = with_ones[:, :1]
-        if not torch.isfinite(with_ones).all() or not _equal(with_ones, modulation.expand_as(with_ones)):
+        if not _equal(with_ones, modulation.expand_as(with_ones)):
             continue
         if _equal(value, base * modulation):
             return Modulation(_leaf(candidate, base), base, modulation.clone())
@@ -157,7 +157,14 @@ def evaluate_with(node: fx.Node, given: dict[fx.Node, Tensor]) -> Any:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    return bool(((a - b).abs() <= _EQUAL * b.abs().max()).all())
+    """To roundoff; never where a number is NaN or infinite."""
+    return bool(_largest(a - b) <= _EQUAL * _largest(b))
+
+
+def _largest(values: Tensor) -> Tensor:
+    """max |x|, in one pass and no memory."""
+    low, high = values.aminmax()
+    return torch.maximum(-low, high)
 
 
 def _views(order: list[fx.Node]) -> dict[fx.Node, fx.Node]:

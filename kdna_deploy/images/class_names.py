@@ -6,12 +6,14 @@
     {"0": ["n02123045", "tabby"], …}                class → identifier and name, as Keras has ImageNet's
     {"cat": 0, "dog": 1}                            name → class, as torchvision's `class_to_idx`
 
-Names need not differ: ImageNet has two cranes. Imports nothing heavy.
+`IMAGENET` in place of a file stands for the classes of ImageNet, which are in `imagenet_classes.txt`. Names need not
+differ: some lists of ImageNet's have two cranes. Imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,20 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.input_files import check_regular
 from kdna_deploy.json_schema import is_plain
 
+IMAGENET = "imagenet"
+IMAGENET_CLASSES = 1000
 _LARGEST_FILE = 16 << 20  # bytes
 _LONGEST_NAME = 1000  # as provenance holds them
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names in the file at `path`.
+    """The names in the file at `path`, or ImageNet's where that is its name and there is no such file.
 
     Raises:
         InputError: it cannot be read, or holds no such names.
     """
+    if str(path) == IMAGENET and not path.exists():
+        return imagenet_classes()
     check_regular(path)
     try:
         if path.stat().st_size > _LARGEST_FILE:
@@ -44,6 +50,12 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         raise InputError(
             f"'{path}' holds no class names: {why}; write one name a line, or a JSON list of them."
         ) from error
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Names of the 1000 classes of ImageNet (ILSVRC 2012), in the order of their WordNet identifiers."""
+    lines = files("kdna_deploy.images").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line.partition(" ")[2] for line in lines if not line.startswith("#"))
 
 
 def check_class_names(names: tuple[str, ...], outputs: int, where: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,13 +56,22 @@ def open_image(source: Path | ImageBytes, mode: Literal["RGB", "L"]) -> Image.Im
     if path is source and not path.is_file():  # opening a pipe would wait for ever
         raise UnreadableImage(path, "there is no such regular file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _decoded(source, path).convert(mode)
+        return _decoded(source, path).convert(mode)
     except UnreadableImage:
         raise
     except Exception as error:  # damaged bytes lead Pillow's decoders anywhere
         raise UnreadableImage(path, _reason(error)) from error
+
+
+@contextlib.contextmanager
+def pillow_silenced() -> Iterator[None]:
+    """Let Pillow not warn of what is decoded or refused anyway.
+
+    Python's filters belong to the whole process, so that threads which decode must not set them each for itself.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+        yield
 
 
 def _decoded(source: Path | ImageBytes, path: Path) -> Image.Image:

@@ -17,7 +17,7 @@ from PIL import Image
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.arrays import count_arrays, read_arrays
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.file import ImageBytes, UnreadableImage, check_pixels, open_image
+from kdna_deploy.images.file import ImageBytes, UnreadableImage, check_pixels, open_image, pillow_silenced
 from kdna_deploy.images.preprocessing import MEAN, STD, Color, Preprocessing
 from kdna_deploy.kinds import IMAGE_SUFFIXES
 from kdna_deploy.progress import SILENT, Listener
@@ -79,9 +79,12 @@ class ImageSource:
         check_channels(self.image_shape, self.preprocessing)
         for path in self._files():
             try:
-                yield read_image(path, self.image_shape[1:], self.preprocessing)
+                with pillow_silenced():
+                    image = read_image(path, self.image_shape[1:], self.preprocessing)
             except UnreadableImage as error:
                 self.listener.skip(path, error.reason)
+            else:
+                yield image
 
 
 def check_channels(image_shape: tuple[int, int, int], preprocessing: Preprocessing) -> None:
@@ -97,18 +100,31 @@ def check_channels(image_shape: tuple[int, int, int], preprocessing: Preprocessi
         )
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder and the folders in it, by their suffix, sorted; hidden ones left out.
+def image_files(folder: Path, deep: bool = True) -> list[Path]:
+    """Image files in a folder, and with `deep` in the folders in it, by their suffix, sorted; hidden ones left out.
 
     Pipes, devices and folders are none; a broken link is told when it is read.
     """
     return sorted(
         path
-        for path in folder.rglob("*")
+        for path in (folder.rglob("*") if deep else folder.iterdir())
         if path.suffix.lower() in IMAGE_SUFFIXES
         if path.is_file() or not path.exists()
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not _hidden(path, folder)
     )
+
+
+def other_files(folder: Path) -> list[Path]:
+    """Files in a folder and the folders in it whose suffix is no image's; hidden ones left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() not in IMAGE_SUFFIXES and not _hidden(path, folder) and path.is_file()
+    )
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def read_image(path: Path, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> Images:

@@ -1,6 +1,6 @@
-"""Labelled images: a folder with one folder of images for each class → normalised batches with labels.
+"""Labelled images → normalised batches with labels.
 
-Which label a folder stands for is told in `class_folders.py`.
+Which image files, and which labels, is told by their layout (`labelled_files`): by default a folder of class folders.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.class_folders import ClassFolders, read_class_folders
+from kdna_deploy.images.class_folders import read_class_folders
+from kdna_deploy.images.decoding import decoded_in_order
 from kdna_deploy.images.file import UnreadableImage
-from kdna_deploy.images.folder import Preprocessing, check_channels, image_files, read_image
+from kdna_deploy.images.folder import Preprocessing, check_channels
+from kdna_deploy.images.labelled_files import LabelledFiles
+from kdna_deploy.images.sample import sampled
 from kdna_deploy.progress import SILENT, Listener
 
 Labels = NDArray[np.int64]
@@ -27,14 +30,17 @@ FILLER = -1  # label of an image that only fills up a batch
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A folder of class folders, read in a stream.
+    """Image files with labels, read in a stream.
 
     Attributes:
-        path: the folder.
+        path: a folder of class folders, where `found` does not say what it is.
         image_shape: (c, h, w) that the network takes.
         preprocessing: of the images.
         listener: told each file that is no readable image, with the reason; it is skipped.
         class_names: of the network's classes, in their order; empty where they are not known.
+        given: the image files and their labels, in another layout.
+        limit: how many of them are taken, at random; None for all.
+        seed: which these are.
     """
 
     path: Path
@@ -42,50 +48,51 @@ class LabelledImages:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     listener: Listener = SILENT
     class_names: tuple[str, ...] = ()
+    given: LabelledFiles | None = None
+    limit: int | None = None
+    seed: int = 0
 
     def __len__(self) -> int:
         """Number of images, unreadable ones included."""
         return len(self.files)
 
     @cached_property
-    def folders(self) -> ClassFolders:
-        """The class folders.
+    def found(self) -> LabelledFiles:
+        """The image files and their labels.
 
         Raises:
             InputError: there are none, or they can be read in two ways.
         """
-        return read_class_folders(self.path, self.class_names)
+        return self.given or read_class_folders(self.path, self.class_names)
 
     @property
     def classes(self) -> dict[int, str]:
-        """Label → name of its folder."""
-        return self.folders.labels
+        """Label → name of the class."""
+        return self.found.labels
 
     def check(self, outputs: int) -> None:
-        """Refuse folders that cannot be the classes of a network with so many outputs.
+        """Refuse what cannot be the classes of a network with so many outputs.
 
         Raises:
             InputError: they cannot.
         """
-        problem = self.folders.problem(outputs)
+        problem = self.found.problem(outputs)
         if problem:
-            raise InputError(
-                f"{problem}; give a folder for every class, or name the folders by the numbers of their classes."
-            )
+            raise InputError(f"{problem}; {self.found.remedy}.")
 
     def stream(self, files: Iterable[tuple[Path, int]] | None = None) -> Iterator[tuple[Images, int]]:
         """Each image [c, h, w] that can be read, with its label; of `files`, or of all."""
         check_channels(self.image_shape, self.preprocessing)
-        for path, label in self.files if files is None else files:
-            try:
-                image = read_image(path, self.image_shape[1:], self.preprocessing)
-            except UnreadableImage as error:
-                self.listener.skip(path, error.reason)
-                continue
-            yield image, label
+        entries = self.files if files is None else tuple(files)
+        images = decoded_in_order((path for path, _ in entries), self.image_shape[1:], self.preprocessing)
+        for (_, label), (path, image) in zip(entries, images, strict=True):
+            if isinstance(image, UnreadableImage):
+                self.listener.skip(path, image.reason)
+            else:
+                yield image, label
 
-    def batches(self, batch: int, fixed: bool = False) -> Iterator[tuple[Images, Labels]]:
-        """Batches of float32 images [n, c, h, w] with their labels [n].
+    def batches(self, batch: int, fixed: bool = False, start: int = 0) -> Iterator[tuple[Images, Labels]]:
+        """Batches of float32 images [n, c, h, w] with their labels [n], of the files from `start`.
 
         With `fixed`, the last batch is filled up by repeating its last image, with the label `FILLER`.
 
@@ -93,17 +100,17 @@ class LabelledImages:
             InputError: no image can be read.
         """
         count = 0
-        for images, labels in in_batches(self.stream(), batch, fixed):
+        for images, labels in in_batches(self.stream(self.files[start:]), batch, fixed):
             count += len(images)
             yield images, labels
-        if not count:
+        if not count and not start:
             raise InputError(f"None of the {len(self)} files in '{self.path}' is an image that can be read.")
 
     @cached_property
     def files(self) -> tuple[tuple[Path, int], ...]:
-        """Every image file with its label, class by class."""
-        found = ((file, label) for label, name in self.classes.items() for file in image_files(self.path / name))
-        return tuple(found)
+        """Every image file that is taken with its label, class by class."""
+        every = self.found.files
+        return every if self.limit is None else sampled(every, self.limit, self.seed, self.found.path)
 
 
 def in_batches(images: Iterator[tuple[Images, int]], batch: int, fixed: bool) -> Iterator[tuple[Images, Labels]]:

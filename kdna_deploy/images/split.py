@@ -19,7 +19,8 @@ import numpy as np
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.batch import Images, Shape
-from kdna_deploy.images.class_folders import has_class_folders
+from kdna_deploy.images.class_folders import ClassFolders, has_class_folders
+from kdna_deploy.images.class_labels import listed
 from kdna_deploy.images.folder import ImageSource, Preprocessing
 from kdna_deploy.images.labelled import LabelledImages, Labels, in_batches
 from kdna_deploy.images.record import image_record
@@ -92,7 +93,7 @@ def split_images(
         images = labelled(held_out)
         images.check(outputs)
         judging = partial(images.batches, batch or BATCH, fixed=batch is not None)
-        return Split(lambda: source.batches(batch), judging, True, record, images.folders.notes)
+        return Split(lambda: source.batches(batch), judging, True, record, images.found.notes)
     other = ImageSource(held_out, shape, preprocessing, listener)
     return Split(lambda: source.batches(batch), lambda: _unlabelled(other.batches(batch)), False, record)
 
@@ -100,9 +101,15 @@ def split_images(
 def _obstacle(images: LabelledImages, outputs: int) -> str | None:
     """Why class folders cannot be the network's classes; None where they can."""
     try:
-        return images.folders.problem(outputs)
+        return images.found.problem(outputs) or _partly(images)
     except InputError as error:
         return str(error).rstrip(".")
+
+
+def _partly(images: LabelledImages) -> str | None:
+    """Images of classes that the network does not know may calibrate all the same."""
+    unknown = isinstance(images.found, ClassFolders) and images.found.found.unknown
+    return f"the network knows no class {listed(unknown)} as in '{images.path}'" if unknown else None
 
 
 def _split_labelled(images: LabelledImages, batch: int | None, record: dict[str, object]) -> Split:
@@ -114,7 +121,7 @@ def _split_labelled(images: LabelledImages, batch: int | None, record: dict[str,
         kept = (entry for number, entry in enumerate(images.stream()) if _judges(number))
         return in_batches(kept, batch or BATCH, fixed=batch is not None)
 
-    return Split(calibration, judging, True, record, images.folders.notes)
+    return Split(calibration, judging, True, record, images.found.notes)
 
 
 def _split_unlabelled(

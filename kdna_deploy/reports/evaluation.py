@@ -21,7 +21,7 @@ def evaluation_report(done: FileEvaluation) -> Report:
     rows = [
         ("model", done.model),
         ("input", f"{shape_text(done.image_shape, done.size_assumed)}; {done.preprocessing}"),
-        ("images", f"{result.images} in {len(done.class_names)} of {done.num_classes} classes, {done.data}"),
+        ("images", _images(done)),
         ("top-1", f"{result.top1:.2%}"),
     ]
     if done.recorded_top1 is not None:
@@ -41,6 +41,14 @@ def evaluation_report(done: FileEvaluation) -> Report:
     wrong = any(c.right < c.images for c in result.classes)
     parts: tuple[Facts | Cells, ...] = (Facts("Evaluation", rows), *((_worst(done),) if wrong else ()))
     return Report(parts, _data(done), done.notes)
+
+
+def _images(done: FileEvaluation) -> str:
+    """What was recognised of the data, and what was left out."""
+    drawn = "" if done.limit is None else f" of {done.available}, drawn with seed {done.seed},"
+    classes = f"in {len(done.class_names)} of {done.num_classes} classes"
+    left_out = f"; left out: {', '.join(done.left_out)}" if done.left_out else ""
+    return f"{done.result.images}{drawn} {classes}, {done.data}: {done.layout}{left_out}"
 
 
 def _worst(done: FileEvaluation) -> Cells:
@@ -72,6 +80,11 @@ def _data(done: FileEvaluation) -> dict[str, Any]:
             "model": done.model,
             "reference": done.reference,
             "data": done.data,
+            "layout": done.layout,
+            "left_out": list(done.left_out),
+            "available": done.available,
+            "limit": done.limit,
+            "seed": done.seed,
             "image_shape": list(done.image_shape),
             "size_assumed": done.size_assumed,
             "preprocessing": done.preprocessing.to_record(),

@@ -59,23 +59,15 @@ class Benchmark(Result):
     @property
     def crossed(self) -> tuple[str, ...]:
         """The thresholds that hold and must not, a sentence each."""
-        from kdna_deploy.benchmark.thresholds import crossings
+        from kdna_deploy.benchmark.thresholds import crossed
 
-        compared = [row for row in self.result.rows if row.baseline is not None]
-        found = ((threshold, crossings(threshold, compared)) for threshold in self.thresholds)
-        return tuple(f"`fail_if` '{threshold}': {_told(crossing)}." for threshold, crossing in found if crossing)
+        return crossed(self.thresholds, [row for row in self.result.rows if row.baseline is not None])
 
     @property
     def report(self) -> Report:
         from kdna_deploy.reports.bench import bench_report
 
         return bench_report(self.result)
-
-
-def _told(crossings: Sequence[Any]) -> str:
-    return ", ".join(
-        f"{c.model} has no such figure" if c.value is None else f"{c.model} has {c.value:.4g}" for c in crossings
-    )
 
 
 def bench(

@@ -154,7 +154,8 @@ def export(
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
         channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
-        labels: file of class names to record: one a line, or a JSON list or mapping; as the checkpoint records.
+        labels: file of class names to record: one a line, or a JSON list or mapping; "imagenet" for those of
+            ImageNet; as the checkpoint records by default.
         simplify: run onnxsim.
         external_data: keep the weights in a file beside the model.
         prepare: write ``NAME.prepared.onnx`` beside the file as well, see `prepare`.

@@ -78,7 +78,8 @@ def run(
         network: ``.onnx``, ``.xml``, ``.pt2``, ``.engine`` or checkpoint, what another verb returned, or a module.
         images: an image file, a folder of them, the content of a file as bytes, or several of these.
         top: classes to name for each image.
-        labels: file of class names: one a line, or a JSON list or mapping; as the network records by default.
+        labels: file of class names: one a line, or a JSON list or mapping; "imagenet" for those of ImageNet; as the
+            network records by default.
         time: measure decoding, preparing and inference.
         mean, std, resize, crop, color: how image files become input; as the file records, else ImageNet's.
         arch, model, ema, architecture: how to load a checkpoint, see `load`.

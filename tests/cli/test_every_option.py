@@ -373,9 +373,23 @@ TABLE: dict[str, list[Entry]] = {
             )
             for option, words in WORDS.items()
         ),
-        Entry("evaluate net.onnx --data held", "--data images", {"evaluate_files.request.data": Path("images")}),
+        Entry("evaluate net.onnx --data held", "--data images", {"evaluate_files.request.data.path": Path("images")}),
+        *(
+            Entry(f"evaluate net.onnx --data held{before}", option, {f"evaluate_files.request.data.{name}": value})
+            for before, option, name, value in (
+                ("", "--ground-truth names.txt", "ground_truth", Path("names.txt")),
+                ("", "--synsets names.txt", "synsets", Path("names.txt")),
+                ("", "--limit 7", "limit", 7),
+                (" --limit 7", "--seed 3", "seed", 3),
+            )
+        ),
         Entry(
             "evaluate net.onnx --data held", "--against ckpt.pt", {"evaluate_files.request.against": Path("ckpt.pt")}
+        ),
+        Entry(
+            "evaluate net.onnx --data held",
+            "--resume at.json",
+            {"evaluate_files.request.resume": Path("at.json")},
         ),
         Entry("evaluate net.onnx --data held", "--batch-size 7", {"evaluate_files.request.batch": 7}),
         Entry("evaluate net.onnx --data held", "--input-size 96x64", {"evaluate_files.request.size": (96, 64)}),
@@ -454,6 +468,7 @@ TABLE: dict[str, list[Entry]] = {
 ELSEWHERE = {
     "fuse": {"--yes-drop"},
     "export": {"--yes-drop"},
+    "evaluate": {"--fail-if"},  # once it is done: tests/verbs/test_evaluate.py
     "bench": {"--save", "--fail-if"},
 }
 ENTRIES = [(command, entry) for command, entries in TABLE.items() for entry in entries]

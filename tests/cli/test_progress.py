@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,21 @@ def test_a_terminal_shows_the_step_and_forgets_the_total_and_count_of_the_one_be
         shown.advance(8)
         (task,) = shown.tasks
         assert (task.completed, task.total, task.fields["counted"]) == (8, None, "8 images")
+
+
+def test_a_count_has_its_rate_and_a_log_a_line_now_and_then() -> None:
+    told = console(terminal=False)
+    with Shown(told, told.is_terminal, every=0) as shown:
+        shown.plan(["evaluate"])
+        shown.step("evaluate")
+        shown.expect(50)
+        shown.advance(20)  # one sample tells no rate yet
+        time.sleep(0.01)
+        shown.advance(20)
+    begins, first, second = written(told).splitlines()
+    assert (begins, first) == ("[1/1] evaluate … (0 s)", "[1/1] evaluate: 20 of 50 images (0 s)")
+    rate = re.fullmatch(r"\[1/1\] evaluate: 40 of 50 images, (\S+)/s \(0 s\)", second)
+    assert rate and 20 < float(rate[1]) <= 2000  # 20 in at least 0.01 s
 
 
 def test_a_fraction_has_a_bar_and_no_words() -> None:

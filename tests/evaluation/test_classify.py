@@ -23,7 +23,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 def network(folder: Path, batch: int | str = "n", last: str = "", outputs: int = 3, gain: float = 2.0) -> Path:
     """Answers with `gain` times the mean of each channel: red, green, blue; `last` is an operator behind that."""
-    weight = np.eye(3, dtype=np.float32)[:outputs] * gain
+    weight = np.eye(outputs, 3, dtype=np.float32) * gain
     nodes = [
         helper.make_node("GlobalAveragePool", ["x"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["flat"]),
@@ -66,6 +66,12 @@ def test_the_likeliest_classes_come_first_with_the_softmax_of_their_logits(tmp_p
     assert done.notes == ("nothing in net.onnx names its classes; give `labels`",)
     assert (heard.steps, heard.totals, heard.counts) == (["open", "run"], [3], [1, 1, 1])
     assert (done.num_classes, done.image_shape, done.times) == (3, (3, 8, 8), None)
+
+
+def test_a_thousand_classes_without_names_are_taken_for_imagenets_and_that_is_told(tmp_path: Path) -> None:
+    done = classify(ClassifyRequest(network(tmp_path, outputs=1000), pictures(tmp_path), top=1, preprocessing=PLAIN))
+    assert [str(image.classes[0]) for image in done.images] == ["tench", "goldfish", "great white shark"]
+    assert done.notes == ("nothing in net.onnx names its classes; assumed the 1000 of ImageNet",)
 
 
 def test_a_fixed_batch_is_filled_up_and_its_filler_not_told(tmp_path: Path) -> None:

@@ -107,8 +107,37 @@ def test_recorded_names_tell_the_labels(tmp_path: Path) -> None:
     folders = read_class_folders(tmp_path, ("cow", "bee", "ant"))
     assert folders.labels == {0: "cow", 2: "ant"}
     assert folders.problem(3) is None  # a class may be missing: the record tells the others' labels
-    with pytest.raises(InputError, match=r"records 2 classes \('ant', 'bee'\), and none named 'cow'"):
-        read_class_folders(tmp_path, ("ant", "bee"))
+    with pytest.raises(InputError, match=r"records 2 classes \('bee', 'cat'\), and none named 'ant', 'cow' as in"):
+        read_class_folders(tmp_path, ("bee", "cat"))
+
+
+def test_what_has_no_part_is_counted_and_named(tmp_path: Path) -> None:
+    make(tmp_path, "ant/a.png", "cow/a.png")
+    for name in ("readme.txt", "ant/a.json", "ant/.DS_Store"):
+        (tmp_path / name).write_text("{}")
+    folders = read_class_folders(tmp_path, ("ant", "bee"))
+    assert folders.files == ((tmp_path / "ant" / "a.png", 0),)
+    assert folders.left_out == ("2 files that are no images", "1 class that the network does not know ('cow')")
+
+
+IDS = ("n01440764", "n01443537", "n01484850")
+
+
+def test_wordnet_ids_are_counted_in_their_order_also_where_words_are_recorded(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/a.JPEG" for name in reversed(IDS)))
+    for recorded in ((), ("tench", "goldfish", "shark")):
+        folders = read_class_folders(tmp_path, recorded)
+        assert folders.layout == "class folders named by WordNet ids"
+        assert folders.labels == dict(enumerate(IDS))
+        assert folders.problem(3) is None and folders.problem(1000) is not None
+    assert read_class_folders(tmp_path, IDS[::-1]).labels == dict(enumerate(IDS[::-1]))  # these are the record's own
+
+
+def test_a_list_of_ids_tells_the_places_of_a_few(tmp_path: Path) -> None:
+    make(tmp_path, f"{IDS[2]}/a.png", "n99999999/a.png")
+    folders = read_class_folders(tmp_path, synsets=IDS)
+    assert (folders.labels, folders.found.unknown) == ({2: IDS[2]}, ("n99999999",))
+    assert folders.problem(3) is None and folders.problem(4) is not None
 
 
 def test_recorded_names_do_not_concern_folders_named_by_numbers(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.images.class_names import check_class_names, read_class_names
+from kdna_deploy.images import class_names
+from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes, read_class_names
 
 NAMES = ("tench", "great white shark", "crane", "crane")
 
@@ -17,6 +18,24 @@ def written(folder: Path, content: str | bytes, name: str = "names.txt") -> Path
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def test_imagenets_classes_are_built_in_unless_a_file_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = read_class_names(Path("imagenet"))
+    assert len({name.lower() for name in names}) == len(names) == IMAGENET_CLASSES
+    # By their places in the lists that come with networks trained on ImageNet.
+    assert (names[0], names[281], names[207], names[999]) == ("tench", "tabby", "golden retriever", "toilet tissue")
+    written(tmp_path, "cat\ndog\n", "imagenet")
+    assert read_class_names(Path("imagenet")) == ("cat", "dog")
+
+
+def test_the_identifiers_of_imagenets_classes_are_in_order() -> None:
+    text = (Path(class_names.__file__).parent / "imagenet_classes.txt").read_text(encoding="utf-8")
+    identifiers = [line.split()[0] for line in text.splitlines() if not line.startswith("#")]
+    assert identifiers == sorted(set(identifiers)) and len(identifiers) == len(imagenet_classes())
 
 
 @pytest.mark.parametrize(

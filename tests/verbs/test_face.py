@@ -136,13 +136,13 @@ def test_a_result_is_text_html_and_data() -> None:
 def test_attention_that_was_frozen_stays_so_whatever_the_children_become(tmp_path: Path) -> None:
     words = {"input_size": 64, "channel_attention": "drop", "children": "share"}
     fused = kd.fuse(sample_path(RESNET), **words)  # type: ignore[arg-type]
-    before = fused.source.graph.module.code
+    before = str(fused.source.graph.module.graph)
     file = kd.export(fused, tmp_path / "net.onnx", children="materialize", simplify=False)
     assert file.source is not None
     made = file.source.provenance.options
     assert (made["channel_attention"], made["children"]) == ("drop", "materialize")
     assert "Sigmoid" not in file.onnx.nodes  # type: ignore[union-attr]
-    assert fused.source.graph.module.code == before
+    assert str(fused.source.graph.module.graph) == before
     apart = kd.fuse(sample_path(RESNET), input_size=64, channel_attention="drop")
     with pytest.raises(kd.UsageError, match="fuse the checkpoint again with both choices"):
         kd.export(apart, tmp_path / "other.onnx", children="share")

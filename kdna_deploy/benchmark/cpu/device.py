@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 
-from kdna_deploy.benchmark.cpu.affinity import pinned
+from kdna_deploy.benchmark.cpu.affinity import allowed_cores, check_cores, pinned
 from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
 from kdna_deploy.benchmark.cpu.latency import LatencyRunner
 from kdna_deploy.benchmark.cpu.openvino_file import given_openvino
@@ -66,11 +67,13 @@ class Cpu:
         return {"threads": self.threads}
 
     def check(self, options: BenchOptions) -> None:
-        """There is always a CPU."""
+        """There is always a CPU, but not always with so many cores."""
+        check_cores(self.threads, allowed_cores())
 
     def given(self, path: Path, folder: Path, options: BenchOptions) -> Subject:
         if named_kind(path) is Kind.openvino:
-            return given_openvino(path, options.size)
+            with self.trying():
+                return given_openvino(path, options.size)
         return given(path, folder, options.factory, options.arch, options.size)
 
     def made(self, subject: Subject, folder: Path, options: BenchOptions) -> Subject:
@@ -90,6 +93,9 @@ class Cpu:
 
     def how(self, variant: Variant, options: BenchOptions) -> OnCpu:
         return OnCpu(self.threads)
+
+    def trying(self) -> AbstractContextManager[Cores]:
+        return pinned(self.threads)
 
     @contextlib.contextmanager
     def watch(self, options: BenchOptions) -> Iterator[CpuWatch]:

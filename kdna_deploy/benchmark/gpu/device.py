@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ from kdna_deploy.runtimes.nvidia.gpu import Gpu as Found
 from kdna_deploy.runtimes.nvidia.gpu import needed_gpu
 from kdna_deploy.runtimes.open import ENGINE
 from kdna_deploy.runtimes.session import DeviceSession
-from kdna_deploy.runtimes.table import DeviceName, OnGpu, Precision, Source, runtimes_on
+from kdna_deploy.runtimes.table import Cores, DeviceName, OnGpu, Precision, Source, runtimes_on
 
 _DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 
@@ -99,6 +100,9 @@ class Gpu:
 
     def how(self, variant: Variant, options: BenchOptions) -> OnGpu:
         return OnGpu(options.batch, variant.precision, self.streams, self.cuda_graphs)
+
+    def trying(self) -> AbstractContextManager[Cores]:
+        return contextlib.nullcontext(())
 
     @contextlib.contextmanager
     def watch(self, options: BenchOptions) -> Iterator[GpuWatch]:

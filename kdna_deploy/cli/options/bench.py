@@ -163,16 +163,6 @@ Profile = Annotated[
     bool,
     typer.Option("--profile", help="Show where the time goes, by operator and layer.", rich_help_panel=PROTOCOL),
 ]
-FailIf = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fail-if",
-        metavar="'ratio>1.35'",
-        help="Exit with 1 where this holds for a compared model; docs/cli.md lists the figures. Repeatable.",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
 Save = Annotated[
     list[Path] | None,
     typer.Option(

@@ -51,7 +51,53 @@ Inputs = Annotated[
 Labelled = Annotated[
     Path,
     typer.Option(
-        "--data", metavar="DIR", help="A folder with a folder of images for each class.", rich_help_panel=IMAGES
+        "--data",
+        metavar="DIR|FILE",
+        help="A folder with a folder of images for each class, with a table of their classes, or a Hugging Face image "
+        "folder; or such a table.",
+        rich_help_panel=IMAGES,
+    ),
+]
+GroundTruth = Annotated[
+    Path | None,
+    typer.Option(
+        "--ground-truth",
+        metavar="FILE",
+        help="The classes of the images in --data: CSV, JSON lines, val.txt, or ILSVRC's ground truth.",
+        show_default="what lies beside the images",
+        rich_help_panel=IMAGES,
+    ),
+]
+Synsets = Annotated[
+    Path | None,
+    typer.Option(
+        "--synsets",
+        metavar="FILE",
+        help="WordNet ids of the network's classes; for ILSVRC's ground truth with its numbers, as map_clsloc.txt.",
+        show_default=False,
+        rich_help_panel=IMAGES,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        help="Evaluate on N images drawn at random, each class with its share.",
+        show_default="all",
+        rich_help_panel=IMAGES,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="S",
+        min=0,
+        help="Which images --limit draws.",
+        show_default="0",
+        rich_help_panel=IMAGES,
     ),
 ]
 Pictures = Annotated[
@@ -77,8 +123,8 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         "--labels",
-        metavar="FILE",
-        help="Class names, in the order of the outputs: one a line, or JSON.",
+        metavar="FILE|imagenet",
+        help="Class names, in the order of the outputs: one a line, or JSON; or ImageNet's.",
         show_default="as recorded",
         rich_help_panel=IMAGES,
     ),

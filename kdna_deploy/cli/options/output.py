@@ -97,6 +97,27 @@ Prepare = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if",
+        metavar="'METRIC>NUMBER'",
+        help="Exit with 1 where this holds, 'ratio>1.35' of bench, 'top1<99' of evaluate; docs/cli.md lists the "
+        "figures. Repeatable.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="FILE",
+        help="Keep the state in FILE until it is done, and go on from it where it is there.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 MaxBloat = Annotated[
     float | None,
     typer.Option(

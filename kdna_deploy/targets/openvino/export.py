@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import openvino
+from openvino._offline_transformations import apply_moc_transformations, compress_quantize_weights_transformation
 
 from kdna_deploy.errors import AccuracyError, ExportError, UsageError
 from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
@@ -169,7 +170,10 @@ def _converted(path: Path, layers: set[str], as_it_is: bool) -> Any:
         ExportError: OpenVINO cannot read it.
     """
     try:
-        model = openvino.Core().read_model(str(path)) if as_it_is else openvino.convert_model(str(path))
+        model = openvino.Core().read_model(str(path))
+        if not as_it_is:  # what `openvino.convert_model` does, which also reports to its makers who converts what
+            apply_moc_transformations(model, cf=False, smart_reshape=True)
+            compress_quantize_weights_transformation(model)
     except Exception as error:  # of many kinds
         raise ExportError(f"OpenVINO cannot convert the graph: {_cause(error)}; please report this.") from error
     for key in list(model.rt_info):  # the names of scratch files, and of the ONNX file's metadata

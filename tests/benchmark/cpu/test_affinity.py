@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -69,10 +70,7 @@ def test_threads_that_were_there_before_are_pinned_and_freed_again(pool: None) -
     assert {thread: after[thread] for thread in before if thread in after} == before
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-def test_workers_of_a_runtime_stay_on_the_cores_that_are_measured(name: str, tmp_path: Path, pool: None) -> None:
-    if RUNTIMES[name].missing:
-        pytest.skip(str(RUNTIMES[name].missing))
+def one_convolution(path: Path) -> None:
     weight = numpy_helper.from_array(np.ones((16, 3, 3, 3), np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["input", "w"], ["logits"])],
@@ -81,27 +79,50 @@ def test_workers_of_a_runtime_stay_on_the_cores_that_are_measured(name: str, tmp
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
         [weight],
     )
-    path = tmp_path / "net.onnx"
     onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_workers_of_a_runtime_stay_on_the_cores_that_are_measured(name: str, tmp_path: Path, pool: None) -> None:
+    if RUNTIMES[name].missing:
+        pytest.skip(str(RUNTIMES[name].missing))
+    path = tmp_path / "net.onnx"
+    one_convolution(path)
     # A process of its own: for as long as one lives, OpenVINO keeps to the cores that it found when it was first used.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        core, before, during, after = fresh.submit(_while_pinned, name, path).result()
-    assert during.keys() - before.keys()
-    assert set(during.values()) == {core}
-    assert set(after.values()) == set(before.values())
+        first, second = fresh.submit(_while_pinned, name, path).result()
+    assert first.core == second.core
+    for run in (first, second):
+        assert run.during.keys() - run.before.keys()
+        assert set(run.during.values()) == {run.core}
+        assert set(run.after.values()) == set(run.before.values())
 
 
 Cores = dict[int, str]
 
 
-def _while_pinned(name: str, path: Path) -> tuple[str, Cores, Cores, Cores]:
+class Run(NamedTuple):
     """The core that was chosen, and those of each thread before, while a session of two threads runs, and after."""
-    before = cores_of_threads()
-    with pinned(1) as cores, RUNTIMES[name].prepare(Source(path), OnCpu(2))(cores) as session:
-        for _ in range(3):
-            session.run(np.ones((1, 3, 64, 64), np.float32))
-        during = cores_of_threads()
-    return str(cores[0]), before, during, cores_of_threads()
+
+    core: str
+    before: Cores
+    during: Cores
+    after: Cores
+
+
+def _while_pinned(name: str, path: Path) -> list[Run]:
+    """Twice in a process, another core being the idlest the second time."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for busy in (CORES[1], CORES[0]):
+            load_on(patch, busy)
+            before = cores_of_threads()
+            with pinned(1) as cores, RUNTIMES[name].prepare(Source(path), OnCpu(2))(cores) as session:
+                for _ in range(3):
+                    session.run(np.ones((1, 3, 64, 64), np.float32))
+                during = cores_of_threads()
+            found.append(Run(str(cores[0]), before, during, cores_of_threads()))
+    return found
 
 
 def test_more_threads_than_cores_are_refused() -> None:
@@ -109,15 +130,42 @@ def test_more_threads_than_cores_are_refused() -> None:
         pass
 
 
+def load_on(monkeypatch: pytest.MonkeyPatch, busy: int) -> None:
+    """What the system tells from now on."""
+    load = [90.0 if core == busy else 10.0 for core in range(max(CORES) + 1)]
+    monkeypatch.setattr(affinity.psutil, "cpu_percent", lambda interval, percpu: load)
+
+
+@pytest.fixture
+def unmeasured() -> Iterator[None]:
+    """As in a process that has not measured before."""
+    affinity.idlest_first.cache_clear()
+    yield
+    affinity.idlest_first.cache_clear()
+
+
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("busy", [0, 1])
 def test_the_process_is_on_the_idlest_core_and_on_no_other(monkeypatch: pytest.MonkeyPatch, busy: int) -> None:
     allowed = psutil.Process().cpu_affinity()
-    load = [90.0 if core == allowed[busy] else 10.0 for core in range(max(allowed) + 1)]
-    monkeypatch.setattr(affinity.psutil, "cpu_percent", lambda interval, percpu: load)
+    load_on(monkeypatch, allowed[busy])
     with pinned(1) as cores:
         assert psutil.Process().cpu_affinity() == list(cores)
         assert len(cores) == 1 and cores[0] != allowed[busy]
     assert psutil.Process().cpu_affinity() == allowed
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_process_keeps_to_its_cores_whatever_the_load_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    for busy in (CORES[0], CORES[1], CORES[0]):
+        load_on(monkeypatch, busy)
+        with pinned(1) as cores, pinned(2, tuple(CORES)) as more:
+            chosen.append(cores)
+            assert set(cores) < set(more)  # a thread more does not leave the core of the first
+            assert psutil.Process().cpu_affinity() == list(more)
+    assert len(set(chosen)) == 1 and chosen[0] != (CORES[0],)
+    assert psutil.Process().cpu_affinity() == CORES
 
 
 def test_the_cores_are_told_in_order_and_given_back_after_an_error() -> None:
