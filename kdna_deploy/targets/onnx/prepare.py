@@ -43,6 +43,10 @@ from kdna_deploy.targets.skeleton import Export, parity, write_judged
 _INT8 = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _HALF = frozenset({TensorProto.FLOAT16})
 _NARROW = _INT8 | _HALF
+_ANY_SIZE = (
+    "height and width are dynamic, so that channel attention in it is not repeated to the size of its maps, as in a file "
+    "of one size, with which ONNX Runtime is up to 2 % faster"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,7 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
     if made and made.source_path:
         made = made.beside(output, source.parent / made.source_path)
     _finish(model, made, prepared)
-    notes = _notes(portable, model)
+    notes = _notes(portable, model, made)
 
     def judge(path: Path) -> tuple[Agreement, ...]:
         listener.step("verify")
@@ -153,16 +157,18 @@ def _finish(model: onnx.ModelProto, made: Provenance | None, prepared: PreparedR
     write_record(model, prepared)
 
 
-def _notes(portable: onnx.ModelProto, prepared: onnx.ModelProto) -> tuple[str, ...]:
+def _notes(portable: onnx.ModelProto, prepared: onnx.ModelProto, made: Provenance | None) -> tuple[str, ...]:
     kernels = [onnx_storage(model, "").kernels for model in (portable, prepared)]
     grown = {
         "children that share a parent are multiplied out": kernels[1] > kernels[0],
         "weights stored in less than float32 are float32": _has(portable, _NARROW) and not _has(prepared, _NARROW),
     }
+    slower = made is not None and made.any_size and made.channel_attentions > 0
     larger = " and ".join(what for what, happened in grown.items() if happened)
     return (
         "it is for this kind of processor and this version of ONNX Runtime alone: ship the portable file, and prepare "
         "it where it runs",
+        *([_ANY_SIZE] if slower else []),
         *([f"{larger} in it, as ONNX Runtime does whenever it opens the portable file"] if larger else []),
     )
 
