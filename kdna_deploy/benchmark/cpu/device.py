@@ -76,7 +76,7 @@ class Cpu:
     def given(self, path: Path, folder: Path, options: BenchOptions) -> Subject:
         if named_kind(path) is Kind.openvino:
             with self.trying():
-                return given_openvino(path)
+                return given_openvino(path, options.size)
         return given(path, folder, options.factory, options.arch, options.size)
 
     def made(self, subject: Subject, folder: Path, options: BenchOptions) -> Subject:
