@@ -130,6 +130,31 @@ def test_it_goes_from_its_checkpoint_to_files_that_compute_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "words"), DEPLOYED, ids=[f"{n} {w.get('layout', '')}" for n, w in DEPLOYED])
+def test_its_stage_outputs_go_from_a_detectors_checkpoint_to_a_file_of_any_size(
+    name: str, words: dict[str, str], tmp_path: Path
+) -> None:
+    said = {**words, "scale": NARROW, "outputs": "features"}
+    asked = ARCHITECTURES[name].configured(configured(name, said))  # type: ignore[typeddict-item]
+    torch.manual_seed(0)
+    backbone = trained(asked.build())
+    weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+    torch.save({"state_dict": weights, "arch": name}, tmp_path / "det.pth")
+
+    told = {"layout": words["layout"]} if UNTOLD in words.get("layout", "") else {}
+    loaded = kd.load(tmp_path / "det.pth", input_size=2 * SIZE, **told)  # type: ignore[typeddict-item]
+    assert loaded.network.architecture == asked
+    kd.export(loaded, tmp_path / "net.onnx", children="share", simplify=False, dynamic_size=True)
+    images = torch.randn(3, 3, 41, 75, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = backbone(images)
+    with OrtSession(tmp_path / "net.onnx", threads=1) as session:
+        assert session.stage_names == ("C2", "C3", "C4", "C5")
+        for got, map in zip(session.run_all(images.numpy()), expected, strict=True):
+            assert np.abs(got - map.numpy()).max() <= 1e-5 * map.abs().max()
+
+
+@pytest.mark.slow
 def test_the_documents_table_is_what_is_listed() -> None:
     (listed,) = kd.list().report.parts
     assert isinstance(listed, Cells)

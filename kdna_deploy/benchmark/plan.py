@@ -28,6 +28,7 @@ from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes
 from kdna_deploy.runtimes.openvino_file import read_openvino
+from kdna_deploy.runtimes.session import run_all
 from kdna_deploy.runtimes.table import runtime
 
 
@@ -70,9 +71,9 @@ def candidate(
         source = options.device.find(subject, variant, options, listener)
         opener = entry.prepare(source, options.device.how(variant, options))
         with options.device.trying() as cores, opener(cores) as session:
-            logits = session.run(images_for(subject.image_shape, options.batch, session.interface))
-        if entry.precisions and not np.isfinite(logits).all():
-            raise RuntimeFailure(f"{found.name} gives logits that are not finite; measure it in another precision.")
+            answers = run_all(session, images_for(subject.image_shape, options.batch, session.interface))
+        if entry.precisions and not all(np.isfinite(one).all() for one in answers):
+            raise RuntimeFailure(f"{found.name} gives outputs that are not finite; measure it in another precision.")
     except KdnaError as error:
         if variant.runtime == options.device.native(subject):
             raise

@@ -11,6 +11,7 @@ channel attention was frozen over calibration images: they are not in the file.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,7 @@ from kdna_deploy.network.input_size import ASSUMED, DEFAULT_SIZE, choose_size, m
 from kdna_deploy.network.load import load_network
 from kdna_deploy.network.record import configuration_of, to_record
 from kdna_deploy.runtimes.open import ENGINE, provenance_in
-from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.ort import OrtSession, session_needs
 from kdna_deploy.runtimes.table import Artifact, Source
 from kdna_deploy.targets.fuse import Fused, fuse
 from kdna_deploy.targets.onnx.cost import count_onnx
@@ -161,9 +162,9 @@ class Untrained:
             self._make(kind, path)
         return Source(path, configuration_of(self._architecture) if kind == "checkpoint" else None)
 
-    @cached_property
-    def cost(self) -> Cost:
-        return count(self._module, self.shape)
+    def cost_of(self, shape: Shape) -> Cost:
+        """Of an image of `shape` (c, h, w)."""
+        return count(self._module, shape)
 
     @cached_property
     def _module(self) -> nn.Module:
@@ -177,6 +178,7 @@ class Untrained:
 
     @cached_property
     def provenance(self) -> Provenance:
+        cost = self.cost_of(self.shape)
         return Provenance(
             source="",
             source_sha256="",
@@ -184,8 +186,8 @@ class Untrained:
             factory=None,
             ema=False,
             image_shape=self.shape,
-            parameters=self.cost.parameters,
-            macs=self.cost.macs,
+            parameters=cost.parameters,
+            macs=cost.macs,
             channel_attentions=self._fused.channel_attentions,
         )
 
@@ -205,20 +207,21 @@ def given(
     arch: Configuration | None = None,
     size: tuple[int, int] | None = None,
 ) -> Subject:
-    """The network of a user's ``.onnx``, ``.pt2`` or checkpoint. `size` (h, w) is for checkpoints.
+    """The network of a user's ``.onnx``, ``.pt2`` or checkpoint. `size` (h, w) is for checkpoints and files of any.
 
     Raises:
         InputError: the file cannot be loaded.
-        UsageError: it is an engine, or an OpenVINO file where GPUs are measured.
+        UsageError: it takes images of another size alone, is an engine, or an OpenVINO file where GPUs are measured.
     """
     if path.suffix == ".onnx":
-        return _given_onnx(path, folder, factory)
+        return _given_onnx(path, folder, factory, size)
     if path.suffix == ENGINE:
         raise UsageError(f"'{path}' is an engine, which runs on a GPU; add `gpu=True`.")
     if named_kind(path) is Kind.openvino:
         raise UsageError(f"'{path}' is an OpenVINO file, which runs on the CPU; leave `gpu` out.")
     if path.suffix == ".pt2":
         made = load_fused(path).provenance
+        measured_shape(path, made.image_shape, made.image_shape, size)
         artifacts = Given(Source(path, factory=factory), "fused", made, made.image_shape, folder)
         notes = made_for_assumed(path.name, made.image_shape, made.options)
         return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made, notes)
@@ -236,21 +239,43 @@ def given(
     return Subject(path.name, cost.parameters, cost.macs, shape, "checkpoint", artifacts, None, made, notes)
 
 
-def _given_onnx(path: Path, folder: Path, factory: str | None) -> Subject:
-    cost = count_onnx(path)
+def _given_onnx(path: Path, folder: Path, factory: str | None, size: tuple[int, int] | None) -> Subject:
     with OrtSession(path, threads=1) as session:
         made = provenance_in(session, path)
-    shape = session.image_shape or (made.image_shape if made else (3, *DEFAULT_SIZE))
+    made_for = session.image_shape or (made.image_shape if made else (3, *DEFAULT_SIZE))
+    shape = measured_shape(path, session.image_shape, made_for, size)
+    cost = count_onnx(path, shape)
+    macs = scaled_macs(cost.macs, made_for, shape) if session_needs(path).prepared else cost.macs
     artifacts = Given(Source(path, factory=factory), "onnx", made, shape, folder)
     parameters = made.parameters if made else cost.stored
-    notes = made_for_assumed(path.name, shape, made.options) if made else ()
-    return Subject(path.name, parameters, cost.macs, shape, "onnx", artifacts, session.batch, made, notes)
+    notes = made_for_assumed(path.name, shape, made.options) if made and size is None else ()
+    return Subject(path.name, parameters, macs, shape, "onnx", artifacts, session.batch, made, notes)
 
 
-def untrained(files: Untrained, name: str) -> Subject:
-    """A network with fresh weights."""
-    cost = files.cost
-    return Subject(name, cost.parameters, cost.macs, files.shape, "onnx", files, files.options.batch)
+def measured_shape(path: Path, takes: Shape | None, made_for: Shape, size: tuple[int, int] | None) -> Shape:
+    """Of the images (c, h, w) that a file is measured on: of `size`, where that is said and it takes any.
+
+    Raises:
+        UsageError: it takes those of its own size alone.
+    """
+    shape = (made_for[0], *(size or made_for[1:]))
+    if takes is not None and shape != takes:
+        raise UsageError(
+            f"'{path}' takes images of {takes[1]}×{takes[2]} alone; leave `input_size` out, or measure a file that was "
+            "exported with `dynamic_size=True`."
+        )
+    return shape
+
+
+def scaled_macs(macs: int, made_for: Shape, shape: Shape) -> int:
+    """About as many as images of `shape` take, where `macs` were counted for others: in proportion to their pixels."""
+    return round(macs * math.prod(shape[1:]) / math.prod(made_for[1:]))
+
+
+def untrained(files: Untrained, name: str, shape: Shape | None = None) -> Subject:
+    """A network with fresh weights, measured on images of `shape` (c, h, w), those that it is made for by default."""
+    cost, shape = files.cost_of(shape or files.shape), shape or files.shape
+    return Subject(name, cost.parameters, cost.macs, shape, "onnx", files, files.options.batch)
 
 
 def plain_backbone(subject: Subject, folder: Path) -> Subject:
@@ -270,9 +295,9 @@ def plain_backbone(subject: Subject, folder: Path) -> Subject:
             f"The plain backbone of {made.name} is not known; name what to compare with by `baseline='FILE'`."
         )
     plain = architecture.plain
-    _, h, w = made.image_shape
+    shape = subject.image_shape if made.any_size else made.image_shape
     files = Untrained(plain, made.image_shape, same_options(made), folder)
-    return untrained(files, f"{plain.name} {h}×{w}")
+    return untrained(files, f"{plain.name} {shape[1]}×{shape[2]}", shape)
 
 
 def plain_identity(provenance: Provenance) -> str:
@@ -290,6 +315,7 @@ def same_options(made: Provenance | None) -> OnnxOptions:
         opset=recorded.get("opset", OnnxOptions.opset),
         batch=batch if isinstance(batch, int) else None,
         simplify=recorded.get("simplify", True),
+        dynamic_size=recorded.get("dynamic_size", False),
         interface=made.interface(Path(made.source)) if made else PLAIN,
     )
     # What is no ONNX file yet gets the default target; files made before there were targets have none.

@@ -123,7 +123,7 @@ def _networks(
         place = folder / architecture.name
         files = Untrained(architecture, shape, OnnxOptions(), place)
         network = untrained(files, architecture.name)
-        cost = files.cost
+        cost = files.cost_of(files.shape)
         subjects.append(options.device.made(network, place, options))
         entries.append(Entry(network.name, cost.parameters, cost.macs, cost.table_flops, printed.get(network.name)))
     return subjects, entries

@@ -35,6 +35,7 @@ from kdna_deploy.cli.options.images import (
 from kdna_deploy.cli.options.output import (
     Batch,
     Check,
+    DynamicSize,
     ExternalData,
     Json,
     MaxBloat,
@@ -81,6 +82,7 @@ def export(
     ema: Ema = False,
     input_size: InputSize = None,
     batch: Batch = DYNAMIC,
+    dynamic_size: DynamicSize = False,
     target: TargetOption = None,
     opset: Opset = 18,
     children: ExportChildrenOption = None,
@@ -138,6 +140,7 @@ def export(
             ema=ema,
             input_size=input_size,
             batch=batch,
+            dynamic_size=dynamic_size,
             target=target.value if target else None,
             opset=opset,
             children=children.value if children else None,

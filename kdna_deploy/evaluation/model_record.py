@@ -29,7 +29,7 @@ class ModelRecord:
     Attributes:
         session: that runs it.
         image_shape: (c, h, w) that it is made for.
-        any_size: whether it takes other sizes too: checkpoints do.
+        any_size: whether it takes other sizes too: checkpoints do, and files with a dynamic height and width.
         size_assumed: whether h and w were merely assumed.
         preprocessing: of images; None where it is not recorded.
         top1: accuracy in percent that the checkpoint records, if any.
@@ -103,12 +103,13 @@ def record_of_artifact(
     session: Session, made: Provenance | None, path: Path, size: tuple[int, int] | None = None
 ) -> ModelRecord:
     """What `session` runs, which was made as `made` says; `path` is what it is called."""
-    shape = session.image_shape or (made.image_shape if made else None)
     if made is None:
-        return ModelRecord(session, shape)
+        return ModelRecord(session, session.image_shape)
+    c, h, w = made.image_shape
     return ModelRecord(
         session=session,
-        image_shape=shape,
+        image_shape=session.image_shape or (c, *(size or (h, w))),
+        any_size=made.any_size,
         size_assumed=size is None and bool(made.options.get(ASSUMED)),
         preprocessing=from_record(made.preprocessing, str(path)),
         top1=made.recorded_top1,

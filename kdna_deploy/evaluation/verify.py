@@ -16,7 +16,8 @@ from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
 from kdna_deploy.evaluation.tolerance import FLOAT32, HALF, Tolerance, recorded_tolerance
 from kdna_deploy.files import atomic_output
 from kdna_deploy.graph.origin import original_network
-from kdna_deploy.images.batch import Images
+from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.batch import Images, Shape
 from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
@@ -26,9 +27,8 @@ from kdna_deploy.network.input_size import DEFAULT_SIZE, InputSize
 from kdna_deploy.network.load import Network
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
-from kdna_deploy.runtimes.open import open_session, read_provenance
+from kdna_deploy.runtimes.open import open_session, read_provenance, recorded_provenance
 from kdna_deploy.runtimes.pytorch import TorchSession
-from kdna_deploy.runtimes.session import Session
 
 _DEFAULT_SHAPE = (3, *DEFAULT_SIZE)
 
@@ -84,7 +84,9 @@ def verify_files(
             trained = original or original_network(read_provenance(candidate), candidate, None, factory)
             opened = TorchSession(trained.module, trained.checkpoint.path.name or trained.name)
         with opened as reference:
-            shape = _image_shape(session, reference, size)
+            made = _recorded(candidate)
+            known = session.image_shape or reference.image_shape or (made.image_shape if made else None)
+            shape = _sized(known or _DEFAULT_SHAPE, size)
             usual = max((_usual(path) for path in (candidate, against) if path), key=lambda one: one.roundoff)
             # Who asks for another share than that of a format does not mean that format's rounding either.
             asked = {} if rtol is None else {"rtol": rtol, "roundoff": FLOAT32.roundoff}
@@ -93,7 +95,8 @@ def verify_files(
             interface = session.interface if session.interface.layout else reference.interface
             for one in (session, reference):
                 one.interface.require_preprocessing(interface.preprocessing, one.name)
-            random = standard_probes(shape, batch, usual.roundoff < HALF.roundoff, interface)
+            any_size = made is not None and made.any_size and size is None
+            random = standard_probes(shape, batch, usual.roundoff < HALF.roundoff, interface, any_size)
 
             def probes(listener: Listener = SILENT) -> Iterable[Probe]:
                 prepared = interface.preprocessing if interface.layout else _preprocessing(candidate)
@@ -101,8 +104,7 @@ def verify_files(
                 return chain(random, given)
 
             listener.step("compare")
-            fixed = size or session.image_shape or reference.image_shape
-            notes = () if fixed else InputSize(DEFAULT_SIZE, "assumed").notes
+            notes = () if size or known else InputSize(DEFAULT_SIZE, "assumed").notes
             agreements = compare(session, reference, probes(listener), tolerance)
             return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
 
@@ -130,18 +132,23 @@ def _usual(path: Path) -> Tolerance:
         return FLOAT32
 
 
-def _image_shape(session: Session, reference: Session, size: tuple[int, int] | None) -> tuple[int, int, int]:
-    c, h, w = session.image_shape or reference.image_shape or _DEFAULT_SHAPE
+def _sized(shape: Shape, size: tuple[int, int] | None) -> Shape:
+    c, h, w = shape
     return (c, *(size or (h, w)))
 
 
 def _preprocessing(candidate: Path) -> Preprocessing:
     """As the artifact records it, so that it is compared on what it was made for; else ImageNet's."""
-    try:
-        recorded = from_record(read_provenance(candidate).preprocessing, str(candidate))
-    except ArtifactError:
-        recorded = None
+    made = _recorded(candidate)
+    recorded = from_record(made.preprocessing, str(candidate)) if made else None
     return recorded or Preprocessing()
+
+
+def _recorded(candidate: Path) -> Provenance | None:
+    try:
+        return recorded_provenance(candidate)
+    except ArtifactError:
+        return None
 
 
 def _from_disk(

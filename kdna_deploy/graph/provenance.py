@@ -139,6 +139,11 @@ class Provenance:
         """The stage outputs that it returns in place of logits (`network.stages`)."""
         return stage_outputs((self.architecture or {}).get("outputs", ())) or ()
 
+    @property
+    def any_size(self) -> bool:
+        """Whether it takes images of any height and width; those of `image_shape` are what it was made for."""
+        return bool(self.options.get("dynamic_size"))
+
     def with_options(self, **options: Any) -> Provenance:
         return replace(self, options={**self.options, **options})
 
@@ -180,6 +185,7 @@ _OPTIONS = record(
         "target": one_of("cpu", "tensorrt", "any"),
         "opset": integer(1, 100),
         "simplify": boolean,
+        "dynamic_size": boolean,
         INTERFACE_KEY: INTERFACE,
         "session": record({}, {"disabled_optimizers": list_of(text_of(r"\w+", most=100), most=100)}, anything),
     },

@@ -2,6 +2,8 @@
 
     meta["val"] of a node = what its operator makes of fake tensors [batch, c, h, w], which have a shape and no numbers
 
+Where any height and width are to do, these are symbols too.
+
 Passes leave nodes without one. Does not apply: networks that fix the batch; `capture` refuses them.
 """
 
@@ -22,10 +24,11 @@ from kdna_deploy.graph.graph import FLOATS, Graph
 _HINT = 2
 
 
-def fill_shapes(graph: Graph) -> None:
+def fill_shapes(graph: Graph, dynamic_size: bool = False) -> None:
     """Put a fake tensor, or a symbolic size, into ``meta["val"]`` of every node of `graph`."""
-    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    _run(_Shapes(graph.module, mode), _images(graph, mode))
+    # Without duck shapes: a height and a width that are equal here need not be elsewhere.
+    mode = FakeTensorMode(shape_env=ShapeEnv(duck_shape=False), allow_non_fake_inputs=True)
+    _run(_Shapes(graph.module, mode), _images(graph, mode, dynamic_size))
 
 
 def fill_missing_shapes(graph: Graph) -> None:
@@ -70,9 +73,10 @@ def floating_dtype(module: fx.GraphModule) -> torch.dtype:
     return next((t.dtype for t in module.state_dict().values() if t.dtype in FLOATS), torch.float32)
 
 
-def _images(graph: Graph, mode: FakeTensorMode) -> Tensor:
+def _images(graph: Graph, mode: FakeTensorMode, dynamic_size: bool) -> Tensor:
     images = torch.empty(_HINT, *graph.image_shape, dtype=floating_dtype(graph.module))
-    sizes = [DimDynamic.DYNAMIC, *[DimDynamic.STATIC] * len(graph.image_shape)]
+    size = DimDynamic.DYNAMIC if dynamic_size else DimDynamic.STATIC
+    sizes = [DimDynamic.DYNAMIC, DimDynamic.STATIC, size, size]
     return mode.from_tensor(images, symbolic_context=StatelessSymbolicContext(sizes))
 
 

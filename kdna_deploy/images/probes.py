@@ -4,6 +4,7 @@
     faint     noise × 0.05        what is added after the input shows
     strong    noise × 20          what saturates or overflows shows
     flat      0, 1, −1 everywhere what depends on position alone shows: borders, padding, constants
+    noise at  h × w               what depends on the size shows, where any is allowed: two other sizes, an image each
 
 `strong` is not for half precision: numbers twenty times those of an image need not fit a half.
 
@@ -33,6 +34,10 @@ _MOST = max(NOISE_BATCHES)
 FAINT, STRONG = 0.05, 20.0
 _FLAT = (0.0, 1.0, -1.0)
 _FLAT_PIXELS = (0, 128, 255)
+_AT = "noise at"
+# Another size with odd numbers, and a usual one of detectors; of networks made for less than `_USUAL`, as much smaller.
+_OTHER_SIZES = ((333, 500), (800, 1216))
+_USUAL = 224
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,35 @@ def random_probe(batch: int, image_shape: Shape, interface: Interface, seed: int
 
 
 def standard_probes(
-    image_shape: Shape, batch: int | None = None, strong: bool = True, interface: Interface = PLAIN
+    image_shape: Shape,
+    batch: int | None = None,
+    strong: bool = True,
+    interface: Interface = PLAIN,
+    any_size: bool = False,
 ) -> tuple[Probe, ...]:
-    """Probes of every kind for images `image_shape` (c, h, w); with a fixed `batch`, as many images as fill it."""
+    """Probes of every kind for images `image_shape` (c, h, w); with a fixed `batch`, as many images as fill it.
+
+    With `any_size` also an image of each of `other_sizes`.
+    """
     stressed = _stressed_pixels(image_shape, interface) if interface.layout else _stressed(image_shape, strong)
     sizes = NOISE_BATCHES if batch is None else (_filling(batch, sum(len(probe.images) for probe in stressed)),)
     noise = [Probe(NOISE, random_probe(size, image_shape, interface, seed=size)) for size in sizes]
-    return (*noise, *stressed)
+    sizes_of_one = other_sizes(image_shape) if any_size else ()
+    others = [
+        Probe(f"{_AT} {h}×{w}", random_probe(1, (image_shape[0], h, w), interface, seed=0)) for h, w in sizes_of_one
+    ]
+    return (*noise, *stressed, *others)
+
+
+def other_sizes(image_shape: Shape) -> tuple[tuple[int, int], ...]:
+    """Sizes (h, w) at which a network that takes any is tried beside its own: 333×500 and 800×1216, or their like."""
+    least = min(_USUAL, *image_shape[1:])
+    return tuple((h * least // _USUAL, w * least // _USUAL) for h, w in _OTHER_SIZES)
+
+
+def is_stressed(kind: str) -> bool:
+    """Whether images of a `kind` are unlike any that a network is for: what it amplifies there is no fault."""
+    return kind not in (NOISE, GIVEN) and not kind.startswith(_AT)
 
 
 def few_probes(image_shape: Shape) -> tuple[Probe, ...]:

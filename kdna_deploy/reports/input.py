@@ -17,7 +17,7 @@ def input_facts(made: Provenance, interface: Interface | None = None) -> Facts:
     """Size, preprocessing and classes; what a file takes and returns where it prepares and answers by itself."""
     prepared = from_record(made.preprocessing, made.source)
     rows = [
-        ("images", shape_text(made.image_shape, bool(made.options.get(ASSUMED)))),
+        ("images", shape_text(made.image_shape, bool(made.options.get(ASSUMED))) + _other_sizes(made)),
         ("preprocessing", str(prepared) if prepared else "not recorded"),
     ]
     if interface is not None and not interface.plain:
@@ -29,6 +29,10 @@ def input_facts(made: Provenance, interface: Interface | None = None) -> Facts:
     if made.recorded_top1 is not None:
         rows.append(("recorded top-1", f"{made.recorded_top1:.2f} %"))
     return Facts("Input and classes", rows)
+
+
+def _other_sizes(made: Provenance) -> str:
+    return ", or of any other height and width" if made.any_size else ""
 
 
 def shape_text(shape: tuple[int, int, int], assumed: bool) -> str:
@@ -45,6 +49,7 @@ def input_data(made: Provenance, interface: Interface | None = None) -> dict[str
     return {
         "image_shape": list(made.image_shape),
         "size_assumed": bool(made.options.get(ASSUMED)),
+        "dynamic_size": made.any_size,
         "preprocessing": made.preprocessing or None,
         "interface": None if interface is None or interface.plain else interface.to_record(),
         "outputs": list(made.stage_names),

@@ -234,11 +234,11 @@ class _Making:
         opset, batch = options.get("opset", 18), options.get("batch")
         fixed = batch if isinstance(batch, int) else None
         listener.step("translate")
-        model = to_onnx(graph, opset, fixed, "any")
+        model = to_onnx(graph, opset, fixed, "any", self._made.any_size)
         yield _Stage("translate to ONNX", self._of_model(model), _SINGLE)
         target = options.get("target", "cpu")
         if target != "any" and options.get("precision") != "int8":
-            model = to_onnx(graph, opset, fixed, target)
+            model = to_onnx(graph, opset, fixed, target, self._made.any_size)
             yield _Stage(f"spell for {target}", self._of_model(model), _SINGLE)
         if options.get("simplify", True):
             listener.step("simplify")

@@ -87,6 +87,7 @@ def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedO
             on_the_fly=on_the_fly,
             target=_one_of(options["target"], Target, "target"),
             weights=weights,
+            dynamic_size=_flag(options.get("dynamic_size", False), "dynamic_size"),
         ),
         size=(h, w),
         precision=precision,

@@ -120,7 +120,7 @@ def bench(
         fail_if: conditions such as ``"ratio>1.35"``; those that hold are in `Benchmark.crossed`.
         save: files to write: ``.json`` with samples, ``.csv``, ``.md``.
         arch, model, architecture: how to load a checkpoint, see `load`.
-        input_size: of the images, for checkpoints.
+        input_size: of the images, for checkpoints and files that take any.
 
     Raises:
         UsageError: what was said makes no sense.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,7 @@ def export(
     ema: bool = False,
     input_size: Size | None = None,
     batch: int | str = DYNAMIC,
+    dynamic_size: bool = False,
     target: str | None = None,
     opset: int = _OPSET,
     children: str | None = None,
@@ -146,6 +147,7 @@ def export(
         arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as it was fused or recorded, else 224.
         batch: ``"dynamic"``, a number, or for engines a range such as ``"1:8:128"``.
+        dynamic_size: take images of any height and width beside those of `input_size`.
         target: what the graph is spelled for: ``"cpu"`` (ONNX Runtime), ``"tensorrt"`` or ``"any"`` runtime; by default
             cpu, for engines and half precision tensorrt.
         opset: ONNX operator set, 18 to 23.
@@ -192,6 +194,7 @@ def export(
         engine=engine.library is not None,
     )
     words.check()
+    words.check_size(dynamic_size)
     given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
     _check_given(given, engine, precision, checkpoint)
@@ -235,8 +238,11 @@ def export(
         max_bloat=max_bloat,
         target=words.chosen_target,  # type: ignore[arg-type]
         weights=weights,  # type: ignore[arg-type]
+        dynamic_size=dynamic_size,
         interface=interface,
     )
+    if dynamic_size:
+        opened = replace(opened, provenance=opened.provenance.with_options(dynamic_size=True))
     writing = Writing(opened, written, options, words, inputs, listener)
     if openvino:
         return ExportedFile(written, source=opened, openvino=writing.openvino(), interface=interface)

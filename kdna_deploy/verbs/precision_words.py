@@ -74,6 +74,20 @@ class PrecisionWords:
         if self.held_out is not None:
             check_images(self.held_out, "`held_out`")
 
+    def check_size(self, dynamic: bool) -> None:
+        """Refuse a `dynamic` height and width of what is made for, or judged at, one size.
+
+        Raises:
+            UsageError: it is an engine, or rounded to codes.
+        """
+        if dynamic and self.engine:
+            raise UsageError("Engines are built for one height and width here; leave `dynamic_size` out.")
+        if dynamic and self.uses_images and self.precision != "fp16":
+            raise UsageError(
+                "What is in int8 or int4 is judged on images of one height and width; leave `dynamic_size` out, or "
+                "choose fp32 or fp16."
+            )
+
     def check_outputs(self, stages: tuple[str, ...]) -> None:
         """Refuse what a network that returns the stage outputs `stages` in place of logits cannot be written as.
 

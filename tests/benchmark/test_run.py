@@ -398,7 +398,7 @@ def test_an_interruption_in_a_round_keeps_every_round_before_it(
     groups: tuple[Group, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls_left: list[int] = []
-    run = OrtSession.run
+    run = OrtSession.run_all
 
     def interrupted(session: OrtSession, images: Any) -> Any:
         if calls_left:
@@ -413,7 +413,7 @@ def test_an_interruption_in_a_round_keeps_every_round_before_it(
             calls_left.append(RUNS + 3)
 
     heard = Heard(at)
-    monkeypatch.setattr(OrtSession, "run", interrupted)
+    monkeypatch.setattr(OrtSession, "run_all", interrupted)
     options = BenchOptions(Cpu(cold_start=True, profile=True), settings=SHORT)
     result = measure(groups, options, listener=heard)
     assert result.partial

@@ -219,6 +219,7 @@ TABLE: dict[str, list[Entry]] = {
         ),
         Entry("export ckpt.pt", "--input-size 96x64", {f"{FROM_FUSED}.size": (96, 64)}),
         Entry("export ckpt.pt", "--batch 4", {f"{EXPORTED}.batch": 4}),
+        Entry("export ckpt.pt", "--dynamic-size", {f"{EXPORTED}.dynamic_size": True}, alone=False),  # in the record too
         Entry(
             f"{ENGINE} --batch 1:2:3",
             "--batch 2:5:9",

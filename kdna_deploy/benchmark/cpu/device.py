@@ -6,8 +6,6 @@ before the groups    the peak of the cores                          after them  
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -23,7 +21,7 @@ from kdna_deploy.benchmark.cpu.latency import LatencyRunner
 from kdna_deploy.benchmark.cpu.openvino_file import given_openvino
 from kdna_deploy.benchmark.cpu.profile import Explanation, Profile, ProfileRequest, explain, profile
 from kdna_deploy.benchmark.cpu.roofline import Peak, measure_peak
-from kdna_deploy.benchmark.cpu.streams import Throughput, batches, measure_streams, not_measured
+from kdna_deploy.benchmark.cpu.streams import Throughput, cores_of, limits, measure_streams
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.protocol import Settings, Taken
@@ -38,7 +36,6 @@ from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.ort import SessionNeeds, session_needs
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Cores, DeviceName, OnCpu, Precision, Source
-from kdna_deploy.words import counted
 
 # What opens the file that a user named, unless told otherwise.
 _NATIVE: dict[Artifact, str] = {"onnx": "onnxruntime", "openvino": "openvino", "fused": "pt2", "checkpoint": "pytorch"}
@@ -79,7 +76,7 @@ class Cpu:
     def given(self, path: Path, folder: Path, options: BenchOptions) -> Subject:
         if named_kind(path) is Kind.openvino:
             with self.trying():
-                return given_openvino(path)
+                return given_openvino(path, options.size)
         return given(path, folder, options.factory, options.arch, options.size)
 
     def made(self, subject: Subject, folder: Path, options: BenchOptions) -> Subject:
@@ -101,7 +98,8 @@ class Cpu:
         return OnCpu(self.threads)
 
     def trying(self) -> AbstractContextManager[Cores]:
-        return pinned(self.threads)
+        """On all that are measured on afterwards, for OpenVINO never leaves those that it saw first."""
+        return pinned(max(self.threads, min(self.streams or 1, cores_of(allowed_cores()))))
 
     @contextlib.contextmanager
     def watch(self, options: BenchOptions) -> Iterator[CpuWatch]:
@@ -201,7 +199,9 @@ class CpuWatch:
 
     def after(self, groups: Sequence[Group], listener: Listener) -> None:
         if self.device.streams:
-            self._stream(self.device.streams, groups, listener)
+            self.troubles += limits(groups, self.device.streams, self.options, self.allowed)
+            for found in measure_streams(groups, self.device.streams, self.options, self.allowed, listener):
+                self.streams += found
         if self.device.cold_start:
             listener.step("measure cold starts in fresh processes")
             try:
@@ -247,23 +247,6 @@ class CpuWatch:
             f"a ratio to a saved run holds the machine's drift between the two{change}, and its interval does not; "
             "measure both beside the plain backbone and compare the saved runs, which is free of it",
         )
-
-    def _stream(self, streams: int, groups: Sequence[Group], listener: Listener) -> None:
-        """Group by group, for every number of streams and every batch."""
-        cores = len(self.allowed) or os.cpu_count() or 1
-        if streams > cores:
-            self.troubles.append(f"{streams} streams share {cores} cores: more of them than cores add no throughput")
-        sizes = batches(self.options.batch)
-        self.troubles += not_measured(groups, sizes)
-        with pinned(min(streams, cores), self.allowed) as on:
-            for number, batch in itertools.product(sorted({1, streams}), sizes):
-                for group in groups:
-                    if group.available:
-                        listener.step(f"{counted(number, 'stream')}, batch {batch}: {group.available[-1].name}")
-                        found, complete = measure_streams(group, number, batch, self.options, on, listener)
-                        self.streams += found
-                        if not complete:
-                            raise KeyboardInterrupt
 
     def _start(self, candidates: Sequence[Candidate], listener: Listener) -> None:
         requests = [

@@ -141,7 +141,7 @@ def profile(requests: Sequence[ProfileRequest], threads: int, cores: tuple[int, 
             ]
             for _ in range(_RUNS):
                 for session, request in zip(sessions, requests, strict=True):
-                    session.run(request.images)
+                    session.run_all(request.images)
             return tuple(
                 Profile(session.name, _layers(_events(session), _groups(_graph(place))))
                 for session, place in zip(sessions, places, strict=True)

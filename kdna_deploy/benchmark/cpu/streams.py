@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from kdna_deploy.benchmark.cpu.affinity import hold
+from kdna_deploy.benchmark.cpu.affinity import hold, pinned
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group
 from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.protocol import RUNS, WARM_UP_RUNS, Runner, Settings, interleave
@@ -45,6 +46,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.table import RUNTIMES, Cores, OnCpu
+from kdna_deploy.words import counted
 
 SPAN_MS = 50.0
 _BATCH = 8
@@ -131,7 +133,42 @@ def span_of(milliseconds: float, streams: int) -> int:
 
 
 def measure_streams(
-    group: Group, streams: int, batch: int, options: BenchOptions, cores: Cores, listener: Listener = SILENT
+    groups: Sequence[Group], streams: int, options: BenchOptions, allowed: Cores, listener: Listener = SILENT
+) -> Iterator[tuple[Throughput, ...]]:
+    """Throughputs for one and for `streams` inferences at once and for every batch, group by group.
+
+    `allowed` are the cores that the process may use when it is not pinned.
+
+    Raises:
+        KeyboardInterrupt: the user interrupted, after what was measured until then.
+    """
+    with pinned(min(streams, cores_of(allowed)), allowed) as cores:
+        for number, batch in itertools.product(sorted({1, streams}), _batches(options.batch)):
+            for group in groups:
+                if group.available:
+                    listener.step(f"{counted(number, 'stream')}, batch {batch}: {group.available[-1].name}")
+                    found, complete = _measured(group, number, batch, options, cores, listener)
+                    yield found
+                    if not complete:
+                        raise KeyboardInterrupt
+
+
+def limits(groups: Sequence[Group], streams: int, options: BenchOptions, allowed: Cores) -> Iterator[str]:
+    """Sentences on more streams than cores, candidates that streams do not apply to, and those of a fixed batch."""
+    if streams > cores_of(allowed):
+        yield f"{streams} streams share {cores_of(allowed)} cores: more of them than cores add no throughput"
+    every = [one for group in groups for one in group.available]
+    without = [one.name for one in every if not RUNTIMES[one.variant.runtime].streams]
+    if without:
+        yield f"throughput is not measured in PyTorch, whose streams wait for Python: {', '.join(without)}"
+    for batch in _batches(options.batch):
+        fixed = [one.name for one in every if one.name not in without and not _applies(one, batch)]
+        if fixed:
+            yield f"throughput of batch {batch} is not measured of files that take another alone: {', '.join(fixed)}"
+
+
+def _measured(
+    group: Group, streams: int, batch: int, options: BenchOptions, cores: Cores, listener: Listener
 ) -> tuple[tuple[Throughput, ...], bool]:
     """The throughputs of a group, of those candidates that streams apply to; and whether it was not interrupted."""
     members = [one for one in group.available if _applies(one, batch)]
@@ -156,21 +193,14 @@ def measure_streams(
     return tuple(found), measured.complete
 
 
-def batches(asked: int) -> tuple[int, ...]:
-    """The batches to measure: single images, and those that were `asked` for, or 8."""
+def _batches(asked: int) -> tuple[int, ...]:
+    """Single images, and as many as were `asked` for, or 8."""
     return (1, asked if asked > 1 else _BATCH)
 
 
-def not_measured(groups: Sequence[Group], batches: Sequence[int]) -> Iterator[str]:
-    """A sentence on the candidates that streams do not apply to, and on those of a fixed batch."""
-    every = [one for group in groups for one in group.available]
-    without = [one.name for one in every if not RUNTIMES[one.variant.runtime].streams]
-    if without:
-        yield f"throughput is not measured in PyTorch, whose streams wait for Python: {', '.join(without)}"
-    for batch in batches:
-        fixed = [one.name for one in every if one.name not in without and not _applies(one, batch)]
-        if fixed:
-            yield f"throughput of batch {batch} is not measured of files that take another alone: {', '.join(fixed)}"
+def cores_of(allowed: Cores) -> int:
+    """How many cores the process may use, `allowed` being empty where that cannot be told."""
+    return len(allowed) or os.cpu_count() or 1
 
 
 def _applies(candidate: Candidate, batch: int) -> bool:

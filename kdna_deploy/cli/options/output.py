@@ -66,6 +66,14 @@ Batch = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+DynamicSize = Annotated[
+    bool,
+    typer.Option(
+        "--dynamic-size",
+        help="Take images of any height and width; verified at several sizes.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Opset = Annotated[
     int, typer.Option("--opset", metavar="N", help="ONNX operator set, from 18 to 23.", rich_help_panel=OUTPUT)
 ]

@@ -22,6 +22,7 @@ from kdna_deploy.graph.capture import BATCH
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, site
 from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.cpu_layout import fill_hidden_channels, widen_gates
+from kdna_deploy.targets.onnx.operators.writer import Untranslated
 from kdna_deploy.targets.onnx.translation import translate_directly
 
 Target = Literal["cpu", "tensorrt", "any"]
@@ -42,17 +43,25 @@ class Translation:
     notes: tuple[str, ...] = ()
 
 
-def to_onnx(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, target: Target = "any") -> ir.Model:
+def to_onnx(
+    graph: Graph,
+    opset: int = DEFAULT_OPSET,
+    batch: int | None = None,
+    target: Target = "any",
+    dynamic_size: bool = False,
+) -> ir.Model:
     """Translate `graph`; the batch is dynamic unless `batch` fixes it. `target` is what the file is for.
 
     Raises:
         UsageError: an opset that cannot be written.
         ExportError: an operator that ONNX does not have.
     """
-    return spell(translate(graph, opset, batch).model, target)
+    return spell(translate(graph, opset, batch, dynamic_size).model, target)
 
 
-def translate(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None) -> Translation:
+def translate(
+    graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None, dynamic_size: bool = False
+) -> Translation:
     """What `to_onnx` does for every target alike; `spell` completes it.
 
     Raises:
@@ -60,13 +69,22 @@ def translate(graph: Graph, opset: int = DEFAULT_OPSET, batch: int | None = None
     """
     check_opset(opset)
     _check_groups(graph)
-    model, notes = first_that_works(_WAYS, lambda way: way(graph, opset, batch))
+    ways = (Attempt(_of_any_size),) if dynamic_size else _WAYS
+    model, notes = first_that_works(ways, lambda way: way(graph, opset, batch))
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
     return Translation(model, notes)
 
 
 def _directly(graph: Graph, opset: int, batch: int | None) -> ir.Model:
     return translate_directly(graph, opset, batch or BATCH)
+
+
+def _of_any_size(graph: Graph, opset: int, batch: int | None) -> ir.Model:
+    """Directly alone: what `torch.onnx` traces again is for the size of its images."""
+    try:
+        return translate_directly(graph, opset, batch or BATCH, dynamic_size=True)
+    except Untranslated as reason:
+        raise ExportError(f"{str(reason).capitalize()} for any height and width; leave `dynamic_size` out.") from reason
 
 
 def _by_torch(graph: Graph, opset: int, batch: int | None) -> ir.Model:

@@ -15,6 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.images.batch import Shape
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.prepared import record_in
 
@@ -27,8 +28,10 @@ class OnnxCost:
     macs: int
 
 
-def count_onnx(path: Path) -> OnnxCost:
-    """Count an ONNX file; of a prepared one, what the portable file counts.
+def count_onnx(path: Path, image_shape: Shape | None = None) -> OnnxCost:
+    """Count an ONNX file, for an image of `image_shape` (c, h, w) where it takes any height and width.
+
+    Of a prepared one, what the portable file counts for an image of the size that it was made for.
 
     Raises:
         ArtifactError: the file is no ONNX model.
@@ -36,6 +39,8 @@ def count_onnx(path: Path) -> OnnxCost:
     model = read_model(path, weights=False)
     if prepared := record_in(model, path):  # its channels are filled up to whole blocks
         return OnnxCost(prepared.stored, prepared.macs)
+    if image_shape is not None:
+        _fix_size(model.graph, image_shape)
     try:
         model = onnx.shape_inference.infer_shapes(model)
     except onnx.shape_inference.InferenceError as error:
@@ -45,6 +50,19 @@ def count_onnx(path: Path) -> OnnxCost:
         stored=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
         macs=sum(_macs(node, shapes) for node in model.graph.node),
     )
+
+
+def _fix_size(graph: onnx.GraphProto, image_shape: Shape) -> None:
+    """Give a height and width to the input that has only names for them, and take the shapes away that follow."""
+    sizes = graph.input[0].type.tensor_type.shape.dim[1:] if graph.input else []
+    if len(sizes) != len(image_shape) or all(size.HasField("dim_value") for size in sizes):
+        return
+    for dim, size in zip(sizes, image_shape, strict=True):
+        dim.dim_value = size
+    del graph.value_info[:]
+    for output in graph.output:
+        for dim in output.type.tensor_type.shape.dim:
+            dim.ClearField("dim_param")
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from kdna_deploy.graph.passes.result import PassResult
 
 INPUT = "input"
+HEIGHT, WIDTH = "height", "width"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 

@@ -25,6 +25,7 @@ class OnnxOptions:
         max_bloat: fail when the file is larger than this many times the trained parameters' bytes.
         target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
         weights: what they are stored in; computing is in float32 either way.
+        dynamic_size: leave height and width open, as the batch is.
         interface: what the file takes and returns.
 
     Raises:
@@ -40,6 +41,7 @@ class OnnxOptions:
     max_bloat: float | None = None
     target: Target = "cpu"
     weights: Weights = "fp32"
+    dynamic_size: bool = False
     interface: Interface = PLAIN
 
     def __post_init__(self) -> None:

@@ -22,8 +22,8 @@ from onnx_ir.tensor_adapters import from_torch_dtype
 from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import Graph, constant, constant_nodes
-from kdna_deploy.graph.shapes import fill_missing_shapes
-from kdna_deploy.targets.onnx.names import INPUT
+from kdna_deploy.graph.shapes import fill_missing_shapes, fill_shapes
+from kdna_deploy.targets.onnx.names import HEIGHT, INPUT, WIDTH
 from kdna_deploy.targets.onnx.operators import OPERATORS
 from kdna_deploy.targets.onnx.operators.writer import Untranslated, Writer
 
@@ -32,15 +32,21 @@ _SMALL = 64
 _MISSING = "our own translation lacks"
 
 
-def translate_directly(graph: Graph, opset: int, batch: int | str) -> ir.Model:
+def translate_directly(graph: Graph, opset: int, batch: int | str, dynamic_size: bool = False) -> ir.Model:
     """Translate `graph`; `batch` is the size of the first axis of the input, or its name.
+
+    With `dynamic_size`, height and width have names as well; whether the graph is right for any is not known then.
 
     Raises:
         Untranslated: with the operator, and what of it is not covered.
     """
     _check_operators(graph)
     try:
-        fill_missing_shapes(graph)
+        if dynamic_size:
+            graph = graph.clone(weights=False)
+            fill_shapes(graph, dynamic_size)
+        else:
+            fill_missing_shapes(graph)
     except Exception as error:  # a fake operator's, which may raise anything
         raise Untranslated("the shapes of its values are not known") from error
     return _Translation(graph, opset, batch).model()
@@ -64,12 +70,21 @@ class _Translation:
         self.nodes, self.returned = graph.module.graph.nodes, graph.returned
         images = next(node for node in self.nodes if node.op == "placeholder")
         fake = images.meta["val"]
+        names = (batch, "", HEIGHT, WIDTH)
         value = ir.Value(
-            name=INPUT, shape=ir.Shape([batch, *fake.shape[1:]]), type=ir.TensorType(from_torch_dtype(fake.dtype))
+            name=INPUT,
+            shape=ir.Shape(
+                [dim if isinstance(dim, int) else name for dim, name in zip(fake.shape, names, strict=True)]
+            ),
+            type=ir.TensorType(from_torch_dtype(fake.dtype)),
         )
         self.graph = ir.Graph([value], [], nodes=[], opset_imports={"": opset}, name="main_graph")
-        first = fake.shape[0]
-        self.write = Writer(self.graph, opset, first.node.expr if isinstance(first, torch.SymInt) else None, batch)
+        sizes = {
+            dim.node.expr: (axis, name)
+            for axis, (dim, name) in enumerate(zip(fake.shape, names, strict=True))
+            if isinstance(dim, torch.SymInt)
+        }
+        self.write = Writer(self.graph, opset, sizes)
         self.values: dict[fx.Node, Any] = {images: value}
         self.stored: dict[int, ir.Value] = {}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.reports.bench import bench_report
 from kdna_deploy.reports.bench_data import bench_data
 from kdna_deploy.runtimes.table import RUNTIMES, OnCpu, Source
-from tests.benchmark.cpu.test_affinity import one_convolution
+from tests.benchmark.cpu.test_affinity import TASKS, one_convolution
 from tests.benchmark.heard import InterruptAt
 
 IMAGE = np.ones((1, 3, 64, 64), np.float32)
@@ -96,6 +97,32 @@ def test_openvinos_streams_answer_each_its_own_question(tmp_path: Path, pool: Th
     with RUNTIMES["onnxruntime"].prepare(source, OnCpu())() as alone:
         for images, answer in zip(asked, answers, strict=True):
             assert np.allclose(answer, alone.run(images), rtol=1e-5, atol=1e-4)  # sums of 27 products in another order
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("openvino" not in INSTALLED or len(allowed_cores()) < 2, reason="needs OpenVINO and two cores")
+def test_openvinos_streams_have_all_their_cores_after_a_latency_on_one(tmp_path: Path) -> None:
+    one_convolution(tmp_path / "net.onnx")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        cores, found = fresh.submit(_cores_of_streams, tmp_path / "net.onnx").result()
+    assert len(cores) == 2 and set(found) == {cores}
+
+
+def _cores_of_streams(path: Path) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """As a run does it: tried, then measured on one core, then streams; the cores of each thread that computed."""
+    prepare, source = RUNTIMES["openvino"].prepare, Source(path)
+    with Cpu(streams=2).trying() as cores, prepare(source, OnCpu())(cores) as session:
+        session.run(IMAGE)
+    allowed = allowed_cores()
+    with pinned(1) as cores, prepare(source, OnCpu())(cores) as session:
+        session.run(IMAGE)
+        with pinned(2, allowed) as both, prepare(source, OnCpu(2, streams=2))(both) as several:
+            begun = {task.name for task in TASKS.iterdir()}
+            with ThreadPoolExecutor(2) as pool:
+                StreamsRunner([several.run] * 2, IMAGE, pool, both, span=200).turn()
+                own = [int(task.name) for task in TASKS.iterdir() if task.name not in begun]
+                found = [tuple(sorted(os.sched_getaffinity(thread))) for thread in own]
+    return both, found
 
 
 @pytest.fixture(scope="module")

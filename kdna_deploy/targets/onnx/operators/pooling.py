@@ -3,7 +3,8 @@
     max: y[p] = max_k x[s·p + d·k − padding]        mean: y[p] = 1/K Σ_k x[s·p + k − padding]
 
 Adaptive pooling to `o` positions is pooling over windows of h/o where that is a whole number, global where o = 1. A
-last window that is rounded up counts where PyTorch counts it, not where it would lie in the padding alone.
+last window that is rounded up counts where PyTorch counts it, not where it would lie in the padding alone; whether
+there is one is not known of a map without a fixed height and width.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import onnx_ir as ir
 
 from kdna_deploy.graph.graph import ATEN
-from kdna_deploy.targets.onnx.operators.writer import Table, Untranslated, Writer, each_axis
+from kdna_deploy.targets.onnx.operators.writer import Size, Table, Untranslated, Writer, each_axis
 
 
 def max_pool(
@@ -27,7 +28,7 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> ir.Value:
     """The largest number of each window."""
-    before, after = _spatial(w, x), [int(size) for size in w.sizes[2:]]
+    before = _spatial(w, x)
     kernel, strides, pads = _windows(len(before), kernel_size, stride, padding)
     dilations = each_axis(dilation, len(before))
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
@@ -38,7 +39,7 @@ def max_pool(
         strides=strides,
         pads=2 * pads,
         dilations=dilations,
-        ceil_mode=_rounds_up(before, after, spans, strides, pads),
+        ceil_mode=_rounds_up(w, before, spans, strides, pads, ceil_mode),
     )
 
 
@@ -66,11 +67,11 @@ def average_pool(
     divisor_override: int | None = None,
 ) -> ir.Value:
     """The mean of each window, zeros of the padding counted or not."""
-    before, after = _spatial(w, x), [int(size) for size in w.sizes[2:]]
+    before = _spatial(w, x)
     kernel, strides, pads = _windows(len(before), kernel_size, stride, padding)
     if divisor_override is not None:
         raise Untranslated("a divisor of its own")
-    if _rounds_up(before, after, kernel, strides, pads):
+    if _rounds_up(w, before, kernel, strides, pads, ceil_mode):
         raise Untranslated("a last window that is rounded up")
     include = int(count_include_pad and any(pads))
     return w("AveragePool", x, kernel_shape=kernel, strides=strides, pads=2 * pads, count_include_pad=include)
@@ -92,21 +93,19 @@ def _adaptive(w: Writer, x: ir.Value, output_size: Any, over_all: str, over_wind
     after = [size if one is None else one for size, one in zip(before, asked, strict=True)]
     if all(size == 1 for size in after):
         return w(over_all, x, shape=[*w.shape(x)[:2], *after])
-    if any(size % windows for size, windows in zip(before, after, strict=True)):
+    pairs = [(size, windows) for size, windows in zip(before, after, strict=True) if isinstance(size, int)]
+    if len(pairs) < len(before) or any(size % windows for size, windows in pairs):
         raise Untranslated("windows of different sizes")
-    kernel = [size // windows for size, windows in zip(before, after, strict=True)]
+    kernel = [size // windows for size, windows in pairs]
     return w(over_windows, x, kernel_shape=kernel, strides=kernel)
 
 
-def _spatial(w: Writer, x: ir.Value) -> list[int]:
+def _spatial(w: Writer, x: ir.Value) -> list[Size]:
     """Height and width, or as many sizes as the operator has windows over."""
     sizes = w.shape(x)
     if f"pool{len(sizes) - 2}d" not in str(w.node.target):
         raise Untranslated("an image without the axis of the batch")
-    spatial = sizes[2:]
-    if not all(isinstance(size, int) for size in spatial):
-        raise Untranslated("a map whose size depends on the batch")
-    return [int(size) for size in spatial]
+    return sizes[2:]
 
 
 def _windows(axes: int, kernel: Any, stride: Any, padding: Any) -> tuple[list[int], list[int], list[int]]:
@@ -116,19 +115,24 @@ def _windows(axes: int, kernel: Any, stride: Any, padding: Any) -> tuple[list[in
 
 
 def _rounds_up(
-    before: Sequence[int], after: Sequence[int], spans: Sequence[int], strides: Sequence[int], pads: Sequence[int]
+    w: Writer, before: Sequence[Size], spans: Sequence[int], strides: Sequence[int], pads: Sequence[int], may: bool
 ) -> int:
-    """1 where there are more windows than fit.
+    """1 where there are more windows than fit, as there `may` be.
 
     Raises:
-        Untranslated: along one axis and not along another that could have had one more.
+        Untranslated: along one axis and not along another that could have had one more, or it is not known.
     """
-    pairs = list(zip(before, spans, strides, pads, strict=True))
+    if not may:
+        return 0
+    after = w.sizes[2:]
+    pairs = [(size, *rest) for size, *rest in zip(before, spans, strides, pads, strict=True) if isinstance(size, int)]
+    if len(pairs) < len(before):
+        raise Untranslated("a last window that may be rounded up, for the map's size is not fixed")
     down = [(size + 2 * pad - span) // step + 1 for size, span, step, pad in pairs]
     up = [-((span - size - 2 * pad) // step) + 1 for size, span, step, pad in pairs]
-    if list(after) == down:
+    if after == down:
         return 0
-    if list(after) == up:
+    if after == up:
         return 1
     raise Untranslated("a last window that is rounded up along some axes only")
 

@@ -1,11 +1,12 @@
 """An ONNX graph as it is written, node by node: what the functions of the table call.
 
-Every value gets its type and, where they are known, its sizes; a size is a number or an expression of the batch.
+Every value gets its type and, where they are known, its sizes; a size is a number or an expression of the batch, and
+of height and width where these are symbols.
 Numbers become constants, each once for a type. Nodes are called after the module of the graph's node:
 
     layer3.bns.0/Conv, layer3.bns.0/Conv_2, …        module/operator, numbered where a module has several
 
-Sizes that depend on the batch are computed from the first axis of the input, and only where a shape cannot do without:
+Sizes that depend on the batch are computed from the axes of the input, and only where a shape cannot do without:
 
     reshape to (2·batch, 8)  → −1        an axis that stays as it is → 0        expand to (batch, 8) → Concat(Shape, 8)
 """
@@ -13,7 +14,7 @@ Sizes that depend on the batch are computed from the first axis of the input, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import onnx_ir as ir
@@ -45,7 +46,9 @@ class Untranslated(ExportError):
 
 
 class Writer:
-    """Writes the nodes of `graph`, whose input's first axis is the batch: a name, or `batch` where that is fixed.
+    """Writes the nodes of `graph`. `symbols` are the sizes of its input that PyTorch has symbols for.
+
+    Of each the axis, and its name in the file, or the number that it is fixed to.
 
     Attributes:
         node: the node of the fused graph that is being translated.
@@ -55,16 +58,17 @@ class Writer:
     node: fx.Node
     result: Tensor | None
 
-    def __init__(self, graph: ir.Graph, opset: int, symbol: sympy.Symbol | None, batch: int | str) -> None:
+    def __init__(self, graph: ir.Graph, opset: int, symbols: Mapping[sympy.Symbol, tuple[int, int | str]]) -> None:
         self.graph = graph
         self.opset = opset
-        self._symbol = symbol
-        self._batch = batch
+        self._symbols = symbols
+        self._fixed = {one: sympy.Integer(name) for one, (_, name) in symbols.items() if isinstance(name, int)}
+        self._names = {one: sympy.Symbol(str(name)) for one, (_, name) in symbols.items()}
         self._values: Counter[str] = Counter(value.name or "" for value in graph.inputs)
         self._nodes: Counter[str] = Counter()
         self._numbers: dict[tuple[Any, ...], ir.Value] = {}
-        self._batch_size: ir.Value | None = None
-        self._expressions: dict[str | None, sympy.Expr] = {str(batch): symbol} if symbol is not None else {}
+        self._axis_sizes: dict[sympy.Symbol, ir.Value] = {}
+        self._expressions: dict[str | None, sympy.Expr] = {str(name): one for one, (_, name) in symbols.items()}
 
     def __call__(
         self,
@@ -169,9 +173,7 @@ class Writer:
             return size
         if isinstance(size, torch.SymBool):
             raise Untranslated("a decision by the size of the batch")
-        expression = size.node.expr
-        if isinstance(self._batch, int) and self._symbol is not None:
-            expression = expression.xreplace({self._symbol: sympy.Integer(self._batch)})
+        expression = size.node.expr.xreplace(self._fixed)
         if expression.is_Integer:
             return int(expression)
         if expression.is_Float or expression.is_Rational:
@@ -224,12 +226,12 @@ class Writer:
         """A size as a list [1] of int64."""
         if isinstance(size, (int, sympy.Integer)):
             return self.integers([int(size)])
-        if size == self._symbol:
-            if self._batch_size is None:
-                self._batch_size = self(
-                    "Shape", self.graph.inputs[0], start=0, end=1, dtype=ir.DataType.INT64, shape=[1]
-                )
-            return self._batch_size
+        if size in self._symbols:
+            if size not in self._axis_sizes:
+                axis, images = self._symbols[size][0], self.graph.inputs[0]
+                made = self("Shape", images, start=axis, end=axis + 1, dtype=ir.DataType.INT64, shape=[1])
+                self._axis_sizes[size] = made
+            return self._axis_sizes[size]
         if isinstance(size, (sympy.Add, sympy.Mul)):
             operator = "Add" if isinstance(size, sympy.Add) else "Mul"
             total, *rest = [self._computed(part) for part in size.args]
@@ -244,7 +246,7 @@ class Writer:
         """A size as a file states it."""
         if isinstance(size, int):
             return size
-        text = str(size.xreplace({self._symbol: sympy.Symbol(str(self._batch))})).replace(" ", "")
+        text = str(size.xreplace(self._names)).replace(" ", "")
         self._expressions[text] = size
         return text
 
