@@ -56,11 +56,11 @@ def read_onnx(path: Path) -> OnnxInput:
     require_portable(path, "TensorRT reads")
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
-    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4 or len(model.graph.output) > 1:
         raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
     batch, c, h, w = (dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
     if not (c and h and w):
-        raise ArtifactError(f"'{path}' leaves the size of its images open; export it again with `input_size`.")
+        raise ArtifactError(f"'{path}' leaves the size of its images open; export it again without `dynamic_size`.")
     _check_types(model, inputs[0], path)
     made = provenance_of_model(model, path)
     return OnnxInput(path, file_sha256(path), model, inputs[0].name, batch or None, (c, h, w), _precision(model), made)
