@@ -14,6 +14,7 @@ import torch
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.images.folder import ImageSource, Preprocessing
+from kdna_deploy.images.interface import Interface
 from kdna_deploy.images.record import image_record
 from kdna_deploy.images.split import split_images
 from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
@@ -55,6 +56,8 @@ def make(folder: Path, output: Path) -> None:
     export_codes(shared, output / "stored as int8.onnx", OnnxOptions(weights="int8"), partly_stored)
     export_codes(shared, output / "stored as int4.onnx", OnnxOptions(weights="int4"), partly_stored)
     export_fused(plain, output / "external.onnx", OnnxOptions(external_data=True))
+    pixels = Interface("nhwc", Preprocessing((0.4, 0.5, 0.6), (0.2,), color="BGR"), True, top=2, classes=5)
+    export_fused(plain, output / "pixels.onnx", OnnxOptions(interface=pixels))
     named = shared.with_class_names(("ant", "bee", "cat", "dog", "emu"), Path("names.txt"))
     export_fused(named, output / "shared.onnx", OnnxOptions())
     export_fused(shared, output / "on the fly.onnx", OnnxOptions(on_the_fly=True))

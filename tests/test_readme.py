@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -92,6 +93,12 @@ def keeps_the_parameters(ran: Ran) -> None:
     assert int(stored.replace(",", "")) < 1.01 * int(trained.replace(",", ""))
 
 
+def takes_pixels(ran: Ran) -> None:
+    with OrtSession(ran.folder / "ckpt.pixels.onnx", threads=1) as session:
+        assert session.run(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, 10)
+    assert operators(ran, "ckpt.pixels.onnx")["TopK"] == 1
+
+
 def is_gated(ran: Ran) -> None:
     """The exit code tells whether the limit is crossed; the run is saved either way."""
     rows = json.loads((ran.folder / "today.json").read_text())["rows"]
@@ -104,6 +111,15 @@ CLAIMS = {
     "fuse ckpt.pt": Claim(
         (r"written ckpt\.fused\.pt2 ", r"BatchNorms folded 30 ", r"6 children of 4 parent kernels, materialised"),
         ("ckpt.fused.pt2",),
+    ),
+    "export ckpt.pt --preprocess --postprocess topk:5 -o ckpt.pixels.onnx": Claim(
+        (
+            r"written ckpt\.pixels\.onnx ",
+            r"RGB pixels, uint8 \[n, h, w, c\] → the 5 largest probabilities and their classes",
+            *VERIFIED,
+        ),
+        ("ckpt.pixels.onnx",),
+        check=takes_pixels,
     ),
     "export --onnx": Claim(
         (r"using (\S+)\.fused\.pt2, the newest fused graph here", r"written \S+\.onnx ", *VERIFIED), added=()
@@ -159,7 +175,7 @@ CLAIMS = {
         (r"int8 for ONNX Runtime on a CPU", r"held out 10 images that calibration has not seen", r"SQNR \d+\.\d dB"),
         ("ckpt.int8.onnx",),
     ),
-    "evaluate ckpt.int8.onnx --data images/ --against ckpt.onnx": Claim(
+    "evaluate ckpt.int8.onnx --data images/ --against ckpt.onnx --fail-if 'drop>2'": Claim(
         (r"top-1 \d+\.\d+%", r"top-5 \d+\.\d+%", r"against ckpt\.onnx top-1 ", r"same top-1 \d+\.\d+%"), added=()
     ),
     "run ckpt.onnx photo.jpg": Claim(

@@ -14,14 +14,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.subject import Shape, Subject, plain_backbone, plain_identity
 from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
-from kdna_deploy.images.batch import Images
+from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes
@@ -69,7 +71,7 @@ def candidate(
         source = options.device.find(subject, variant, options, listener)
         opener = entry.prepare(source, options.device.how(variant, options))
         with options.device.trying() as cores, opener(cores) as session:
-            answers = run_all(session, images_for(subject.image_shape, options.batch))
+            answers = run_all(session, images_for(subject.image_shape, options.batch, session.interface))
         if entry.precisions and not all(np.isfinite(one).all() for one in answers):
             raise RuntimeFailure(f"{found.name} gives outputs that are not finite; measure it in another precision.")
     except KdnaError as error:
@@ -88,9 +90,9 @@ def _bytes(path: Path) -> int:
 
 
 @functools.lru_cache(maxsize=1)  # a batch of the paper's takes 77 MB
-def images_for(shape: Shape, batch: int) -> Images:
-    """Random images, the same for every candidate."""
-    return np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32)
+def images_for(shape: Shape, batch: int, interface: Interface = PLAIN) -> NDArray[Any]:
+    """Random images, the same for every candidate, as it takes them."""
+    return interface.taken(np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32))
 
 
 def plain_of(subject: Subject, plains: dict[str, Subject], options: BenchOptions, folder: Path) -> Subject:

@@ -131,7 +131,8 @@ def _opened(candidate: Candidate, options: BenchOptions, watch: Watch, ran: dict
     assert candidate.opener is not None
     with candidate.opener(watch.cores) as session:
         ran[candidate.name] = Ran(session.runtime, dict(session.options))
-        yield watch.runner(session, images_for(candidate.subject.image_shape, options.batch))
+        images = images_for(candidate.subject.image_shape, options.batch, session.interface)
+        yield watch.runner(session, images)
 
 
 def _title(group: Group) -> str:

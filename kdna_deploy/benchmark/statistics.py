@@ -114,6 +114,11 @@ def kept(ratio: Ratio) -> Estimate:
     return Estimate(1 / ratio.value, 1 / high if high else None, 1 / low if low else None)
 
 
+def images_per_second(spans: Samples, batch: int) -> float:
+    """Throughput of samples in milliseconds for each inference of `batch` images."""
+    return 1000 * batch / float(np.median(spans.values))
+
+
 def summarise(values: Values) -> Summary:
     """Summary of latencies in milliseconds, of any shape."""
     return Summary(

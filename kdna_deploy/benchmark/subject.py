@@ -23,6 +23,7 @@ from torch import nn
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.graph.file import SUFFIX, load_fused, save_fused
 from kdna_deploy.graph.provenance import Provenance, find_source
+from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
@@ -141,7 +142,7 @@ class Given:
         if kind == "fused":
             save_fused(self._fused.graph, self._fused.provenance, path)
         else:
-            export_fused(self._fused, path, same_options(self._options))
+            export_fused(self._fused, path, same_options(self._provenance))
 
 
 class Untrained:
@@ -295,7 +296,7 @@ def plain_backbone(subject: Subject, folder: Path) -> Subject:
         )
     plain = architecture.plain
     shape = subject.image_shape if made.any_size else made.image_shape
-    files = Untrained(plain, made.image_shape, same_options(made.options), folder)
+    files = Untrained(plain, made.image_shape, same_options(made), folder)
     return untrained(files, f"{plain.name} {shape[1]}×{shape[2]}", shape)
 
 
@@ -303,17 +304,19 @@ def plain_identity(provenance: Provenance) -> str:
     """Equal for artifacts whose plain backbones are the same file: children and attention make no difference."""
     architecture = provenance.restored_architecture()
     plain = to_record(architecture.plain) if architecture else provenance.factory
-    return repr((plain, provenance.image_shape, same_options(provenance.options)))
+    return repr((plain, provenance.image_shape, same_options(provenance)))
 
 
-def same_options(recorded: dict[str, Any]) -> OnnxOptions:
+def same_options(made: Provenance | None) -> OnnxOptions:
     """The export options that a file records, without those that concern children and attention."""
+    recorded = made.options if made else {}
     batch = recorded.get("batch")
     options = OnnxOptions(
         opset=recorded.get("opset", OnnxOptions.opset),
         batch=batch if isinstance(batch, int) else None,
         simplify=recorded.get("simplify", True),
         dynamic_size=recorded.get("dynamic_size", False),
+        interface=made.interface(Path(made.source)) if made else PLAIN,
     )
     # What is no ONNX file yet gets the default target; files made before there were targets have none.
     return replace(options, target=recorded.get("target", "any")) if "opset" in recorded else options

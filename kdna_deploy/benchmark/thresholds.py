@@ -4,7 +4,7 @@
 
 `ratio` is the point estimate; `ratio.low` and `ratio.high` are the ends of its interval. ``ratio.low>1.35`` fails only
 when the slowdown is beyond doubt, ``ratio.high>1.35`` already when it cannot be excluded. `throughput` (images a
-second) and `kept` (per cent of the baseline's) belong to runs on the GPU.
+second) and `kept` (per cent of the baseline's) belong to runs on the GPU, and to streams on the CPU.
 
 What has other figures, an evaluation say, brings its own table of metrics.
 """

@@ -14,6 +14,7 @@ from kdna_deploy.cli.options.bench import (
     BatchSize,
     ColdStart,
     Compare,
+    CpuStreams,
     CpuThreads,
     CudaGraphs,
     GpuFlag,
@@ -43,6 +44,7 @@ def bench(
     models: Artifacts = None,
     gpu: GpuFlag = False,
     cpu_threads: CpuThreads = 1,
+    cpu_streams: CpuStreams = None,
     batch_size: BatchSize = None,
     runtime: Runtimes = None,
     precision: Precisions = None,
@@ -85,6 +87,7 @@ def bench(
             *(models or ()),
             gpu=gpu,
             cpu_threads=cpu_threads,
+            cpu_streams=cpu_streams,
             batch_size=batch_size,
             runtime=runtime or (),
             precision=[one.value for one in precision or ()],
@@ -120,7 +123,7 @@ def bench(
 
 # Told by whether they were typed, so that their defaults are refused as well.
 _GPU_ONLY = ("precision", "streams", "cuda_graphs", "host_copies")
-_CPU_ONLY = ("cpu_threads", "profile", "cold_start", "protocol")
+_CPU_ONLY = ("cpu_threads", "cpu_streams", "profile", "cold_start", "protocol")
 
 
 def check_device(ctx: typer.Context, gpu: bool) -> None:

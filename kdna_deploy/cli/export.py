@@ -20,7 +20,18 @@ from kdna_deploy.cli.options.graph import (
     YesDrop,
     confirmed,
 )
-from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, HeldOut, Labels, Mean, Resize, Std
+from kdna_deploy.cli.options.images import (
+    Calibration,
+    ColorOption,
+    Crop,
+    HeldOut,
+    Labels,
+    Mean,
+    Postprocess,
+    Preprocess,
+    Resize,
+    Std,
+)
 from kdna_deploy.cli.options.output import (
     Batch,
     Check,
@@ -92,6 +103,8 @@ def export(
     crop: Crop = None,
     color: ColorOption = None,
     labels: Labels = None,
+    preprocess: Preprocess = None,
+    postprocess: Postprocess = None,
     simplify: Simplify = True,
     external_data: ExternalData = False,
     prepare: Prepare = False,
@@ -147,6 +160,8 @@ def export(
             crop=crop,
             color=color.value if color else None,
             labels=labels,
+            preprocess=preprocess.value if preprocess else None,
+            postprocess=postprocess,
             simplify=simplify,
             external_data=external_data,
             prepare=prepare,

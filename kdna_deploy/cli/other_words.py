@@ -5,6 +5,7 @@ pointed to what there is.
     --fp16             --precision fp16          a flag that says an option and its value
     --device cuda      --gpu                     by its value
     --weights net.pt   net.pt                    a file in the place of the argument
+    --preprocess       --preprocess nhwc         an option without its value
     --workspace 4      one sentence              nothing here means that
 
 A command's own options come first, and underscores are read as hyphens. What follows ``--`` is left alone.
@@ -12,6 +13,7 @@ A command's own options come first, and underscores are read as hyphens. What fo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -33,6 +35,7 @@ class Word:
         says: what it stands for; a value that follows is that of the last of these.
         by_value: the same by its value.
         file: whether its value is the file that the command takes as an argument.
+        alone: its value where none follows.
         points: one sentence, where nothing here means the same.
     """
 
@@ -41,6 +44,7 @@ class Word:
     says: tuple[str, ...] = ()
     by_value: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     file: bool = False
+    alone: str = ""
     points: str = ""
 
 
@@ -49,6 +53,7 @@ _GPU = ("--gpu",)
 WORDS = (
     Word(("--source", "--image", "--images", "--input"), ("run",), file=True),
     Word(("--topk", "--top-k"), ("run",), says=("--top",)),
+    Word(("--preprocess",), ("export",), alone="nhwc"),
     Word(("--class-names", "--names", "--classes"), ("run", "export"), says=("--labels",)),
     Word(("--imgsz", "--img-size", "--img", "--image-size", "--input-res", "--resolution"), says=("--input-size",)),
     Word(("--fp16", "--half"), ("export", "bench"), says=("--precision", "fp16")),
@@ -163,6 +168,14 @@ def _translated(command: str, said: Iterator[str], own: Collection[str]) -> Iter
         name, equals, value = token.partition("=")
         name = name.replace("_", "-") if name.startswith("--") else name
         word = word_for(command, name)
+        if word is not None and word.alone and not equals:
+            following = list(itertools.islice(said, 1))
+            valued = any(not one.startswith("-") and not _is_file(one) for one in following)
+            yield from (name, *(following if valued else [word.alone]))
+            if not valued:
+                yield from _translated(command, itertools.chain(following, said), own)
+                return
+            continue
         if word is None or (name in own and not word.file):
             yield name + equals + value if name in own else token
             continue

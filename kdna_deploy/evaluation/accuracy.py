@@ -20,6 +20,7 @@ import numpy as np
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.logits import Logits, judged, judged_beside
+from kdna_deploy.evaluation.terms import completed, in_same_terms
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.labelled import FILLER, Labels
 from kdna_deploy.progress import SILENT, Listener
@@ -54,7 +55,10 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An artifact on labelled images, shares of 1. `classes` has the worst first; `top5` is None below 6 classes."""
+    """An artifact on labelled images, shares of 1. `classes` has the worst first.
+
+    `top5` is None below 6 classes, and where fewer than 5 are named.
+    """
 
     images: int
     top1: float
@@ -99,6 +103,8 @@ def evaluate(
         ParityError: `session` answers with NaN, and the reference does not.
     """
     sums = sums or Sums()
+    if reference is not None:
+        session, reference = in_same_terms(session, reference)
     for images, labels in batches:
         if reference is None:
             expected, logits = None, judged(session.run(images), len(images), session.name)
@@ -109,7 +115,8 @@ def evaluate(
         counted = truth != FILLER
         sums.whole = False
         _add(sums, logits[counted], truth[counted])
-        if expected is not None:
+        if expected is not None and reference is not None:
+            logits, expected = completed(logits, expected, session), completed(expected, logits, reference)
             _add_reference(sums, logits[counted], expected[counted], truth[counted])
         sums.whole = True
         if keep:
@@ -120,10 +127,15 @@ def evaluate(
     return Evaluation(
         images=sums.images,
         top1=sums.right / sums.images,
-        top5=sums.right5 / sums.images if sums.outputs > _TOP else None,
+        top5=sums.right5 / sums.images if _tells_top5(session, sums.outputs) else None,
         classes=_classes(sums.confusion),
         agreement=_agreement(sums) if reference is not None else None,
     )
+
+
+def _tells_top5(session: Session, outputs: int) -> bool:
+    """Whether five classes are named, and not just all that there are."""
+    return outputs > _TOP and (session.interface.top or outputs) >= _TOP
 
 
 def _stand_in(expected: Logits | None) -> Labels:

@@ -96,6 +96,8 @@ def _class_order(evaluation: Evaluation, names: dict[int, str]) -> str | None:
 
 def _trials(model: ModelRecord, path: Path, images: LabelledImages) -> Iterator[Trial]:
     yield from _sizes(model, path, images)
+    if model.session.interface.layout:
+        return  # what it takes is prepared within it
     used = images.preprocessing
     for says, other in _preparations(model.preprocessing, used, images.image_shape):
         if other != used:

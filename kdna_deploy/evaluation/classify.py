@@ -16,23 +16,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.evaluation.logits import judged
+from kdna_deploy.evaluation.logits import are_probabilities, judged
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
-from kdna_deploy.images.batch import Images, Shape
+from kdna_deploy.evaluation.terms import softmax
+from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes
 from kdna_deploy.images.file import ImageBytes, UnreadableImage, pillow_silenced
-from kdna_deploy.images.folder import check_channels, decoded, image_files, prepared
+from kdna_deploy.images.folder import check_channels, decoded, image_files, pixels_of
+from kdna_deploy.images.interface import Interface, normalised
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import DEFAULT_SIZE
 from kdna_deploy.progress import SILENT, Listener
+from kdna_deploy.runtimes.session import Session
 
-_SUM_OF_ONE = 1e-3  # how far probabilities in half precision may be from it
 _MILLISECONDS = 1e3
 
 
@@ -160,11 +163,13 @@ def _classified(
 ) -> Classification:
     session = model.session
     c, h, w = session.image_shape or model.image_shape or (3, *DEFAULT_SIZE)
-    reading = _Reading((c, *(request.size or (h, w))), request.preprocessing.over(model.preprocessing), listener)
+    preprocessing, interface = request.preprocessing.over(model.preprocessing), session.interface
+    interface.require_preprocessing(preprocessing, session.name)
+    reading = _Reading((c, *(request.size or (h, w))), preprocessing, interface, listener)
     check_channels(reading.shape, reading.preprocessing)
     batch, inferences = session.batch or 1, list[float]()
     if request.timed:
-        session.run(np.zeros((batch, *reading.shape), np.float32))  # warms up
+        session.run(interface.taken(np.zeros((batch, *reading.shape), np.float32)))  # warms up
     paths: list[Path] = []
     rows: list[NDArray[np.float64]] = []
     for held in _groups(reading.images(found), batch):
@@ -177,10 +182,10 @@ def _classified(
         listener.advance(len(held))
     if not rows:
         raise reading.none_of(len(found))
-    probabilities, is_softmax = _probabilities(np.stack(rows), session.name)
+    probabilities, is_softmax = _probabilities(np.stack(rows), session)
     names, unused = _names(request, model, probabilities.shape[1])
     images_done = tuple(
-        ClassifiedImage(path, _likeliest(row, names, request.top))
+        ClassifiedImage(path, _likeliest(row, names, min(request.top, interface.top or request.top)))
         for path, row in zip(paths, probabilities, strict=True)
     )
     asked, recorded = request.preprocessing, model.preprocessing
@@ -188,6 +193,9 @@ def _classified(
         *model.notes,
         asked.note(recorded, session.name) or asked.assumed(recorded, session.name),
         f"{session.name} answers with probabilities, which are shown as they are" if is_softmax else None,
+        f"{session.name} names {interface.top} classes, and no more"
+        if request.top > (interface.top or request.top)
+        else None,
         unused,
     )
     return Classification(
@@ -207,17 +215,18 @@ def _classified(
 class _Reading:
     """Reads images for a network, and remembers how long each took and which could not be read."""
 
-    def __init__(self, shape: Shape, preprocessing: Preprocessing, listener: Listener) -> None:
+    def __init__(self, shape: Shape, preprocessing: Preprocessing, interface: Interface, listener: Listener) -> None:
         self.shape = shape
         self.preprocessing = preprocessing
+        self._interface = interface
         self.skipped: list[tuple[Path, str]] = []
         self._listener = listener
         self._error: UnreadableImage | None = None
         self._decoding: list[float] = []
         self._preparing: list[float] = []
 
-    def images(self, found: Sequence[Path | ImageBytes]) -> Iterator[tuple[Path, Images]]:
-        """Each that can be read, [c, h, w]."""
+    def images(self, found: Sequence[Path | ImageBytes]) -> Iterator[tuple[Path, Any]]:
+        """Each that can be read: [c, h, w], or its pixels as the file takes them."""
         for source in found:
             path = source if isinstance(source, Path) else source.path
             started = time.perf_counter()
@@ -225,12 +234,15 @@ class _Reading:
                 with pillow_silenced():
                     picture = decoded(source, self.preprocessing)
                 between = time.perf_counter()
-                image = prepared(picture, self.shape[1:], self.preprocessing, path)
+                pixels = pixels_of(picture, self.shape[1:], self.preprocessing, path)
             except UnreadableImage as error:
                 self._error = error
                 self.skipped.append((path, error.reason))
                 self._listener.skip(path, error.reason)
                 continue
+            image = (
+                self._interface.laid_out(pixels) if self._interface.layout else normalised(pixels, self.preprocessing)
+            )
             self._decoding.append(between - started)
             self._preparing.append(time.perf_counter() - between)
             yield path, image
@@ -247,8 +259,8 @@ class _Reading:
         return Times(len(self._decoding), batch, *medians)
 
 
-def _groups(images: Iterator[tuple[Path, Images]], size: int) -> Iterator[list[tuple[Path, Images]]]:
-    held: list[tuple[Path, Images]] = []
+def _groups(images: Iterator[tuple[Path, Any]], size: int) -> Iterator[list[tuple[Path, Any]]]:
+    held: list[tuple[Path, Any]] = []
     for entry in images:
         held.append(entry)
         if len(held) == size:
@@ -258,21 +270,21 @@ def _groups(images: Iterator[tuple[Path, Images]], size: int) -> Iterator[list[t
         yield held
 
 
-def _probabilities(logits: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], bool]:
-    """Of rows of logits, and whether they are probabilities already.
+def _probabilities(logits: NDArray[np.float64], session: Session) -> tuple[NDArray[np.float64], bool]:
+    """Of rows of logits, and whether the network ends in a softmax of its own.
 
     Raises:
         InputError: there is nothing to choose from.
     """
+    name = session.name
     if logits.shape[1] < 2:
         raise InputError(f"{name} answers with a single number, which is no choice among classes.")
     highest = logits.max(axis=1, keepdims=True)
     if not np.isfinite(highest).all():
         raise InputError(f"{name} answers an image with −infinity for every class; check `mean` and `std`.")
-    if logits.min() >= 0 and np.abs(logits.sum(axis=1) - 1).max() < _SUM_OF_ONE:
-        return logits, True
-    powers = np.exp(logits - highest)
-    return powers / powers.sum(axis=1, keepdims=True), False
+    if session.interface.answers_probabilities:
+        return np.maximum(logits, 0), False
+    return (logits, True) if are_probabilities(logits) else (softmax(logits), False)
 
 
 def _names(request: ClassifyRequest, model: ModelRecord, outputs: int) -> tuple[tuple[str, ...], str | None]:

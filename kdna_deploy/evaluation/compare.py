@@ -18,6 +18,7 @@ import numpy as np
 from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.parity import Array, Outputs, Rounding, judge
+from kdna_deploy.evaluation.terms import completed, in_same_terms
 from kdna_deploy.evaluation.tolerance import FLOAT32, Tolerance
 from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.probes import GIVEN, Probe
@@ -47,6 +48,7 @@ def compare(
     Raises:
         InputError: the outputs have different names or shapes, or a session does not take the images.
     """
+    candidate, reference = in_same_terms(candidate, reference)
     names = _names_of_both(candidate, reference)
     batch = candidate.batch or reference.batch
     agreements: list[Agreement] = []
@@ -109,7 +111,10 @@ def _run_both(candidate: Session, reference: Session, probe: Probe, batch: int |
                 f"{candidate.name} returns shape {got.shape}, {reference.name} {expected.shape}: "
                 "they are not the same network."
             )
-    return ran
+    if candidate.interface.top is None and reference.interface.top is None:
+        return ran
+    (got,), (expected,) = ran.got, ran.expected
+    return _Ran(probe, (completed(got, expected, candidate),), (completed(expected, got, reference),))
 
 
 def _run(session: Session, images: Images, batch: int | None) -> Answers:

@@ -149,12 +149,14 @@ def _evaluated(
     sessions = [session, reference] if reference else [session]
     shape = _shape(model, against, request.size)
     preprocessing = request.preprocessing.over(model.preprocessing)
+    for one in sessions:
+        one.interface.require_preprocessing(preprocessing, one.name)
     data = request.data if isinstance(request.data, DataRequest) else DataRequest(request.data)
-    found = read_labelled(data.path, data.ground_truth, data.synsets, model.class_names)
-    images = LabelledImages(data.path, shape, preprocessing, listener, model.class_names, found, data.limit, data.seed)
     fixed = session.batch or (reference.batch if reference else None)
     batch = fixed or request.batch
     outputs = session.run(np.zeros((batch, *shape), np.float32)).shape[-1]
+    found = read_labelled(data.path, data.ground_truth, data.synsets, model.class_names, outputs)
+    images = LabelledImages(data.path, shape, preprocessing, listener, model.class_names, found, data.limit, data.seed)
     images.check(outputs)
     listener.step("evaluate")
     listener.expect(len(images))

@@ -14,6 +14,8 @@ from kdna_deploy.images.batch import Images
 
 Logits = NDArray[np.float64]
 
+_SUM_OF_ONE = 1e-3  # how far probabilities in half precision may be from it
+
 
 def judged(answers: Images, images: int, name: str) -> Logits:
     """The logits [images, classes] that `name` returned, in float64.
@@ -44,6 +46,11 @@ def judged_beside(answers: Images, expected: Logits, name: str, reference: str) 
     if problem := _problem(answers):
         raise ParityError(f"{name} {problem}, and {reference} does not: it does not compute the same.")
     return answers.astype(np.float64)
+
+
+def are_probabilities(answers: NDArray[np.floating]) -> bool:
+    """Whether every row [n, classes] is what a softmax returns."""
+    return bool(answers.min() >= 0 and np.abs(answers.sum(axis=1) - 1).max() < _SUM_OF_ONE)
 
 
 def _problem(answers: Images) -> str | None:

@@ -92,11 +92,15 @@ def verify_files(
             asked = {} if rtol is None else {"rtol": rtol, "roundoff": FLOAT32.roundoff}
             tolerance = replace(usual, atol=atol, **asked)
             batch = session.batch or reference.batch
+            interface = session.interface if session.interface.layout else reference.interface
+            for one in (session, reference):
+                one.interface.require_preprocessing(interface.preprocessing, one.name)
             any_size = made is not None and made.any_size and size is None
-            random = standard_probes(shape, batch, usual.roundoff < HALF.roundoff, any_size)
+            random = standard_probes(shape, batch, usual.roundoff < HALF.roundoff, interface, any_size)
 
             def probes(listener: Listener = SILENT) -> Iterable[Probe]:
-                given = _from_disk(inputs, shape, batch, _preprocessing(candidate), listener) if inputs else ()
+                prepared = interface.preprocessing if interface.layout else _preprocessing(candidate)
+                given = _from_disk(inputs, shape, batch, prepared, listener) if inputs else ()
                 return chain(random, given)
 
             listener.step("compare")

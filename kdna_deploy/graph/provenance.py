@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.stored_kernels import KernelStorage, Parent
+from kdna_deploy.images.interface import INTERFACE, Interface, interface_of
+from kdna_deploy.images.interface import KEY as INTERFACE_KEY
 from kdna_deploy.json_schema import (
     Kind,
     Misfit,
@@ -118,6 +120,14 @@ class Provenance:
     def restored_architecture(self) -> Architecture | None:
         return from_record(self.architecture) if self.architecture else None
 
+    def interface(self, artifact: Path) -> Interface:
+        """What the `artifact` takes and returns.
+
+        Raises:
+            ArtifactError: that is damaged.
+        """
+        return interface_of(self.options, self.preprocessing, str(artifact))
+
     @property
     def configuration(self) -> Configuration | None:
         """All that is to be said to load its checkpoint into the same network; None for a user's own model."""
@@ -176,6 +186,7 @@ _OPTIONS = record(
         "opset": integer(1, 100),
         "simplify": boolean,
         "dynamic_size": boolean,
+        INTERFACE_KEY: INTERFACE,
         "session": record({}, {"disabled_optimizers": list_of(text_of(r"\w+", most=100), most=100)}, anything),
     },
     anything,

@@ -1,7 +1,7 @@
 """Names of classes, as a data set has them → labels, the places in what the network answers.
 
     label = the number, where every name is a number
-          = the place among the WordNet ids of `synsets`, sorted, where such a list is given
+          = the place among the sorted WordNet ids of `synsets`, where these are given and every name is such an id
           = the place among the names that the checkpoint records, where it records any
           = the place in the sorted list of names otherwise, as PyTorch's ImageFolder counts
 
@@ -81,7 +81,7 @@ def class_labels(
         _check_different(numbers, int, where, what)
         return ClassLabels({int(name): name for name in sorted(numbers, key=int)}, "number")
     _check_different(words, _folded, where, what)
-    if synsets:
+    if synsets and _are_ids(words):
         return _known(words, sorted(set(synsets)), "synset", f"The list of WordNet ids has {len(set(synsets))}", where)
     if recorded and not (_are_ids(words) and not any(map(WORDNET.fullmatch, recorded))):
         _check_once(words, recorded, where, what)

@@ -54,8 +54,18 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 def imagenet_classes() -> tuple[str, ...]:
     """Names of the 1000 classes of ImageNet (ILSVRC 2012), in the order of their WordNet identifiers."""
+    return tuple(name for _, name in _imagenet())
+
+
+def imagenet_ids() -> tuple[str, ...]:
+    """Their WordNet identifiers, in the same order."""
+    return tuple(identifier for identifier, _ in _imagenet())
+
+
+def _imagenet() -> list[tuple[str, str]]:
     lines = files("kdna_deploy.images").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line.partition(" ")[2] for line in lines if not line.startswith("#"))
+    parts = (line.partition(" ") for line in lines if not line.startswith("#"))
+    return [(identifier, name) for identifier, _, name in parts]
 
 
 def check_class_names(names: tuple[str, ...], outputs: int, where: str) -> None:

@@ -18,6 +18,7 @@ from kdna_deploy.errors import InputError
 from kdna_deploy.images.arrays import count_arrays, read_arrays
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.file import ImageBytes, UnreadableImage, check_pixels, open_image, pillow_silenced
+from kdna_deploy.images.interface import Pixels, normalised
 from kdna_deploy.images.preprocessing import MEAN, STD, Color, Preprocessing
 from kdna_deploy.kinds import IMAGE_SUFFIXES
 from kdna_deploy.progress import SILENT, Listener
@@ -152,12 +153,17 @@ def prepared(image: Image.Image, size: tuple[int, int], preprocessing: Preproces
     Raises:
         UnreadableImage: it would have to be enlarged beyond bounds.
     """
-    pixels = np.asarray(_fitted(image, size, preprocessing, path), dtype=np.float32) / 255.0
-    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-    if preprocessing.color == "BGR":
-        pixels = pixels[..., ::-1]
-    normalised = (pixels - np.asarray(preprocessing.mean, np.float32)) / np.asarray(preprocessing.std, np.float32)
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+    return normalised(pixels_of(image, size, preprocessing, path), preprocessing)
+
+
+def pixels_of(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing, path: Path) -> Pixels:
+    """The same, resized and cropped alone: uint8 [h, w, c], in RGB or grey.
+
+    Raises:
+        UnreadableImage: as `prepared`.
+    """
+    pixels = np.asarray(_fitted(image, size, preprocessing, path))
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing, path: Path) -> Image.Image:

@@ -14,6 +14,7 @@ Does not apply to several classes for an image.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -28,10 +29,12 @@ from kdna_deploy.images.class_labels import WORDNET, ClassLabels, class_labels, 
 from kdna_deploy.images.folder import image_files, other_files
 from kdna_deploy.images.synsets import Synsets
 from kdna_deploy.input_files import check_regular
+from kdna_deploy.json_schema import is_plain
 from kdna_deploy.kinds import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from kdna_deploy.words import counted
 
 _LARGEST_FILE = 1 << 30  # bytes
+_LONGEST = 1000
 _FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "image_path", "filepath", "img")
 _CLASS_COLUMNS = ("label", "class", "class_name", "class_id", "category", "target", "wnid", "synset")
 _FRACTION = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
@@ -132,7 +135,9 @@ def read_label_table(
     files, seen = [], dict[Path, int]()
     for row in rows:
         path = images / row.file
-        if path not in present and not path.is_file():
+        if not (is_plain(row.file) and is_plain(row.label)) or max(len(row.file), len(row.label)) > _LONGEST:
+            _refuse(table, row.line, f"a file or class is no plain text of up to {_LONGEST} characters")
+        if path not in present and not _is_file(path):
             _refuse(table, row.line, f"there is no file '{row.file}' in '{images}'")
         if path in seen:
             _refuse(table, row.line, f"'{row.file}' has been given a class in line {seen[path]}")
@@ -145,6 +150,12 @@ def read_label_table(
     names = tuple(dict.fromkeys(row.label for row in rows))
     found = class_labels(names, table, "classes", recorded=recorded, synsets=synsets.ids if synsets else ())
     return LabelTable(images, table, f"{layout}, classes as {found.named}", found, tuple(files))
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # what can be no name
+        return path.is_file()
+    return False
 
 
 def _rows(table: Path, images: Path, synsets: Synsets | None) -> tuple[str, list[_Row]]:

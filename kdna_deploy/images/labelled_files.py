@@ -19,6 +19,8 @@ from typing import Protocol
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.images.class_folders import ClassFolders, class_folders, has_class_folders, read_class_folders
+from kdna_deploy.images.class_labels import WORDNET
+from kdna_deploy.images.class_names import IMAGENET_CLASSES, imagenet_ids
 from kdna_deploy.images.label_table import LabelTable, is_label_table, read_label_table
 from kdna_deploy.images.synsets import Synsets, read_synsets
 
@@ -63,25 +65,37 @@ class LabelledFiles(Protocol):
 
 
 def read_labelled(
-    path: Path, ground_truth: Path | None = None, synsets: Path | None = None, recorded: Sequence[str] = ()
+    path: Path,
+    ground_truth: Path | None = None,
+    synsets: Path | None = None,
+    recorded: Sequence[str] = (),
+    outputs: int | None = None,
 ) -> LabelledFiles:
     """The labelled images at `path`, a folder or a table.
 
     `ground_truth` is a table of the images in the folder, `synsets` a file of the WordNet ids of the network's classes,
-    `recorded` the names of these classes, where known.
+    `recorded` the names of these classes, where known, and `outputs` their number: the ids of as many as ImageNet has
+    are ImageNet's, unless others are recorded.
 
     Raises:
         InputError: nothing is recognised, or what is there is damaged or can be read in two ways.
     """
     ids = read_synsets(synsets) if synsets else None
+    if ids is None and outputs == IMAGENET_CLASSES and not any(map(WORDNET.fullmatch, recorded)):
+        ids = Synsets(imagenet_ids())
     if not path.is_dir():
-        return read_label_table(path, path.parent, recorded, ids)
-    if ground_truth is not None:
-        return read_label_table(ground_truth, path, recorded, ids)
-    return _recognised(path, recorded, ids)
+        found: ClassFolders | LabelTable = read_label_table(path, path.parent, recorded, ids)
+    elif ground_truth is not None:
+        found = read_label_table(ground_truth, path, recorded, ids)
+    else:
+        found = _recognised(path, recorded, ids)
+    if synsets and found.found.by != "synset":
+        note = f"'{synsets}' was of no use, for the classes are named by {found.found.named}"
+        found = replace(found, notes=(*found.notes, note))
+    return found
 
 
-def _recognised(path: Path, recorded: Sequence[str], synsets: Synsets | None) -> LabelledFiles:
+def _recognised(path: Path, recorded: Sequence[str], synsets: Synsets | None) -> ClassFolders | LabelTable:
     described = _first(path, _HUGGING_FACE)
     if described and is_label_table(described):
         found = read_label_table(described, path, recorded, synsets)
@@ -115,11 +129,12 @@ def _split(path: Path) -> str | None:
     return found if has_class_folders(path / found) or _first(path / found, (*_HUGGING_FACE, *_TABLES)) else None
 
 
-def _within_split(path: Path, split: str, recorded: Sequence[str], synsets: Synsets | None) -> LabelledFiles:
+def _within_split(
+    path: Path, split: str, recorded: Sequence[str], synsets: Synsets | None
+) -> ClassFolders | LabelTable:
     found = _recognised(path / split, recorded, synsets)
     others = [folder.name for folder in class_folders(path) if folder.name != split]
     notes = found.notes
     if others:
         notes = (*notes, f"of the splits in '{path}', '{split}' was read; give '{path / others[0]}' for another")
-    assert isinstance(found, (ClassFolders, LabelTable))
     return replace(found, layout=f"split '{split}', {found.layout}", notes=notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdna_deploy.benchmark.cpu.cold_start import TOGETHER
 from kdna_deploy.benchmark.cpu.device import Cpu, CpuFigures, CpuFindings
 from kdna_deploy.benchmark.cpu.profile import GROUPS, Profile
+from kdna_deploy.benchmark.cpu.streams import Throughput
 from kdna_deploy.benchmark.paper import Printed
 from kdna_deploy.benchmark.result import BenchResult, Row
 from kdna_deploy.benchmark.suites import Entry
@@ -45,6 +46,7 @@ class CpuTables:
     def details(self) -> list[Cells]:
         profiles, cold = self._found.profiles, [row for row in self._result.rows if _own(row).cold]
         memory = [_memory(cold)] if cold else []
+        memory = [_throughput(self._found.streams), *memory] if self._found.streams else memory
         if not profiles:
             return memory
         return [*memory, _groups(profiles), *(cells for one in profiles for cells in (_operators(one), _layers(one)))]
@@ -99,6 +101,19 @@ def _memory(rows: list[Row]) -> Cells:
         sizes += [start.together_bytes] if together else []
         cells.append((name, *("–" if size is None else f"{size / 1e6:.0f}" for size in sizes)))
     return Cells("Memory of a fresh process after its first inference in MB", headings, tuple(cells))
+
+
+def _throughput(found: tuple[Throughput, ...]) -> Cells:
+    """Streams by streams and batch by batch, candidates beside their baselines."""
+    cells = []
+    for one in found:
+        low, high = (one.kept.low, one.kept.high) if one.kept else (None, None)
+        share = f"{100 * one.kept.value:.1f}" if one.kept else ""
+        figures = (str(one.streams), str(one.batch), f"{one.images_per_second:.4g}")
+        cells.append((one.name, *figures, share, between(low, high, scale=100, digits=1) if one.kept else ""))
+    title = "Throughput of streams; what is kept of the baseline's, its 95 % interval"
+    headings = ("model", "streams", "batch", "images/s", "kept %", "interval")
+    return Cells(title, headings, tuple(cells))
 
 
 def _compared(row: Row) -> tuple[str, ...]:

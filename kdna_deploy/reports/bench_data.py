@@ -27,7 +27,7 @@ _NESTED = {
 }
 _LEFT_OUT = ("samples_ms", "single_ms", "blocks", "runtime_options")
 # What every document and row has, whichever device fills it.
-_DOCUMENT: dict[str, Any] = {"cores": [], "peak": None, "profiles": [], "differences": []}
+_DOCUMENT: dict[str, Any] = {"cores": [], "peak": None, "profiles": [], "differences": [], "cpu_streams": []}
 _ROW: dict[str, Any] = {"share_of_peak": None, "cold_start": None}
 
 

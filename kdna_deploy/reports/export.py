@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from kdna_deploy.images.interface import Interface
 from kdna_deploy.reports.agreement import agreement_cells, agreements_data
 from kdna_deploy.reports.attention import attention_data, attention_parts
 from kdna_deploy.reports.engine import engine_report
@@ -36,9 +37,10 @@ def export_report(
     source: FusedSource | None,
     notes: tuple[str, ...] = (),
     prepared: PreparedFile | None = None,
+    interface: Interface | None = None,
 ) -> Report:
     """Of an ONNX file made of `source`, with what was `prepared` of it, of an engine, or of both."""
-    graph = None if file is None else _file_report(file, source)
+    graph = None if file is None else _with_source(_report_of(file), source, interface)
     if engine is None:
         assert graph is not None
         if prepared is None:
@@ -50,21 +52,22 @@ def export_report(
     return Report((*(graph.parts if graph else ()), *built.parts), built.data, notes)
 
 
-def openvino_export_report(file: OpenVinoExport, source: FusedSource | None, notes: tuple[str, ...] = ()) -> Report:
+def openvino_export_report(
+    file: OpenVinoExport,
+    source: FusedSource | None,
+    notes: tuple[str, ...] = (),
+    interface: Interface | None = None,
+) -> Report:
     """Of an OpenVINO file made of `source`."""
-    return replace(_with_source(openvino_report(file), source), notes=notes)
+    return replace(_with_source(openvino_report(file), source, interface), notes=notes)
 
 
-def _file_report(file: File, source: FusedSource | None) -> Report:
-    return _with_source(_report_of(file), source)
-
-
-def _with_source(report: Report, source: FusedSource | None) -> Report:
+def _with_source(report: Report, source: FusedSource | None, interface: Interface | None) -> Report:
     """With what became of channel attention, and what the file takes and returns."""
     if source is None:
         return report
-    also = {**input_data(source.provenance), **(attention_data(source.fused) if source.fused else {})}
-    parts = (*attention_parts(source.fused), *report.parts, input_facts(source.provenance))
+    also = {**input_data(source.provenance, interface), **(attention_data(source.fused) if source.fused else {})}
+    parts = (*attention_parts(source.fused), *report.parts, input_facts(source.provenance, interface))
     return Report(parts, {**report.data, **also})
 
 

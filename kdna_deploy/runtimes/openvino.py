@@ -14,14 +14,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.stages import are_stages
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino_file import read_openvino
 from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing, logits_of
@@ -38,7 +41,8 @@ class OpenVinoSession(Closing):
     """A `Session` over an OpenVINO file or an ONNX file.
 
     `cache` is a folder in which OpenVINO keeps what it compiles, so that the next session opens several times faster;
-    it tells by itself where a file, its own version or the processor has changed.
+    it tells by itself where a file, its own version or the processor has changed. With `streams`, so many threads may
+    `run` at once, on as many threads of OpenVINO's in all as `threads` says: it is then asked for throughput.
 
     Raises:
         ArtifactError: OpenVINO cannot read or compile the file.
@@ -51,21 +55,25 @@ class OpenVinoSession(Closing):
         name: str | None = None,
         precision: InferencePrecision = "f32",
         cache: Path | None = None,
+        streams: int | None = None,
     ) -> None:
         if not path.is_file():
             raise ArtifactError(f"There is no file '{path}'.")
         if named_kind(path) is Kind.openvino:
-            read_openvino(path, weights=False)
+            made = read_openvino(path, weights=False).provenance
         else:
             require_portable(path, "OpenVINO opens")
+            made = provenance_of_model(read_model(path, weights=False), path)
         hints: dict[str, str | int] = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": "LATENCY" if streams is None else "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": precision,
             # The measuring process is pinned already; without this OpenVINO would choose cores of its own.
             "ENABLE_CPU_PINNING": "NO",
         }
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
+        if streams is not None:
+            hints["NUM_STREAMS"] = streams
         if cache is not None:
             hints["CACHE_DIR"] = str(cache)
         try:
@@ -75,34 +83,41 @@ class OpenVinoSession(Closing):
             raise ArtifactError(f"OpenVINO cannot open '{path}': {_cause(error)}.") from error
         finally:
             _drop_signal_stack()
+        self.interface = made.interface(path) if made else PLAIN
         names = tuple(min(output.get_names(), default="") for output in compiled.outputs)
         self.stage_names = names if are_stages(names) else ()
-        several = len(compiled.outputs) != max(len(self.stage_names), 1)
+        several = len(compiled.outputs) != (len(self.stage_names) or self.interface.outputs)
         if len(compiled.inputs) != 1 or several or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
-        self._request = compiled.create_infer_request()
+        self._free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        for _ in range(streams or 1):
+            self._free.put(compiled.create_infer_request())
         self.name = name or path.name
         self.runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         self.options: Mapping[str, str | int] = hints
         batch, *image = compiled.inputs[0].partial_shape
         self.batch = batch.get_length() if batch.is_static else None
-        c, h, w = (size.get_length() if size.is_static else None for size in image)
-        self.image_shape = (c, h, w) if c and h and w else None
+        first, second, last = (size.get_length() if size.is_static else None for size in image)
+        self.image_shape = self.interface.image_shape((first, second, last)) if first and second and last else None
 
     def run(self, images: Images) -> Images:
         return logits_of(self, images)
 
     def run_all(self, images: Images) -> Answers:
         self._check_open()
+        request = self._free.get()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
-            return tuple(map(np.asarray, self._request.infer([images], share_inputs=True).values()))
+            found = request.infer([self.interface.taken(images)], share_inputs=True)
+            return self.interface.returned(list(map(np.asarray, found.values())))
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
+        finally:
+            self._free.put(request)
 
     def _release(self) -> None:
         with _same_cores():
-            del self._request  # and with it the model, which nothing else holds
+            del self._free  # and with them the model, which nothing else holds
 
 
 @contextlib.contextmanager

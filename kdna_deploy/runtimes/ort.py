@@ -13,6 +13,7 @@ from kdna_deploy.errors import ArtifactError, InputError, KdnaError, RuntimeFail
 from kdna_deploy.external_data import external_files
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.network.stages import are_stages
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
@@ -26,6 +27,7 @@ except ImportError as error:
 
 
 # "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : ", in front of what has happened.
+_TYPES = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _STATUS = re.compile(r"^\[\w+\] : \d+ : \w+ : ")
 
 
@@ -33,6 +35,7 @@ class OrtSession(Closing):
     """A `Session` over an ONNX file with one image input and one output, either of which may be half precision.
 
     Or with the stage outputs of a backbone (`network.stages`), by their names.
+    What else it takes and returns (`images.interface`) is in its metadata.
 
     `threads` bounds the threads of an operator; None leaves the choice to ONNX Runtime. `cores` are those that the
     threads beside the calling one are pinned to, the first being the caller's. `optimised_to` is a file for the graph
@@ -91,19 +94,24 @@ class OrtSession(Closing):
             cause = f"its weights '{gone[0]}' are not beside it" if gone else _cause(error)
             raise ArtifactError(f"ONNX Runtime cannot open '{path}': {cause}{again}.") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        names = tuple(output.name for output in outputs)
+        interface, names = needs.interface, tuple(output.name for output in outputs)
         self.stage_names = names if are_stages(names) else ()
-        if len(inputs) != 1 or len(outputs) != max(len(self.stage_names), 1) or len(inputs[0].shape) != 4:
+        several = len(outputs) != (len(self.stage_names) or interface.outputs)
+        if len(inputs) != 1 or several or len(inputs[0].shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        if (inputs[0].type == "tensor(uint8)") != (interface.layout is not None):
+            raise ArtifactError(f"'{path}' takes {inputs[0].type}, and its metadata do not say so; export it again.")
         self._path = path
         self.options: Mapping[str, str | int] = recorded
         self.name = name or path.name
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
         self._input = inputs[0].name
-        self._type = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
+        self.interface = interface
+        self._type = _TYPES.get(inputs[0].type, np.float32)
         first, *rest = inputs[0].shape
         self.batch = first if isinstance(first, int) else None
-        self.image_shape = (rest[0], rest[1], rest[2]) if all(isinstance(n, int) for n in rest) else None
+        fixed = all(isinstance(n, int) for n in rest)
+        self.image_shape = interface.image_shape((rest[0], rest[1], rest[2])) if fixed else None
 
     def run(self, images: Images) -> Images:
         return logits_of(self, images)
@@ -111,9 +119,8 @@ class OrtSession(Closing):
     def run_all(self, images: Images) -> Answers:
         self._check_open()
         try:
-            taken = images.astype(self._type, copy=False)
-            found = self._session.run(None, {self._input: taken})
-            return tuple(np.asarray(one).astype(np.float32, copy=False) for one in found)
+            taken = self.interface.taken(images).astype(self._type, copy=False)
+            return self.interface.returned(list(map(np.asarray, self._session.run(None, {self._input: taken}))))
         except Exception as error:  # see above
             takes, got = (self.batch or "n", *(self.image_shape or "chw")), images.shape
             raise InputError(
@@ -132,7 +139,8 @@ class OrtSession(Closing):
             with scratch_folder("rounding") as folder:
                 perturbed_file(self._path, folder / "moved.onnx", roundoff, seed)
                 moved = _answers(folder / "moved.onnx", images)
-            yield tuple(np.abs(a - b) for a, b in zip(moved, answers, strict=True))
+            with np.errstate(invalid="ignore"):  # −∞ for classes that are not named
+                yield tuple(np.abs(a - b) for a, b in zip(moved, answers, strict=True))
 
     def metadata(self) -> dict[str, str]:
         """The custom metadata of the file."""
@@ -184,10 +192,12 @@ class SessionNeeds:
     Attributes:
         disabled_optimizers: see `Provenance.options`.
         prepared: None of a portable file.
+        interface: what it takes and returns.
     """
 
     disabled_optimizers: tuple[str, ...] = ()
     prepared: PreparedRecord | None = None
+    interface: Interface = PLAIN
 
 
 def session_needs(path: Path) -> SessionNeeds:
@@ -202,7 +212,7 @@ def session_needs(path: Path) -> SessionNeeds:
         return SessionNeeds()  # ONNX Runtime will say what is wrong with the file
     made = provenance_of_model(model, path)
     disabled = made.options.get("session", {}).get("disabled_optimizers", []) if made else []
-    return SessionNeeds(tuple(disabled), record_in(model, path))
+    return SessionNeeds(tuple(disabled), record_in(model, path), made.interface(path) if made else PLAIN)
 
 
 def _by(shape: Iterable[object]) -> str:

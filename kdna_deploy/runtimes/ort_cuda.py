@@ -20,6 +20,7 @@ from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Images
 from kdna_deploy.precision import FloatPrecision
 from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, failures, give_back, torch_cuda
+from kdna_deploy.runtimes.ort import session_needs
 from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing
 
@@ -31,7 +32,12 @@ except ImportError as error:
 PROVIDER = "CUDAExecutionProvider"
 # Both packages are imported as `onnxruntime`, and the CPU's hides the GPU's.
 INSTALL = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
-_TYPES = {"tensor(float)": ("float32", np.float32), "tensor(float16)": ("float16", np.float16)}
+_TYPES = {
+    "tensor(float)": ("float32", np.float32),
+    "tensor(float16)": ("float16", np.float16),
+    "tensor(uint8)": ("uint8", np.uint8),
+    "tensor(int64)": ("int64", np.int64),
+}
 
 
 class OrtCudaSession(Closing):
@@ -60,8 +66,8 @@ class OrtCudaSession(Closing):
             "precision": precision,
             "tf32": int(precision == "tf32"),
         }
-        self._path = path
-        self._opened: list[tuple[Any, Any, Any, Any]] = []  # sessions and bindings must outlive their lanes
+        self._path, self.interface = path, session_needs(path).interface
+        self._opened: list[tuple[Any, Any, Any, list[Any]]] = []  # sessions and bindings must outlive their lanes
         give_back()
         with failures(self.runtime, self.name):
             self._lanes = Lanes([self._lane() for _ in range(streams)])
@@ -70,12 +76,15 @@ class OrtCudaSession(Closing):
     def run(self, images: Images) -> Images:
         self.load_on_device(images)
         with failures(self.runtime, self.name):
-            return self._lanes.run()
+            self._lanes.run()
+            outputs = self._opened[0][-1]  # of the lane that has run
+            return self.interface.returned([output.cpu().numpy() for output in outputs])[0]
 
     def load_on_device(self, images: Images) -> None:
         self._check_open()
-        if images.shape != (self._batch, *self._shape):
-            takes, got = ("×".join(map(str, shape)) for shape in ((self._batch, *self._shape), images.shape))
+        images, axes = self.interface.taken(images), (self._batch, *self.interface.shape(self._shape))
+        if images.shape != axes:
+            takes, got = ("×".join(map(str, shape)) for shape in (axes, images.shape))
             raise InputError(f"{self.name} was opened for images {takes} and cannot run on {got}.")
         with failures(self.runtime, self.name):
             self._lanes.load(images)
@@ -97,25 +106,27 @@ class OrtCudaSession(Closing):
         source, target = session.get_inputs(), session.get_outputs()
         kinds = [_TYPES.get(value.type) for value in (*source, *target)]
         sizes = [size for value in (*source, *target) for size in value.shape[1:]]
-        if len(source) != 1 or len(target) != 1 or None in kinds or not all(isinstance(size, int) for size in sizes):
+        open_sizes = not all(isinstance(size, int) for size in sizes)
+        if len(source) != 1 or len(target) != self.interface.outputs or None in kinds or open_sizes:
             raise ArtifactError(f"'{self._path}' does not map images of one size to logits; export it again.")
-        c, h, w = source[0].shape[1:]
-        self._shape = (c, h, w)
+        first, second, last = source[0].shape[1:]
+        self._shape = self.interface.image_shape((first, second, last))
         with torch.cuda.stream(stream):
-            images = _tensor(torch, (self._batch, c, h, w), source[0].type)
-            logits = _tensor(torch, (self._batch, *target[0].shape[1:]), target[0].type)
+            images = _tensor(torch, (self._batch, first, second, last), source[0].type)
+            outputs = [_tensor(torch, (self._batch, *value.shape[1:]), value.type) for value in target]
         stream.synchronize()
         binding = session.io_binding()
-        for bind, value, tensor in ((binding.bind_input, source[0], images), (binding.bind_output, target[0], logits)):
+        bound = [(binding.bind_output, value, tensor) for value, tensor in zip(target, outputs, strict=True)]
+        for bind, value, tensor in ((binding.bind_input, source[0], images), *bound):
             bind(value.name, "cuda", tensor.device.index, _TYPES[value.type][1], tuple(tensor.shape), tensor.data_ptr())
         options = onnxruntime.RunOptions()
         # Otherwise every run would wait for the GPU.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._opened.append((session, binding, images, logits))
+        self._opened.append((session, binding, images, outputs))
 
         def enqueue() -> Any:
             session.run_with_iobinding(binding, options)
-            return logits
+            return outputs[0]
 
         enqueue()  # allocates, and captures the graph
         stream.synchronize()

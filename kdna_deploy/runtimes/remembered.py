@@ -30,6 +30,7 @@ class Remembered(Closing):
         self.runtime = session.runtime
         self.batch = session.batch
         self.image_shape = session.image_shape
+        self.interface = session.interface
         self.options: Mapping[str, str | int] = session.options
 
     def run(self, images: Images) -> Images:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.images.interface import PLAIN, Interface
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,6 +30,7 @@ class Session(Protocol):
         runtime: what runs it, with the version.
         batch: the only batch size it takes, or None.
         image_shape: (c, h, w) it takes, None where any.
+        interface: what the file itself takes and returns.
         options: of the runtime, as they were set; for the record of a measurement.
     """
 
@@ -36,10 +38,13 @@ class Session(Protocol):
     runtime: str
     batch: int | None
     image_shape: tuple[int, int, int] | None
+    interface: Interface
     options: Mapping[str, str | int]
 
     def run(self, images: Images) -> Images:
-        """Logits [n, classes] of normalised `images` [n, c, h, w], both float32.
+        """Logits [n, classes] of normalised `images` [n, c, h, w], both float32; or what else `interface` says.
+
+        Of a file that takes pixels, `images` may be these as well.
 
         Raises:
             InputError: it does not take such images.
@@ -107,6 +112,7 @@ class Closing(abc.ABC):
     """The end of a session, the same for all: what a class holds is for its `_release` to let go."""
 
     name: str
+    interface: Interface = PLAIN
     _closed = False
 
     def close(self) -> None:

@@ -40,9 +40,16 @@ class Source:
 
 @dataclass(frozen=True)
 class OnCpu:
-    """How a session runs on the CPU: `threads` of an inference."""
+    """How a session runs on the CPU.
+
+    Attributes:
+        threads: of an inference; of all of them together with `streams`.
+        streams: inferences that may be under way at once, for a runtime that shares its threads out among them; None
+            for one, as fast as may be.
+    """
 
     threads: int = 1
+    streams: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class Runtime:
         prepare: a file, and an `OnCpu` or `OnGpu` → what opens sessions.
         precisions: that can be asked of it; none where the file alone decides.
         exact: whether float32 files are computed in float32, so that the float32 peak is a bound.
+        streams: what runs several inferences at once, each on one thread: a session for each, or one session of its
+            ``own`` streams; None where neither does.
         own: a kind of file of its own that it opens as well, which no other runtime does.
     """
 
@@ -92,6 +101,7 @@ class Runtime:
     precisions: tuple[Precision, ...] = ()
     exact: bool = True
     own: Artifact | None = None
+    streams: Literal["sessions", "own"] | None = None
 
     @property
     def missing(self) -> str | None:
@@ -137,7 +147,7 @@ def _openvino(precision: Literal["f32", "bf16"]) -> Callable[[Source, OnCpu], Op
     def prepare(source: Source, how: OnCpu) -> Opener:
         from kdna_deploy.runtimes.openvino import OpenVinoSession
 
-        return lambda cores=(): OpenVinoSession(source.path, how.threads, precision=precision)
+        return lambda cores=(): OpenVinoSession(source.path, how.threads, precision=precision, streams=how.streams)
 
     return prepare
 
@@ -211,10 +221,10 @@ _ORT = package("ONNX Runtime", "onnxruntime", "pip install onnxruntime")
 RUNTIMES: dict[str, Runtime] = {
     "pytorch": Runtime("PyTorch, as trained", "cpu", "checkpoint", _TORCH, _original),
     "pt2": Runtime("PyTorch, fused .pt2", "cpu", "fused", _TORCH, _fused),
-    "onnxruntime": Runtime("ONNX Runtime", "cpu", "onnx", _ORT, _ort),
-    "openvino": Runtime("OpenVINO", "cpu", "onnx", _OPENVINO, _openvino("f32"), own="openvino"),
+    "onnxruntime": Runtime("ONNX Runtime", "cpu", "onnx", _ORT, _ort, streams="sessions"),
+    "openvino": Runtime("OpenVINO", "cpu", "onnx", _OPENVINO, _openvino("f32"), own="openvino", streams="own"),
     "openvino-bf16": Runtime(
-        "OpenVINO, bf16", "cpu", "onnx", _OPENVINO, _openvino("bf16"), exact=False, own="openvino"
+        "OpenVINO, bf16", "cpu", "onnx", _OPENVINO, _openvino("bf16"), exact=False, own="openvino", streams="own"
     ),
     "tensorrt": _engines("tensorrt"),
     "tensorrt-rtx": _engines("tensorrt-rtx"),

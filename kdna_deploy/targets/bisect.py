@@ -34,7 +34,7 @@ from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.passes import FOLDING, finishing
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Images
-from kdna_deploy.images.probes import NOISE, Probe, random_images
+from kdna_deploy.images.probes import NOISE, Probe, random_probe
 from kdna_deploy.network.forward import forward_all
 from kdna_deploy.network.load import Network
 from kdna_deploy.precision import CODES
@@ -118,7 +118,8 @@ def bisect(artifact: Path, network: Network, provenance: Provenance, listener: L
             "`export` writes in its place."
         )
     size = provenance.options.get("batch")
-    images = random_images(size if isinstance(size, int) else _IMAGES, provenance.image_shape, seed=5).numpy()
+    batch, interface = size if isinstance(size, int) else _IMAGES, provenance.interface(artifact)
+    images = random_probe(batch, provenance.image_shape, interface, seed=5)
     listener.step("run the network layer by layer")
     making = _Making(network, provenance, images)
     listener.step(f"run {artifact.name} layer by layer")

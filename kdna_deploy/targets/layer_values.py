@@ -27,6 +27,7 @@ from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.graph import BATCH_NORM, WEIGHTED, Graph, cast_floats, site
 from kdna_deploy.graph.passes import FOLDING
 from kdna_deploy.images.batch import Images
+from kdna_deploy.network.stages import LOGITS as NETWORKS_OUTPUT
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.ort import session_needs
 from kdna_deploy.targets.onnx.names import site_of
@@ -113,8 +114,11 @@ def values_of_file(path: Path, images: Images) -> Values:
     """What each layer of an ONNX file puts out, on ONNX Runtime."""
     model = read_model(path)
     layers = _onnx_layers(model.graph)
-    known = [output.name for output in model.graph.output]
-    wanted = [value for value in layers.values() if value not in known]
+    needs = session_needs(path)
+    returned = [output.name for output in model.graph.output]
+    # A file that answers with probabilities computes the logits on its way.
+    answers = [NETWORKS_OUTPUT] if needs.interface.answers_probabilities else returned
+    wanted = [value for value in dict.fromkeys((*answers, *layers.values())) if value not in returned]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(value) for value in wanted)
     with scratch_folder("bisect") as folder:
         target = folder / "layers.onnx"
@@ -122,15 +126,14 @@ def values_of_file(path: Path, images: Images) -> Values:
         session = onnxruntime.InferenceSession(
             target,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(session_needs(path).disabled_optimizers),
+            disabled_optimizers=list(needs.disabled_optimizers),
         )
         (taken,) = session.get_inputs()
-        values = session.run(
-            [*known, *layers.values()],
-            {taken.name: images.astype(np.float16 if taken.type == "tensor(float16)" else np.float32)},
-        )
+        fed = needs.interface.taken(images)
+        half = taken.type == "tensor(float16)"
+        values = session.run([*answers, *layers.values()], {taken.name: fed.astype(np.float16) if half else fed})
     found = [np.asarray(value, np.float32) for value in values]
-    return {LOGITS: joined(found[: len(known)]), **dict(zip(layers, found[len(known) :], strict=True))}
+    return {LOGITS: joined(found[: len(answers)]), **dict(zip(layers, found[len(answers) :], strict=True))}
 
 
 def _onnx_layers(graph: onnx.GraphProto) -> dict[Layer, str]:

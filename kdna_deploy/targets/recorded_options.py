@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -60,7 +60,8 @@ def recorded_options(made: Provenance, path: Path) -> RecordedOptions:
         ArtifactError: they make no sense.
     """
     try:
-        return _read(made.options, made.image_shape)
+        read = _read(made.options, made.image_shape)
+        return replace(read, onnx=replace(read.onnx, interface=made.interface(path)))
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise ArtifactError(
             f"'{path}' does not say how it was made in a way that makes sense: {_told(error)}."

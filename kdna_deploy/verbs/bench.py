@@ -74,6 +74,7 @@ def bench(
     *models: Files,
     gpu: bool = False,
     cpu_threads: int = 1,
+    cpu_streams: int | None = None,
     batch_size: int | None = None,
     runtime: Sequence[str] = (),
     precision: Sequence[str] = (),
@@ -102,6 +103,7 @@ def bench(
             The newest ``.onnx`` in the current folder where none is named.
         gpu: throughput and latency on an NVIDIA GPU.
         cpu_threads: threads of an inference, each on a core of its own.
+        cpu_streams: measure throughput as well, with one and with so many inferences under way at once.
         batch_size: images in one inference; 1, with `gpu` 128.
         runtime: what runs the files; what opens them by default.
         precision: with `gpu`: ``"fp32"``, ``"tf32"``, ``"fp16"``, ``"int8"``.
@@ -129,6 +131,11 @@ def bench(
     _check_words(protocol, suite, baseline, precision, batch_size)
     if protocol == "paper" and (cpu_threads, batch_size or 1) != (1, 1):
         raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
+    if cpu_streams is not None and (cpu_streams < 1 or gpu or protocol == "paper"):
+        raise UsageError(
+            f"`cpu_streams={cpu_streams}` must be from 1, and goes neither with `gpu` nor with the paper's protocol; "
+            "leave it out, or those."
+        )
     runtimes = tuple(dict.fromkeys(runtime))
     _check_device(gpu, runtimes, (cpu_threads, protocol, cold_start, profile), precision, streams, host_copies)
     size, said = image_size(input_size), configured(arch, architecture)
@@ -149,7 +156,11 @@ def bench(
         check_output(target, inputs)
     listener.plan(("prepare",))  # the groups are planned once they are known
     listener.step("prepare")
-    device = _gpu(precision, streams, cuda_graphs, host_copies) if gpu else _cpu(cpu_threads, cold_start, profile)
+    device = (
+        _gpu(precision, streams, cuda_graphs, host_copies)
+        if gpu
+        else _cpu(cpu_threads, cold_start, profile, cpu_streams)
+    )
     options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size)
     result = _measure(files, suite, options, listener)
     _write(result, targets, inputs)
@@ -238,10 +249,10 @@ def _baseline_file(text: str | None) -> tuple[Path, ...]:
     return (Path(text),)
 
 
-def _cpu(threads: int, cold_start: bool, profile: bool) -> Device:
+def _cpu(threads: int, cold_start: bool, profile: bool, streams: int | None) -> Device:
     from kdna_deploy.benchmark.cpu.device import Cpu
 
-    return Cpu(threads, cold_start, profile)
+    return Cpu(threads, cold_start, profile, streams)
 
 
 def _gpu(precisions: Sequence[str], streams: int, cuda_graphs: bool, host_copies: bool) -> Device:

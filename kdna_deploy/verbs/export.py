@@ -29,6 +29,7 @@ from kdna_deploy.verbs.attention_words import AttentionWords
 from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
 from kdna_deploy.verbs.fuse import fuse_steps
 from kdna_deploy.verbs.image_words import ImageWords
+from kdna_deploy.verbs.interface_words import InterfaceWords
 from kdna_deploy.verbs.openvino_words import OPENVINO_STEPS, OpenVinoWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
 from kdna_deploy.verbs.prepare import PREPARE_STEPS
@@ -39,6 +40,7 @@ from kdna_deploy.verbs.writing import Writing, prepared
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from kdna_deploy.images.interface import Interface
     from kdna_deploy.network.load import Network
     from kdna_deploy.reports.report import Report
     from kdna_deploy.targets.onnx.export import OnnxExport
@@ -65,6 +67,7 @@ class ExportedFile(Result):
         source: what it was made from; None where that was an ONNX file.
         prepared: the same file, prepared for this processor; None where that was not asked for.
         openvino: how the OpenVINO file was written; None where another was asked for.
+        interface: what it takes and returns; None where that is as the ONNX file says.
     """
 
     path: Path
@@ -73,6 +76,7 @@ class ExportedFile(Result):
     source: FusedSource | None = None
     prepared: PreparedFile | None = None
     openvino: OpenVinoExport | None = None
+    interface: Interface | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -84,8 +88,8 @@ class ExportedFile(Result):
         from kdna_deploy.reports.export import export_report, openvino_export_report
 
         if self.openvino is not None:
-            return openvino_export_report(self.openvino, self.source, self.notes)
-        return export_report(self.onnx, self.engine, self.source, self.notes, self.prepared)
+            return openvino_export_report(self.openvino, self.source, self.notes, self.interface)
+        return export_report(self.onnx, self.engine, self.source, self.notes, self.prepared, self.interface)
 
 
 def export(
@@ -121,6 +125,8 @@ def export(
     crop: Size | None = None,
     color: str | None = None,
     labels: PathLike | None = None,
+    preprocess: str | None = None,
+    postprocess: str | None = None,
     simplify: bool = True,
     external_data: bool = False,
     prepare: bool = False,
@@ -156,6 +162,9 @@ def export(
         channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
         labels: file of class names to record: one a line, or a JSON list or mapping; "imagenet" for those of
             ImageNet; as the checkpoint records by default.
+        preprocess: let the file take uint8 pixels, ``"nhwc"`` or ``"nchw"``, and normalise them itself.
+        postprocess: let it answer with probabilities, ``"softmax"``, or with the K largest and their classes,
+            ``"topk:K"``.
         simplify: run onnxsim.
         external_data: keep the weights in a file beside the model.
         prepare: write ``NAME.prepared.onnx`` beside the file as well, see `prepare`.
@@ -189,13 +198,15 @@ def export(
     given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
     _check_given(given, engine, precision, checkpoint)
+    from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
+    ends = InterfaceWords(preprocess, postprocess, images, half_io)
+    ends.check(from_onnx)
     names = _class_names(given, optional_path(labels))
     inputs = (*_files(given, checkpoint), *words.inputs, *([Path(labels)] if labels else []))
     name = stem(given) if isinstance(given, Path) else _name(given)
     built = (wanted or engine.output(Path(str(given)), name)) if engine.library else None
     written = engine.graph_path(built) if built else wanted or Path(name + (".xml" if openvino else ".onnx"))
     beside = written.with_name(prepared_name(written).name) if prepare else None
-    from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
     graph = ir.files(written) if openvino else () if from_onnx else (written,)
     for file in (*graph, *engine.files(built), *([beside] if beside else [])):
         check_output(file, inputs)
@@ -216,6 +227,11 @@ def export(
     from kdna_deploy.targets.onnx.options import OnnxOptions
     from kdna_deploy.targets.source import Request
 
+    asked: Any = words.children_in_graph
+    request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
+    opened = words.prepared(_named(_opened(given, request, listener), names, optional_path(labels)))
+    words.check_outputs(opened.graph.stage_names)
+    opened, interface = ends.applied(opened)
     options = OnnxOptions(
         *(opset, fixed, simplify, external_data),
         on_the_fly=children == "on-the-fly",
@@ -223,20 +239,18 @@ def export(
         target=words.chosen_target,  # type: ignore[arg-type]
         weights=weights,  # type: ignore[arg-type]
         dynamic_size=dynamic_size,
+        interface=interface,
     )
-    asked: Any = words.children_in_graph
-    request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
-    opened = words.prepared(_named(_opened(given, request, listener), names, optional_path(labels)))
-    words.check_outputs(opened.graph.stage_names)
     if dynamic_size:
         opened = replace(opened, provenance=opened.provenance.with_options(dynamic_size=True))
     writing = Writing(opened, written, options, words, inputs, listener)
     if openvino:
-        return ExportedFile(written, source=opened, openvino=writing.openvino())
+        return ExportedFile(written, source=opened, openvino=writing.openvino(), interface=interface)
     done = writing.onnx()
     if built is None:
-        return ExportedFile(written, done, source=opened, prepared=prepared(written, beside, listener))
-    return ExportedFile(built, done, engine.build(written, built, str(batch), listener), opened)
+        beside_it = prepared(written, beside, listener)
+        return ExportedFile(written, done, source=opened, prepared=beside_it, interface=interface)
+    return ExportedFile(built, done, engine.build(written, built, str(batch), listener), opened, interface=interface)
 
 
 def _check_given(given: Any, engine: EngineWords, precision: str, checkpoint: Path | None) -> None:

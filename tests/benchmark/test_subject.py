@@ -11,9 +11,12 @@ import onnx
 import pytest
 import torch
 
+from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.subject import Subject, given, plain_backbone, plain_identity, same_options
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.graph.file import save_fused
+from kdna_deploy.images.interface import Interface
+from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.network.cost import count
 from kdna_deploy.runtimes.open import provenance_in, read_provenance
 from kdna_deploy.runtimes.ort import OrtSession
@@ -150,10 +153,26 @@ def test_what_makes_no_difference_to_the_plain_backbone_does_not_tell_it_apart(s
     assert identity() != plain_identity(replace(subject.provenance, image_shape=(3, 32, 32)))
 
 
+def options_of(**options: object) -> OnnxOptions:
+    return same_options(replace(fused_sample(RESNET).provenance, options=options))
+
+
 def test_files_made_before_there_were_targets_have_none() -> None:
-    assert same_options({"opset": 18, "batch": "dynamic"}) == OnnxOptions(opset=18, batch=None, target="any")
-    assert same_options({"opset": 18, "target": "cpu"}).target == "cpu"
-    assert same_options({"children": "share"}) == OnnxOptions()  # no ONNX file yet
+    assert options_of(opset=18, batch="dynamic") == OnnxOptions(opset=18, batch=None, target="any")
+    assert options_of(opset=18, target="cpu").target == "cpu"
+    assert options_of(children="share") == same_options(None) == OnnxOptions()  # no ONNX file yet
+
+
+def test_the_plain_backbone_takes_and_answers_what_the_network_does(subject: Subject) -> None:
+    assert subject.provenance is not None
+    interface = Interface("nhwc", Preprocessing((0.5,), (0.25,)), softmax=True, top=5, classes=10)
+    made = replace(subject.provenance, preprocessing=interface.preprocessing.to_record())
+    made = made.with_options(interface=interface.to_record())
+    assert same_options(made).interface == interface
+    assert plain_identity(made) != plain_identity(subject.provenance)
+    images = images_for((3, 4, 6), 2, interface)
+    assert (images.shape, images.dtype) == ((2, 4, 6, 3), np.uint8)
+    assert images_for((3, 4, 6), 2).dtype == np.float32
 
 
 def test_other_files_of_a_frozen_network_are_refused(files: dict[Artifact, Path], tmp_path: Path) -> None:

@@ -297,6 +297,20 @@ TABLE: dict[str, list[Entry]] = {
         Entry(INT8, "--max-drop 0.5", {"export_int8.int8.max_drop": 0.5}),
         # The names go into the provenance: tests/verbs/test_run.py.
         Entry("export ckpt.pt", "--labels names.txt", {"export_fused.inputs": protects("names.txt")}),
+        Entry("export ckpt.pt", "--preprocess nchw", {f"{EXPORTED}.interface.layout": "nchw"}),
+        *(
+            Entry(
+                f"export ckpt.pt --preprocess nhwc {SAID}",
+                option,
+                {f"{EXPORTED}.interface.preprocessing.{name}": value for name, value in words.items()},
+            )
+            for option, words in WORDS.items()
+        ),
+        Entry(
+            "export ckpt.pt",
+            "--postprocess topk:3",
+            {f"{EXPORTED}.interface.{name}": value for name, value in (("softmax", True), ("top", 3), ("classes", 10))},
+        ),
         Entry("export ckpt.pt", "--no-simplify", {f"{EXPORTED}.simplify": False}),
         Entry("export ckpt.pt --no-simplify", "--simplify", {f"{EXPORTED}.simplify": True}),
         Entry("export ckpt.pt", "--external-data", {f"{EXPORTED}.external_data": True}),
@@ -400,6 +414,7 @@ TABLE: dict[str, list[Entry]] = {
         *loading("bench net.onnx --gpu", "bench.options")[:-1],
         Entry("bench net.onnx", "--gpu", {"bench.options.batch": 128, "bench.options.device.streams": 1}, alone=False),
         Entry("bench net.onnx", "--cpu-threads 3", {"bench.options.device.threads": 3}),
+        Entry("bench net.onnx", "--cpu-streams 3", {"bench.options.device.streams": 3}),
         Entry("bench net.onnx", "--batch-size 4", {"bench.options.batch": 4}),
         Entry("bench net.onnx --gpu", "--batch-size 4", {"bench.options.batch": 4}),
         Entry(

@@ -15,6 +15,7 @@ from kdna_deploy.evaluation.accuracy import evaluate
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.folder import Preprocessing
+from kdna_deploy.images.interface import Interface
 from kdna_deploy.images.labelled import FILLER, LabelledImages
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from tests.conftest import SAMPLES
@@ -27,7 +28,7 @@ DIGITS = SAMPLES / "digits"
 class Table:
     """A session that looks the logits of an image up by the number in its first pixel."""
 
-    name, runtime, batch, image_shape = "table", "none", None, None
+    name, runtime, batch, image_shape, interface = "table", "none", None, None, Interface()
 
     def __init__(self, rows: list[list[float]]) -> None:
         self.options: dict[str, str | int] = {}

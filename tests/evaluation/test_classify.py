@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.classify import Classification, ClassifyRequest, classify
+from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.file import ImageBytes
-from kdna_deploy.images.preprocessing import AskedPreprocessing
+from kdna_deploy.images.interface import Interface
+from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
+from kdna_deploy.runtimes.onnx_file import record
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.interface import complete_interface
 from tests.recorded import Recorded
 
 PLAIN = AskedPreprocessing((0.0,), (1.0,))
@@ -112,6 +119,46 @@ def test_probabilities_are_not_made_flat_by_another_softmax(tmp_path: Path) -> N
     done = classify(request)
     assert done.images[0].classes[0].probability == pytest.approx(np.exp(5) / (np.exp(5) + 2), rel=1e-6)
     assert "net.onnx answers with probabilities, which are shown as they are" in done.notes
+
+
+TAKES_PIXELS = Interface("nhwc", Preprocessing((0.0,), (1.0,)), softmax=True, top=2, classes=3)
+
+
+def taking_pixels(folder: Path, interface: Interface = TAKES_PIXELS) -> Path:
+    """The same network with its preprocessing, and an answer, within."""
+    model = ir.from_proto(onnx.load(network(folder)))
+    complete_interface(model, interface)
+    made = Provenance("", "", None, "a:b", False, (3, 8, 8), 9, 9, 0)
+    made = replace(made, preprocessing=interface.preprocessing.to_record())
+    path, complete = folder / "pixels.onnx", ir.to_proto(model)
+    record(complete, made.with_options(interface=interface.to_record()))
+    onnx.save_model(complete, path)
+    return path
+
+
+def test_a_file_that_takes_pixels_is_given_those_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, run = [], OrtSession.run
+    monkeypatch.setattr(OrtSession, "run", lambda session, images: given.append(images) or run(session, images))
+    done = classify(ClassifyRequest(taking_pixels(tmp_path), pictures(tmp_path), top=2, timed=True))
+    assert {(images.shape, str(images.dtype)) for images in given} == {((1, 8, 8, 3), "uint8")}
+    plain = classify(ClassifyRequest(network(tmp_path), pictures(tmp_path), top=2, preprocessing=PLAIN))
+    assert answers(done) == answers(plain) and done.num_classes == plain.num_classes == 3
+    for one, other in zip(done.images, plain.images, strict=True):
+        assert [c.probability for c in one.classes] == pytest.approx([c.probability for c in other.classes], rel=1e-6)
+    assert not any("probabilities" in note for note in done.notes)
+
+
+def test_of_a_file_that_names_few_classes_no_more_are_told(tmp_path: Path) -> None:
+    done = classify(ClassifyRequest(taking_pixels(tmp_path), pictures(tmp_path), top=3))
+    assert [len(image.classes) for image in done.images] == [2, 2, 2]
+    assert "pixels.onnx names 2 classes, and no more" in done.notes
+
+
+def test_preprocessing_that_is_within_the_file_is_not_to_be_said(tmp_path: Path) -> None:
+    net, images = taking_pixels(tmp_path), pictures(tmp_path)
+    classify(ClassifyRequest(net, images, preprocessing=PLAIN))  # which is what the file does
+    with pytest.raises(InputError, match=r"pixels\.onnx takes pixels and normalises them by itself, with mean 0"):
+        classify(ClassifyRequest(net, images, preprocessing=AskedPreprocessing(mean=(0.5,))))
 
 
 def test_a_single_number_is_no_choice_among_classes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from kdna_deploy.evaluation.parity import ROUNDING_FACTOR, Outputs, judge
 from kdna_deploy.evaluation.tolerance import FLOAT32, HALF, Tolerance
 from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.images.probes import FLAT, GIVEN, NOISE, Probe
 from tests.conftest import SAMPLES
 from tests.recorded import Recorded
@@ -36,6 +37,7 @@ class Fixed:
 
     runtime = "none"
     image_shape = None
+    interface = PLAIN
 
     def __init__(self, logits: object, name: str = "fixed", batch: int | None = None) -> None:
         self.name = name

@@ -120,8 +120,13 @@ _BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--crop": _SIZES,
         "--resize": ("0", "-1", "x", ""),
         "--color": ("", "x"),
+        "--limit": ("0", "-1", "x", "", "1.5"),
+        "--seed": ("0", "-1", "x", ""),  # without --limit
+        "--fail-if": ("", "top1", "ratio>1", "top1<0.5", "agreement<9", "top1<nan", "\x1b[2J<1"),
+        "--resume": ("", ".", "/", "-", "no/state.json"),
     },
     "bench": {
+        "--cpu-streams": ("0", "-1", "x", "", "1.5"),
         "--cpu-threads": ("0", "-1", "x", "", "1.5"),
         "--batch-size": ("0", "-1", "x", ""),
         "--iterations": ("0", "-1", "x", ""),

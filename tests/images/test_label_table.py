@@ -92,6 +92,10 @@ def test_a_number_that_is_no_class_is_told_with_its_line(folder: Path) -> None:
         ("l.jsonl", '{"file_name": "a.png", "text": "a cat"}\n', "line 1: it has no 'file_name' with a 'label'"),
         ("l.jsonl", '{"file_name": "a.png", "label": true}\n', "line 1: it has no 'file_name' with a 'label'"),
         ("l.md", "a.png 0", "is no table that is read"),
+        ("l.csv", f"a.png,{'9' * 5000}\n", "line 1: a file or class is no plain text of up to 1000 characters"),
+        ("l.csv", 'a.png,"c\nat"\n', "line 2: a file or class is no plain text"),
+        ("l.csv", "a\0.png,1\n", "line 1: (it is no CSV|a file or class is no plain text)"),
+        ("l.csv", f"{'a' * 400}.png,1\n", "line 1: there is no file 'aaaa"),
     ],
 )
 def test_a_damaged_line_is_told_by_its_number(folder: Path, name: str, text: str, said: str) -> None:

@@ -88,6 +88,25 @@ def test_ids_of_a_network_with_more_classes_than_folders(tmp_path: Path) -> None
     assert read_labelled(tmp_path / "data", synsets=ids).labels == {1: "n02100735"}
 
 
+def test_a_network_of_a_thousand_classes_has_imagenets_unless_it_records_others(tmp_path: Path) -> None:
+    goldfish, shark = "n01443537", "n01484850"  # 1 and 2 of ImageNet's
+    make(tmp_path, f"{shark}/a.png", f"{goldfish}/b.png", "n99999999/c.png")
+    found = read_labelled(tmp_path, outputs=1000)
+    assert (found.labels, found.problem(1000)) == ({1: goldfish, 2: shark}, None)
+    assert found.left_out == ("1 class that the network does not know ('n99999999')",)
+    assert read_labelled(tmp_path, recorded=("tench",) * 1000, outputs=1000).labels == found.labels
+    assert read_labelled(tmp_path, recorded=(shark, goldfish), outputs=1000).labels == {0: shark, 1: goldfish}
+    assert read_labelled(tmp_path, outputs=3).labels == {0: goldfish, 1: shark, 2: "n99999999"}
+
+
+def test_ids_that_were_of_no_use_are_noted(tmp_path: Path) -> None:
+    make(tmp_path / "data", "cat/a.png")
+    ids = write(tmp_path, "ids.txt", "n01440764 tench\n")
+    found = read_labelled(tmp_path / "data", synsets=ids)
+    assert found.labels == {0: "cat"}
+    assert found.notes == (f"'{ids}' was of no use, for the classes are named by words",)
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     for make_one in (lambda: None, lambda: make(tmp_path, "a.png")):
         make_one()

@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import psutil
 import pytest
 
 from kdna_deploy.errors import ArtifactError, InputError
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, record
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.benchmark.gpu.on_host import SHAPE, write_network
+from tests.targets.tensorrt.onnx_files import PIXELS, SMALL, write_small
 
 AFFINITIES = "session.intra_op_thread_affinities"
 IMAGES = np.random.default_rng(0).standard_normal((2, *SHAPE), dtype=np.float32)
@@ -85,3 +88,25 @@ def test_a_file_that_is_none_and_images_that_do_not_fit_are_refused(net: Path, t
     assert (session.batch, session.image_shape) == (None, SHAPE)
     with pytest.raises(InputError, match=r"takes images n×3×8×8 and cannot run on 2×3×8×9"):
         session.run(np.zeros((2, 3, 8, 9), np.float32))
+
+
+def test_a_file_takes_and_returns_what_its_metadata_say_or_is_refused(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "net.onnx", interface=PIXELS)
+    with OrtSession(path) as session:
+        assert (session.interface, session.image_shape) == (PIXELS, SMALL)
+        assert np.isfinite(session.run(np.zeros((2, *SMALL), np.float32))).sum(axis=1).tolist() == [2, 2]
+        with pytest.raises(InputError, match="takes images"):
+            session.run(np.zeros((1, 3, 9, 9), np.uint8))  # channels last is what it takes
+    model = onnx.load(path)
+    for changed, says in (
+        ({"layout": None}, r"net\.onnx' takes tensor\(uint8\), and its metadata do not say so"),
+        ({"top": None}, r"does not map one image batch \[n, c, h, w\] to one output"),
+        ({"layout": "hwc"}, r"provenance in '.*net\.onnx' is damaged"),
+    ):
+        made = provenance_of_model(model, path)
+        assert made is not None
+        record(model, made.with_options(interface={**PIXELS.to_record(), **changed}))
+        onnx.save(model, path)
+        with pytest.raises(ArtifactError, match=says):
+            OrtSession(path)
+        record(model, made)

@@ -19,6 +19,8 @@ from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation import agreement
 from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.graph.file import save_fused
+from kdna_deploy.images.interface import Interface
+from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.runtimes.nvidia.engine_record import record_path
 from kdna_deploy.targets.bisect import Bisection
 from kdna_deploy.targets.bisect_file import bisect_file
@@ -178,6 +180,11 @@ def test_a_fused_graph_is_bisected_as_well(checkpoint: Path, tmp_path: Path) -> 
     assert (found.layer, found.role, found.stage) == ("parent", "own layer", "fold batchnorm")
 
 
+def change_kernel(model: onnx.ModelProto) -> None:
+    kernel = next(t for t in model.graph.initializer if t.name == "fc.weight")
+    kernel.CopyFrom(onnx.numpy_helper.from_array(1.01 * onnx.numpy_helper.to_array(kernel), "fc.weight"))
+
+
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("right") / "net.onnx"
@@ -192,10 +199,21 @@ def test_a_right_file_departs_nowhere(exported: Path, checkpoint: Path) -> None:
     assert found.layers == 9  # eight layers and the output
 
 
+def test_a_file_that_takes_pixels_and_names_classes_is_looked_into_as_well(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    interface = Interface("nhwc", Preprocessing((0.4, 0.5, 0.6), (0.2,)), softmax=True, top=2, classes=5)
+    export_fused(opened(checkpoint), path, OnnxOptions(interface=interface))
+    found = bisect_file(path, checkpoint, FACTORY)
+    assert (found.layer, found.missing, found.layers) == (None, (), 9)
+    model = onnx.load(path)
+    change_kernel(model)
+    onnx.save(model, path)
+    assert bisected(path, checkpoint).layer == "fc"
+
+
 def test_a_file_that_was_changed_afterwards_is_blamed_itself(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     model = onnx.load(exported)
-    kernel = next(t for t in model.graph.initializer if t.name == "fc.weight")
-    kernel.CopyFrom(onnx.numpy_helper.from_array(1.01 * onnx.numpy_helper.to_array(kernel), "fc.weight"))
+    change_kernel(model)
     onnx.save(model, tmp_path / "net.onnx")
     found = bisected(tmp_path / "net.onnx", checkpoint)
     assert found.layer == "fc"

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixture
 CALIBRATED = ("frozen.onnx", "half.onnx", "int8.onnx", INT8_FLOAT, "int8, TensorRT.onnx")
 OTHERS = (
     *("float32.onnx", "fixed.onnx", "stored as half.onnx", "stored as int8.onnx", "stored as int4.onnx"),
-    *("external.onnx", "shared.onnx", "on the fly.onnx"),
+    *("external.onnx", "shared.onnx", "on the fly.onnx", "pixels.onnx"),
 )
 
 

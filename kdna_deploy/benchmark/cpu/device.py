@@ -1,6 +1,6 @@
-"""The CPU as a device of the bench: pinned cores, their multiply-add peak, cold starts and profiles.
+"""The CPU as a device of the bench: pinned cores, their multiply-add peak, streams, cold starts and profiles.
 
-before the groups    the peak of the cores                          after them    cold starts, profiles
+before the groups    the peak of the cores                          after them    streams, cold starts, profiles
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kdna_deploy.benchmark.cpu.latency import LatencyRunner
 from kdna_deploy.benchmark.cpu.openvino_file import given_openvino
 from kdna_deploy.benchmark.cpu.profile import Explanation, Profile, ProfileRequest, explain, profile
 from kdna_deploy.benchmark.cpu.roofline import Peak, measure_peak
+from kdna_deploy.benchmark.cpu.streams import Throughput, cores_of, limits, measure_streams
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.protocol import Settings, Taken
@@ -50,11 +51,13 @@ class Cpu:
         threads: of an inference, each on a core of its own.
         cold_start: whether to measure loading and memory in fresh processes.
         profile: whether to profile each ONNX file.
+        streams: up to how many inferences at once throughput is measured with; None for no throughput.
     """
 
     threads: int = 1
     cold_start: bool = False
     profile: bool = False
+    streams: int | None = None
 
     name: ClassVar[DeviceName] = "cpu"
     batch: ClassVar[int] = 1
@@ -95,15 +98,17 @@ class Cpu:
         return OnCpu(self.threads)
 
     def trying(self) -> AbstractContextManager[Cores]:
-        return pinned(self.threads)
+        """On all that are measured on afterwards, for OpenVINO never leaves those that it saw first."""
+        return pinned(max(self.threads, min(self.streams or 1, cores_of(allowed_cores()))))
 
     @contextlib.contextmanager
     def watch(self, options: BenchOptions) -> Iterator[CpuWatch]:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
+            allowed = allowed_cores()
             with pinned(self.threads) as cores:
-                yield CpuWatch(self, options, cores)
+                yield CpuWatch(self, options, cores, allowed)
         finally:
             torch.set_num_threads(before)
 
@@ -115,10 +120,12 @@ class CpuFigures:
     Attributes:
         share: part of the core's multiply-add peak that the median reaches; None below float32.
         cold: None where it was not measured.
+        streams: throughput with the most streams and images in an inference; None where it was not measured.
     """
 
     share: float | None = None
     cold: ColdStart | None = None
+    streams: Throughput | None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -126,8 +133,10 @@ class CpuFigures:
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        started = self.cold
-        return {"share": self.share} | (
+        started, streams = self.cold, self.streams
+        throughput = {"throughput": streams.images_per_second if streams else None}
+        throughput |= {"kept": 100 * streams.kept.value if streams and streams.kept else None}
+        return {"share": self.share, **throughput} | (
             {
                 "load": started.load_ms,
                 "first": started.first_ms,
@@ -150,6 +159,7 @@ class CpuFindings:
     peak: Peak | None
     profiles: tuple[Profile, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    streams: tuple[Throughput, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -158,6 +168,7 @@ class CpuFindings:
             "peak": asdict(self.peak) if self.peak else None,
             "profiles": [one.record for one in self.profiles],
             "differences": [one.record for one in self.explanations],
+            "cpu_streams": [one.record for one in self.streams],
         }
 
     @property
@@ -172,7 +183,9 @@ class CpuWatch:
     device: Cpu
     options: BenchOptions
     cores: Cores
+    allowed: Cores = ()
     peak: Peak | None = None
+    streams: list[Throughput] = field(default_factory=list)
     cold: dict[str, ColdStart] = field(default_factory=dict)
     profiles: tuple[Profile, ...] = ()
     troubles: list[str] = field(default_factory=list)
@@ -185,6 +198,10 @@ class CpuWatch:
         self.peak = measure_peak(self.device.threads, self.cores, listener)
 
     def after(self, groups: Sequence[Group], listener: Listener) -> None:
+        if self.device.streams:
+            self.troubles += limits(groups, self.device.streams, self.options, self.allowed)
+            for found in measure_streams(groups, self.device.streams, self.options, self.allowed, listener):
+                self.streams += found
         if self.device.cold_start:
             listener.step("measure cold starts in fresh processes")
             try:
@@ -201,10 +218,13 @@ class CpuWatch:
         if taken and self.peak and exact:
             macs = candidate.subject.macs * self.options.batch
             share = self.peak.share(macs, float(np.median(taken.singles.values)))
-        return CpuFigures(share, self.cold.get(candidate.name))
+        streams = [one for one in self.streams if one.name == candidate.name]
+        most = max(streams, key=lambda one: (one.streams, one.batch), default=None)
+        return CpuFigures(share, self.cold.get(candidate.name), most)
 
     def findings(self, rows: Sequence[Row]) -> CpuFindings:
-        return CpuFindings(self.cores, self.peak, self.profiles, _explanations(rows) if self.profiles else ())
+        explained = _explanations(rows) if self.profiles else ()
+        return CpuFindings(self.cores, self.peak, self.profiles, explained, tuple(self.streams))
 
     def notes(self, rows: Sequence[Row]) -> tuple[str, ...]:
         noisy = [row.name for row in rows if row.latency and row.latency.p90 > _NOISY_TAIL * row.latency.median]
@@ -242,7 +262,11 @@ class CpuWatch:
 
     def _profiled(self, group: Group) -> tuple[Profile, ...]:
         requests = [
-            ProfileRequest(c.name, c.source.path, images_for(c.subject.image_shape, self.options.batch))
+            ProfileRequest(
+                c.name,
+                c.source.path,
+                images_for(c.subject.image_shape, self.options.batch, session_needs(c.source.path).interface),
+            )
             for c in group.available
             if c.source is not None and c.variant.runtime == "onnxruntime"
         ]

@@ -17,6 +17,11 @@ from typing import Any
 Run = Callable[[], object]
 
 
+def _axes(request: dict[str, Any], taken: list[Any]) -> list[int]:
+    """Of the images: those that the file has, which may be in another order, but for what it leaves open."""
+    return [size if isinstance(size, int) else asked for size, asked in zip(taken, request["shape"], strict=True)]
+
+
 def _load_onnxruntime(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
     import numpy
     import onnxruntime
@@ -37,7 +42,8 @@ def _load_onnxruntime(request: dict[str, Any], lap: Callable[[str], None]) -> Ru
         disabled_optimizers=request["disabled_optimizers"],
     )
     taken = session.get_inputs()[0]
-    images = numpy.zeros(request["shape"], numpy.float16 if taken.type == "tensor(float16)" else numpy.float32)
+    kinds = {"tensor(float16)": numpy.float16, "tensor(uint8)": numpy.uint8}
+    images = numpy.zeros(_axes(request, taken.shape), kinds.get(taken.type, numpy.float32))
     return lambda: session.run(None, {taken.name: images})
 
 
@@ -52,8 +58,10 @@ def _load_openvino(request: dict[str, Any], lap: Callable[[str], None], precisio
         "INFERENCE_NUM_THREADS": request["threads"],
         "ENABLE_CPU_PINNING": "NO",
     }
-    infer = openvino.Core().compile_model(request["path"], "CPU", hints).create_infer_request()
-    images = numpy.zeros(request["shape"], numpy.float32)
+    model = openvino.Core().compile_model(request["path"], "CPU", hints)
+    infer, taken = model.create_infer_request(), model.inputs[0]
+    sizes = [size.get_length() if size.is_static else None for size in taken.partial_shape]
+    images = numpy.zeros(_axes(request, sizes), taken.element_type.to_dtype())
     return lambda: infer.infer([images], share_inputs=True)
 
 

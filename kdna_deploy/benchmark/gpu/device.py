@@ -16,9 +16,9 @@ from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.gpu.files import GpuFiles, given_engine
 from kdna_deploy.benchmark.gpu.nvml import Monitor, state
 from kdna_deploy.benchmark.gpu.state import GpuMachine, GpuState
-from kdna_deploy.benchmark.gpu.throughput import SpanRunner, images_per_second
+from kdna_deploy.benchmark.gpu.throughput import SpanRunner
 from kdna_deploy.benchmark.protocol import Settings, Taken
-from kdna_deploy.benchmark.statistics import Estimate, Ratio, Samples, kept
+from kdna_deploy.benchmark.statistics import Estimate, Ratio, Samples, images_per_second, kept
 from kdna_deploy.benchmark.subject import Subject, given
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.images.batch import Images

@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from kdna_deploy.benchmark.subject import Subject
+from kdna_deploy.benchmark.subject import Subject, same_options
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.batches import Batches
@@ -77,7 +77,8 @@ class GpuFiles:
         path = self._made(f"{stored}.onnx")
         if not path.exists():
             export = export_half if stored == "fp16" else export_fused
-            export(self._opened, path, OnnxOptions(target="tensorrt"), listener=listener)
+            interface = same_options(self._subject.provenance).interface
+            export(self._opened, path, OnnxOptions(target="tensorrt", interface=interface), listener=listener)
         return path
 
     def _engine(self, builder: Library, precision: Precision, listener: Listener) -> Path:

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from kdna_deploy.benchmark.protocol import RUNS, WARM_UP_RUNS
-from kdna_deploy.benchmark.statistics import Samples, is_steady
+from kdna_deploy.benchmark.statistics import is_steady
 
 SPAN_MS = 50.0
 FEWEST = 3
@@ -54,11 +54,6 @@ class SpanRunner:
 
     def _time(self, inferences: int) -> float:
         return self.session.time_on_device(inferences, self.host_copies)
-
-
-def images_per_second(spans: Samples, batch: int) -> float:
-    """Throughput of samples in milliseconds for each inference of `batch` images."""
-    return 1000 * batch / float(np.median(spans.values))
 
 
 def span_of(milliseconds: float) -> int:

@@ -66,6 +66,17 @@ CpuThreads = Annotated[
         rich_help_panel=DEVICE,
     ),
 ]
+CpuStreams = Annotated[
+    int | None,
+    typer.Option(
+        "--cpu-streams",
+        metavar="N",
+        min=1,
+        help="Measure throughput too, with N inferences at once, each on one thread, of one image and of a batch.",
+        show_default="no throughput",
+        rich_help_panel=DEVICE,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(

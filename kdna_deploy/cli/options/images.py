@@ -18,6 +18,11 @@ class Color(str, Enum):
     grey = "L"
 
 
+class Layout(str, Enum):
+    nhwc = "nhwc"
+    nchw = "nchw"
+
+
 Calibration = Annotated[
     Path | None,
     typer.Option(
@@ -126,6 +131,26 @@ Labels = Annotated[
         metavar="FILE|imagenet",
         help="Class names, in the order of the outputs: one a line, or JSON; or ImageNet's.",
         show_default="as recorded",
+        rich_help_panel=IMAGES,
+    ),
+]
+Preprocess = Annotated[
+    Layout | None,
+    typer.Option(
+        "--preprocess",
+        metavar=choices(Layout),
+        help="Let the file take uint8 pixels, channels last or first, and normalise them itself.",
+        show_default="off; nhwc where no layout follows",
+        rich_help_panel=IMAGES,
+    ),
+]
+Postprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--postprocess",
+        metavar="softmax|topk:K",
+        help="Let the file answer with probabilities, or with the K largest and their classes.",
+        show_default="logits",
         rich_help_panel=IMAGES,
     ),
 ]

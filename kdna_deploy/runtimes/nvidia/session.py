@@ -21,6 +21,7 @@ import numpy as np
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure, UsageError
 from kdna_deploy.images.batch import Images
+from kdna_deploy.images.interface import CLASSES, PLAIN, Interface
 from kdna_deploy.runtimes.nvidia.cuda import Lane, Lanes, cause, give_back, torch_cuda
 from kdna_deploy.runtimes.nvidia.engine_record import check_engine, check_gpu, check_version, read_record
 from kdna_deploy.runtimes.nvidia.gpu import first_gpu
@@ -39,7 +40,7 @@ class _Lane:
     context: Any
     stream: Any
     input: Any
-    output: Any
+    outputs: tuple[Any, ...]
     graph: Any
 
     def enqueue(self) -> Any:
@@ -47,7 +48,7 @@ class _Lane:
             self.graph.replay()
         elif not self.context.execute_async_v3(self.stream.cuda_stream):
             raise RuntimeError("the inference could not be started")
-        return self.output
+        return self.outputs[0]
 
 
 class TensorRtSession(Closing):
@@ -57,7 +58,8 @@ class TensorRtSession(Closing):
     as a captured graph.
 
     Raises:
-        ArtifactError: the engine or its record is missing or damaged, or the engine is not one of images to logits.
+        ArtifactError: the engine or its record is missing or damaged, or the engine is not one of images to what the
+            record says that it returns.
         RuntimeFailure: the library, the GPU or PyTorch's CUDA is missing, or the engine was built for others.
     """
 
@@ -75,6 +77,8 @@ class TensorRtSession(Closing):
         self.runtime = f"{self._opened.library.title} {self._opened.version}"
         self.batch = self._record.batches.largest if self._record.batches.fixed else None
         self.image_shape: tuple[int, int, int] | None = self._record.image_shape
+        made = self._record.provenance
+        self.interface = made.interface(path) if made else PLAIN
         self.options: Mapping[str, str | int] = {
             "streams": streams,
             "cuda_graphs": int(cuda_graphs),
@@ -86,21 +90,22 @@ class TensorRtSession(Closing):
         self._loaded: Lanes | None = None
         # The runtime must live as long as its engine.
         self._runtime, self._engine = _deserialise(self._opened, path, self._record.rebuild)
-        self._input, self._output = _bindings(self._opened, self._engine, path)
+        self._input, self._outputs = _bindings(self._opened, self._engine, self.interface, path)
 
     def run(self, images: Images) -> Images:
         self._check_open()
-        if images.shape[1:] != self._record.image_shape:
-            takes, got = ("×".join(map(str, shape)) for shape in (self._record.image_shape, images.shape[1:]))
+        taken, axes = self.interface.taken(images), self.interface.shape(self._record.image_shape)
+        if taken.shape[1:] != axes:
+            takes, got = ("×".join(map(str, shape)) for shape in (axes, taken.shape[1:]))
             raise InputError(f"{self.name} takes images of {takes} and cannot run on {got}.")
         with self._failures() as torch:
-            lane = self._prepared(len(images))[0]
+            lane = self._prepared(len(taken))[0]
             with torch.cuda.stream(lane.stream):
-                lane.input.copy_(torch.from_numpy(np.ascontiguousarray(images)))
+                lane.input.copy_(torch.from_numpy(np.ascontiguousarray(taken)))
                 lane.enqueue()
-                logits = lane.output.to("cpu")
+                outputs = [output.to("cpu") for output in lane.outputs]
             lane.stream.synchronize()
-        return np.asarray(logits.numpy())
+        return self.interface.returned([output.numpy() for output in outputs])[0]
 
     def load_on_device(self, images: Images) -> None:
         """Copy `images` into the input buffer of every lane of their batch size, and wait until they are there."""
@@ -144,13 +149,16 @@ class TensorRtSession(Closing):
             raise RuntimeError("no execution context could be made: GPU memory may not suffice")
         # Tensors are made, and must be released, on the stream that uses them.
         with torch.cuda.stream(stream):
-            shape = (batch, *self._record.image_shape)
-            images = torch.zeros(shape, dtype=torch.float32, device="cuda")
+            shape = (batch, *self.interface.shape(self._record.image_shape))
+            images = torch.zeros(shape, dtype=self._type(self._input), device="cuda")
             context.set_input_shape(self._input, shape)
-            logits = torch.empty(tuple(context.get_tensor_shape(self._output)), dtype=torch.float32, device="cuda")
-            context.set_tensor_address(self._input, images.data_ptr())
-            context.set_tensor_address(self._output, logits.data_ptr())
-            lane = _Lane(context, stream, images, logits, None)
+            outputs = tuple(
+                torch.empty(tuple(context.get_tensor_shape(name)), dtype=self._type(name), device="cuda")
+                for name in self._outputs
+            )
+            for name, tensor in zip((self._input, *self._outputs), (images, *outputs), strict=True):
+                context.set_tensor_address(name, tensor.data_ptr())
+            lane = _Lane(context, stream, images, outputs, None)
             lane.enqueue()  # what is set up at the first run cannot be captured
         stream.synchronize()
         if not self._cuda_graphs or self._opened.library.ahead_of_time:
@@ -158,7 +166,11 @@ class TensorRtSession(Closing):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
             lane.enqueue()
-        return _Lane(context, stream, images, logits, graph)
+        return _Lane(context, stream, images, outputs, graph)
+
+    def _type(self, name: str) -> Any:
+        """PyTorch's, of an input or output: both call them float, uint8 and int64."""
+        return getattr(self._torch, self._engine.get_tensor_dtype(name).name.lower())
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[Any]:
@@ -190,13 +202,15 @@ def _deserialise(opened: OpenedLibrary, path: Path, rebuild: str) -> tuple[Any, 
     return runtime, engine
 
 
-def _bindings(opened: OpenedLibrary, engine: Any, path: Path) -> tuple[str, str]:
-    """Names of the one input and the one output, both float32."""
+def _bindings(opened: OpenedLibrary, engine: Any, interface: Interface, path: Path) -> tuple[str, tuple[str, ...]]:
+    """Names of the one input, float32 or pixels, and of the outputs: one in float32, and the classes where some are."""
     trt = opened.trt
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-    outputs = [name for name in names if name not in inputs]
-    floats = all(engine.get_tensor_dtype(name) == trt.float32 for name in names)
-    if len(inputs) != 1 or len(outputs) != 1 or not floats:
-        raise ArtifactError(f"'{path}' does not map one float32 image batch to one float32 output.")
-    return inputs[0], outputs[0]
+    outputs = sorted((name for name in names if name not in inputs), key=lambda name: name == CLASSES)
+    kinds = [engine.get_tensor_dtype(name) for name in (*inputs, *outputs)]
+    expected = [trt.uint8 if interface.layout else trt.float32, trt.float32, *([trt.int64] if interface.top else [])]
+    if kinds != expected:
+        takes = "uint8 pixels" if interface.layout else "one float32 image batch"
+        raise ArtifactError(f"'{path}' does not map {takes} to what its record says that it returns.")
+    return inputs[0], tuple(outputs)

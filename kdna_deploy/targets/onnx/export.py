@@ -1,6 +1,7 @@
 """Graph → ONNX file, verified against the original network before it gets its name.
 
-    translate → spell for the target → simplify → metadata → onnx.checker → run beside the original → rename
+    translate → spell for the target → simplify → what it takes and returns → metadata → onnx.checker → run beside the
+    original → rename
 
 What spelling or simplifying makes of an odd graph may be wrong or invalid. Then the file is written without (see
 `fallback`), with a note; only where the plain translation fails too is that an error.
@@ -23,12 +24,13 @@ from torch import Tensor
 from kdna_deploy.errors import ExportError, InputError, UsageError
 from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.tolerance import HALF, INT4_WEIGHTS, INT8_WEIGHTS
-from kdna_deploy.files import check_output
+from kdna_deploy.files import check_output, scratch_folder
 from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.ledger import KernelStorage, graph_storage
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Images
+from kdna_deploy.images.interface import KEY
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
@@ -39,6 +41,7 @@ from kdna_deploy.runtimes.session import Session
 from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.convert import spell, translate
 from kdna_deploy.targets.onnx.half_storage import HalfStorage, store_half
+from kdna_deploy.targets.onnx.interface import answering_logits, complete_interface
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_model
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.simplify import simplify
@@ -166,6 +169,7 @@ def _transformed(
         listener.step("simplify")
         notes = (simplify(model, shared).note,)
     half = store_half(model) if options.weights == "fp16" else None
+    complete_interface(model, options.interface)
     return ir.to_proto(model), notes, half
 
 
@@ -201,6 +205,11 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
         made = made.with_options(dynamic_size=True)
     if options.weights != "fp32":
         made = made.with_options(weights=options.weights)
+    interface = options.interface
+    if not interface.plain:
+        made = made.with_options(**{KEY: interface.to_record()})
+    if interface.layout:
+        made = replace(made, preprocessing=interface.preprocessing.to_record())
     if options.on_the_fly:
         made = made.with_options(children="on-the-fly", session={"disabled_optimizers": ["ConstantFolding"]})
     record(model, made)
@@ -218,19 +227,30 @@ def verify_file(
 ) -> tuple[Agreement, ...]:
     """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
 
+    Probabilities that are 0 or 1 tell little of logits, and of classes that are not named nothing: of a file that
+    answers with them, the logits on its way are compared first.
+
     Raises:
         ParityError: they do not agree, or not at another size where any is allowed.
     """
     listener.step("verify")
     strong = options.allowed.roundoff < HALF.roundoff
-    probes = standard_probes(shape, options.batch, strong, options.dynamic_size)
+    probes = standard_probes(shape, options.batch, strong, options.interface, options.dynamic_size)
     given = () if sample is None else (Probe(GIVEN, sample),)
     plain = _OF_ONE_SIZE if options.dynamic_size else "Fuse again with the `input_size` to export for."
     remedy = _TOO_COARSE.get(options.allowed, plain)
     departs = f"The ONNX file departs from the {reference.name}"
-    try:
-        with OrtSession(path) as candidate:
+
+    def judged(file: Path) -> tuple[Agreement, ...]:
+        with OrtSession(file) as candidate:
             return parity(candidate, reference, (*probes, *given), options.allowed, departs, remedy)
+
+    try:
+        if options.interface.answers_probabilities:
+            with scratch_folder("logits") as folder:
+                save(answering_logits(path), folder / "logits.onnx")
+                judged(folder / "logits.onnx")
+        return judged(path)
     except InputError as error:  # of one of the two, at another size
         if not options.dynamic_size:
             raise

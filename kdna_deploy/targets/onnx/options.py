@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.evaluation.tolerance import Tolerance, recorded_tolerance
+from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.precision import Weights
 from kdna_deploy.targets.onnx.convert import DEFAULT_OPSET, Target, check_opset
 
@@ -25,6 +26,7 @@ class OnnxOptions:
         target: what the file is for: ONNX Runtime on a CPU, TensorRT, or any runtime.
         weights: what they are stored in; computing is in float32 either way.
         dynamic_size: leave height and width open, as the batch is.
+        interface: what the file takes and returns.
 
     Raises:
         UsageError: an opset that cannot be written, or options that exclude each other.
@@ -40,6 +42,7 @@ class OnnxOptions:
     target: Target = "cpu"
     weights: Weights = "fp32"
     dynamic_size: bool = False
+    interface: Interface = PLAIN
 
     def __post_init__(self) -> None:
         check_opset(self.opset)

@@ -14,12 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 
 from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
+from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.progress import Listener
 from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, verify_file, write_onnx
+from kdna_deploy.targets.onnx.interface import complete_interface
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.skeleton import Verdict
 from kdna_deploy.targets.source import FusedSource
@@ -31,7 +34,7 @@ def float_file(
 ) -> Iterator[OnnxExport]:
     """The verified float32 file, whole and of any size, in a folder that is gone afterwards."""
     with scratch_folder("float") as folder:
-        whole = replace(options, max_bloat=None, external_data=False, weights="fp32")
+        whole = replace(options, max_bloat=None, external_data=False, weights="fp32", interface=PLAIN)
         yield export_fused(replace(opened, sample=sample), folder / "float.onnx", whole, listener=listener)
 
 
@@ -45,10 +48,15 @@ def write_transformed(
     inputs: tuple[Path, ...],
     listener: Listener,
 ) -> Verdict:
-    """Write what was made of the float32 file, with `made` added to the options that its provenance tells."""
+    """Write what was made of the float32 file, with `made` added to the options that its provenance tells.
+
+    What the file takes and returns is completed here: `model` takes normalised images and returns logits.
+    """
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint).with_options(**made)
-    return write_onnx(model, provenance, output, options, judge, (*inputs, checkpoint), listener)
+    complete = ir.from_proto(model)
+    complete_interface(complete, options.interface)
+    return write_onnx(ir.to_proto(complete), provenance, output, options, judge, (*inputs, checkpoint), listener)
 
 
 def write_verified(

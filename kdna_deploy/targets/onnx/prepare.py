@@ -91,7 +91,7 @@ def prepare_onnx(source: Path, output: Path, listener: Listener = SILENT) -> Pre
         with OrtSession(path) as candidate, OrtSession(source) as reference:
             shape = reference.image_shape or made_for
             any_size = made is not None and made.any_size
-            probes = standard_probes(shape, reference.batch, not _has(portable, _HALF), any_size)
+            probes = standard_probes(shape, reference.batch, not _has(portable, _HALF), reference.interface, any_size)
             return parity(candidate, reference, probes, FLOAT32, departs, "Please report this.")
 
     def write(path: Path) -> None:

@@ -207,7 +207,9 @@ def _verified(
     listener.step("verify")
     tolerance = options.onnx.allowed
     plain = tolerance.roundoff < HALF.roundoff
-    probes = standard_probes(opened.graph.image_shape, options.onnx.batch, plain, options.onnx.dynamic_size)
+    probes = standard_probes(
+        opened.graph.image_shape, options.onnx.batch, plain, candidate.interface, options.onnx.dynamic_size
+    )
     given = () if opened.sample is None else (Probe(GIVEN, opened.sample),)
     departs = f"The OpenVINO file departs from the {reference.name}"
     remedy = "Please report this." if plain else "Store the weights in float32."

@@ -163,7 +163,8 @@ def configure(opened: OpenedLibrary, config: Any, options: BuildOptions) -> None
 def _profile(builder: Any, source: OnnxInput, batches: Batches) -> Any:
     profile = builder.create_optimization_profile()
     sizes = (batches.smallest, batches.typical, batches.largest)
-    profile.set_shape(source.name, *((size, *source.image_shape) for size in sizes))
+    axes = source.interface.shape(source.image_shape)
+    profile.set_shape(source.name, *((size, *axes) for size in sizes))
     return profile
 
 

@@ -18,7 +18,7 @@ from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.evaluation.agreement import Agreement
 from kdna_deploy.evaluation.engine_tolerance import engine_tolerance
 from kdna_deploy.files import check_output
-from kdna_deploy.images.probes import NOISE, Probe, random_images
+from kdna_deploy.images.probes import NOISE, Probe, random_probe
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, check_gpu, digest, rebuild_command, record_path
 from kdna_deploy.runtimes.nvidia.gpu import first_gpu
@@ -190,7 +190,7 @@ def _verify(engine: Path, source: OnnxInput, record: EngineRecord, listener: Lis
     sizes = sorted({record.batches.smallest, record.batches.typical})
     # More than one batch of the smallest: the spread of an output takes several images.
     probes = [
-        Probe(NOISE, random_images(size, source.image_shape, seed=seed).numpy())
+        Probe(NOISE, random_probe(size, source.image_shape, source.interface, seed))
         for size in sizes
         for seed in range(-(-_FEWEST_IMAGES // size))
     ]

@@ -70,12 +70,12 @@ def test_threads_that_were_there_before_are_pinned_and_freed_again(pool: None) -
     assert {thread: after[thread] for thread in before if thread in after} == before
 
 
-def one_convolution(path: Path) -> None:
+def one_convolution(path: Path, batch: int | str = 1) -> None:
     weight = numpy_helper.from_array(np.ones((16, 3, 3, 3), np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["input", "w"], ["logits"])],
         "one",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, 64, 64])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
         [weight],
     )

@@ -14,6 +14,7 @@ from kdna_deploy.runtimes.ort import SessionNeeds
 from kdna_deploy.runtimes.table import Source, runtimes_on
 from tests.benchmark.heard import Heard
 from tests.samples import RESNET, exported_sample, sample_path
+from tests.targets.tensorrt.onnx_files import PIXELS, SMALL, write_small
 
 SHAPE = (1, 3, 64, 64)
 
@@ -59,6 +60,15 @@ def test_a_fresh_process_of_each_runtime_tells_times_and_memory(net: Path, one_p
 def test_openvino_starts_in_a_fresh_process(net: Path, one_process: None) -> None:
     pytest.importorskip("openvino")
     for start in measure_cold_starts([ColdRequest("net", "openvino", Source(net), 1, SHAPE)]):
+        check(start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_file_that_takes_pixels_is_started_with_pixels(runtime: str, one_process: None, tmp_path: Path) -> None:
+    pytest.importorskip(runtime)
+    net = write_small(tmp_path / "net.onnx", interface=PIXELS)
+    for start in measure_cold_starts([ColdRequest("net", runtime, Source(net), 1, (2, *SMALL))]):
         check(start)
 
 

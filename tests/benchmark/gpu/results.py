@@ -10,9 +10,8 @@ import numpy as np
 from kdna_deploy.benchmark.device import BenchOptions
 from kdna_deploy.benchmark.gpu.device import Gpu, GpuFigures, GpuFindings
 from kdna_deploy.benchmark.gpu.state import GpuMachine, Sample, interpret
-from kdna_deploy.benchmark.gpu.throughput import images_per_second
 from kdna_deploy.benchmark.result import BenchResult, Floor, Row
-from kdna_deploy.benchmark.statistics import Ratio, Samples, kept, summarise
+from kdna_deploy.benchmark.statistics import Ratio, Samples, images_per_second, kept, summarise
 from tests.benchmark.test_saved import MACHINE, SETTINGS
 
 GPU = GpuMachine("NVIDIA GeForce RTX 4090", "8.9", "570.86", "13.0", 450.0, 3105)

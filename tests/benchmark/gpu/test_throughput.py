@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from kdna_deploy.benchmark.gpu import throughput
-from kdna_deploy.benchmark.gpu.throughput import FEWEST, SpanRunner, images_per_second, span_of
+from kdna_deploy.benchmark.gpu.throughput import FEWEST, SpanRunner, span_of
 from kdna_deploy.benchmark.protocol import RUNS, Measured, Settings, interleave
-from kdna_deploy.benchmark.statistics import Ratio, Samples, kept, paired_ratio
+from kdna_deploy.benchmark.statistics import Ratio, Samples, images_per_second, kept, paired_ratio
 from kdna_deploy.progress import SILENT, Listener
 from tests.benchmark.gpu.on_host import SHAPE, OnHost, write_network
 from tests.benchmark.heard import Heard

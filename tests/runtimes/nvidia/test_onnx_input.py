@@ -14,7 +14,7 @@ from kdna_deploy.files import file_sha256
 from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from kdna_deploy.targets.onnx.half_storage import store_half
 from tests.targets.onnx.passes import applied
-from tests.targets.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
+from tests.targets.tensorrt.onnx_files import PIXELS, PROVENANCE, SMALL, write_by_hand, write_small
 
 
 @pytest.mark.slow
@@ -54,6 +54,16 @@ def test_a_file_that_was_cut_short_is_refused(small: Path, tmp_path: Path) -> No
 def test_an_open_image_size_is_refused_with_the_option_that_fixes_it(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="again without `dynamic_size`"):
         read_onnx(write_by_hand(tmp_path / "net.onnx", shape=("n", 8, "h", "w")))
+
+
+def test_the_types_of_pixels_and_classes_are_those_that_the_file_says(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "net.onnx", interface=PIXELS)
+    assert (read_onnx(path).image_shape, read_onnx(path).interface) == (SMALL, PIXELS)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match=r"net\.onnx' takes uint8 \(input\), and engines take and return float32"):
+        read_onnx(path)
 
 
 @pytest.mark.parametrize(("place", "does"), [("input", "takes"), ("output", "returns")])

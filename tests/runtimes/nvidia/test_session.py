@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure, UsageError
+from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.engine_record import record_path
 from kdna_deploy.runtimes.nvidia.library import LIBRARIES, LibraryName
@@ -16,13 +17,15 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.tensorrt.build import BuildOptions
 from kdna_deploy.targets.tensorrt.export import EngineOptions, export_engine
 from tests.gpu import no_gpu
-from tests.targets.tensorrt.onnx_files import SMALL, write_small
+from tests.targets.tensorrt.onnx_files import PIXELS, SMALL, write_small
 
 
-def built(folder: Path, name: LibraryName = "tensorrt-rtx", batch: int | None = None) -> Path:
+def built(
+    folder: Path, name: LibraryName = "tensorrt-rtx", batch: int | None = None, interface: Interface = PLAIN
+) -> Path:
     if LIBRARIES[name].missing:
         pytest.skip(str(LIBRARIES[name].missing))
-    source = write_small(folder / "net.onnx", batch)
+    source = write_small(folder / "net.onnx", batch, interface=interface)
     batches = None if batch else Batches(1, 2, 5)
     options = EngineOptions(name, BuildOptions(batches, tf32=False))
     return export_engine(source, folder / f"net{LIBRARIES[name].suffix}", options).path
@@ -71,6 +74,20 @@ def test_an_engine_computes_what_onnx_runtime_does_at_every_batch(engine: Path, 
         assert np.abs(session.run(images(batch)) - expected).max() <= 1e-4 * np.abs(expected).max()
     assert (session.batch, session.image_shape) == (None, SMALL)
     assert session.options["cuda_graphs"] == int(cuda_graphs)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(LIBRARIES))
+def test_an_engine_takes_pixels_and_names_classes_as_onnx_runtime_does(name: LibraryName, tmp_path: Path) -> None:
+    session = TensorRtSession(built(tmp_path, name, interface=PIXELS))
+    taken = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), np.uint8)
+    expected, got = OrtSession(tmp_path / "net.onnx").run(taken), session.run(taken)
+    assert session.image_shape == SMALL
+    assert np.array_equal(np.isinf(got), np.isinf(expected))  # the same classes are named
+    named = np.isfinite(expected)
+    assert np.abs(got[named] - expected[named]).max() <= 1e-4
+    session.load_on_device(taken)
+    assert np.isfinite(session.time_on_device(2, host_copies=True))
 
 
 @pytest.mark.gpu

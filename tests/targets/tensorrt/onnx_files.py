@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,15 @@ from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.passes.share import share
 from kdna_deploy.graph.provenance import KEY, Provenance
+from kdna_deploy.images.interface import PLAIN, Interface
+from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.targets.onnx.convert import to_onnx
+from kdna_deploy.targets.onnx.interface import complete_interface
 from tests.gated import Gated, folded
 
 CHANNELS = 16
 SMALL = (3, 9, 9)
+PIXELS = Interface("nhwc", Preprocessing((0.4, 0.5, 0.6), (0.2,)), softmax=True, top=2, classes=5)
 
 
 @functools.cache
@@ -45,9 +50,19 @@ PROVENANCE = Provenance(
 
 
 def write_small(
-    path: Path, batch: int | None = None, children: str = "materialize", provenance: Provenance | None = None
+    path: Path,
+    batch: int | None = None,
+    children: str = "materialize",
+    provenance: Provenance | None = None,
+    interface: Interface = PLAIN,
 ) -> Path:
     model = onnx.load_from_string(small_model(batch, children))
+    if not interface.plain:
+        complete = ir.from_proto(model)
+        complete_interface(complete, interface)
+        model = ir.to_proto(complete)
+        provenance = replace(PROVENANCE, preprocessing=interface.preprocessing.to_record())
+        provenance = provenance.with_options(interface=interface.to_record())
     if provenance is not None:
         model.metadata_props.add(key=KEY, value=provenance.to_json())
     onnx.save(model, path)

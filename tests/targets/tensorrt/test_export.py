@@ -12,11 +12,12 @@ from kdna_deploy.files import file_sha256
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.engine_record import check_engine, check_version, read_record, record_path
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
+from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from kdna_deploy.targets.tensorrt.build import BuildOptions
 from kdna_deploy.targets.tensorrt.export import EngineOptions, engine_path, export_engine, layers_path
 from tests.gpu import no_gpu
 from tests.recorded import Recorded
-from tests.targets.tensorrt.onnx_files import PROVENANCE, SMALL, write_by_hand, write_small
+from tests.targets.tensorrt.onnx_files import PIXELS, PROVENANCE, SMALL, write_by_hand, write_small
 
 pytestmark = pytest.mark.usefixtures("rtx")
 
@@ -41,6 +42,15 @@ def test_the_record_tells_what_the_engine_was_made_from_and_with(rtx: OpenedLibr
     )
     assert json.loads(record_path(output).read_text())["schema_version"] == 1
     assert made.bytes == output.stat().st_size
+
+
+def test_an_engine_takes_pixels_and_names_classes_as_its_file_does(tmp_path: Path) -> None:
+    source = write_small(tmp_path / "net.onnx", interface=PIXELS)
+    assert read_onnx(source).interface == PIXELS
+    made = export_engine(source, tmp_path / "net.rtx.engine", EngineOptions(build=BuildOptions(Batches(1, 2, 5))))
+    record = read_record(made.path)
+    assert record.provenance is not None
+    assert (record.image_shape, record.provenance.interface(made.path)) == (SMALL, PIXELS)
 
 
 def test_the_command_is_for_the_folder_of_the_engine(small: Path, tmp_path: Path) -> None:

@@ -172,7 +172,8 @@ def _prove(written: Path, rounded: Path, weights: Codes, shape: Shape, batch: in
     """
     with OrtSession(written) as candidate, OrtSession(rounded, name="float32 file with rounded weights") as reference:
         departs = f"The file with {weights} codes departs from the {reference.name}"
-        parity(candidate, reference, standard_probes(shape, batch), FLOAT32, departs, "Choose `weights='fp16'`.")
+        probes = standard_probes(shape, batch, interface=candidate.interface)
+        parity(candidate, reference, probes, FLOAT32, departs, "Choose `weights='fp16'`.")
 
 
 def _random_images(shape: Shape, batch: int | None) -> Split:

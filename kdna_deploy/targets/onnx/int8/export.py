@@ -23,7 +23,10 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from kdna_deploy.errors import UsageError
-from kdna_deploy.files import check_output
+from kdna_deploy.evaluation.tolerance import FLOAT32
+from kdna_deploy.files import check_output, scratch_folder
+from kdna_deploy.images.batch import Shape
+from kdna_deploy.images.probes import standard_probes
 from kdna_deploy.images.split import Split
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
@@ -38,6 +41,7 @@ from kdna_deploy.targets.onnx.ledger import onnx_storage
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.precision import float_file, write_transformed
 from kdna_deploy.targets.onnx.sensitivity import Guard, drop, within_limit
+from kdna_deploy.targets.skeleton import parity
 from kdna_deploy.targets.source import FusedSource
 
 
@@ -102,7 +106,12 @@ def export_int8(
     kept_float = tuple(dict.fromkeys((*int8.keep_float, *judged.kept_float)))
     made = {"method": int8.method, "kept_float": list(kept_float), "share_codes": int8.share, **int8.images.record}
     recorded = {"precision": "int8", "int8": made}
-    write_transformed(opened, judged.model, recorded, output, options, _opens, inputs, listener)
+    shape = opened.graph.image_shape
+    write_transformed(
+        *(opened, judged.model, recorded, output, options),
+        lambda path: _proved(path, judged.model, options, shape),
+        *(inputs, listener),
+    )
     return GuardedExport(
         path=output,
         bytes=file_bytes(output),
@@ -160,6 +169,17 @@ def _kernels(path: Path) -> dict[str, Array]:
     }
 
 
-def _opens(path: Path) -> None:
-    """Accuracy was judged before the file was written; what is left is that it can be opened."""
-    OrtSession(path).close()
+def _proved(path: Path, judged: onnx.ModelProto, options: OnnxOptions, shape: Shape) -> None:
+    """Accuracy was judged before the file was written; what is left is that it can be opened, and to prove its ends.
+
+    Raises:
+        ParityError: what takes pixels or answers with probabilities computes something else than what was `judged`.
+    """
+    with OrtSession(path) as candidate, scratch_folder("int8") as folder:
+        if options.interface.plain:
+            return
+        onnx.save_model(judged, folder / "judged.onnx")
+        with OrtSession(folder / "judged.onnx", name="int8 file without preprocessing") as reference:
+            probes = standard_probes(shape, options.batch, interface=options.interface)
+            departs = f"The int8 file with its preprocessing departs from the {reference.name}"
+            parity(candidate, reference, probes, FLOAT32, departs, "Please report this.")
