@@ -62,6 +62,8 @@ def load_network(
         CheckpointError, ArchitectureError: a file cannot be read, or fits no (or not the named) network.
         UsageError: both `arch` and `factory`, or a malformed `factory`.
     """
+    if factory and isinstance(arch, Configuration) and arch.outputs:
+        raise UsageError("The stages of a network of your own are not known; leave `outputs` out.")
     if arch and factory:
         raise UsageError("Give either `arch` or `model`, not both.")
     checkpoint = load_checkpoint(path, ema)

@@ -140,7 +140,9 @@ def open_fused_source(
     if named_kind(path) is not Kind.fused:
         return fuse_checkpoint(path, request, listener)
     if request.arch or request.ema:
-        raise UsageError("`arch` and `ema` say how to load a checkpoint; a fused graph was made from one already.")
+        raise UsageError(
+            "`arch`, `outputs` and `ema` say how to load a checkpoint; a fused graph was made from one already."
+        )
     listener.step("load")
     opened = load_fused(path)
     network = original_network(opened.provenance, path, request.source, request.factory)

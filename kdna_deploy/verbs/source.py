@@ -43,7 +43,9 @@ def source_of(given: Source, arch: Configuration, model: str | None, ema: bool) 
     if isinstance(given, (str, os.PathLike)):
         return Path(given)
     if arch or model or ema:
-        raise UsageError("`arch`, `model` and `ema` say how to load a checkpoint; this network is loaded already.")
+        raise UsageError(
+            "`arch`, `outputs`, `model` and `ema` say how to load a checkpoint; this network is loaded already."
+        )
     if isinstance(given, LoadedNetwork):
         return given.network
     fused: FusedSource | None = getattr(given, "source", None)

@@ -103,6 +103,12 @@ def test_what_is_no_output_is_refused(said: str) -> None:
         stage_outputs(said)
 
 
+def test_the_stages_of_a_network_of_ones_own_are_not_known(tmp_path: Path) -> None:
+    path = saved(narrow("resnet18").build(), tmp_path / "n.pt")
+    with pytest.raises(UsageError, match="leave `outputs` out"):
+        load_network(path, configured(None, {"outputs": "C3"}), "net.py:build")
+
+
 def test_an_artifacts_record_has_them() -> None:
     architecture = narrow("mobilenet_v2", "C3,C5")
     assert from_record(to_record(architecture)) == architecture

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 import kdna_deploy as kd
-from kdna_deploy.errors import KdnaError, ParityError
+from kdna_deploy.errors import ArtifactError, KdnaError, ParityError
 from kdna_deploy.graph.file import load_fused, save_fused
 from kdna_deploy.graph.graph import CONVOLUTIONS, calls, constant
+from kdna_deploy.runtimes.nvidia.onnx_input import read_onnx
 from kdna_deploy.runtimes.ort import OrtSession
 from tests.network.test_stages import NECK, narrow, saved
 from tests.test_architectures import trained
@@ -126,3 +127,8 @@ def test_what_is_told_by_logits_refuses_it(
     with pytest.raises(KdnaError, match=message):
         use(files, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_no_engine_is_built_of_it(files: Files) -> None:
+    with pytest.raises(ArtifactError, match="to one output"):
+        read_onnx(files.onnx)

@@ -60,11 +60,12 @@ def read_onnx(path: Path) -> OnnxInput:
     require_portable(path, "TensorRT reads")
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
-    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+    stages = are_stages([value.name for value in model.graph.output])
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4 or stages:
         raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
     batch, *axes = (dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
     if not all(axes):
-        raise ArtifactError(f"'{path}' leaves the size of its images open; export it again with `input_size`.")
+        raise ArtifactError(f"'{path}' leaves the size of its images open; export it again without `dynamic_size`.")
     made = provenance_of_model(model, path)
     interface = made.interface(path) if made else PLAIN
     _check_types(model, inputs[0], interface, path)

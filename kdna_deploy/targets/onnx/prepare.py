@@ -44,8 +44,8 @@ _INT8 = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _HALF = frozenset({TensorProto.FLOAT16})
 _NARROW = _INT8 | _HALF
 _ANY_SIZE = (
-    "height and width are dynamic, so that channel attention in it is not repeated to the size of its maps, as in a "
-    "file of one size, with which ONNX Runtime is up to 2 % faster"
+    "height and width are dynamic, so that channel attention in it is not repeated to the size of its maps, with which "
+    "ONNX Runtime is up to 2 % faster in a file of one size"
 )
 
 

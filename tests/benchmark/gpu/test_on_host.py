@@ -78,7 +78,7 @@ def test_logits_that_are_not_finite_are_not_measured(host: HostRuntime, tmp_path
     found = tried(write_network(tmp_path / "net.onnx", largest=largest))
     assert found.opener is None
     assert found.unavailable == (
-        "net.onnx, on-host, fp32 gives logits that are not finite; measure it in another precision."
+        "net.onnx, on-host, fp32 gives outputs that are not finite; measure it in another precision."
     )
 
 

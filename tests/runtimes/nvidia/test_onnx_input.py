@@ -52,7 +52,7 @@ def test_a_file_that_was_cut_short_is_refused(small: Path, tmp_path: Path) -> No
 
 
 def test_an_open_image_size_is_refused_with_the_option_that_fixes_it(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="again with `input_size`"):
+    with pytest.raises(ArtifactError, match="again without `dynamic_size`"):
         read_onnx(write_by_hand(tmp_path / "net.onnx", shape=("n", 8, "h", "w")))
 
 
