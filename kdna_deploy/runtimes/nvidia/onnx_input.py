@@ -18,6 +18,7 @@ from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.interface import CLASSES, PLAIN, Interface
+from kdna_deploy.network.stages import are_stages
 from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.prepared import require_portable
