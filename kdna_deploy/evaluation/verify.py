@@ -22,13 +22,14 @@ from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.kinds import Kind, named_kind
-from kdna_deploy.network.configuration import Configuration
+from kdna_deploy.network.configuration import Configuration, configured
 from kdna_deploy.network.input_size import DEFAULT_SIZE, InputSize
 from kdna_deploy.network.load import Network
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.nvidia.engine_record import read_record
 from kdna_deploy.runtimes.open import open_session, read_provenance, recorded_provenance
 from kdna_deploy.runtimes.pytorch import TorchSession
+from kdna_deploy.runtimes.session import Session, stage_names
 
 _DEFAULT_SHAPE = (3, *DEFAULT_SIZE)
 
@@ -79,7 +80,7 @@ def verify_files(
     with open_session(candidate, factory, arch, ema) as session:
         listener.step("open the reference")
         if against:
-            opened = open_session(against, factory, arch, ema)
+            opened = open_session(against, factory, arch if factory else _returning(session, arch), ema)
         else:
             trained = original or original_network(read_provenance(candidate), candidate, None, factory)
             opened = TorchSession(trained.module, trained.checkpoint.path.name or trained.name)
@@ -107,6 +108,12 @@ def verify_files(
             notes = () if size or known else InputSize(DEFAULT_SIZE, "assumed").notes
             agreements = compare(session, reference, probes(listener), tolerance)
             return FileVerification(session.name, reference.name, agreements, _worst_image(agreements, probes()), notes)
+
+
+def _returning(session: Session, said: Configuration | str | None) -> Configuration | str | None:
+    """`said`, with the stage outputs that `session` returns where nothing was said of outputs."""
+    stages, told = stage_names(session), configured(said)
+    return replace(told, outputs=stages) if stages and told.outputs is None else said
 
 
 def _worst_image(agreements: tuple[Agreement, ...], probes: Iterable[Probe]) -> Images:

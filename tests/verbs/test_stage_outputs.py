@@ -64,9 +64,10 @@ def test_no_classifier_is_in_the_file(files: Files) -> None:
     assert not [tensor.name for tensor in model.graph.initializer if tensor.name.startswith(("fc", "neck", "rpn"))]
 
 
-@pytest.mark.parametrize("kind", ["onnx", "fused"])
-def test_it_is_verified_output_by_output(files: Files, kind: str) -> None:
-    done = kd.verify(getattr(files, kind))
+@pytest.mark.parametrize(("kind", "against"), [("onnx", None), ("fused", None), ("onnx", "checkpoint")])
+def test_it_is_verified_output_by_output(files: Files, kind: str, against: str | None) -> None:
+    """Beside a checkpoint, too, that knows nothing of outputs."""
+    done = kd.verify(getattr(files, kind), against=getattr(files, against) if against else None)
     assert done.passed
     rows = done.to_dict()["agreements"]
     assert [row["stage"] for row in rows] == ["C3", "C5"] * (len(rows) // 2)
