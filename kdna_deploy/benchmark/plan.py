@@ -23,7 +23,7 @@ from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.subject import Shape, Subject, plain_backbone, plain_identity
 from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
-from kdna_deploy.images.interface import PLAIN, Interface
+from kdna_deploy.images.interface import Interface
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes
@@ -90,7 +90,7 @@ def _bytes(path: Path) -> int:
 
 
 @functools.lru_cache(maxsize=1)  # a batch of the paper's takes 77 MB
-def images_for(shape: Shape, batch: int, interface: Interface = PLAIN) -> NDArray[Any]:
+def images_for(shape: Shape, batch: int, interface: Interface) -> NDArray[Any]:
     """Random images, the same for every candidate, as it takes them."""
     return interface.taken(np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32))
 

@@ -15,7 +15,7 @@ from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.subject import Subject, given, plain_backbone, plain_identity, same_options
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.graph.file import save_fused
-from kdna_deploy.images.interface import Interface
+from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.network.cost import count
 from kdna_deploy.runtimes.open import provenance_in, read_provenance
@@ -172,7 +172,7 @@ def test_the_plain_backbone_takes_and_answers_what_the_network_does(subject: Sub
     assert plain_identity(made) != plain_identity(subject.provenance)
     images = images_for((3, 4, 6), 2, interface)
     assert (images.shape, images.dtype) == ((2, 4, 6, 3), np.uint8)
-    assert images_for((3, 4, 6), 2).dtype == np.float32
+    assert images_for((3, 4, 6), 2, PLAIN).dtype == np.float32
 
 
 def test_other_files_of_a_frozen_network_are_refused(files: dict[Artifact, Path], tmp_path: Path) -> None:

@@ -214,7 +214,6 @@ def _opened(
     """Streams of a candidate; what was set for them is noted in `ran`."""
     assert candidate.source is not None
     entry = RUNTIMES[candidate.variant.runtime]
-    images = images_for(candidate.subject.image_shape, batch)
     with contextlib.ExitStack() as opened:
         sessions: list[Session]
         if entry.streams == "own":
@@ -223,6 +222,7 @@ def _opened(
         else:
             opener = entry.prepare(candidate.source, OnCpu())
             sessions = [opened.enter_context(opener()) for _ in range(streams)]
+        images = images_for(candidate.subject.image_shape, batch, sessions[0].interface)
         ran[candidate.name] = dict(sessions[0].options)
         pool = opened.enter_context(ThreadPoolExecutor(streams, "stream"))
         yield StreamsRunner([session.run for session in sessions], images, pool, cores)

@@ -14,6 +14,7 @@ from kdna_deploy.benchmark.paper import TABLE1
 from kdna_deploy.benchmark.plan import images_for, plan
 from kdna_deploy.benchmark.suites import build_suite
 from kdna_deploy.errors import CheckpointError, RuntimeFailure, UsageError
+from kdna_deploy.images.interface import PLAIN as AS_THE_NETWORK
 from kdna_deploy.runtimes.table import runtimes_on
 from tests.samples import RESNET, exported_sample, sample_path
 
@@ -99,8 +100,8 @@ def test_table_1_has_every_architecture_beside_its_plain_backbone(tmp_path: Path
 
 
 def test_images_are_the_same_for_every_candidate() -> None:
-    assert images_for((3, 4, 4), 2) is images_for((3, 4, 4), 2)
-    assert images_for((3, 4, 4), 2).shape == (2, 3, 4, 4)
+    assert images_for((3, 4, 4), 2, AS_THE_NETWORK) is images_for((3, 4, 4), 2, AS_THE_NETWORK)
+    assert images_for((3, 4, 4), 2, AS_THE_NETWORK).shape == (2, 3, 4, 4)
     assert Gpu.batch == 128  # the paper's
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -122,6 +122,7 @@ def test_any_graph_stays_valid_with_any_of_its_nodes_in_float32(
     images = np.random.default_rng(1).standard_normal((2, CHANNELS, EDGE, EDGE)).astype(np.float32)
     for found, expected in zip(run(half, images), run(model, images), strict=True):
         assert found.shape == expected.shape
+        assume(np.abs(expected).max() < np.finfo(np.float16).max)  # squares of squares
         # Nine nodes round at most once each, and add up to twice (Add) or square (Mul) what they were given.
         assert np.abs(found - expected).max() <= 2.0**-11 * 64 * max(1.0, np.abs(expected).max())
 
