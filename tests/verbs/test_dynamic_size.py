@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("dynamic")
     torch.manual_seed(0)
     saved(trained(narrow("resnet18", "C3,C5").build()), made / "net.pth", "backbone.")
-    fused = kd.fuse(made / "net.pth", outputs="C3,C5", input_size=SIZE)
+    fused = kd.fuse(made / "net.pth", made / "net.fused.pt2", outputs="C3,C5", input_size=SIZE)
     kd.export(fused, made / "net.onnx", dynamic_size=True, prepare=True)
     kd.export(fused, made / "net.xml", dynamic_size=True, openvino=True)
     kd.export(fused, made / "fixed.onnx", simplify=False)
@@ -147,6 +147,12 @@ def test_multiply_accumulates_are_those_of_the_size(folder: Path) -> None:
         fixed, rel=0.02
     )  # gates are not filled
     assert count_onnx(folder / "net.onnx", (3, 2 * SIZE, 2 * SIZE)).macs == pytest.approx(4 * fixed, rel=0.1)
+
+
+def test_it_may_take_pixels_whose_channels_are_last(folder: Path, tmp_path: Path) -> None:
+    kd.export(folder / "net.fused.pt2", tmp_path / "pixels.onnx", preprocess="nhwc", **QUICK)
+    expected = count_onnx(folder / "fixed.onnx").macs
+    assert count_onnx(tmp_path / "pixels.onnx", (3, SIZE, SIZE)).macs == pytest.approx(expected, rel=0.02)
 
 
 def test_a_file_of_one_size_refuses_another(folder: Path) -> None:

@@ -55,9 +55,10 @@ def count_onnx(path: Path, image_shape: Shape | None = None) -> OnnxCost:
 def _fix_size(graph: onnx.GraphProto, image_shape: Shape) -> None:
     """Give a height and width to the input that has only names for them, and take the shapes away that follow."""
     sizes = graph.input[0].type.tensor_type.shape.dim[1:] if graph.input else []
-    if len(sizes) != len(image_shape) or all(size.HasField("dim_value") for size in sizes):
+    unknown = [dim for dim in sizes if not dim.HasField("dim_value")]  # wherever the channels are
+    if len(sizes) != len(image_shape) or not unknown:
         return
-    for dim, size in zip(sizes, image_shape, strict=True):
+    for dim, size in zip(unknown, image_shape[-len(unknown) :], strict=True):
         dim.dim_value = size
     del graph.value_info[:]
     for output in graph.output:
