@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib
 import io
 import os
 import re
@@ -39,6 +40,9 @@ __all__ = [
 ]
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = REPOSITORY / "sample_checkpoints"
+
+with contextlib.suppress(ImportError):  # first, as the product imports it
+    importlib.import_module("kdna_deploy.runtimes.openvino_library")
 
 ARCHITECTURES: tuple[str, ...] = ()
 collect_ignore = ["targets/tensorrt"] if ABSENT else []  # its fixtures export networks

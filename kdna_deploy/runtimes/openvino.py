@@ -30,7 +30,7 @@ from kdna_deploy.runtimes.prepared import require_portable
 from kdna_deploy.runtimes.session import Closing, logits_of
 
 try:
-    import openvino
+    from kdna_deploy.runtimes.openvino_library import openvino
 except ImportError as error:
     raise RuntimeFailure("OpenVINO is not installed; run: pip install 'kdna-deploy[openvino]'.") from error
 
@@ -89,6 +89,8 @@ class OpenVinoSession(Closing):
         several = len(compiled.outputs) != (len(self.stage_names) or self.interface.outputs)
         if len(compiled.inputs) != 1 or several or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        # Two threads that hand over the first array of a process at once wait for each other forever.
+        openvino.Tensor(np.zeros(1, np.float32))
         self._free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(streams or 1):
             self._free.put(compiled.create_infer_request())

@@ -49,7 +49,8 @@ def _load_onnxruntime(request: dict[str, Any], lap: Callable[[str], None]) -> Ru
 
 def _load_openvino(request: dict[str, Any], lap: Callable[[str], None], precision: str = "f32") -> Run:
     import numpy
-    import openvino
+
+    from kdna_deploy.runtimes.openvino_library import openvino
 
     lap("import_ms")
     hints = {

@@ -25,9 +25,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import openvino
-from openvino._offline_transformations import apply_moc_transformations, compress_quantize_weights_transformation
-
 from kdna_deploy.errors import AccuracyError, ExportError, UsageError
 from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.evaluation.agreement import Agreement
@@ -41,6 +38,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino import OpenVinoSession
 from kdna_deploy.runtimes.openvino_file import WEIGHTS_KEY, read_openvino, weights_of
+from kdna_deploy.runtimes.openvino_library import openvino
 from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
 from kdna_deploy.targets.onnx.export import OnnxExport, check_bloat, export_fused
 from kdna_deploy.targets.onnx.guarded import GuardedExport
@@ -171,7 +169,12 @@ def _converted(path: Path, layers: set[str], as_it_is: bool) -> Any:
     """
     try:
         model = openvino.Core().read_model(str(path))
-        if not as_it_is:  # what `openvino.convert_model` does, which also reports to its makers who converts what
+        if not as_it_is:  # what `openvino.convert_model` does, which reports what it converts (`openvino_library`)
+            from openvino._offline_transformations import (
+                apply_moc_transformations,
+                compress_quantize_weights_transformation,
+            )
+
             apply_moc_transformations(model, cf=False, smart_reshape=True)
             compress_quantize_weights_transformation(model)
     except Exception as error:  # of many kinds
