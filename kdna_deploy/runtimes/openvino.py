@@ -89,6 +89,7 @@ class OpenVinoSession(Closing):
         several = len(compiled.outputs) != (len(self.stage_names) or self.interface.outputs)
         if len(compiled.inputs) != 1 or several or len(compiled.inputs[0].partial_shape) != 4:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
+        self._streams = streams
         self._free: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(streams or 1):
             self._free.put(compiled.create_infer_request())
@@ -108,8 +109,14 @@ class OpenVinoSession(Closing):
         request = self._free.get()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
-            found = request.infer([self.interface.taken(images)], share_inputs=True)
-            return self.interface.returned(list(map(np.asarray, found.values())))
+            taken = [self.interface.taken(images)]
+            if self._streams is None:
+                found = list(map(np.asarray, request.infer(taken, share_inputs=True).values()))
+            else:  # by OpenVINO's own threads: several callers' have been seen to wait for each other for ever
+                request.start_async(taken, share_inputs=True)
+                request.wait()
+                found = [np.array(tensor.data) for tensor in request.output_tensors]
+            return self.interface.returned(found)
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
         finally:
