@@ -110,14 +110,8 @@ class OpenVinoSession(Closing):
         request = self._free.get()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
-            taken = [self.interface.taken(images)]
-            if self._streams is None:
-                found = list(map(np.asarray, request.infer(taken, share_inputs=True).values()))
-            else:  # by OpenVINO's own threads: several callers' have been seen to wait for each other for ever
-                request.start_async(taken, share_inputs=True)
-                request.wait()
-                found = [np.array(tensor.data) for tensor in request.output_tensors]
-            return self.interface.returned(found)
+            found = request.infer([self.interface.taken(images)], share_inputs=True)
+            return self.interface.returned(list(map(np.asarray, found.values())))
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
         finally:
