@@ -53,5 +53,8 @@ def without_head(named: Mapping[str, T], head: Sequence[str]) -> dict[str, T]:
 
 def output_names(network: Any) -> tuple[str, ...]:
     """The stage outputs that a module or a graph returns, in order; () where it returns one tensor."""
-    names = getattr(network, "stage_names", ())
+    try:
+        names = getattr(network, "stage_names", ())
+    except Exception:  # a module's own `__getattr__` raises whatever it likes
+        return ()
     return names if isinstance(names, tuple) and are_stages(names) else ()
