@@ -3,7 +3,8 @@
 The precision is a hint: bfloat16 is used where the processor has instructions for it, and rounds to 8 bits of mantissa.
 
 Its threading library notes the cores of a thread that enters it and puts those back when it leaves, which may be after
-somebody has pinned that thread. Opening and closing a session therefore leave the calling thread's cores as they were.
+somebody has pinned that thread, and an inference moves the thread that calls it to the cores that the library saw when
+it was first used. Opening, running and closing a session therefore leave the calling thread's cores as they were.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class OpenVinoSession(Closing):
 
     def run_all(self, images: Images) -> Answers:
         self._check_open()
-        request = self._free.get()
+        request, cores = self._free.get(), _cores()
         try:
             # The input is not copied, as ONNX Runtime does not either; the output is, for the next run overwrites it.
             found = request.infer([self.interface.taken(images)], share_inputs=True)
@@ -115,6 +116,7 @@ class OpenVinoSession(Closing):
         except Exception as error:  # see above
             raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
         finally:
+            _put_back(cores)
             self._free.put(request)
 
     def _release(self) -> None:
@@ -125,15 +127,21 @@ class OpenVinoSession(Closing):
 @contextlib.contextmanager
 def _same_cores() -> Iterator[None]:
     """Leave the calling thread on the cores that it is on, whatever the block does to them."""
-    if not hasattr(os, "sched_getaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
+    before = _cores()
     try:
         yield
     finally:
-        if os.sched_getaffinity(0) != before:
-            os.sched_setaffinity(0, before)
+        _put_back(before)
+
+
+def _cores() -> set[int]:
+    """Those of the calling thread; none where the system does not tell."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def _put_back(cores: set[int]) -> None:
+    if cores and os.sched_getaffinity(0) != cores:
+        os.sched_setaffinity(0, cores)
 
 
 class _SignalStack(ctypes.Structure):

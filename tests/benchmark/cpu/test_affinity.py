@@ -90,7 +90,8 @@ def test_workers_of_a_runtime_stay_on_the_cores_that_are_measured(name: str, tmp
     one_convolution(path)
     # A process of its own: for as long as one lives, OpenVINO keeps to the cores that it found when it was first used.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        first, second = fresh.submit(_while_pinned, name, path).result()
+        (first, second), unpinned = fresh.submit(_while_pinned, name, path).result()
+    assert unpinned == CORES
     assert first.core == second.core
     for run in (first, second):
         assert run.during.keys() - run.before.keys()
@@ -110,8 +111,8 @@ class Run(NamedTuple):
     after: Cores
 
 
-def _while_pinned(name: str, path: Path) -> list[Run]:
-    """Twice in a process, another core being the idlest the second time."""
+def _while_pinned(name: str, path: Path) -> tuple[list[Run], list[int]]:
+    """Twice in a process, another core being the idlest the second time; then the caller's cores after a run unpinned."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         for busy in (CORES[1], CORES[0]):
@@ -122,7 +123,9 @@ def _while_pinned(name: str, path: Path) -> list[Run]:
                     session.run(np.ones((1, 3, 64, 64), np.float32))
                 during = cores_of_threads()
             found.append(Run(str(cores[0]), before, during, cores_of_threads()))
-    return found
+    with RUNTIMES[name].prepare(Source(path), OnCpu())(()) as session:
+        session.run(np.ones((1, 3, 64, 64), np.float32))
+        return found, sorted(os.sched_getaffinity(0))
 
 
 def test_more_threads_than_cores_are_refused() -> None:
