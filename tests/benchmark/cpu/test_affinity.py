@@ -112,7 +112,7 @@ class Run(NamedTuple):
 
 
 def _while_pinned(name: str, path: Path) -> tuple[list[Run], list[int]]:
-    """Twice in a process, another core being the idlest the second time; then the caller's cores after a run unpinned."""
+    """Twice in a process, another core being the idlest the second time; then the cores of who asks unpinned."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         for busy in (CORES[1], CORES[0]):
