@@ -23,6 +23,7 @@ from kdna_deploy.targets.onnx.cost import count_onnx
 from tests.network.test_stages import narrow, saved
 from tests.test_architectures import trained
 
+pytestmark = pytest.mark.slow
 SIZE = 64
 QUICK: Any = {"dynamic_size": True, "simplify": False}
 SIZES = ((41, 67), (130, 33))  # of no probe

@@ -22,6 +22,7 @@ from kdna_deploy.runtimes.ort import OrtSession
 from tests.network.test_stages import NECK, narrow, saved
 from tests.test_architectures import trained
 
+pytestmark = pytest.mark.slow
 SIZE = 32
 IMAGES = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 

@@ -82,6 +82,7 @@ def one_convolution(path: Path, batch: int | str = 1) -> None:
     onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_workers_of_a_runtime_stay_on_the_cores_that_are_measured(name: str, tmp_path: Path, pool: None) -> None:
     if RUNTIMES[name].missing:
