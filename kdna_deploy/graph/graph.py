@@ -60,6 +60,9 @@ class Interpreted(fx.GraphModule):
     def recompile(self) -> fx.graph.PythonCode:
         return fx.graph.PythonCode("", {}, None)
 
+    def __str__(self) -> str:
+        return str(self.graph)
+
     def forward(self, x: Tensor) -> Tensor:
         interpreter = fx.Interpreter(self)
         interpreter.extra_traceback = False  # or it would write the graph into the message of every error

@@ -58,6 +58,7 @@ class LabelTable:
         layout: what was recognised.
         found: the classes.
         rows: line, image file and class of each.
+        unlabelled: how many images in the folder it does not name.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class LabelTable:
     layout: str
     found: ClassLabels
     rows: tuple[tuple[int, Path, str], ...]
+    unlabelled: int = 0
     notes: tuple[str, ...] = ()
     remedy: str = "give each image its class by name, or by number from 0"
 
@@ -82,13 +84,11 @@ class LabelTable:
 
     @cached_property
     def left_out(self) -> tuple[str, ...]:
-        named = {path for _, path, _ in self.rows}
-        images = sum(file not in named for file in image_files(self.path))
         others = sum(file.suffix.lower() not in LABEL_SUFFIXES for file in other_files(self.path))
         unknown = set(self.found.unknown)
         found = []
-        if images:
-            found.append(f"{counted(images, 'image')} without a class")
+        if self.unlabelled:
+            found.append(f"{counted(self.unlabelled, 'image')} without a class")
         if others:
             found.append(f"{counted(others, 'other file')}")
         if unknown:
@@ -128,10 +128,12 @@ def read_label_table(
         InputError: it cannot be read, a line is damaged (its number is told), a file that it names is not there, or its
             classes can be read in two ways.
     """
-    layout, rows = _rows(table, images, synsets)
+    check_regular(table)
+    there = image_files(images)
+    layout, rows = _rows(table, images, there, synsets)
     if not rows:
         raise InputError(f"'{table}' names no images; write a line with the file and the class of each.")
-    present = set(image_files(images))
+    present = set(there)
     files, seen = [], dict[Path, int]()
     for row in rows:
         path = images / row.file
@@ -149,7 +151,8 @@ def read_label_table(
         files.append((row.line, path, row.label))
     names = tuple(dict.fromkeys(row.label for row in rows))
     found = class_labels(names, table, "classes", recorded=recorded, synsets=synsets.ids if synsets else ())
-    return LabelTable(images, table, f"{layout}, classes as {found.named}", found, tuple(files))
+    unlabelled = len(present - seen.keys())
+    return LabelTable(images, table, f"{layout}, classes as {found.named}", found, tuple(files), unlabelled)
 
 
 def _is_file(path: Path) -> bool:
@@ -158,8 +161,7 @@ def _is_file(path: Path) -> bool:
     return False
 
 
-def _rows(table: Path, images: Path, synsets: Synsets | None) -> tuple[str, list[_Row]]:
-    check_regular(table)
+def _rows(table: Path, images: Path, there: Sequence[Path], synsets: Synsets | None) -> tuple[str, list[_Row]]:
     if table.suffix.lower() not in LABEL_SUFFIXES:
         raise InputError(f"'{table}' is no table that is read; give a .csv, .tsv, .jsonl or .txt file.")
     if table.suffix == ".jsonl":
@@ -168,7 +170,7 @@ def _rows(table: Path, images: Path, synsets: Synsets | None) -> tuple[str, list
         return f"table '{table.name}'", list(_csv_rows(table))
     lines = [(number, line.strip()) for number, line in enumerate(_text(table).splitlines(), 1) if line.strip()]
     if all(len(line.split()) == 1 for _, line in lines) and lines:
-        return f"ILSVRC's ground truth '{table.name}'", list(_ilsvrc_rows(table, lines, images, synsets))
+        return f"ILSVRC's ground truth '{table.name}'", list(_ilsvrc_rows(table, lines, images, there, synsets))
     return f"list '{table.name}'", list(_list_rows(table, lines))
 
 
@@ -181,7 +183,7 @@ def _list_rows(table: Path, lines: Sequence[tuple[int, str]]) -> Iterator[_Row]:
 
 
 def _ilsvrc_rows(
-    table: Path, lines: Sequence[tuple[int, str]], images: Path, synsets: Synsets | None
+    table: Path, lines: Sequence[tuple[int, str]], images: Path, there: Sequence[Path], synsets: Synsets | None
 ) -> Iterator[_Row]:
     ids = all(WORDNET.fullmatch(value) for _, value in lines)
     if not ids and (synsets is None or not synsets.of_number):
@@ -190,7 +192,7 @@ def _ilsvrc_rows(
             "`synsets`, a file with lines such as 'n02119789 1' (map_clsloc.txt of the development kit), or a list of "
             "'FILE CLASS'."
         )
-    found = [(match, file) for file in image_files(images) if (match := _ILSVRC.match(file.name))]
+    found = [(match, file) for file in there if (match := _ILSVRC.match(file.name))]
     if not found:
         raise InputError(
             f"'{table}' goes by the numbers of ILSVRC2012_val_00000001.JPEG and so on, and '{images}' holds no such "

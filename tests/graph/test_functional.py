@@ -48,6 +48,7 @@ def _traced(body: Body) -> tuple[Net, Graph]:
 def _check(network: nn.Module, graph: Graph, batches: Sequence[int] = (1, 3)) -> None:
     graph.module.graph.lint()
     assert not {"relu_", "add_"} & {_named(node.target) for node in graph.module.graph.nodes}
+    assert str(graph.module) == str(graph.module.graph)  # PyTorch's own would show code, and there is none
     for batch in batches:
         images = torch.randn(batch, *graph.image_shape)
         with torch.no_grad():
