@@ -5,7 +5,8 @@ Another layout, ablation or width is a `Configuration` of an entry; a further ba
 
 from __future__ import annotations
 
-from kdna_deploy.network.architecture import Architecture, KernelDNA, plain_name
+from kdna_deploy.network.architecture import Architecture, plain_name
+from kdna_deploy.network.backbone import KernelDNA
 from kdna_deploy.network.families.convnext import ConvNeXtSpec
 from kdna_deploy.network.families.mobilenet import MobileNetV2Spec
 from kdna_deploy.network.families.resnet import ResNetSpec
