@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, fx
 
 from kdna_deploy.graph.passes.canonicalise import canonicalise
+from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
 from kdna_deploy.graph.passes.fold_batchnorm import fold_batchnorm
 from kdna_deploy.graph.passes.fold_constants import fold_constants
 from kdna_deploy.graph.passes.fold_layer_scale import fold_layer_scale
@@ -25,7 +26,8 @@ FREEZING = "freeze_channel_attention"
 
 # What every network goes through.
 FOLDING: tuple[Pass, ...] = (
-    canonicalise,  # first, so that identities in between do not hide a layer from its BatchNorm
+    find_dynamic_convolutions,  # first, while the views around them stand as they were written
+    canonicalise,  # early, so that identities in between do not hide a layer from its BatchNorm
     fold_static_attention,  # before BatchNorm: gives every child a modulation of its own to fold into
     fold_constants,  # before BatchNorm: statistics and biases written as expressions become constants
     fold_batchnorm,  # needs (W, M) and constant biases
