@@ -24,7 +24,7 @@ from torch import Tensor
 from kdna_deploy.errors import CheckpointError
 from kdna_deploy.files import file_sha256
 from kdna_deploy.json_schema import is_plain
-from kdna_deploy.network.architecture import Shapes
+from kdna_deploy.network.backbone import Shapes
 from kdna_deploy.network.pickled_file import read_pickled
 from kdna_deploy.network.stored_tensors import clean_weights, is_plain_tensor
 from kdna_deploy.network.training_record import TrainingRecord, training_record
