@@ -69,12 +69,20 @@ class Gated(nn.Module):
 
 @dataclass(frozen=True)
 class Store:
-    """A stored tensor of which several layers assemble their kernels: `name` as in the state dict, and the layers'."""
+    """A stored tensor [cells, …] of which several layers assemble their kernels.
+
+    Attributes:
+        name: as in the state dict.
+        layers: whose kernels are assembled of it.
+        stored_bytes: what it takes.
+        assembled_bytes: what the kernels of one image take.
+    """
 
     name: str
     shape: tuple[int, ...]
     layers: tuple[str, ...]
-    bytes: int
+    stored_bytes: int
+    assembled_bytes: int
 
 
 class Method(ABC):

@@ -18,6 +18,7 @@ extent, which none of its configurations have.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -160,10 +161,11 @@ class KernelWarehouse(Method):
             Store(
                 f"{MANAGER}.weights.{number}",
                 one.shape,
-                tuple(share.place.name for share in one.shares),
-                cells.numel() * cells.element_size(),
+                tuple(f"{share.place.name}{'.conv' * (one.name == CLASSIFIER)}" for share in one.shares),
+                4 * math.prod(one.shape),
+                4 * sum(share.mixtures for share in one.shares) * math.prod(one.cell),
             )
-            for number, (one, cells) in enumerate(zip(manager.stored, manager.weights, strict=True))
+            for number, one in enumerate(manager.stored)
         )
 
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
