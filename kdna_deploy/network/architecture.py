@@ -46,6 +46,8 @@ class Architecture:
     @property
     def plain(self) -> Architecture:
         """The unmodified backbone at the same widths and class count: the baseline of every comparison."""
+        if self.sharing is None and self.method is None:
+            return self
         name = self.baseline or plain_name(self.name)
         return replace(self, name=name, sharing=None, method=None, baseline="")
 

@@ -24,13 +24,22 @@ def to_record(architecture: Architecture) -> dict[str, Any]:
         "attentions": sorted(architecture.sharing.attentions) if architecture.sharing else [],
         "reductions": list(architecture.sharing.reductions) if architecture.sharing else [],
         **({"outputs": list(architecture.outputs)} if architecture.outputs else {}),
+        **({"sizes": architecture.backbone.sizes} if architecture.backbone.sizes else {}),
         **({"method": _told(architecture)} if _told(architecture) else {}),
     }
 
 
-def _told(architecture: Architecture) -> dict[str, float]:
+def _told(architecture: Architecture) -> dict[str, Any]:
     method = architecture.method
-    return {name: getattr(method, name) for name in method.told} if method else {}
+    return {name: _listed(getattr(method, name)) for name in method.told} if method else {}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _number_or_several(value: Any) -> Any:
+    return list_of(number, most=100)(value) if isinstance(value, list) else number(value)
 
 
 # Widths and classes that a network on one machine can have.
@@ -47,7 +56,8 @@ _RECORD = record(
     },
     {
         "outputs": list_of(one_of(*STAGES), least=1, most=len(STAGES)),
-        "method": mapping(text(most=100), number, most=100),
+        "sizes": mapping(text(most=100), _WIDTH, most=100),
+        "method": mapping(text(most=100), _number_or_several, most=100),
     },
 )
 
@@ -89,9 +99,12 @@ def from_record(stored: Mapping[str, Any]) -> Architecture:
     except UsageError as error:
         raise ArtifactError(f"The artifact's {name} is none that this version knows: {error}") from error
     backbone = entry.backbone.sized(tuple(stored["widths"]), stored["in_channels"])
-    told = stored.get("method", {})
-    if set(told) != set(_told(entry)):
+    told, sizes, known = stored.get("method", {}), stored.get("sizes", {}), _told(entry)
+    fits = {name: isinstance(value, list) for name, value in told.items()}
+    if set(sizes) != set(backbone.sizes) or fits != {name: isinstance(value, list) for name, value in known.items()}:
         raise ArtifactError(f"The artifact's {name} is none that this version knows; make it again.")
+    backbone = backbone.with_sizes(sizes)
+    told = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
     method = entry.method and replace(entry.method, **told)  # type: ignore[type-var]
     return replace(asked, backbone=backbone, num_classes=stored["num_classes"], method=method)
 
