@@ -107,7 +107,8 @@ class Architecture:
         outputs = said.outputs
         if outputs is None:  # a detector's backbone, which has no classifier
             outputs = () if backbone.has_classifier(shapes) else STAGES
-        classes = 0 if outputs else backbone.classes(shapes)
+        of_method = method.classes(shapes) if method else None
+        classes = 0 if outputs else of_method or backbone.classes(shapes)
         return replace(asked, backbone=backbone, sharing=sharing, num_classes=classes, outputs=outputs, method=method)
 
     def _fitted_sharing(self, asked: KernelDNA, shapes: Shapes, said: Configuration) -> KernelDNA:

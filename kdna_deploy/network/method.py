@@ -73,12 +73,14 @@ class Method(ABC):
     Attributes:
         kind: what it is called in the literature.
         gate_name: of the modules that `gate` builds, within their block.
-        told: fields that `fitted` reads from a checkpoint's shapes, numbers all; artifacts record them.
+        told: fields that `fitted` reads from a checkpoint's shapes, or that are said, numbers all; artifacts record them.
+        unsaid: of a method with a field `temperature`, what to say where it is not known.
     """
 
     kind: ClassVar[str]
     gate_name: ClassVar[str] = ""
     told: ClassVar[tuple[str, ...]] = ()
+    unsaid: ClassVar[str] = ""
 
     def recognises(self, shapes: Shapes) -> bool:
         """Whether a checkpoint has names or shapes that only this system's have; cheap, before anything is built."""
@@ -91,6 +93,10 @@ class Method(ABC):
             KeyError: when an entry that tells a size is not there.
         """
         return self
+
+    def classes(self, shapes: Shapes) -> int | None:
+        """Number of classes of a checkpoint, where its classifier is not the backbone's; None where it is, or is not there."""
+        return None
 
     def convolution(self, place: Place) -> nn.Module | None:
         """What stands in place of a layer of the backbone; None where that stays as it is."""
