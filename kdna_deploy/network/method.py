@@ -73,14 +73,12 @@ class Method(ABC):
     Attributes:
         kind: what it is called in the literature.
         gate_name: of the modules that `gate` builds, within their block.
-        told: fields that `fitted` reads from a checkpoint's shapes, or that are said, numbers all; artifacts record them.
-        unsaid: of a method with a field `temperature`, what to say where it is not known.
+        told: fields that `fitted` reads from a checkpoint's shapes, or that are said; numbers, which artifacts record.
     """
 
     kind: ClassVar[str]
     gate_name: ClassVar[str] = ""
     told: ClassVar[tuple[str, ...]] = ()
-    unsaid: ClassVar[str] = ""
 
     def recognises(self, shapes: Shapes) -> bool:
         """Whether a checkpoint has names or shapes that only this system's have; cheap, before anything is built."""
@@ -94,8 +92,18 @@ class Method(ABC):
         """
         return self
 
+    @property
+    def recorded(self) -> str:
+        """What checkpoints record as their ``system`` and ``variant``, where shapes leave a choice; else empty."""
+        return ""
+
+    @property
+    def unsaid(self) -> str:
+        """What is in no checkpoint and has to be said, as a clause; empty where nothing is left to say."""
+        return ""
+
     def classes(self, shapes: Shapes) -> int | None:
-        """Number of classes of a checkpoint, where its classifier is not the backbone's; None where it is, or is not there."""
+        """Number of classes of a checkpoint whose classifier is not the backbone's; None otherwise."""
         return None
 
     def convolution(self, place: Place) -> nn.Module | None:

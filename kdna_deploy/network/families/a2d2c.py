@@ -76,7 +76,7 @@ class A2D2C(nn.Module):
         return (x.flatten(2) @ seen.flatten(2).flatten(0, 1).to(x.dtype)).unflatten(2, (rows.shape[0], -1))
 
     def _along(self, axis: int, side: int) -> Tensor:
-        """Which of `side` pixels each tap of each position sees, in float64: [k, M, taps, side], or [all, taps, side]."""
+        """Which pixels of `side` each tap of each position sees, as ones: [k, M, taps, side], or [all, taps, side]."""
         place = self.place
         taps, stride, padding = place.kernel[axis], place.stride[axis], place.padding[axis]
         if self.routing == "input":
@@ -96,7 +96,8 @@ class A2D2Convolutions(Method):
     """A²D²C where the paper's text puts it: the first 3×3 of each block from the second stage on, depthwise ones.
 
     Routing by the output or by the input is told by the routers' widths; where a backbone has it in depthwise layers
-    alone, whose inputs are as many as outputs, it has to be said by the architecture's name.
+    alone, whose inputs are as many as outputs, the checkpoint records it beside its state dict, {"system": "a2d2c",
+    "variant": "output"}, or the architecture's name says it.
     """
 
     routing: Routing = "output"
@@ -104,6 +105,10 @@ class A2D2Convolutions(Method):
     points: int = 0
     kind: ClassVar[str] = "A²D²C"
     told: ClassVar[tuple[str, ...]] = ("kernels", "points")
+
+    @property
+    def recorded(self) -> str:
+        return f"a2d2c {self.routing}"
 
     def recognises(self, shapes: Shapes) -> bool:
         return any(name.endswith(".router.weight") for name in shapes)

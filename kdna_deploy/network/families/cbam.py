@@ -1,4 +1,4 @@
-"""CBAM: channel, then spatial attention behind a block (Woo et al. 2018; names of github.com/Jongchan/attention-module).
+"""CBAM: channel, then spatial attention behind a block (Woo et al. 2018; github.com/Jongchan/attention-module).
 
     x ← x ⊙ σ(mlp GAP(x) + mlp GMP(x))                            over channels; GMP the maxima of the maps
     x ← x ⊙ σ(BN(conv7×7 [max_c x, mean_c x]))                    over positions

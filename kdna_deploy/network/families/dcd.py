@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,54 +44,56 @@ class _Squeezed(nn.Module):
         return x * _gate(self.fc(x))
 
 
-def _add_dynamic(module: Any, inputs: int, hidden: int, dim: int, c_out: int) -> None:
-    """What a layer and the classifier have in common, under its names."""
-    module.fc = nn.Sequential(nn.Linear(inputs, hidden, bias=False), _Squeezed(hidden))
-    module.fc_phi = nn.Linear(hidden, dim * dim, bias=False)
-    module.fc_scale = nn.Linear(hidden, c_out, bias=False)
-    module.bn2 = nn.BatchNorm1d(dim)
+class _Dynamic(nn.Module):
+    """What a layer and the classifier have in common: the gate and the product for each image, from z [n, hidden]."""
+
+    def __init__(self, inputs: int, hidden: int, dim: int, c_out: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.fc = nn.Sequential(nn.Linear(inputs, hidden, bias=False), _Squeezed(hidden))
+        self.fc_phi = nn.Linear(hidden, dim * dim, bias=False)
+        self.fc_scale = nn.Linear(hidden, c_out, bias=False)
+        self.bn2 = nn.BatchNorm1d(dim)
+
+    def latent(self, z: Tensor, reduced: Tensor) -> Tensor:
+        """BN2(Φ(z) r) + r of `reduced` [n, d, positions]."""
+        phi = self.fc_phi(z).unflatten(1, (self.dim, self.dim))
+        return self.bn2(phi @ reduced) + reduced
 
 
-class DCD(nn.Module):
+class DCD(_Dynamic):
     """x [n, c, h, w] → [n, c', h', w'], by the means of `pool`×`pool` parts of a map."""
 
     def __init__(self, place: Place, pool: int) -> None:
-        super().__init__()
         c_in, c_out, inputs = place.c_in, place.c_out, place.c_in * pool * pool
-        self.pool, self.dim = pool, math.isqrt(inputs)
+        super().__init__(inputs, max(inputs // 16, 4), math.isqrt(inputs), c_out)
+        self.pool = pool
         self.conv = nn.Conv2d(c_in, c_out, place.kernel, place.stride, place.padding, bias=False)
         self.q = nn.Conv2d(c_in, self.dim, 1, place.stride, bias=False)
         self.p = nn.Conv2d(self.dim, c_out, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(self.dim)
-        _add_dynamic(self, inputs, max(inputs // 16, 4), self.dim, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.fc(F.adaptive_avg_pool2d(x, self.pool).flatten(1))
-        phi = self.fc_phi(z).unflatten(1, (self.dim, self.dim))
         reduced = self.bn1(self.q(x))
-        flat = reduced.flatten(2)
-        latent = (self.bn2(phi @ flat) + flat).unflatten(2, reduced.shape[2:])
+        latent = self.latent(z, reduced.flatten(2)).unflatten(2, reduced.shape[2:])
         return self.conv(x) * _gate(self.fc_scale(z))[:, :, None, None] + self.p(latent)
 
 
-class DCDClassifier(nn.Module):
+class DCDClassifier(_Dynamic):
     """Features [n, c] → logits [n, classes]."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__()
         c_in, classes, dim = place.c_in, place.c_out, _CLASSIFIER_DIM
-        self.dim = dim
+        super().__init__(c_in, dim, dim, classes)
         self.cls = nn.Linear(c_in, classes)
         self.cls_q = nn.Linear(c_in, dim, bias=False)
         self.cls_p = nn.Linear(dim, classes, bias=False)
         self.bn1 = nn.BatchNorm1d(dim)
-        _add_dynamic(self, c_in, dim, dim, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.fc(x)
-        phi = self.fc_phi(z).unflatten(1, (self.dim, self.dim))
-        reduced = self.bn1(self.cls_q(x))
-        latent = self.bn2((phi @ reduced[:, :, None]).flatten(1)) + reduced
+        latent = self.latent(z, self.bn1(self.cls_q(x))[:, :, None]).flatten(1)
         return _gate(self.fc_scale(z)) * self.cls(x) + self.cls_p(latent)
 
 

@@ -63,10 +63,15 @@ class DYConvolutions(Method):
     temperature: float | None = None
     kind: ClassVar[str] = "DY-Conv"
     told: ClassVar[tuple[str, ...]] = ("kernels", "temperature")
-    unsaid: ClassVar[str] = (
-        "no checkpoint of DY-Conv holds the temperature of its attention: say with `temperature` what it was when "
-        "training ended, 1 with the paper's schedule (the published module evaluates at 34 where nothing set it)"
-    )
+
+    @property
+    def unsaid(self) -> str:
+        if self.temperature is not None:
+            return ""
+        return (
+            "whose checkpoints do not hold the temperature of the attention: say with `temperature` what it was when "
+            "training ended, such as 1 (the published module, where nothing sets it, evaluates at 34)"
+        )
 
     def recognises(self, shapes: Shapes) -> bool:
         return any(name.endswith(_MIXTURE) and len(shape) == 4 for name, shape in shapes.items())

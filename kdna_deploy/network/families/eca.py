@@ -3,7 +3,7 @@
     x ← x ⊙ σ(conv1d GAP(x))                                      along the channels, kernel k, zeros at both ends
 
 It stands behind the block's last BatchNorm, before the residual sum. The kernel's length, 3 in the code's
-ResNet-18, is that of each stage of a checkpoint. ResNet-18 has 11.69 M parameters, as printed: 24 more than the plain one.
+ResNet-18, is that of each stage of a checkpoint. ResNet-18 has 11.69 M parameters, as printed: 24 more than without.
 
     <block>.eca.conv.weight [1, 1, k]
 """

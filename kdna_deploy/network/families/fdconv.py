@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdna_deploy.errors import UsageError
 from kdna_deploy.network.backbone import Backbone, Shapes
 from kdna_deploy.network.families.fdconv_bands import BandModulation
 from kdna_deploy.network.families.per_image import behind_stem, convolve_each, fresh_kernel, mixed, pooled
@@ -85,8 +86,8 @@ class LocalModulation(nn.Module):
         self.norm = nn.LayerNorm(place.c_in)
 
     def forward(self, means: Tensor) -> Tensor:
-        place = self.place
-        logits = self.conv(self.norm(means.flatten(1)[:, None])).reshape(-1, place.c_out, math.prod(place.kernel), place.c_in)
+        place, area = self.place, math.prod(self.place.kernel)
+        logits = self.conv(self.norm(means.flatten(1)[:, None])).reshape(-1, place.c_out, area, place.c_in)
         return logits.transpose(2, 3).reshape(-1, place.c_out, place.c_in, *place.kernel)
 
 
@@ -99,9 +100,9 @@ class FDConv(nn.Module):
         super().__init__()
         self.place, self.kernels = place, kernels
         self.height, self.width = place.c_out * place.kernel[0], place.c_in * place.kernel[1]
-        self.half = min(place.c_in, place.c_out) // 2
+        self.unit = min(place.c_in, place.c_out) // 2
         flat = fresh_kernel(place).transpose(1, 2).reshape(self.height, self.width)
-        self.dft_weight = nn.Parameter(torch.view_as_real(torch.fft.rfft2(flat))[None] / self.half)
+        self.dft_weight = nn.Parameter(torch.view_as_real(torch.fft.rfft2(flat))[None] / self.unit)
         self.KSM_Global = GlobalModulation(place, kernels)
         self.KSM_Local = LocalModulation(place)
         self.FBM = None if place.pointwise else BandModulation(place.c_in)
@@ -110,7 +111,7 @@ class FDConv(nn.Module):
     def bank(self) -> Tensor:
         """The kernel [c', c, k, k] of each band, [K, c', c, k, k]."""
         (rows, columns), place = self.place.kernel, self.place
-        spectrum = self.dft_weight[0] * (self.half * self.kernels)
+        spectrum = self.dft_weight[0] * (self.unit * self.kernels)
         # Both parts at once and then made complex: a mask times complex numbers would be one operator more to know.
         masks = torch.arange(self.kernels, device=self.bands.device)[:, None, None] == self.bands
         banded = torch.view_as_complex(spectrum * masks[..., None].to(spectrum.dtype))
@@ -118,10 +119,10 @@ class FDConv(nn.Module):
         return spatial.reshape(self.kernels, place.c_out, rows, place.c_in, columns).transpose(2, 3)
 
     def _transformed(self, mixture: Tensor) -> Tensor:
-        """The kernels [n, c', c, k, k] for `mixture` [n, K], mixed as frequencies and transformed back for each image."""
+        """The kernels [n, c', c, k, k] for `mixture` [n, K], mixed as frequencies and transformed for each image."""
         (rows, columns), place = self.place.kernel, self.place
         share = mixture[:, self.bands.flatten().long()].unflatten(1, self.bands.shape)
-        spectrum = torch.view_as_complex(self.dft_weight[0] * (self.half * self.kernels) * share[..., None])
+        spectrum = torch.view_as_complex(self.dft_weight[0] * (self.unit * self.kernels) * share[..., None])
         spatial = torch.fft.irfft2(spectrum, s=(self.height, self.width))
         return spatial.reshape(-1, place.c_out, rows, place.c_in, columns).transpose(2, 3)
 
@@ -144,12 +145,15 @@ def _bands(height: int, width: int, kernels: int) -> Tensor:
 
     On the CPU and in float32 whatever is asked for, for equal sizes are ordered as the published code orders them.
     """
+    count = height * (width // 2 + 1)
+    if count % kernels:
+        raise UsageError(f"{count} frequencies make no {kernels} equal parts; leave `scale` out.")
     with torch.device("cpu"):
         sizes = torch.fft.fftfreq(height, dtype=torch.float32), torch.fft.rfftfreq(width, dtype=torch.float32)
         grid = torch.stack(torch.meshgrid(*sizes, indexing="ij"), dim=-1)
         order = torch.sort(torch.norm(grid, dim=-1).flatten()).indices
-        bands = torch.empty(order.numel(), dtype=torch.int16)
-        bands[order] = (torch.arange(order.numel()) // (order.numel() // kernels)).to(torch.int16)
+        bands = torch.empty(count, dtype=torch.int16)
+        bands[order] = (torch.arange(count) // (count // kernels)).to(torch.int16)
         return bands.reshape(height, width // 2 + 1)
 
 

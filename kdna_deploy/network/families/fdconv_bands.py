@@ -1,6 +1,6 @@
 """FDConv's modulation of frequency bands in front of a convolution.
 
-    x_j = lowpass_j(x), x_0 = x                                   |frequency| < 1/4, 1/8, 1/16 along both axes
+    x_j = lowpass_j(x), x_0 = x                                   |frequency| below 1/4, up to 1/8, up to 1/16
     out = x_3 + Σ_{j=1..3} 2σ(conv_j x) ⊙ (x_{j−1} − x_j)         one gate for all channels, [n, 1, h, w]
 
 The published code transforms, masks and transforms back. A mask that is a product of one over rows and one over columns
@@ -54,9 +54,12 @@ def _lowpass(x: Tensor, cut: int) -> Tensor:
 
 
 def _kept(side: int, cut: int, half: bool) -> np.ndarray:
-    """The mask along one axis of `side` positions, resized by the nearest as PyTorch does, in float32."""
+    """The mask along one axis of `side` positions, resized by the nearest.
+
+    In float32, as the code does both: 0.25 + 1e-8 is 0.25 there, 0.125 + 1e-8 is not 0.125.
+    """
     frequencies = np.fft.rfftfreq(_MASK_SIDE) if half else np.fft.fftfreq(_MASK_SIDE)
-    mask = np.abs(frequencies) < 0.5 / cut + 1e-8
+    mask = np.abs(frequencies).astype(np.float32) < np.float32(0.5 / cut + 1e-8)
     target = side // 2 + 1 if half else side
     scale = np.float32(len(mask)) / np.float32(target)
     nearest = np.floor(np.arange(target, dtype=np.float32) * scale).astype(int)

@@ -4,8 +4,8 @@
     W(x) = σ(spatial_fc z) ⊙ Σ_i softmax(kernel_fc z)_i W_i       [n, c', c/g, k, k]
     y = σ(filter_fc z) ⊙ conv(σ(channel_fc z) ⊙ x, W(x))
 
-A depthwise layer has no filter attention, a 1×1 no spatial one, and with a single kernel (1×) there is no mixture; a 1×1
-layer of that kind has a static kernel between its two gates. The softmax's temperature ends training at 1, which is
+A depthwise layer has no filter attention, a 1×1 no spatial one, and a single kernel (1×) is not mixed; a 1×1 layer of
+that kind has a static kernel between its two gates. The softmax's temperature ends training at 1, which is
 evaluated here. Stem and downsampling are plain convolutions.
 
     <conv>.weight [K, c', c/g, k, k]                      K = 4 (4×) or 1
@@ -70,8 +70,7 @@ class ODConv(nn.Module):
         z = self.attention(x)
         x = x * torch.sigmoid(self.attention.channel_fc(z))
         kernels = self._kernels(z)
-        shared = kernels is None
-        out = convolve_all(x, self.weight[0], self.place) if shared else convolve_each(x, kernels, self.place)
+        out = convolve_all(x, self.weight[0], self.place) if kernels is None else convolve_each(x, kernels, self.place)
         return out if self.attention.filter_fc is None else out * torch.sigmoid(self.attention.filter_fc(z))
 
     def _kernels(self, z: Tensor) -> Tensor | None:
