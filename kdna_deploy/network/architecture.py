@@ -76,7 +76,7 @@ class Architecture:
         """
         backbone = self.backbone if said.scale is None else self.backbone.scaled(said.scale)
         outputs = said.outputs or ()
-        if outputs and not backbone.head:
+        if outputs and (not backbone.head or (self.method and self.method.of_classifier)):
             raise UsageError(f"The stage outputs of {self.name} are not known; leave `outputs` out.")
         method = self._at(said.temperature)
         classes = 0 if outputs else self.num_classes

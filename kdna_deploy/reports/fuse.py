@@ -38,6 +38,11 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
         ("sharing", sharing(fused.ledger, _CHILDREN[fused.children])),
         ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
         *([("layer scales folded", str(scales))] if (scales := found["fold_layer_scale"].changed) else []),
+        *(
+            [("LayerNorms folded", f"{norms}: their scales and biases")]
+            if (norms := found["fold_layer_norm"].changed)
+            else []
+        ),
         ("still dynamic", f"{fused.channel_attentions} channel attentions"),
         (
             "parameters",

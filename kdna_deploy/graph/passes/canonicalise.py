@@ -1,7 +1,7 @@
 """Canonicalise: one spelling for what runtimes know under one name.
 
     mean over all of h, w   → adaptive average pool to 1×1 (+ reshape where the mean drops the axes)
-    view, flatten → reshape, to (−1, rest) where the first axis is the batch
+    view, flatten → reshape, with −1 for the one size that depends on the batch
     dropout, alias, detach, contiguous in evaluation → nothing
 
 ONNX then gets `GlobalAveragePool` (TensorRT's parser refuses a `ReduceMean` whose axes it cannot resolve) and
@@ -12,7 +12,6 @@ Does not apply: means over other axes.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import fx
@@ -82,13 +81,11 @@ def _fix_reshapes(module: fx.GraphModule) -> int:
 
 
 def _batch_shape(node: fx.Node) -> list[int] | None:
-    """(−1, rest) for a view that keeps the batch as its first axis: no shape arithmetic is left in the graph."""
+    """Numbers, with −1 for the one size that depends on the batch: no shape arithmetic is left in the graph."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     before, after = source.meta["val"].shape, node.meta["val"].shape
-    rest = list(after[1:])
-    if not before or not after or not all(isinstance(n, int) for n in (*before[1:], *rest)):
+    known = [size for size in after if isinstance(size, int)]
+    if len(known) != len(after) - 1 or 0 in known or all(isinstance(size, int) for size in before):
         return None
-    if isinstance(after[0], int) or math.prod(before[1:]) != math.prod(rest):
-        return None
-    return [-1, *rest]
+    return [size if isinstance(size, int) else -1 for size in after]
