@@ -80,7 +80,9 @@ class Architecture:
         outputs = said.outputs or ()
         if outputs and (not backbone.head or (self.method and self.method.of_classifier)):
             raise UsageError(f"The stage outputs of {self.name} are not known; leave `outputs` out.")
-        whole = replace(self, backbone=backbone, outputs=outputs, num_classes=0 if outputs else self.num_classes)
+        method = self._as_said(said)
+        classes = 0 if outputs else self.num_classes
+        whole = replace(self, backbone=backbone, outputs=outputs, num_classes=classes, method=method)
         if self.sharing is None:
             if said.of_sharing:
                 raise UsageError(f"{self.name} shares no kernels; leave `{said.of_sharing[0]}` out.")
@@ -94,6 +96,21 @@ class Architecture:
             raise UsageError(f"`reductions` of {self.name} are {len(self.sharing.reductions)}, not {len(reductions)}.")
         return replace(whole, sharing=KernelDNA(tuple(layouts.items()), attentions, reductions))
 
+    def _as_said(self, said: Configuration) -> Method | None:
+        """The method with what no checkpoint holds of it."""
+        method, known = self.method, self.method.told if self.method else ()
+        if said.temperature is not None:
+            if method is None or "temperature" not in known:
+                raise UsageError(f"{self.name} has no attention with a temperature; leave `temperature` out.")
+            method = replace(method, temperature=said.temperature)  # type: ignore[type-var]
+        if said.multiplier is not None or said.base is not None:
+            if method is None or "multiplier" not in known:
+                word = "base" if said.multiplier is None else "multiplier"
+                raise UsageError(f"{self.name} has no adapters; leave `{word}` out.")
+            multiplier = getattr(method, "multiplier", 1.0) if said.multiplier is None else said.multiplier
+            method = replace(method, multiplier=float(multiplier))  # type: ignore[type-var]
+        return method
+
     def fitted(self, shapes: Shapes, said: Configuration = UNSAID) -> Architecture:
         """This architecture as `said`, with whatever was not said read from a checkpoint's shapes.
 
@@ -105,11 +122,12 @@ class Architecture:
         if said.scale is not None:
             backbone = backbone.sized(asked.backbone.widths, backbone.in_channels)
         sharing = asked.sharing and self._fitted_sharing(asked.sharing, shapes, said)
-        method = self.method and self.method.fitted(backbone, shapes)
+        method = asked.method and asked.method.fitted(backbone, shapes)
         outputs = said.outputs
         if outputs is None:  # a detector's backbone, which has no classifier
             outputs = () if backbone.has_classifier(shapes) else STAGES
-        classes = 0 if outputs else backbone.classes(shapes)
+        of_method = method.classes(shapes) if method else None
+        classes = 0 if outputs else of_method or backbone.classes(shapes)
         return replace(asked, backbone=backbone, sharing=sharing, num_classes=classes, outputs=outputs, method=method)
 
     def _fitted_sharing(self, asked: KernelDNA, shapes: Shapes, said: Configuration) -> KernelDNA:

@@ -54,6 +54,7 @@ class Checkpoint:
         averages: whether averaged weights lie beside these.
         notes: what a user should know about the loading, a sentence each.
         training: what the training script recorded of its images.
+        base: of adapters in a file of their own, the checkpoint that the rest is from.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Checkpoint:
     averages: bool = False
     notes: tuple[str, ...] = ()
     training: TrainingRecord = field(default_factory=TrainingRecord)
+    base: Checkpoint | None = None
 
     @property
     def shapes(self) -> Shapes:
@@ -186,6 +188,9 @@ def _shown(name: Any) -> str:
 
 def _arch(content: Any, notes: list[str]) -> str | None:
     value = _entry(content, "arch", str)
+    system, variant = (_entry(content, name, str) for name in ("system", "variant"))
+    if value is None and system and variant:  # of a method that its shapes do not tell (`Method.recorded`)
+        value = f"{system} {variant}"
     if value is None or (is_plain(value) and len(value) <= _MAX_NAME):
         return value
     notes.append("the recorded architecture is no name, and is left out")

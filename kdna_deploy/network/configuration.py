@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,9 +29,11 @@ Attention = Literal["channel", "filter", "spatial"]
 BESIDE = ".arch.json"
 _LARGEST_FILE = 1 << 16  # bytes
 _LARGEST_SCALE = 64
+_LARGEST_TEMPERATURE = 1000
+_LARGEST_MULTIPLIER = 1000
 _LONGEST_WORD = 1000
 _LONGEST_NAME = 80
-_OF_ALL = ("arch", "scale", "outputs")  # what can be said of networks that share nothing, too
+_OF_ALL = ("arch", "scale", "outputs", "temperature", "multiplier", "base")  # what can be said of networks that share nothing, too
 
 
 class Words(TypedDict, total=False):
@@ -45,6 +48,9 @@ class Words(TypedDict, total=False):
         reductions: of channel attention, a number for each convolution of a block that is shared: 4, ``"4,24"``.
         scale: by which the backbone's published widths are multiplied.
         outputs: ``"logits"``, or ``"features"`` for the backbone's stage outputs C2 to C5, or some: ``"C3,C4,C5"``.
+        temperature: of DY-Conv's attention over kernels, which no checkpoint holds.
+        multiplier: of KARST's adapters, which no checkpoint holds; 1 unless it is said.
+        base: checkpoint of the network that adapters were trained on, where the checkpoint holds these alone.
     """
 
     layout: str | Mapping[str, str] | None
@@ -54,6 +60,9 @@ class Words(TypedDict, total=False):
     reductions: int | str | Sequence[int] | None
     scale: float | None
     outputs: str | Sequence[str] | None
+    temperature: float | None
+    multiplier: float | None
+    base: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,18 @@ class Configuration:
     reductions: tuple[int, ...] | None = None
     scale: float | None = None
     outputs: tuple[str, ...] | None = None
+    temperature: float | None = None
+    multiplier: float | None = None
+    base: str | None = None
 
     def __post_init__(self) -> None:
+        if self.multiplier is not None and not 0 < abs(self.multiplier) <= _LARGEST_MULTIPLIER:  # nor NaN
+            most = f"other than 0 and up to {_LARGEST_MULTIPLIER}"
+            raise UsageError(f"`multiplier` {self.multiplier:g} is no number {most}, such as 0.5.")
+        heat = self.temperature
+        if heat is not None and not 0 < heat <= _LARGEST_TEMPERATURE:  # nor NaN
+            most = f"above 0 and up to {_LARGEST_TEMPERATURE}"
+            raise UsageError(f"`temperature` {heat:g} is no number {most}, such as 30.")
         for layout in self._pairs.values():
             try:
                 parse_layout(layout)
@@ -169,6 +188,7 @@ def configured(arch: Configuration | str | None, words: Words | None = None) -> 
     said["reductions"] = _reductions(said.get("reductions"))
     said["scale"] = _scale(said.get("scale"))
     said["outputs"] = stage_outputs(said.get("outputs"))
+    said["base"] = None if said.get("base") is None else os.fspath(said["base"])
     return Configuration(**said)
 
 
@@ -200,6 +220,9 @@ _WORDS = record(
         "reductions": anything,
         "scale": number,
         "outputs": anything,
+        "temperature": number,
+        "multiplier": number,
+        "base": text(r".+", most=_LONGEST_WORD),
     },
 )
 _NAMES = tuple(entry.name for entry in fields(Configuration))

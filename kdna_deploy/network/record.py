@@ -31,11 +31,8 @@ def to_record(architecture: Architecture) -> dict[str, Any]:
 
 def _told(architecture: Architecture) -> dict[str, Any]:
     method = architecture.method
-    return {name: _listed(getattr(method, name)) for name in method.told} if method else {}
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    told = {name: getattr(method, name) for name in method.told} if method else {}
+    return {name: list(one) if isinstance(one, tuple) else one for name, one in told.items() if one is not None}
 
 
 def _number_or_several(value: Any) -> Any:
@@ -100,8 +97,9 @@ def from_record(stored: Mapping[str, Any]) -> Architecture:
         raise ArtifactError(f"The artifact's {name} is none that this version knows: {error}") from error
     backbone = entry.backbone.sized(tuple(stored["widths"]), stored["in_channels"])
     told, sizes, known = stored.get("method", {}), stored.get("sizes", {}), _told(entry)
-    fits = {name: isinstance(value, list) for name, value in told.items()}
-    if set(sizes) != set(backbone.sizes) or fits != {name: isinstance(value, list) for name, value in known.items()}:
+    all_known = set(known) <= set(told) <= set(entry.method.told if entry.method else ())
+    listed = all(isinstance(told.get(name), list) == isinstance(value, list) for name, value in known.items())
+    if set(sizes) != set(backbone.sizes) or not (all_known and listed):
         raise ArtifactError(f"The artifact's {name} is none that this version knows; make it again.")
     backbone = backbone.with_sizes(sizes)
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
@@ -117,7 +115,9 @@ def configuration_of(architecture: Architecture) -> Configuration:
 def _said(stored: Mapping[str, Any]) -> Configuration:
     outputs = stage_outputs(stored.get("outputs", ()))
     if not stored["layouts"]:
-        return Configuration(stored["name"], outputs=outputs)
+        told = stored.get("method", {})
+        said = {word: told.get(word) for word in ("temperature", "multiplier")}
+        return Configuration(stored["name"], outputs=outputs, **said)
     has = stored["attentions"]
     return Configuration(
         stored["name"],

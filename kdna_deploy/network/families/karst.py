@@ -11,7 +11,7 @@ unless it is said. All of it is linear, so that folding leaves the base network 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -32,7 +32,7 @@ _ATTENTION_SCALES = {"x": ("st_x_s", "st_x_b"), "proj": ("st_proj_s", "st_proj_b
 _MLP_SCALES = {"h": ("st_h_s", "st_h_b")}
 
 _ADAPTER = re.compile(r"\.(attention|proj|fc1|fc2)_(?:kar|karst)\.")
-_OF_ADAPTERS = re.compile(r"\.(?:(?:attention|proj|fc1|fc2)_ka\.|st_(?:x|proj|h)_[sb]$)")
+_ADAPTERS_OWN = re.compile(r".*\.(?:attention|proj|fc1|fc2)_ka(?=\.)")
 
 
 def canonical(named: Mapping[str, T]) -> dict[str, T]:
@@ -40,9 +40,9 @@ def canonical(named: Mapping[str, T]) -> dict[str, T]:
     return {_ADAPTER.sub(r".\1_ka.", name): value for name, value in named.items()}
 
 
-def is_of_adapters(name: str) -> bool:
-    """Whether an entry of a checkpoint is an adapter's, by its canonical name."""
-    return _OF_ADAPTERS.search(name) is not None
+def adapters(named: Iterable[str]) -> list[str]:
+    """The adapters of a checkpoint, by its canonical names."""
+    return list(dict.fromkeys(match[0] for name in named if (match := _ADAPTERS_OWN.match(name))))
 
 
 class KroneckerAdapter(nn.Module):
@@ -99,7 +99,7 @@ class Karst(Method):
     told: ClassVar[tuple[str, ...]] = ("ranks", "factor", "groups", "rescaling", "multiplier")
 
     def recognises(self, shapes: Shapes) -> bool:
-        return any(is_of_adapters(name) for name in shapes)
+        return bool(adapters(shapes))
 
     def fitted(self, backbone: Backbone, shapes: Shapes) -> Karst:
         """As `Method.fitted`; what the first block of each width has."""
