@@ -33,7 +33,14 @@ _LARGEST_TEMPERATURE = 1000
 _LARGEST_MULTIPLIER = 1000
 _LONGEST_WORD = 1000
 _LONGEST_NAME = 80
-_OF_ALL = ("arch", "scale", "outputs", "temperature", "multiplier", "base")  # what can be said of networks that share nothing, too
+_OF_ALL = (
+    "arch",
+    "scale",
+    "outputs",
+    "temperature",
+    "multiplier",
+    "base",
+)  # what can be said of networks that share nothing, too
 
 
 class Words(TypedDict, total=False):

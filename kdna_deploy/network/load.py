@@ -48,6 +48,11 @@ class Network:
     def name(self) -> str:
         return self.architecture.name if self.architecture else str(self.factory)
 
+    @property
+    def only_size(self) -> tuple[int, int] | None:
+        """The size (h, w) of its images, where it takes no other."""
+        return self.architecture.backbone.image_size if self.architecture else None
+
     def image_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """Shape (c, h, w) of its images of `size` (h, w)."""
         channels = self.architecture.backbone.in_channels if self.architecture else input_channels(self.module, size)
@@ -74,7 +79,7 @@ def load_network(
     if described.base:  # as it lies from there
         described = replace(described, base=str(path.parent / described.base))
     said = configured(arch).over(described)
-    checkpoint = with_base(backbone_of(checkpoint), said.base and Path(said.base), said.multiplier)
+    checkpoint = with_base(backbone_of(checkpoint), Path(said.base) if said.base else None, said.multiplier)
     architecture = recognise(checkpoint.shapes, said, checkpoint.arch)
     beside_it = (f"the architecture is as {where.name} says: {described}",) if where else ()
     layouts = chosen_layouts(architecture, checkpoint.shapes, said)

@@ -113,7 +113,7 @@ class Karst(Method):
             ranks=tuple(shapes[f"{adapter}.w2_group_b.0"][1] for adapter in adapters),
             factor=shapes[f"{adapters[0]}.w1_group.0"][0],
             groups=sum(name.startswith(f"{adapters[0]}.w1_group.") for name in shapes),
-            rescaling=min(scale[0], CHANNELS) if scale != (1,) else 1,
+            rescaling=scale[0] if scale[0] in (0, 1) else CHANNELS,
         )
 
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
@@ -121,13 +121,13 @@ class Karst(Method):
         for part in [part for part in network.modules() if isinstance(part, Adaptable)]:
             is_attention = isinstance(part, SelfAttention)
             part.adapters = _ATTENTION if is_attention else _MLP
+            width, _ = _shape(part, "proj" if is_attention else "fc2")
             for layer, name in part.adapters.items():
                 rows, columns = _shape(part, layer)
-                adapter = KroneckerAdapter(rows, columns, 3 if layer == "qkv" else 1, ranks[min(rows, columns)], self)
+                adapter = KroneckerAdapter(rows, columns, 3 if layer == "qkv" else 1, ranks[width], self)
                 part.add_module(name, adapter)
             if self.rescaling:
                 part.scales = _ATTENTION_SCALES if is_attention else _MLP_SCALES
-                width, _ = _shape(part, "proj" if is_attention else "fc2")
                 size = min(self.rescaling, width)
                 for scale, shift in part.scales.values():
                     part.register_parameter(scale, nn.Parameter(torch.ones(size)))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,20 +33,18 @@ class WindowAttention(SelfAttention):
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__(width, heads)
         self.relative_position_bias_table = nn.Parameter(torch.randn((2 * window - 1) ** 2, heads) * 0.02)
-        self.register_buffer("places", _places(window, window), persistent=False)
+        self.window = window
 
     def bias(self) -> Tensor:
         """[heads, w·w, w·w]."""
-        places: Any = self.places
-        return self.relative_position_bias_table[places].permute(2, 0, 1)
+        return self.relative_position_bias_table[_places(self.window)].permute(2, 0, 1)
 
 
-def _places(window: int, side: int) -> Tensor:
-    """Of two positions of a side×side window, the row of a table for windows of `window`, [side², side²]."""
-    line = torch.arange(side)
-    rows, columns = line.repeat_interleave(side), line.repeat(side)
-    offset, width = window - 1, 2 * window - 1
-    return (rows[:, None] - rows[None] + offset) * width + columns[:, None] - columns[None] + offset
+def _places(window: int) -> Tensor:
+    """Of two positions of a window, the row of its table, [window², window²]: first by rows, then by columns apart."""
+    line = torch.arange(window)
+    apart = line[:, None] - line[None] + window - 1
+    return (apart[:, None, :, None] * (2 * window - 1) + apart[None, :, None]).reshape(window**2, window**2)
 
 
 class Block(nn.Module):
@@ -83,21 +81,22 @@ class Block(nn.Module):
 
     def _bias(self, rows: int, columns: int, shift: int) -> Tensor:
         bias = self.attn.bias()
-        return bias + _apart(rows, columns, self.window, shift).to(bias) if shift else bias
+        return torch.where(_apart(rows, columns, self.window, shift), bias - 100, bias) if shift else bias
 
 
 def _apart(rows: int, columns: int, side: int, shift: int) -> Tensor:
-    """−100 between tokens that lie beside each other only since the map was rolled, [windows, 1, side², side²]."""
-    lines = [_regions(count, side, shift) for count in (rows, columns)]
-    regions = 3 * lines[0][:, None] + lines[1][None]
-    windows = regions.reshape(rows, side, columns, side).transpose(1, 2).reshape(-1, 1, side * side)
-    return torch.where(windows[:, :, :, None] == windows[:, :, None], 0.0, -100.0)
+    """Which tokens lie in a window only since the map was rolled, [windows, 1, side², side²]."""
+    height, width = rows * side, columns * side
+    below, across = (_rolled(count, side, shift) for count in (rows, columns))
+    regions = torch.cat((below[:, :, None].expand(2, height, width), across[:, None].expand(2, height, width)))
+    windows = regions.reshape(4, rows, side, columns, side).transpose(2, 3).reshape(4, rows * columns, 1, side * side)
+    return (windows[..., :, None] != windows[..., None, :]).any(0)
 
 
-def _regions(count: int, side: int, shift: int) -> Tensor:
-    """Along a side of the rolled map: 0, 1 in its last window, 2 in what was rolled there."""
+def _rolled(count: int, side: int, shift: int) -> Tensor:
+    """Along a side of the rolled map: what lies in its last window, and what was rolled there, [2, count · side]."""
     places = torch.arange(count * side)
-    return (places >= (count - 1) * side).long() + (places >= count * side - shift).long()
+    return torch.stack((places >= (count - 1) * side, places >= count * side - shift))
 
 
 class Downsampling(nn.Module):
