@@ -50,8 +50,8 @@ def choose_size(
     if only is not None:
         if asked not in (None, only):
             raise UsageError(
-                f"The network takes images of {only[0]}×{only[1]} alone, which its positions are of; leave `input_size` "
-                "out."
+                f"The network takes images of {only[0]}×{only[1]} alone, which its positions are of; leave "
+                "`input_size` out."
             )
         return InputSize(only, "told")
     if asked is not None:

@@ -143,6 +143,13 @@ class Method(ABC):
         """What layers of such a network share, as it is stored."""
         return ()
 
+    def merged(self, network: nn.Module) -> dict[str, Tensor] | None:
+        """The float64 state dict with which the plain backbone computes the same; None where there is none.
+
+        `network` is in float64.
+        """
+        return None
+
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
         """The plain `network`, which is changed, with this system's layers."""
         replace_layers(network, {place.name: self.convolution(place) for place in places(network)})

@@ -32,6 +32,7 @@ _ATTENTION_SCALES = {"x": ("st_x_s", "st_x_b"), "proj": ("st_proj_s", "st_proj_b
 _MLP_SCALES = {"h": ("st_h_s", "st_h_b")}
 
 _ADAPTER = re.compile(r"\.(attention|proj|fc1|fc2)_(?:kar|karst)\.")
+_OF_ADAPTERS = re.compile(r"\.(?:(?:attention|proj|fc1|fc2)_ka\.|st_(?:x|proj|h)_[sb]$)")
 _ADAPTERS_OWN = re.compile(r".*\.(?:attention|proj|fc1|fc2)_ka(?=\.)")
 
 
@@ -133,6 +134,31 @@ class Karst(Method):
                     part.register_parameter(scale, nn.Parameter(torch.ones(size)))
                     part.register_parameter(shift, nn.Parameter(torch.zeros(size)))
         return network
+
+    def merged(self, network: nn.Module) -> dict[str, Tensor]:
+        state = network.state_dict()
+        for path, part in network.named_modules():
+            if isinstance(part, Adaptable):
+                state.update({f"{path}.{name}": value for name, value in _merged(part).items()})
+        return {name: value for name, value in state.items() if not _OF_ADAPTERS.search(name)}
+
+
+def _merged(part: Adaptable) -> dict[str, Tensor]:
+    """Weights and biases of a part's layers with adapters and re-scaling in them."""
+    found: dict[str, Tensor] = {}
+    for layer, adapter in part.adapters.items():
+        linear: Any = part.get_submodule(layer)
+        weight, bias = linear.weight + part.get_submodule(adapter)(), linear.bias
+        if layer == "proj" and "x" in part.scales:
+            scale, shift = (getattr(part, name) for name in part.scales["x"])
+            bias = bias + weight @ shift.expand(weight.shape[1])
+            weight = weight * scale
+        behind = part.scales.get({"proj": "proj", "fc2": "h"}.get(layer, ""))
+        if behind is not None:
+            scale, shift = (getattr(part, name) for name in behind)
+            weight, bias = scale[:, None] * weight, scale * bias + shift
+        found |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+    return found
 
 
 def _shape(part: nn.Module, layer: str) -> tuple[int, int]:
