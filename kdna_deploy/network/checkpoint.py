@@ -186,6 +186,9 @@ def _shown(name: Any) -> str:
 
 def _arch(content: Any, notes: list[str]) -> str | None:
     value = _entry(content, "arch", str)
+    system, variant = (_entry(content, name, str) for name in ("system", "variant"))
+    if value is None and system and variant:  # of a method that its shapes do not tell (`Method.recorded`)
+        value = f"{system} {variant}"
     if value is None or (is_plain(value) and len(value) <= _MAX_NAME):
         return value
     notes.append("the recorded architecture is no name, and is left out")

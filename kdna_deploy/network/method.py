@@ -91,7 +91,7 @@ class Method(ABC):
     Attributes:
         kind: what it is called in the literature.
         gate_name: of the modules that `gate` builds, within their block.
-        told: fields that `fitted` reads from a checkpoint's shapes, numbers all; artifacts record them.
+        told: fields that `fitted` reads from a checkpoint's shapes, or that are said; numbers, which artifacts record.
         averaged: whether the accuracy that is printed is that of averaged weights.
     """
 
@@ -116,6 +116,20 @@ class Method(ABC):
             KeyError: when an entry that tells a size is not there.
         """
         return self
+
+    @property
+    def recorded(self) -> str:
+        """What checkpoints record as their ``system`` and ``variant``, where shapes leave a choice; else empty."""
+        return ""
+
+    @property
+    def unsaid(self) -> str:
+        """What is in no checkpoint and has to be said, as a clause; empty where nothing is left to say."""
+        return ""
+
+    def classes(self, shapes: Shapes) -> int | None:
+        """Number of classes of a checkpoint whose classifier is not the backbone's; None otherwise."""
+        return None
 
     def convolution(self, place: Place) -> nn.Module | None:
         """What stands in place of a layer of the backbone; None where that stays as it is."""
