@@ -260,5 +260,7 @@ def test_stage_outputs_are_those_of_the_classifier(tmp_path: Path) -> None:
     with torch.no_grad():
         *_, last = network.module(images)
         torch.testing.assert_close(whole.module.fc(last.mean((2, 3))), whole.module(images))
+    with pytest.raises(UsageError, match="kw1x_resnet18 has KernelWarehouse's layers; leave `layout` out"):
+        load_network(path, configured("kw1x_resnet18", {"layout": "FS-FSF"}))
     with pytest.raises(UsageError, match="stage outputs of kw1d2x_mobilenetv2_100 are not known"):
         ARCHITECTURES["kw1d2x_mobilenetv2_100"].configured(configured(None, {"outputs": "C3"}))
