@@ -178,7 +178,7 @@ def test_warehouses_say_who_reads_them() -> None:
     assert {layer for store in stores for layer in store.layers} == {
         name for name, layer in network.named_modules() if isinstance(layer, AssembledConv)
     }
-    kernels = [network.get_submodule(layer).kernels(torch.zeros(1, 16, 1, 1)) for layer in stores[6].layers]
+    kernels = [network.get_submodule(layer).kernels(torch.zeros(1, 8, 1, 1)) for layer in stores[6].layers]
     assert stores[6].assembled_bytes == sum(4 * kernel.numel() for kernel in kernels)
 
 
