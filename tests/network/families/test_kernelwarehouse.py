@@ -200,7 +200,7 @@ def test_an_inspection_shows_warehouses_in_place_of_parents(tmp_path: Path) -> N
     assert banks.rows[3][:3] == (
         "warehouse_manager.weights.3",
         "layer4.0.conv2, layer4.1.conv1, layer4.1.conv2",
-        "27×512×512×1×1",
+        "27×32×32×1×1",
     )
 
 
