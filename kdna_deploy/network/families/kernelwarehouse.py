@@ -155,6 +155,11 @@ class KernelWarehouse(Method):
     def of_classifier(self) -> bool:
         return any(pattern == CLASSIFIER for pattern, _ in self.ratios)
 
+    def classes(self, shapes: Shapes) -> int | None:
+        """Of a MobileNetV2, whose classifier is assembled, or without dropout in front."""
+        names = ("classifier.1.conv.bias", "classifier.weight")
+        return next((shapes[name][0] for name in names if len(shapes.get(name, ()))), None)
+
     def stores(self, network: nn.Module) -> tuple[Store, ...]:
         manager = cast(Warehouses, network.get_submodule(MANAGER))
         return tuple(
