@@ -120,7 +120,7 @@ def _dependent(order: list[fx.Node], candidate: fx.Node) -> set[fx.Node]:
 
 
 def _is_added_to(node: fx.Node, behind: set[fx.Node], values: dict[fx.Node, Any]) -> bool:
-    """Whether `node` adds something to what depends on a candidate, as an adapter does: it is no multiple of it then."""
+    """Whether `node` adds something to what depends on a candidate, as adapters do: it is no multiple of it then."""
     if node.target not in (ATEN.add.Tensor, ATEN.sub.Tensor):
         return False
     others = [one for one in node.args[:2] if isinstance(one, fx.Node) and one not in behind]
