@@ -69,7 +69,7 @@ class _Counter(TorchDispatchMode):
     ) -> Any:
         # The shape of a normalised map is known; PyTorch would find it by running ten operators of Python.
         known = func in _NORMS and args[0].is_meta
-        out = (torch.empty_like(args[0]),) * 3 if known else func(*args, **(kwargs or {}))
+        out: Any = (torch.empty_like(args[0]),) * 3 if known else func(*args, **(kwargs or {}))
         if func is _ATEN.convolution.default:
             # A transposed convolution spends its kernel on every input element instead.
             transposed = args[6]
