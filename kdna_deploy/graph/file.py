@@ -24,6 +24,7 @@ from kdna_deploy.graph.archive.check import checked_archive, open_archive
 from kdna_deploy.graph.archive.dry_run import Unbounded, check_run
 from kdna_deploy.graph.capture import program_graph
 from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
 from kdna_deploy.graph.program import to_program
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 from kdna_deploy.json_schema import Misfit
@@ -73,6 +74,7 @@ def load_fused(path: Path) -> FusedFile:
     try:
         with _quiet():
             graph = program_graph(torch.export.load(checked), provenance.image_shape, provenance.stage_names)
+            find_dynamic_convolutions(graph.module)
     except Exception as error:  # torch's deserialiser raises whatever it stumbles on
         raise ArtifactError(f"'{path}' cannot be opened by torch {torch.__version__}; fuse it again.") from error
     try:

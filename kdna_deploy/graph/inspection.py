@@ -17,6 +17,7 @@ from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, constant
 from kdna_deploy.graph.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.graph.passes import Refusal
+from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.graph.weight_expression import modulated_parts, name_of
 from kdna_deploy.network.cost import Cost, count
@@ -70,6 +71,7 @@ def inspect_network(
     graph = captured(network, shape)
     listener.step("find parents and children")
     attentions = len(channel_attentions(graph.module))
+    find_dynamic_convolutions(graph.module)
     folded = fold_static_attention(graph.module)
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
     return Inspection(

@@ -1,119 +1,38 @@
-"""What a network is: a backbone, a KernelDNA configuration and a class count.
+"""What a network is: a backbone, what a system makes of its convolutions, and a class count.
 
     Architecture = backbone (kind, depths, widths) + KernelDNA (stages, layouts, attentions, reductions) + classes
+    Architecture = backbone + method (`network.method`: KernelWarehouse and other systems) + classes
 
-Plain data: building and fitting to a checkpoint's shapes is done by the backbone's own class. An architecture
-without a KernelDNA configuration is the plain backbone.
+Plain data: building and fitting to a checkpoint's shapes is done by the backbone's and the method's own classes. An
+architecture without a KernelDNA configuration and without a method is the plain backbone.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kdna_deploy.errors import UsageError
+from kdna_deploy.network.backbone import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.configuration import UNSAID, Attention, Configuration
-from kdna_deploy.network.layout import row_layout
 from kdna_deploy.network.stages import STAGES, without_head
 
 if TYPE_CHECKING:
     from torch import nn
-    from typing_extensions import Self
 
-Shapes = Mapping[str, tuple[int, ...]]
+    from kdna_deploy.network.method import Method
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class KernelDNA:
-    """Which stages share kernels, and how.
-
-    Attributes:
-        stages: (stage module name, layout) pairs, e.g. ``(("layer3", "FS-SF-SF"),)``.
-        attentions: the attentions that a child has (the paper's ablation, Table 5).
-        reductions: channel attention reduction for each shared convolution of a block (Table 7).
-    """
-
-    stages: tuple[tuple[str, str], ...]
-    attentions: frozenset[Attention] = frozenset({"channel", "filter", "spatial"})
-    reductions: tuple[int, ...] = (4,)
-
-    def layout(self, stage: str) -> str | None:
-        """Layout of `stage`, or None where it is an unmodified stage of the backbone."""
-        return dict(self.stages).get(stage)
-
-
-class Backbone(ABC):
-    """A family of networks with its sizes; implementations are frozen dataclasses.
-
-    A family says of its networks what `build`, `fitted` and the three names tell. The rest is for families whose stages
-    can have several layouts.
-
-    Attributes:
-        widths: channels of its stages, in the order of the layers.
-        in_channels: of its images.
-        kind: name of the family.
-        classifier: state-dict name of the weight whose rows are the classes.
-        head: how the names begin of whatever lies behind the last stage, the classifier's first.
-        reductions: of each channel attention of a block, how the name of its first layer's weight ends.
-    """
-
-    widths: tuple[int, ...]
-    in_channels: int
-    kind: ClassVar[str]
-    classifier: ClassVar[str]
-    head: ClassVar[tuple[str, ...]] = ()
-    reductions: ClassVar[tuple[str, ...]] = ("se.fc1.weight",)
-
-    @abstractmethod
-    def build(self, sharing: KernelDNA | None, num_classes: int) -> nn.Module:
-        """The network, with freshly initialised weights."""
-
-    @abstractmethod
-    def fitted(self, shapes: Shapes) -> Self:
-        """The same family with the widths that a checkpoint's shapes have, see `sized`.
-
-        Raises:
-            KeyError: when an entry that tells a width is not there.
-        """
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages that can share kernels."""
-        return ()
-
-    def kernels(self, stage: str, shapes: Shapes) -> tuple[int, int]:
-        """How many full kernels and children a checkpoint's names give `stage`; (0, 0) where it shares none."""
-        return (0, 0)
-
-    def layout(self, full_kernels: int, children: int) -> tuple[str, bool]:
-        """A layout with so many kernels, and whether the numbers tell it."""
-        return row_layout(full_kernels, children)
-
-    def classes(self, shapes: Shapes) -> int:
-        """Number of classes of a checkpoint."""
-        return shapes[self.classifier][0]
-
-    def has_classifier(self, shapes: Shapes) -> bool:
-        """Whether a checkpoint holds anything of a classifier; so do those of families whose stages are not known."""
-        return not self.head or any(name.startswith(("fc.", "head.", "classifier.")) for name in shapes)
-
-    def scaled(self, factor: float) -> Self:
-        """The same family with `factor` times the widths."""
-        return self.sized(tuple(max(round(width * factor), 1) for width in self.widths), self.in_channels)
-
-    def sized(self, widths: tuple[int, ...], in_channels: int) -> Self:
-        """The same family with these widths."""
-        return replace(self, widths=widths, in_channels=in_channels)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One deployable network. `name` is what ``--arch`` takes.
 
-    `outputs` are the stage outputs that it returns in place of logits (`stages`); it has no classes then.
+    `outputs` are the stage outputs that it returns in place of logits (`stages`); it has no classes then. A network has
+    KernelDNA's `sharing`, another system's `method`, or neither; `baseline` names the plain backbone of one with a
+    method.
     """
 
     name: str
@@ -121,11 +40,14 @@ class Architecture:
     sharing: KernelDNA | None = None
     num_classes: int = 1000
     outputs: tuple[str, ...] = ()
+    method: Method | None = None
+    baseline: str = ""
 
     @property
     def plain(self) -> Architecture:
         """The unmodified backbone at the same widths and class count: the baseline of every comparison."""
-        return replace(self, name=plain_name(self.name), sharing=None)
+        name = self.baseline or plain_name(self.name)
+        return replace(self, name=name, sharing=None, method=None, baseline="")
 
     @property
     def layouts(self) -> dict[str, str]:
@@ -133,11 +55,14 @@ class Architecture:
         return dict(self.sharing.stages) if self.sharing else {}
 
     def build(self) -> nn.Module:
+        network = self.backbone.build(self.sharing, 1 if self.outputs else self.num_classes)
+        if self.method is not None:
+            network = self.method.installed(network, self.backbone)
         if not self.outputs:
-            return self.backbone.build(self.sharing, self.num_classes)
+            return network
         from kdna_deploy.network.staged import beheaded  # with PyTorch, without which a record is read
 
-        return beheaded(self.backbone.build(self.sharing, 1), self.backbone.head, self.outputs)
+        return beheaded(network, self.backbone.head, self.outputs)
 
     def own(self, named: Mapping[str, T]) -> dict[str, T]:
         """Of a checkpoint's weights or shapes by name, those that this network can have: none of a head it lacks."""
@@ -151,12 +76,15 @@ class Architecture:
         """
         backbone = self.backbone if said.scale is None else self.backbone.scaled(said.scale)
         outputs = said.outputs or ()
-        if outputs and not backbone.head:
+        if outputs and (not backbone.head or (self.method and self.method.of_classifier)):
             raise UsageError(f"The stage outputs of {self.name} are not known; leave `outputs` out.")
-        whole = replace(self, backbone=backbone, outputs=outputs, num_classes=0 if outputs else self.num_classes)
+        method = self._at(said.temperature)
+        classes = 0 if outputs else self.num_classes
+        whole = replace(self, backbone=backbone, outputs=outputs, num_classes=classes, method=method)
         if self.sharing is None:
             if said.of_sharing:
-                raise UsageError(f"{self.name} shares no kernels; leave `{said.of_sharing[0]}` out.")
+                has = f"has {self.method.kind}'s layers" if self.method else "shares no kernels"
+                raise UsageError(f"{self.name} {has}; leave `{said.of_sharing[0]}` out.")
             return whole
         layouts = said.layouts(backbone.stages, self.layouts)
         attentions = said.attentions(self.sharing.attentions, self.sharing.attentions)
@@ -166,6 +94,13 @@ class Architecture:
         if len(reductions) != len(self.sharing.reductions):
             raise UsageError(f"`reductions` of {self.name} are {len(self.sharing.reductions)}, not {len(reductions)}.")
         return replace(whole, sharing=KernelDNA(tuple(layouts.items()), attentions, reductions))
+
+    def _at(self, temperature: float | None) -> Method | None:
+        if temperature is None:
+            return self.method
+        if self.method is None or "temperature" not in self.method.told:
+            raise UsageError(f"{self.name} has no attention with a temperature; leave `temperature` out.")
+        return replace(self.method, temperature=temperature)  # type: ignore[type-var]
 
     def fitted(self, shapes: Shapes, said: Configuration = UNSAID) -> Architecture:
         """This architecture as `said`, with whatever was not said read from a checkpoint's shapes.
@@ -178,11 +113,13 @@ class Architecture:
         if said.scale is not None:
             backbone = backbone.sized(asked.backbone.widths, backbone.in_channels)
         sharing = asked.sharing and self._fitted_sharing(asked.sharing, shapes, said)
+        method = asked.method and asked.method.fitted(backbone, shapes)
         outputs = said.outputs
         if outputs is None:  # a detector's backbone, which has no classifier
             outputs = () if backbone.has_classifier(shapes) else STAGES
-        classes = 0 if outputs else backbone.classes(shapes)
-        return replace(asked, backbone=backbone, sharing=sharing, num_classes=classes, outputs=outputs)
+        of_method = method.classes(shapes) if method else None
+        classes = 0 if outputs else of_method or backbone.classes(shapes)
+        return replace(asked, backbone=backbone, sharing=sharing, num_classes=classes, outputs=outputs, method=method)
 
     def _fitted_sharing(self, asked: KernelDNA, shapes: Shapes, said: Configuration) -> KernelDNA:
         stages = asked.stages

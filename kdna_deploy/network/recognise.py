@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from kdna_deploy.errors import ArchitectureError, UsageError
-from kdna_deploy.network.architecture import Architecture, Shapes
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.backbone import Shapes
 from kdna_deploy.network.configuration import Configuration, configured
 from kdna_deploy.network.families import ARCHITECTURES
 
@@ -62,7 +63,7 @@ def recognise(shapes: Shapes, arch: Configuration | str | None = None, recorded:
     said = configured(arch)
     if said.arch is not None and said.arch not in ARCHITECTURES:
         raise UsageError(f"There is no architecture '{said.arch}'; choose from {', '.join(ARCHITECTURES)}.")
-    found = [(entry, _fit(entry, shapes, said)) for entry in _entries(said)]
+    found = [(entry, _fit(entry, shapes, said)) for entry in _entries(said, shapes)]
     fitting = [(entry, fit[0]) for entry, fit in found if fit and not fit[1]]
     if not fitting:
         # Where the entries that tell the widths are not there, or tell nonsense: at the published widths.
@@ -79,12 +80,14 @@ def recognise(shapes: Shapes, arch: Configuration | str | None = None, recorded:
         )
     exact = [(entry, fitted) for entry, fitted in fitting if fitted.backbone.widths == entry.backbone.widths]
     chosen = exact or fitting
-    by_name = [(entry, fitted) for entry, fitted in chosen if fitted.name == recorded]
+    by_name = [(entry, fitted) for entry, fitted in chosen if recorded and recorded in _records(fitted)]
     if len({replace(fitted, name="") for _, fitted in chosen}) > 1 and not by_name:
         names = ", ".join(fitted.name for _, fitted in chosen)
         raise ArchitectureError(f"The checkpoint fits several architectures ({names}); choose one with `arch`.")
     entry, fitted = (by_name or chosen)[0]
     _check_told(entry.undecided(shapes, said), fitted)
+    if fitted.method and fitted.method.unsaid:
+        raise ArchitectureError(f"The checkpoint fits {fitted.name}, {fitted.method.unsaid}.")
     return fitted
 
 
@@ -99,13 +102,14 @@ def chosen_layouts(architecture: Architecture, shapes: Shapes, said: Configurati
     )
 
 
-def _entries(said: Configuration) -> list[Architecture]:
-    """The entries that can be as `said`."""
+def _entries(said: Configuration, shapes: Shapes) -> list[Architecture]:
+    """The entries that can be as `said`, of the system whose names or shapes the checkpoint has."""
     if said.arch:
         ARCHITECTURES[said.arch].configured(said)  # refuses what it cannot be
         return [ARCHITECTURES[said.arch]]
     found, refused = [], None
-    for entry in ARCHITECTURES.values():
+    of_methods = [one for one in ARCHITECTURES.values() if one.method and one.method.recognises(shapes)]
+    for entry in of_methods or [one for one in ARCHITECTURES.values() if not one.method]:
         try:
             entry.configured(said)
             found.append(entry)
@@ -138,6 +142,11 @@ def _fit(entry: Architecture, shapes: Shapes, said: Configuration) -> tuple[Arch
         return fitted, compare(network_shapes(fitted), fitted.own(shapes))
     except (ArchitectureError, KeyError, IndexError, ValueError, RuntimeError):
         return None
+
+
+def _records(architecture: Architecture) -> tuple[str, str]:
+    """What its checkpoints may record of it."""
+    return (architecture.name, architecture.method.recorded if architecture.method else "")
 
 
 def _few(names: tuple[str, ...]) -> str:

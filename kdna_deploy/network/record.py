@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kdna_deploy.errors import ArtifactError, UsageError
-from kdna_deploy.json_schema import Misfit, integer, list_of, mapping, one_of, record, text
+from kdna_deploy.json_schema import Misfit, integer, list_of, mapping, number, one_of, record, text
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.stages import STAGES, stage_outputs
@@ -24,7 +24,14 @@ def to_record(architecture: Architecture) -> dict[str, Any]:
         "attentions": sorted(architecture.sharing.attentions) if architecture.sharing else [],
         "reductions": list(architecture.sharing.reductions) if architecture.sharing else [],
         **({"outputs": list(architecture.outputs)} if architecture.outputs else {}),
+        **({"method": _told(architecture)} if _told(architecture) else {}),
     }
+
+
+def _told(architecture: Architecture) -> dict[str, float]:
+    method = architecture.method
+    told = {name: getattr(method, name) for name in method.told} if method else {}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 # Widths and classes that a network on one machine can have.
@@ -39,7 +46,10 @@ _RECORD = record(
         "attentions": list_of(one_of("channel", "filter", "spatial"), most=3),
         "reductions": list_of(_WIDTH, most=100),
     },
-    {"outputs": list_of(one_of(*STAGES), least=1, most=len(STAGES))},
+    {
+        "outputs": list_of(one_of(*STAGES), least=1, most=len(STAGES)),
+        "method": mapping(text(most=100), number, most=100),
+    },
 )
 
 
@@ -80,7 +90,11 @@ def from_record(stored: Mapping[str, Any]) -> Architecture:
     except UsageError as error:
         raise ArtifactError(f"The artifact's {name} is none that this version knows: {error}") from error
     backbone = entry.backbone.sized(tuple(stored["widths"]), stored["in_channels"])
-    return replace(asked, backbone=backbone, num_classes=stored["num_classes"])
+    told = stored.get("method", {})
+    if not set(_told(entry)) <= set(told) <= set(entry.method.told if entry.method else ()):
+        raise ArtifactError(f"The artifact's {name} is none that this version knows; make it again.")
+    method = entry.method and replace(entry.method, **told)  # type: ignore[type-var]
+    return replace(asked, backbone=backbone, num_classes=stored["num_classes"], method=method)
 
 
 def configuration_of(architecture: Architecture) -> Configuration:
@@ -91,7 +105,8 @@ def configuration_of(architecture: Architecture) -> Configuration:
 def _said(stored: Mapping[str, Any]) -> Configuration:
     outputs = stage_outputs(stored.get("outputs", ()))
     if not stored["layouts"]:
-        return Configuration(stored["name"], outputs=outputs)
+        temperature = stored.get("method", {}).get("temperature")
+        return Configuration(stored["name"], outputs=outputs, temperature=temperature)
     has = stored["attentions"]
     return Configuration(
         stored["name"],

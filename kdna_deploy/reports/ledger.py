@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdna_deploy.graph.ledger import KernelStorage, Ledger
+from kdna_deploy.graph.ledger import Bank, KernelStorage, Ledger
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes
 
@@ -19,6 +19,25 @@ def ledger_cells(ledger: Ledger) -> Cells:
         for parent in ledger.parents
     )
     return Cells("Shared kernels", ("parent kernel", "children", "shape", "own layer"), rows, left=2)
+
+
+def bank_cells(banks: tuple[Bank, ...]) -> Cells:
+    """Bank → the layers whose kernels are put together of it for each image."""
+    rows = tuple(
+        (bank.name, ", ".join(bank.layers), "×".join(map(str, bank.shape)), megabytes(bank.stored_bytes))
+        for bank in banks
+    )
+    headings = ("bank", "layers that read it", "shape", "stored")
+    return Cells("Kernels for each image are put together of", headings, rows, left=2)
+
+
+def assembled(banks: tuple[Bank, ...]) -> str:
+    """``19 layers of 4 banks, 44.63 MB stored, 44.63 MB as kernels of their own``."""
+    layers = len({layer for bank in banks for layer in bank.layers})
+    stored, own = sum(bank.stored_bytes for bank in banks), sum(bank.assembled_bytes for bank in banks)
+    return (
+        f"{layers} layers of {len(banks)} banks, {megabytes(stored)} stored, {megabytes(own)} as kernels of their own"
+    )
 
 
 def storage_cells(storage: tuple[KernelStorage, ...]) -> Cells:

@@ -9,8 +9,10 @@ from typing import Literal
 from torch import Tensor, fx
 
 from kdna_deploy.graph.passes.canonicalise import canonicalise
+from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
 from kdna_deploy.graph.passes.fold_batchnorm import fold_batchnorm
 from kdna_deploy.graph.passes.fold_constants import fold_constants
+from kdna_deploy.graph.passes.fold_layer_norm import fold_layer_norm
 from kdna_deploy.graph.passes.fold_layer_scale import fold_layer_scale
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
@@ -25,11 +27,13 @@ FREEZING = "freeze_channel_attention"
 
 # What every network goes through.
 FOLDING: tuple[Pass, ...] = (
-    canonicalise,  # first, so that identities in between do not hide a layer from its BatchNorm
+    find_dynamic_convolutions,  # first, while the views around them stand as they were written
+    canonicalise,  # early, so that identities in between do not hide a layer from its BatchNorm
     fold_static_attention,  # before BatchNorm: gives every child a modulation of its own to fold into
     fold_constants,  # before BatchNorm: statistics and biases written as expressions become constants
     fold_batchnorm,  # needs (W, M) and constant biases
     fold_layer_scale,  # likewise; behind BatchNorm, which may stand between a layer and its scale
+    fold_layer_norm,  # last: needs the kernels and the biases as those in front leave them
 )
 
 

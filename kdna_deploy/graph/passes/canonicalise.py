@@ -1,8 +1,8 @@
 """Canonicalise: one spelling for what runtimes know under one name.
 
     mean over all of h, w   → adaptive average pool to 1×1 (+ reshape where the mean drops the axes)
-    view, flatten → reshape, to (−1, rest) where the first axis is the batch
-    dropout, alias, detach, contiguous in evaluation → nothing
+    view, flatten → reshape, with −1 for the one size that depends on the batch
+    dropout, alias, detach, contiguous in evaluation, a slice of a whole axis → nothing
 
 ONNX then gets `GlobalAveragePool` (TensorRT's parser refuses a `ReduceMean` whose axes it cannot resolve) and
 a `Reshape` with a constant shape. In-place operators are gone since the capture.
@@ -12,7 +12,7 @@ Does not apply: means over other axes.
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 from torch import fx
@@ -40,7 +40,21 @@ def _drop_identities(module: fx.GraphModule) -> int:
             continue
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         changed += 1
+    for node in calls(module, {ATEN.slice.Tensor}):
+        if _is_whole(node):
+            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+            changed += 1
     return changed
+
+
+def _is_whole(node: fx.Node) -> bool:
+    """Whether a slice takes all of its axis."""
+    given: Any = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    source, axis, start, end, step = given
+    if not isinstance(source, fx.Node) or "val" not in source.meta or step != 1 or start not in (0, None):
+        return False
+    size = source.meta["val"].shape[axis]
+    return end is None or (isinstance(end, int) and (end == sys.maxsize or (isinstance(size, int) and end >= size)))
 
 
 def _pool_means(module: fx.GraphModule) -> int:
@@ -82,13 +96,11 @@ def _fix_reshapes(module: fx.GraphModule) -> int:
 
 
 def _batch_shape(node: fx.Node) -> list[int] | None:
-    """(−1, rest) for a view that keeps the batch as its first axis: no shape arithmetic is left in the graph."""
+    """Numbers, with −1 for the one size that depends on the batch: no shape arithmetic is left in the graph."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     before, after = source.meta["val"].shape, node.meta["val"].shape
-    rest = list(after[1:])
-    if not before or not after or not all(isinstance(n, int) for n in (*before[1:], *rest)):
+    known = [size for size in after if isinstance(size, int)]
+    if len(known) != len(after) - 1 or 0 in known or all(isinstance(size, int) for size in before):
         return None
-    if isinstance(after[0], int) or math.prod(before[1:]) != math.prod(rest):
-        return None
-    return [-1, *rest]
+    return [size if isinstance(size, int) else -1 for size in after]

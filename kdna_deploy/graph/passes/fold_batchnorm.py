@@ -2,11 +2,12 @@
 
     M ← M * γ/√(σ² + ε)        b ← (b − μ) · γ/√(σ² + ε) + β        per call site
 
-The scale goes into the call site's own modulation M [c', 1, …], never into the parent's tensor: children of one
-parent have different BatchNorms. A weight without a modulation gets one.
+The scale goes into the call site's own modulation M (`scaled_layer`), for children of one parent have different
+BatchNorms; of a convolution with a kernel for each image into what its kernels are made of (`scaled_assembly`).
 
 Does not apply: the layer's output has another consumer, BatchNorm in training mode, a BatchNorm behind anything
-else than a convolution or linear layer with a constant weight, or statistics that are not constant.
+else than a convolution or linear layer, or statistics that are not constant; kernels for each image that are larger
+than what they make, of cells that other layers read too.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from kdna_deploy.graph.dynamic_convolution import dynamic_convolution
 from kdna_deploy.graph.graph import (
     ATEN,
     BATCH_NORM,
     TRAINING_NORMS,
     WEIGHTED,
-    add_constant,
     calls,
     constant,
     constant_nodes,
@@ -32,7 +33,8 @@ from kdna_deploy.graph.graph import (
     tidy,
 )
 from kdna_deploy.graph.passes.result import PassResult, Refusal
-from kdna_deploy.graph.weight_expression import modulated_parts, name_of, shape_of
+from kdna_deploy.graph.scaled_assembly import scale_dynamic
+from kdna_deploy.graph.scaled_layer import scale_layer
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,11 @@ def fold_batchnorm(module: fx.GraphModule) -> PassResult:
     changed = 0
     fixed = constant_nodes(module)
     for norm in calls(module, {BATCH_NORM}):
-        reason = _refusal(norm, fixed)
+        reason = _refusal(norm, fixed) or _fold(norm)
         if reason:
             refused.append(Refusal(site(norm), reason))
-            continue
-        _fold(norm)
-        changed += 1
+        else:
+            changed += 1
     tidy(module)
     return PassResult(changed, tuple(refused))
 
@@ -62,13 +63,17 @@ def fold_batchnorm(module: fx.GraphModule) -> PassResult:
 def _refusal(norm: fx.Node, fixed: set[fx.Node]) -> str | None:
     """Why `norm` cannot be folded, or None."""
     layer = norm.args[0]
-    if not isinstance(layer, fx.Node) or layer.target not in WEIGHTED:
+    if not isinstance(layer, fx.Node) or layer.target not in WEIGHTED | {dynamic_convolution}:
         return "BatchNorm does not follow a convolution or linear layer"
     weight, bias = layer.args[1], layer.args[2] if len(layer.args) > 2 else None
+    dynamic = layer.target is dynamic_convolution
     checks = (
         (len(layer.users) > 1, "the layer's output has another consumer"),
-        (weight not in fixed, "the layer's weight is not constant"),
-        (_is_computed(*norm.args[1:5], bias), "BatchNorm statistics or the layer's bias are not constant"),
+        (not dynamic and weight not in fixed, "the layer's weight is not constant"),
+        (
+            _is_computed(*norm.args[1:5], None if dynamic else bias),
+            "BatchNorm statistics or the layer's bias are not constant",
+        ),
         (any(not _is_output(user) for user in norm.users), "the statistics of BatchNorm are used elsewhere"),
         (
             layer.target is ATEN.linear.default and layer.meta["val"].dim() != 2,
@@ -87,15 +92,21 @@ def _is_output(user: fx.Node) -> bool:
     return user.target is operator.getitem and user.args[1:] == (0,)
 
 
-def _fold(norm: fx.Node) -> None:
+def _fold(norm: fx.Node) -> str | None:
+    """Fold `norm`; the reason where it turns out not to be worth while."""
     layer = norm.args[0]
     assert isinstance(layer, fx.Node)
     affine = _affine(norm)
-    if not owns_weight(layer):  # all functional convolutions of a module share its name; their BatchNorms differ
-        take_site(layer, norm)
-    scale_layer(layer, affine.scale, affine.shift)
+    if layer.target is dynamic_convolution:
+        if not scale_dynamic(layer, affine.scale, affine.shift):
+            return "the layer's kernels, made for each image of cells that others read too, are larger than its output"
+    else:
+        if not owns_weight(layer):  # all functional convolutions of a module share its name; their BatchNorms differ
+            take_site(layer, norm)
+        scale_layer(layer, affine.scale, affine.shift)
     for user in list(norm.users):
         user.replace_all_uses_with(layer)
+    return None
 
 
 def _affine(norm: fx.Node) -> _Affine:
@@ -113,36 +124,3 @@ def _affine(norm: fx.Node) -> _Affine:
 
 def _value(operand: object) -> Tensor | None:
     return constant(operand).to(torch.float64) if isinstance(operand, fx.Node) else None
-
-
-def scale_layer(layer: fx.Node, scale: Tensor, shift: Tensor | None = None) -> None:
-    """Let `layer` compute ``scale · y + shift`` in the place of y, by its call site's own modulation and bias."""
-    scale = scale.to(torch.float64)
-    _scale_weight(layer, scale)
-    bias = layer.args[2] if len(layer.args) > 2 else None
-    if bias is not None or shift is not None:
-        _shift_bias(layer, _Affine(scale, torch.zeros_like(scale) if shift is None else shift))
-
-
-def _scale_weight(layer: fx.Node, scale: Tensor) -> None:
-    weight = layer.args[1]
-    assert isinstance(weight, fx.Node)
-    parts = modulated_parts(weight)
-    base, modulation = parts if parts else (weight, None)
-    column = scale.reshape(-1, *[1] * (len(shape_of(base)) - 1))
-    new = column if modulation is None else constant(modulation) * column
-    name = str(modulation.target) if modulation is not None else f"{name_of(base)}_modulation"
-    held = add_constant(layer, name, new)
-    with layer.graph.inserting_before(layer):
-        layer.update_arg(1, layer.graph.call_function(ATEN.mul.Tensor, (base, held)))
-
-
-def _shift_bias(layer: fx.Node, affine: _Affine) -> None:
-    bias = layer.args[2] if len(layer.args) > 2 else None
-    old = _value(bias)
-    new = affine.shift if old is None else old * affine.scale + affine.shift
-    held = add_constant(layer, f"{layer.name}_bias", new)
-    if len(layer.args) > 2:
-        layer.update_arg(2, held)
-    else:
-        layer.args = (*layer.args, held)

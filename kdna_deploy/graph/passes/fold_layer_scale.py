@@ -1,6 +1,7 @@
 """Fold a constant scale of channels into the convolution or linear layer in front of it: layer scale, as in ConvNeXt.
 
     y = γ ⊙ L(x)        M ← M * γ        b ← b · γ        per call site
+    y = L(x) / T        γ = 1/T          the temperature of a mixture's weights
 
 Between the two the axes may be permuted, as where a linear layer works on maps [n, h, w, c]. Like a BatchNorm's, the
 scale goes into the call site's own modulation, never into a shared kernel.
@@ -11,11 +12,12 @@ number for each of its channels.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import ATEN, WEIGHTED, calls, constant, constant_nodes, site, tidy
-from kdna_deploy.graph.passes.fold_batchnorm import scale_layer
 from kdna_deploy.graph.passes.result import PassResult, Refusal
+from kdna_deploy.graph.scaled_layer import scale_layer
 
 _PERMUTE = ATEN.permute.default
 
@@ -24,12 +26,18 @@ def fold_layer_scale(module: fx.GraphModule) -> PassResult:
     """Fold every scale of a layer's channels that can be folded."""
     changed, refused = 0, []
     fixed = constant_nodes(module)
-    for product in calls(module, {ATEN.mul.Tensor}):
+    for product in calls(module, {ATEN.mul.Tensor, ATEN.div.Tensor}):
         scaled, layer, axis = _scaled(product, fixed)
         if scaled is None or layer is None:
             continue
         scale = _scale(product, scaled, axis)
+        if scale is not None and product.target is ATEN.div.Tensor:
+            scale = 1 / scale
         if scale is None or not _is_constant(layer, fixed):
+            continue
+        if bool((scale == 1).all()):
+            product.replace_all_uses_with(scaled)
+            changed += 1
             continue
         if len(layer.users) > 1 or len(scaled.users) > 1:
             refused.append(Refusal(site(layer), "the output that a constant scales has another consumer"))
@@ -43,10 +51,13 @@ def fold_layer_scale(module: fx.GraphModule) -> PassResult:
 
 def _scaled(product: fx.Node, fixed: set[fx.Node]) -> tuple[fx.Node | None, fx.Node | None, int]:
     """What the product scales by a constant, the layer that made it, and the axis of that layer's channels."""
-    operands = [one for one in product.args[:2] if isinstance(one, fx.Node)]
-    scaled = next((one for one in operands if one not in fixed), None)
-    if len(operands) != 2 or scaled is None or not any(one.op == "get_attr" for one in operands):
+    one, other = product.args[:2]
+    if product.target is ATEN.mul.Tensor and not (isinstance(one, fx.Node) and one not in fixed):
+        one, other = other, one
+    is_constant = isinstance(other, (int, float)) or (isinstance(other, fx.Node) and other.op == "get_attr")
+    if not isinstance(one, fx.Node) or one in fixed or not is_constant or product.kwargs:
         return None, None, 0
+    scaled = one
     layer, moved = scaled, False
     if scaled.target is _PERMUTE:
         layer, moved = scaled.args[0], True  # type: ignore[assignment]
@@ -65,10 +76,13 @@ def _is_constant(layer: fx.Node, fixed: set[fx.Node]) -> bool:
 
 
 def _scale(product: fx.Node, scaled: fx.Node, axis: int) -> Tensor | None:
-    """The constant, [c']; None where it is not one number for each channel, or enlarges what it scales."""
+    """The constant, [c']; None where it is not one number for each channel or for all, or enlarges what it scales."""
     shape = scaled.meta["val"].shape
-    value = constant(next(one for one in product.args[:2] if one is not scaled))  # type: ignore[arg-type]
+    factor = next(one for one in product.args[:2] if one is not scaled)
+    value = constant(factor) if isinstance(factor, fx.Node) else torch.tensor(factor, dtype=torch.float64)
+    if not value.is_floating_point() or value.dim() > len(shape):
+        return None
     wanted = [1] * len(shape)
     wanted[axis] = shape[axis]
     there = [1] * (len(shape) - value.dim()) + list(value.shape)
-    return value.flatten() if there == wanted and value.is_floating_point() else None
+    return value.flatten().expand(shape[axis]) if there in (wanted, [1] * len(shape)) else None

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, fx
 
 from kdna_deploy.graph.gates import Attention, channel_attentions
 from kdna_deploy.graph.graph import ATEN, CONVOLUTIONS, add_constant, constant, constant_nodes, tidy
+from kdna_deploy.graph.passes.input_channels import along_inputs
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.graph.weight_expression import evaluate, modulated_parts
 
@@ -167,7 +167,7 @@ def _fold(attention: Attention, gate: Tensor | None, place: _Place | str) -> Non
         return
     vector = gate.double().flatten().expand(int(attention.product.meta["val"].shape[1]))
     for conv in place.behind:
-        _multiply(conv, 1, f"{attention.name}_gate", _per_filter(vector, conv))
+        _multiply(conv, 1, f"{attention.name}_gate", along_inputs(vector, conv))
     if place.front is not None:
         _scale_outputs(place.front, f"{attention.name}_gate", vector)
 
@@ -195,15 +195,3 @@ def _scale_outputs(conv: fx.Node, name: str, vector: Tensor) -> None:
     bias = conv.args[2] if len(conv.args) > 2 else None
     if isinstance(bias, fx.Node):
         conv.update_arg(2, add_constant(conv, f"{name}_bias", evaluate(bias) * vector))
-
-
-def _per_filter(gate: Tensor, conv: fx.Node) -> Tensor:
-    """The gate [c] in the shape that multiplies the kernel [c', c/g, *k]."""
-    groups = conv.args[6] if len(conv.args) > 6 else conv.kwargs.get("groups", 1)
-    assert isinstance(groups, int)
-    spatial = [1] * (conv.meta["val"].dim() - 2)
-    if groups == 1:
-        return gate.reshape(1, -1, *spatial)
-    filters = int(conv.meta["val"].shape[1])
-    rows = gate.reshape(groups, -1)
-    return torch.repeat_interleave(rows, filters // groups, dim=0).reshape(filters, -1, *spatial)

@@ -15,7 +15,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from kdna_deploy.network.architecture import KernelDNA, hidden_width
+from kdna_deploy.network.architecture import hidden_width
+from kdna_deploy.network.backbone import KernelDNA
 
 
 class ChannelAttention(nn.Module):

@@ -14,16 +14,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
+from kdna_deploy.network.backbone import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter
 from kdna_deploy.network.families.row import SharedRow, kernels_of_row
 from kdna_deploy.network.layout import Layout, parse_layout
+from kdna_deploy.network.method import c_in, c_out
 from kdna_deploy.network.staged import Staged
 
 EXPANSION = 4
@@ -48,6 +49,11 @@ def _pointwise(x: Tensor, weight: Any, bias: Any) -> Tensor:
     return F.conv2d(x, weight[:, :, None, None], bias)
 
 
+def _over_channels(x: Tensor, layer: nn.Module) -> Tensor:
+    """A linear layer over the channels of a map, or the convolution that a method has in its place."""
+    return _pointwise(x, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else cast(Tensor, layer(x))
+
+
 class Block(nn.Module):
     """A block with the original authors' names, whose pointwise kernels children may share."""
 
@@ -60,8 +66,9 @@ class Block(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.gelu(_pointwise(self.norm(self.dwconv(x)), self.pwconv1.weight, self.pwconv1.bias))
-        return x + self.gamma[:, None, None] * _pointwise(out, self.pwconv2.weight, self.pwconv2.bias)
+        out = F.gelu(_over_channels(self.norm(self.dwconv(x)), self.pwconv1))
+        gamma = self.gamma if self.gamma.dim() > 1 else self.gamma[:, None, None]  # [1, c, 1, 1] in KernelWarehouse's
+        return x + gamma * _over_channels(out, self.pwconv2)
 
 
 class TorchvisionBlock(nn.Module):
@@ -214,11 +221,12 @@ class ConvNeXtSpec(Backbone):
         return ConvNeXt(self, sharing, num_classes)
 
     def fitted(self, shapes: Shapes) -> ConvNeXtSpec:
-        names: Names = "original" if "downsample_layers.0.0.weight" in shapes else "torchvision"
-        places = [f"downsample_layers.{i}" if names == "original" else f"features.{2 * i}" for i in range(1, 4)]
-        width, in_channels = shapes[f"{places[0][:-1]}0.0.weight"][:2]
-        widths = (width, *(shapes[f"{place}.1.weight"][0] for place in places))
-        return replace(self.sized(widths, in_channels), names=names)
+        original = any(name.startswith("downsample_layers.0.0.") for name in shapes)
+        stem, *places = (f"downsample_layers.{i}" if original else f"features.{2 * i}" for i in range(4))
+        convolutions = (f"{stem}.0", *(f"{place}.1" for place in places))
+        widths = tuple(c_out(shapes, one, f"{one}.bias") for one in convolutions)
+        names: Names = "original" if original else "torchvision"
+        return replace(self.sized(widths, c_in(shapes, convolutions[0])), names=names)
 
     def classes(self, shapes: Shapes) -> int:
         return shapes["head.weight" if "head.weight" in shapes else "classifier.2.weight"][0]

@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
+from kdna_deploy.network.backbone import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter
 from kdna_deploy.network.families.row import SharedRow, kernels_of_row
 from kdna_deploy.network.layout import Layout, parse_layout
+from kdna_deploy.network.method import Gated, c_in, c_out
 from kdna_deploy.network.staged import Staged
 
 # (expansion, blocks, stride) of the seven bottleneck groups, Table 2 of the MobileNetV2 paper.
@@ -36,9 +37,9 @@ def _conv_bn_relu6(c_in: int, c_out: int, kernel: int = 1, stride: int = 1, grou
     return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU6())
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(Gated):
     def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
-        super().__init__()
+        super().__init__(c_out)
         hidden = c_in * expansion
         self.residual = stride == 1 and c_in == c_out
         expand = [] if expansion == 1 else [_conv_bn_relu6(c_in, hidden)]
@@ -50,7 +51,8 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.residual else self.conv(x)
+        out = self.gated(self.conv(x))
+        return x + out if self.residual else out
 
 
 class InvertedParent(nn.Module):
@@ -168,11 +170,13 @@ class MobileNetV2Spec(Backbone):
         return MobileNetV2(self, sharing, num_classes)
 
     def fitted(self, shapes: Shapes) -> MobileNetV2Spec:
-        stem, in_channels = shapes["features.0.0.weight"][:2]
+        stem = c_out(shapes, "features.0.0", "features.0.1.weight")
         lasts = itertools.accumulate(depth for _, depth, _ in GROUPS)
         groups = (_block_width(shapes, last) for last in lasts)
-        head = shapes.get(f"features.{_HEAD}.0.weight", (self.widths[-1],))[0]  # a detector's backbone has none
-        return self.sized((stem, *groups, head), in_channels)
+        head = self.widths[-1]  # of a detector's backbone, which has none
+        if any(name.startswith(f"features.{_HEAD}.") for name in shapes):
+            head = c_out(shapes, f"features.{_HEAD}.0", f"features.{_HEAD}.1.weight")
+        return self.sized((stem, *groups, head), c_in(shapes, "features.0.0"))
 
     def kernels(self, stage: str, shapes: Shapes) -> tuple[int, int]:
         return kernels_of_row(stage, "transition", shapes)
@@ -189,9 +193,9 @@ def _multiple_of_8(width: float) -> int:
 
 
 def _block_width(shapes: Shapes, index: int) -> int:
-    """Output channels of ``features.index``: of its projection, under whichever name it has."""
-    for projection in ("transition.layers.pw2", "conv.2", "conv.1"):
-        shape = shapes.get(f"features.{index}.{projection}.weight", ())
-        if len(shape) == 4:
+    """Output channels of ``features.index``: of its projection, under whichever name it has, or its BatchNorm."""
+    block = f"features.{index}"
+    for projection in ("transition.layers.pw2", "conv.1"):
+        if len(shape := shapes.get(f"{block}.{projection}.weight", ())) == 4:
             return shape[0]
-    raise KeyError(f"features.{index}.conv.2.weight")
+    return c_out(shapes, f"{block}.conv.2", f"{block}.conv.3.weight", f"{block}.conv.2.weight")

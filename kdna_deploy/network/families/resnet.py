@@ -12,16 +12,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdna_deploy.network.architecture import Backbone, KernelDNA, Shapes
+from kdna_deploy.network.backbone import Backbone, KernelDNA, Shapes
 from kdna_deploy.network.families.attention import channel_attention, modulate, static_filter, static_spatial
 from kdna_deploy.network.families.row import SharedRow, kernels_of_row, numbered
 from kdna_deploy.network.layout import Layout, Slot, known_layout, parse_layout, row_layout
+from kdna_deploy.network.method import Gated
 from kdna_deploy.network.staged import Staged
 
 BOTTLENECK_EXPANSION = 4
@@ -43,9 +44,9 @@ def _downsample(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(_conv1x1(c_in, c_out, stride), nn.BatchNorm2d(c_out))
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Gated):
     def __init__(self, c_in: int, width: int, stride: int) -> None:
-        super().__init__()
+        super().__init__(width)
         self.conv1 = _conv3x3(c_in, width, stride)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = _conv3x3(width, width)
@@ -55,13 +56,13 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
         out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + identity)
+        return F.relu(self.gated(self.bn2(self.conv2(out))) + identity)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Gated):
     def __init__(self, c_in: int, width: int, stride: int) -> None:
-        super().__init__()
         c_out = width * BOTTLENECK_EXPANSION
+        super().__init__(c_out)
         self.conv1 = _conv1x1(c_in, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = _conv3x3(width, width, stride)
@@ -74,7 +75,7 @@ class Bottleneck(nn.Module):
         identity = x if self.downsample is None else self.downsample(x)
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + identity)
+        return F.relu(self.gated(self.bn3(self.conv3(out))) + identity)
 
 
 class SharedBasicStage(nn.Module):
@@ -199,6 +200,7 @@ class ResNet(Staged):
             self.add_module(name, _stage(spec, c_in, width, stride, depth, layout, sharing))
             c_in = width * spec.expansion
         self.fc = nn.Linear(c_in, num_classes)
+        self.classifier_name = "fc"
 
     def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
@@ -206,8 +208,15 @@ class ResNet(Staged):
             x = self.get_submodule(f"layer{number}")(x)
             yield x
 
+    def rename_classifier(self, name: str, classifier: nn.Module) -> None:
+        """Put `classifier` in the place of ``fc``, under another name."""
+        del self.fc
+        self.add_module(name, classifier)
+        self.classifier_name = name
+
     def classified(self, last: Tensor) -> Tensor:
-        return self.fc(torch.flatten(F.adaptive_avg_pool2d(last, 1), 1))
+        features = torch.flatten(F.adaptive_avg_pool2d(last, 1), 1)
+        return cast(Tensor, self.get_submodule(self.classifier_name)(features))
 
 
 def _stage(
@@ -231,7 +240,7 @@ class ResNetSpec(Backbone):
     in_channels: int = 3
     kind: ClassVar[str] = "resnet"
     classifier: ClassVar[str] = "fc.weight"
-    head: ClassVar[tuple[str, ...]] = ("fc.",)
+    head: ClassVar[tuple[str, ...]] = ("fc.", "classifier.")  # the latter in DCD
 
     @property
     def expansion(self) -> int:
@@ -262,8 +271,12 @@ class ResNetSpec(Backbone):
 
 
 def _stage_width(shapes: Shapes, number: int) -> int:
-    """Inner width of a stage: the output channels of its first convolution, under whichever name it has."""
-    for first in ("0.conv1", "conv1", "block0.layers.conv1"):
-        if (key := f"layer{number}.{first}.weight") in shapes:
-            return shapes[key][0]
+    """Inner width of a stage: the output channels of its first convolution, under whichever name it has.
+
+    Of a kernel that is a bank, or is computed, the normalisation behind it tells them.
+    """
+    for first in ("0.conv1", "conv1", "block0.layers.conv1", "0.bn1"):
+        shape = shapes.get(f"layer{number}.{first}.weight", ())
+        if len(shape) == 4 or (shape and first == "0.bn1"):
+            return shape[0]
     raise KeyError(f"layer{number}.0.conv1.weight")

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdna_deploy.network.architecture import Shapes
+from kdna_deploy.network.backbone import Shapes
 from kdna_deploy.network.layout import Layout, check_row
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdna_deploy.network.architecture import Architecture, KernelDNA
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.backbone import KernelDNA
 from kdna_deploy.network.configuration import configured
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.families.convnext import Block, Child, ConvNeXtSpec

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import kdna_deploy as kd
-from kdna_deploy.network.architecture import Architecture, KernelDNA
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.backbone import KernelDNA
 from kdna_deploy.network.configuration import configured
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.recognise import network_shapes, recognise

@@ -2,7 +2,9 @@
 
     y[n, o, p] = b[o] + Σ_{c, k} w[o, c, k] · x[n, c, s·p + d·k − padding]
 
-Does not apply: a single image without the axis of the batch, and as many groups as there are images.
+One with a kernel for each image becomes a node of our own, which `targets.onnx.dynamic_convolution` lowers.
+
+Does not apply: a single image without the axis of the batch.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from kdna_deploy.graph.dynamic_convolution import dynamic_convolution
 from kdna_deploy.graph.graph import ATEN
+from kdna_deploy.targets.onnx.dynamic_convolution import DOMAIN, OPERATOR
 from kdna_deploy.targets.onnx.operators.writer import Table, Untranslated, Writer, each_axis
 
 
@@ -82,6 +86,22 @@ def any_convolution(
     return convolution(w, x, weight, bias, stride, padding, dilation, groups)
 
 
+def convolution_for_each_image(
+    w: Writer,
+    x: ir.Value,
+    weight: ir.Value,
+    bias: ir.Value | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> ir.Value:
+    """Convolution of x [n, c, *s] with W [n, c', c/groups, *k], to be lowered for the target."""
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    pads = 2 * list(padding)
+    return w(OPERATOR, *inputs, domain=DOMAIN, strides=stride, pads=pads, dilations=dilation, group=groups)
+
+
 def _kernel(w: Writer, x: ir.Value, weight: ir.Value) -> list[int]:
     kernel = w.fixed_sizes(weight)[2:]
     if w.rank(x) != len(kernel) + 2:
@@ -100,4 +120,5 @@ TABLE: Table = {
     ATEN.conv_transpose2d.input: transposed_convolution,
     ATEN.conv_transpose3d.input: transposed_convolution,
     ATEN.convolution.default: any_convolution,
+    dynamic_convolution: convolution_for_each_image,
 }

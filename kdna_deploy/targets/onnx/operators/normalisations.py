@@ -91,7 +91,7 @@ def layer_norm(
     cudnn_enable: bool = True,
 ) -> ir.Value:
     """(x − μ)/√(σ² + ε) · γ + β by the statistics over the last axes, as many as `normalized_shape` has."""
-    weight, _ = _affine(w, weight, bias, list(normalized_shape), x)
+    weight = weight if weight is not None else _ones(w, list(normalized_shape), x)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return w("LayerNormalization", *inputs, axis=-len(normalized_shape), epsilon=eps)
 
@@ -116,8 +116,12 @@ def _affine(
     w: Writer, weight: ir.Value | None, bias: ir.Value | None, shape: list[int], x: ir.Value
 ) -> tuple[ir.Value, ir.Value]:
     """γ and β, ones and zeros where there are none."""
-    weight = weight if weight is not None else w.constant("ones", torch.ones(shape), x.dtype)
+    weight = weight if weight is not None else _ones(w, shape, x)
     return weight, bias if bias is not None else w.constant("zeros", torch.zeros(shape), x.dtype)
+
+
+def _ones(w: Writer, shape: list[int], x: ir.Value) -> ir.Value:
+    return w.constant("ones", torch.ones(shape), x.dtype)
 
 
 TABLE: Table = {

@@ -77,11 +77,12 @@ class Writer:
         shape: Sequence[Size] | None = None,
         dtype: ir.DataType | None = None,
         outputs: int = 1,
+        domain: str = "",
         **attributes: Any,
     ) -> Any:
         """Write a node; its value, or a tuple of `outputs` of them. The type is that of the first input unless told."""
         given = {name: value for name, value in attributes.items() if value is not None}
-        node = ir.node(operator, inputs, given, num_outputs=outputs, name=self._node_name(operator))
+        node = ir.node(operator, inputs, given, domain=domain, num_outputs=outputs, name=self._node_name(operator))
         known = [value for value in inputs if value is not None]
         if dtype is None:
             dtype = ir.DataType.BOOL if operator in _TRUTHS else known[operator == "Where"].dtype

@@ -1,0 +1,83 @@
+"""Convolutions with a kernel for each image as ONNX has them: for one image, a fixed batch and any, by each target."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+from kdna_deploy.graph.graph import Graph, cast_floats
+from kdna_deploy.graph.passes import FOLDING
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.convert import Target, to_onnx
+from tests.dynamic import LAYERS
+from tests.graph.passes.equivalence import IMAGE, captured, images
+
+# Float32 sums of some hundred products, 1e-7 of the largest each.
+RELATIVE = 2e-5
+
+
+def folded(module: nn.Module) -> Graph:
+    graph = captured(module)
+    for transform in FOLDING:
+        transform(graph.module)
+    cast_floats(graph.module, torch.float32)
+    return graph
+
+
+def largest_difference(model: ir.Model, module: nn.Module, batches: tuple[int, ...], folder: Path) -> float:
+    path = folder / "layer.onnx"
+    ir.save(model, path)
+    worst = 0.0
+    with OrtSession(path, threads=1) as session, torch.no_grad():
+        for batch in batches:
+            x = images(batch, IMAGE)
+            expected = module(x).numpy()
+            given = session.run(x.numpy().astype(np.float32))
+            worst = max(worst, float(np.abs(given - expected).max() / np.abs(expected).max()))
+    return worst
+
+
+@pytest.mark.parametrize("target", ["cpu", "any"])
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_every_form_computes_the_same(make: Callable[[], nn.Module], target: Target, tmp_path: Path) -> None:
+    module = make()
+    graph = folded(module)
+    module.double()
+    assert largest_difference(to_onnx(graph, batch=1, target=target), module, (1,), tmp_path) < RELATIVE
+    assert largest_difference(to_onnx(graph, batch=3, target=target), module, (3,), tmp_path) < RELATIVE
+    assert largest_difference(to_onnx(graph, target=target), module, (1, 2, 5), tmp_path) < RELATIVE
+
+
+def operators(name: str, batch: int | None, target: Target) -> Counter[str]:
+    model = to_onnx(folded(LAYERS[name]()), batch=batch, target=target)
+    assert set(model.graph.opset_imports) == {""}
+    return Counter(node.op_type for node in model.graph)
+
+
+def test_one_image_takes_an_ordinary_convolution() -> None:
+    assert operators("mixture", 1, "cpu")["Conv"] == 1
+    assert not {"Scan", "Loop"} & set(operators("mixture", 1, "cpu"))
+
+
+@pytest.mark.parametrize(("target", "operator"), [("cpu", "Scan"), ("any", "Loop"), ("tensorrt", "Loop")])
+def test_any_batch_goes_over_the_images_as_the_target_can(target: Target, operator: str) -> None:
+    assert operators("mixture", None, target)[operator] == 1
+
+
+@pytest.mark.parametrize("target", ["cpu", "any"])
+def test_pointwise_kernels_are_one_product_for_all_images(target: Target) -> None:
+    found = operators("pointwise", None, target)
+    assert not {"Scan", "Loop", "Conv"} & set(found)
+
+
+def test_a_mixture_is_one_product_for_all_images_with_no_transpose() -> None:
+    found = operators("mixture", None, "cpu")
+    assert found["MatMul"] == 1
+    assert found["Transpose"] == 0
