@@ -46,6 +46,7 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
         ),
         ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
         *([("layer scales folded", str(scales))] if (scales := found["fold_layer_scale"].changed) else []),
+        *([("input scales folded", str(scales))] if (scales := found["fold_input_scale"].changed) else []),
         *(
             [("LayerNorms folded", f"{norms}: their scales and biases")]
             if (norms := found["fold_layer_norm"].changed)
