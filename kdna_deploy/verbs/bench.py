@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("interleaved", "paper")
 SUITES = ("table1", "layouts", "runtimes")
+METHODS = (  # of the paper's Table 1, in its order, and one that is none of them
+    *("se", "cbam", "eca", "cgc", "dcd", "condconv", "dyconv", "odconv", "kw", "fdconv", "kerneldna"),
+    "a2d2c",
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,6 +90,7 @@ def bench(
     min_time: float | None = None,
     protocol: str = "interleaved",
     suite: str | None = None,
+    methods: str | Sequence[str] = (),
     cold_start: bool = True,
     profile: bool = False,
     fail_if: Sequence[str] = (),
@@ -115,6 +120,8 @@ def bench(
         min_time: seconds for each model with its baseline, at least.
         protocol: ``"interleaved"``, or ``"paper"``: batch 1, one thread, 1,000 runs, ratio of means.
         suite: build and measure a set of networks instead: ``"table1"``, ``"layouts"``, ``"runtimes"``.
+        methods: of ``suite="table1"``, those to measure, ``"kw,odconv"`` or a sequence; all of the paper's table, with
+            `gpu` KernelDNA. ``"a2d2c"`` is no row of it.
         cold_start: load time and memory, in fresh processes.
         profile: where the time goes, by operator and layer.
         fail_if: conditions such as ``"ratio>1.35"``; those that hold are in `Benchmark.crossed`.
@@ -129,6 +136,7 @@ def bench(
     """
     check_number("min_time", min_time)
     _check_words(protocol, suite, baseline, precision, batch_size)
+    named = _methods(methods, suite)
     if protocol == "paper" and (cpu_threads, batch_size or 1) != (1, 1):
         raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
     if cpu_streams is not None and (cpu_streams < 1 or gpu or protocol == "paper"):
@@ -161,7 +169,7 @@ def bench(
         if gpu
         else _cpu(cpu_threads, cold_start, profile, cpu_streams)
     )
-    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size)
+    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size, named)
     result = _measure(files, suite, options, listener)
     _write(result, targets, inputs)
     return Benchmark(result, thresholds, targets)
@@ -179,6 +187,18 @@ def _check_words(
         raise UsageError(f"`suite={suite!r}` brings its own baselines; leave out `baseline`.")
     if batch is not None and not 1 <= batch <= LARGEST_BATCH:
         raise UsageError(f"`batch_size` is {batch}; give a number from 1 to {LARGEST_BATCH}.")
+
+
+def _methods(value: str | Sequence[str], suite: str | None) -> tuple[str, ...]:
+    """``"kw,odconv"`` or a sequence of such names; none for none.
+
+    Raises:
+        UsageError: there is no such method, or the suite is not the one of methods.
+    """
+    names = [one.strip() for one in value.split(",")] if isinstance(value, str) else list(value)
+    if names and suite != "table1":
+        raise UsageError("`methods` belongs to `suite='table1'`; add that, or leave it out.")
+    return tuple(dict.fromkeys(chosen("methods", one, METHODS) for one in names))
 
 
 def _check_device(
@@ -273,6 +293,7 @@ def _options(
     arch: Configuration,
     factory: str | None,
     size: tuple[int, int] | None,
+    methods: tuple[str, ...],
 ) -> BenchOptions:
     from kdna_deploy.benchmark.device import BenchOptions
     from kdna_deploy.benchmark.protocol import PAPER_SETTINGS, Settings
@@ -292,6 +313,7 @@ def _options(
         factory=factory,
         arch=arch,
         size=size,
+        methods=methods,
     )
 
 
