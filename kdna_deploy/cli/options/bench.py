@@ -47,8 +47,8 @@ SuiteOption = Annotated[
     typer.Option(
         "--suite",
         metavar=choices(Suite),
-        help="Build and measure a set of networks in the place of MODELS: the methods of the paper's table, the layouts "
-        "of ResNet-18, or every runtime.",
+        help="Build and measure a set of networks in the place of MODELS: the methods of the paper's table, layouts of "
+        "ResNet-18, or every runtime.",
         show_default=False,
         rich_help_panel=SOURCE,
     ),
