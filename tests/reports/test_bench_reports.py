@@ -557,6 +557,7 @@ def test_the_document_says_what_it_is_and_how_it_was_measured() -> None:
         "iterations": 36,
         "min_time_s": 0.5,
         "protocol": "interleaved",
+        "methods": [],
     }
     assert document["environment"] == MACHINE.record
     assert document["notes"] == list(FULL.notes)
