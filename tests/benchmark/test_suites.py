@@ -111,6 +111,13 @@ def test_what_is_printed_is_met_or_remarked_on(name: str) -> None:
     assert (figures == (printed.parameters_m, printed.flops_g)) != (name in REMARKS)
 
 
+def test_the_documentation_has_every_network_and_remark() -> None:
+    text = (REPOSITORY / "docs" / "benchmarks" / "table1.md").read_text(encoding="utf-8")
+    named = [name for method in OF_THE_TABLE for name in METHODS[method]]
+    assert [name for name in named if f"| {name} |" not in text] == []
+    assert [remark for remark in REMARKS.values() if remark.removesuffix(" (docs/architectures.md)") not in text] == []
+
+
 def test_remarks_are_on_networks_of_the_table() -> None:
     assert REMARKS.keys() <= TABLE1.keys() | {name for networks in METHODS.values() for name in networks}
 
