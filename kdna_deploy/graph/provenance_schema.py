@@ -73,4 +73,7 @@ FIELDS: Mapping[str, Kind] = {
     "recorded_top1": optional(number),
     "num_classes": optional(integer(0)),
     "class_names": list_of(text(most=1000)),
+    "base": text(r"[^/\\]*", most=1000),
+    "base_sha256": text(r"([0-9a-f]{64})?"),
+    "base_path": text(),
 }
