@@ -333,8 +333,8 @@ def test_links_lead_to_files() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_reference_names_every_option(cli: Cli, command: str) -> None:
-    options = set(re.findall(r"--[a-z][a-z-]+", cli(command, "--help").stdout)) - {"--help", "--json", "--output"}
+def test_reference_names_every_option(cli_here: Cli, command: str) -> None:
+    options = set(re.findall(r"--[a-z][a-z-]+", cli_here(command, "--help").stdout)) - {"--help", "--json", "--output"}
     section = REFERENCE.split(f"## `{command} ")[1].split("\n## ")[0]
     named = set(re.findall(r"--[a-z][a-z-]+", section))
     assert options <= named, f"docs/cli.md misses {options - named}"
