@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kdna_deploy.graph.gates import dynamic_values
 from kdna_deploy.graph.passes import FREEZING
 from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.attention import attention_cells, attention_data, attention_rows
@@ -32,18 +34,17 @@ def fuse_report(source: FusedSource, path: Path | None, notes: tuple[str, ...] =
 
 
 def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
-    found = {step.name: step.result for step in fused.steps}
+    found = {step.name: step.result for step in fused.steps}  # of a pass that ran twice, what it left in the end
+    changed = Counter[str]()
+    for step in fused.steps:
+        changed[step.name] += step.result.changed
     r = fused.rounding
     rows = [
         ("sharing", sharing(fused.ledger, _CHILDREN[fused.children])),
-        ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
-        *([("layer scales folded", str(scales))] if (scales := found["fold_layer_scale"].changed) else []),
-        *(
-            [("LayerNorms folded", f"{norms}: their scales and biases")]
-            if (norms := found["fold_layer_norm"].changed)
-            else []
-        ),
-        ("still dynamic", f"{fused.channel_attentions} channel attentions"),
+        ("BatchNorms folded", str(changed["fold_batchnorm"])),
+        *([("layer scales folded", str(scales))] if (scales := changed["fold_layer_scale"]) else []),
+        *([("LayerNorm affines folded", str(norms))] if (norms := changed["fold_layer_norm"]) else []),
+        ("still dynamic", _dynamic(fused)),
         (
             "parameters",
             f"{fused.parameters_before:,} trained → {fused.parameters_after:,} stored "
@@ -57,11 +58,20 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
     if path is not None:
         rows.append(("written", f"{path} ({megabytes(path.stat().st_size)})"))
     rows += [("not shared", f"{refusal.site}: {refusal.reason}") for refusal in fused.not_shared]
-    for step in fused.steps:
-        if step.name not in ("share", FREEZING):  # see above, and below
-            name = step.name.replace("_", " ")
-            rows += [("not folded", f"{refusal.site} ({name}): {refusal.reason}") for refusal in step.result.refused]
+    for name, result in found.items():
+        if name not in ("share", FREEZING):  # see above, and below
+            pass_name = name.replace("_", " ")
+            rows += [("not folded", f"{refusal.site} ({pass_name}): {refusal.reason}") for refusal in result.refused]
     return rows
+
+
+def _dynamic(fused: Fused) -> str:
+    """What still depends on the image."""
+    others = [one for one in dynamic_values(fused.graph.module) if not one.is_bias]
+    kernels = sum(one.is_kernel for one in others)
+    gates = sum(not one.is_kernel and (one.obstacle is None and not one.is_channel_attention) for one in others)
+    further = [f"{gates} other gates"] * (gates > 0) + [f"{kernels} kernels for each image"] * (kernels > 0)
+    return ", ".join([f"{fused.channel_attentions} channel attentions", *further])
 
 
 def _to_float64(r: Rounding) -> str:

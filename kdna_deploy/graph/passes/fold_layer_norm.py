@@ -13,23 +13,20 @@ several axes; operands that are not constant.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
-from kdna_deploy.graph.graph import ATEN, CONVOLUTIONS, WEIGHTED, add_constant, calls, constant_nodes, site, tidy
+from kdna_deploy.graph.graph import ATEN, CONVOLUTIONS, add_constant, calls, constant_nodes, site, tidy
 from kdna_deploy.graph.kernels import shared_kernels, sites
-from kdna_deploy.graph.passes.input_channels import along_inputs
+from kdna_deploy.graph.passes.channel_axis import along_inputs, moved, reads_channels
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.graph.weight_expression import evaluate, modulated_parts, name_of, shape_of
 
 # Norms, and where γ and β end among their operands, behind the input and the normalised shape.
 _NORMS: dict[Any, int] = {ATEN.layer_norm.default: 4, ATEN.rms_norm.default: 3}
-_RESHAPES = frozenset({ATEN.reshape.default, ATEN.unsqueeze.default, ATEN.squeeze.dim, ATEN.squeeze.dims})
 _FOREIGN = "something else than a linear layer or a convolution of its channels reads it"
 
 
@@ -89,13 +86,13 @@ def _layers(norm: fx.Node, fixed: Collection[fx.Node]) -> list[fx.Node] | str:
     while stack:
         node, axis = stack.pop()
         for reader in node.users:
-            if _reads_channels(reader, node, axis):
+            if reads_channels(reader, node, axis):
                 found[reader] = None
                 continue
-            moved = _moved(reader, node, axis)
-            if moved is None:
+            place = moved(reader, node, axis)
+            if place is None:
                 return _FOREIGN
-            stack.append((reader, moved))
+            stack.append((reader, place))
     for layer in found:
         if any(isinstance(one, fx.Node) and one not in fixed for one in layer.args[1:3]):
             return f"the kernel or the bias of {site(layer)} is not constant"
@@ -112,37 +109,6 @@ def _refusal(norm: fx.Node, layers: list[fx.Node], shared: Collection[fx.Node]) 
             if _is_padded(layer):
                 return f"{site(layer)} pads with zeros, to which its bias would be added"
     return None
-
-
-def _reads_channels(reader: fx.Node, node: fx.Node, axis: int) -> bool:
-    """Whether `reader` is a layer whose input is `node`, with its channels along `axis`."""
-    if reader.target not in WEIGHTED or [one for one in reader.args if one is node] != [reader.args[0]]:
-        return False
-    rank = node.meta["val"].dim()
-    if reader.target in CONVOLUTIONS:
-        return axis == 1 and rank == len(shape_of(reader.args[1]))  # type: ignore[arg-type]
-    return bool(axis == rank - 1)
-
-
-def _moved(view: fx.Node, node: fx.Node, axis: int) -> int | None:
-    """Where `view`, a view of `node`, has its `axis`; None where that is no axis of its own, or `view` is none."""
-    before: torch.Size = node.meta["val"].shape
-    if view.target is ATEN.permute.default:
-        return [dim % len(before) for dim in view.args[1]].index(axis)  # type: ignore[union-attr,operator]
-    if view.target is ATEN.transpose.int:
-        a, b = (dim % len(before) for dim in view.args[1:3])  # type: ignore[operator]
-        return {a: b, b: a}.get(axis, axis)  # type: ignore[return-value]
-    if view.target not in _RESHAPES:
-        return None
-    after: torch.Size = view.meta["val"].shape
-    behind = _numbers(before[axis + 1 :])
-    places = (i for i, size in enumerate(after) if size == before[axis] and behind == _numbers(after[i + 1 :]))
-    return None if behind is None else next(places, None)
-
-
-def _numbers(sizes: torch.Size) -> int | None:
-    """Their product; None where one is a symbol."""
-    return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
 
 
 def _is_padded(layer: fx.Node) -> bool:
