@@ -55,7 +55,7 @@ def random_images(channels: int) -> Tensor:
 def calibrate(network: nn.Module, channels: int) -> None:
     """Set the running statistics of every BatchNorm of `network` to the averages over random batches."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.reset_running_stats()
             module.momentum = None  # a plain average over the batches, not an exponential one
     network.train()

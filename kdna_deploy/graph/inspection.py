@@ -8,7 +8,7 @@ it is along that axis. Read off the captured graph, so a user's own model is ins
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -22,6 +22,7 @@ from kdna_deploy.graph.weight_expression import modulated_parts, name_of
 from kdna_deploy.network.cost import Cost, count
 from kdna_deploy.network.input_size import InputSize, choose_size
 from kdna_deploy.network.load import Network
+from kdna_deploy.network.method import Store
 from kdna_deploy.progress import SILENT, Listener
 
 
@@ -41,6 +42,7 @@ class AttentionStatistics:
 class Inspection:
     """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from.
 
+    `stores` are what kernels are assembled of for each image, whose layers are neither children nor refused.
     `stages` are the shapes (c', h', w') of the stage outputs by their names; empty of a network that returns logits.
     """
 
@@ -54,6 +56,7 @@ class Inspection:
     refused: tuple[Refusal, ...]
     size: InputSize
     stages: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    stores: tuple[Store, ...] = ()
 
 
 def inspect_network(
@@ -71,6 +74,9 @@ def inspect_network(
     listener.step("find parents and children")
     attentions = len(channel_attentions(graph.module))
     folded = fold_static_attention(graph.module)
+    stores = _stores(network)
+    assembled = {layer for store in stores for layer in store.layers}
+    ledger, stored = sharing_ledger(graph.module), {store.name for store in stores}
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
     return Inspection(
         network=network,
@@ -79,11 +85,17 @@ def inspect_network(
         num_classes=_classes(graph),
         stages={name: tuple(node.meta["val"].shape[1:]) for name, node in graph.returned.items() if graph.stage_names},
         channel_attentions=attentions,
-        ledger=sharing_ledger(graph.module),
+        ledger=replace(ledger, parents=tuple(parent for parent in ledger.parents if parent.name not in stored)),
         attention=statistics,
-        refused=folded.refused,
+        refused=tuple(refusal for refusal in folded.refused if refusal.site not in assembled),
         size=size,
+        stores=stores,
     )
+
+
+def _stores(network: Network) -> tuple[Store, ...]:
+    method = network.architecture.method if network.architecture else None
+    return method.stores(network.module) if method else ()
 
 
 def _classes(graph: Graph) -> int:

@@ -76,9 +76,11 @@ class Architecture:
         """
         backbone = self.backbone if said.scale is None else self.backbone.scaled(said.scale)
         outputs = said.outputs or ()
-        if outputs and not backbone.head:
+        if outputs and (not backbone.head or (self.method and self.method.of_classifier)):
             raise UsageError(f"The stage outputs of {self.name} are not known; leave `outputs` out.")
-        whole = replace(self, backbone=backbone, outputs=outputs, num_classes=0 if outputs else self.num_classes)
+        method = self._at(said.temperature)
+        classes = 0 if outputs else self.num_classes
+        whole = replace(self, backbone=backbone, outputs=outputs, num_classes=classes, method=method)
         if self.sharing is None:
             if said.of_sharing:
                 raise UsageError(f"{self.name} shares no kernels; leave `{said.of_sharing[0]}` out.")
@@ -92,6 +94,13 @@ class Architecture:
             raise UsageError(f"`reductions` of {self.name} are {len(self.sharing.reductions)}, not {len(reductions)}.")
         return replace(whole, sharing=KernelDNA(tuple(layouts.items()), attentions, reductions))
 
+    def _at(self, temperature: float | None) -> Method | None:
+        if temperature is None:
+            return self.method
+        if self.method is None or "temperature" not in self.method.told:
+            raise UsageError(f"{self.name} has no attention with a temperature; leave `temperature` out.")
+        return replace(self.method, temperature=temperature)  # type: ignore[type-var]
+
     def fitted(self, shapes: Shapes, said: Configuration = UNSAID) -> Architecture:
         """This architecture as `said`, with whatever was not said read from a checkpoint's shapes.
 
@@ -103,11 +112,12 @@ class Architecture:
         if said.scale is not None:
             backbone = backbone.sized(asked.backbone.widths, backbone.in_channels)
         sharing = asked.sharing and self._fitted_sharing(asked.sharing, shapes, said)
-        method = self.method and self.method.fitted(backbone, shapes)
+        method = asked.method and asked.method.fitted(backbone, shapes)
         outputs = said.outputs
         if outputs is None:  # a detector's backbone, which has no classifier
             outputs = () if backbone.has_classifier(shapes) else STAGES
-        classes = 0 if outputs else backbone.classes(shapes)
+        of_method = method.classes(shapes) if method else None
+        classes = 0 if outputs else of_method or backbone.classes(shapes)
         return replace(asked, backbone=backbone, sharing=sharing, num_classes=classes, outputs=outputs, method=method)
 
     def _fitted_sharing(self, asked: KernelDNA, shapes: Shapes, said: Configuration) -> KernelDNA:

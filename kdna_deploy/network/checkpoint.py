@@ -31,6 +31,7 @@ from kdna_deploy.network.training_record import TrainingRecord, training_record
 
 _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema")
+_BESIDE = "the checkpoint also keeps averaged weights"
 _PREFIXES = ("module.", "_orig_mod.")
 BACKBONE = "backbone."  # how the names of a detector's backbone begin (MMDetection)
 _MAX_NAME = 200
@@ -50,6 +51,7 @@ class Checkpoint:
         epoch: likewise.
         accuracy: recorded best top-1 accuracy in percent, if any.
         ema: whether these are the averaged weights that were asked for.
+        averages: whether averaged weights lie beside these.
         notes: what a user should know about the loading, a sentence each.
         training: what the training script recorded of its images.
     """
@@ -61,6 +63,7 @@ class Checkpoint:
     epoch: int | None = None
     accuracy: float | None = None
     ema: bool = False
+    averages: bool = False
     notes: tuple[str, ...] = ()
     training: TrainingRecord = field(default_factory=TrainingRecord)
 
@@ -92,6 +95,7 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         epoch=_epoch(content, notes),
         accuracy=accuracy,
         ema=ema,
+        averages=not ema and any(note.startswith(_BESIDE) for note in notes),
         notes=tuple(notes),
         training=training_record(content),
     )
@@ -133,7 +137,7 @@ def _weights(content: Any, path: Path, ema: bool) -> tuple[dict[str, Tensor], li
     elif trained:
         chosen = trained[0]
         if averaged:
-            notes.append(f"the checkpoint also keeps averaged weights ({averaged[0]}); `ema` takes those")
+            notes.append(f"{_BESIDE} ({averaged[0]}); `ema` takes those")
     elif averaged:
         chosen = averaged[0]
         notes.append(f"only averaged weights ({chosen}) are in the checkpoint")
@@ -182,6 +186,9 @@ def _shown(name: Any) -> str:
 
 def _arch(content: Any, notes: list[str]) -> str | None:
     value = _entry(content, "arch", str)
+    system, variant = (_entry(content, name, str) for name in ("system", "variant"))
+    if value is None and system and variant:  # of a method that its shapes do not tell (`Method.recorded`)
+        value = f"{system} {variant}"
     if value is None or (is_plain(value) and len(value) <= _MAX_NAME):
         return value
     notes.append("the recorded architecture is no name, and is left out")

@@ -28,9 +28,10 @@ Attention = Literal["channel", "filter", "spatial"]
 BESIDE = ".arch.json"
 _LARGEST_FILE = 1 << 16  # bytes
 _LARGEST_SCALE = 64
+_LARGEST_TEMPERATURE = 1000
 _LONGEST_WORD = 1000
 _LONGEST_NAME = 80
-_OF_ALL = ("arch", "scale", "outputs")  # what can be said of networks that share nothing, too
+_OF_ALL = ("arch", "scale", "outputs", "temperature")  # what can be said of networks that share nothing, too
 
 
 class Words(TypedDict, total=False):
@@ -45,6 +46,7 @@ class Words(TypedDict, total=False):
         reductions: of channel attention, a number for each convolution of a block that is shared: 4, ``"4,24"``.
         scale: by which the backbone's published widths are multiplied.
         outputs: ``"logits"``, or ``"features"`` for the backbone's stage outputs C2 to C5, or some: ``"C3,C4,C5"``.
+        temperature: of DY-Conv's attention over kernels, which no checkpoint holds.
     """
 
     layout: str | Mapping[str, str] | None
@@ -54,6 +56,7 @@ class Words(TypedDict, total=False):
     reductions: int | str | Sequence[int] | None
     scale: float | None
     outputs: str | Sequence[str] | None
+    temperature: float | None
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,13 @@ class Configuration:
     reductions: tuple[int, ...] | None = None
     scale: float | None = None
     outputs: tuple[str, ...] | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
+        heat = self.temperature
+        if heat is not None and not 0 < heat <= _LARGEST_TEMPERATURE:  # nor NaN
+            most = f"above 0 and up to {_LARGEST_TEMPERATURE}"
+            raise UsageError(f"`temperature` {heat:g} is no number {most}, such as 30.")
         for layout in self._pairs.values():
             try:
                 parse_layout(layout)
@@ -200,6 +208,7 @@ _WORDS = record(
         "reductions": anything,
         "scale": number,
         "outputs": anything,
+        "temperature": number,
     },
 )
 _NAMES = tuple(entry.name for entry in fields(Configuration))

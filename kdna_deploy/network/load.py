@@ -75,11 +75,18 @@ def load_network(
     architecture = recognise(checkpoint.shapes, said, checkpoint.arch)
     beside_it = (f"the architecture is as {where.name} says: {described}",) if where else ()
     layouts = chosen_layouts(architecture, checkpoint.shapes, said)
+    printed = _printed_of_averages(checkpoint, architecture)
     checkpoint, left_out = _without_head(checkpoint, architecture, said)
-    checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *beside_it, *layouts, *left_out))
+    checkpoint = replace(checkpoint, notes=(*checkpoint.notes, *beside_it, *layouts, *printed, *left_out))
     with torch.device("meta"):
         module = architecture.build()
     return Network(_load(module, checkpoint, architecture.name), checkpoint, architecture)
+
+
+def _printed_of_averages(checkpoint: Checkpoint, architecture: Architecture) -> tuple[str, ...]:
+    if architecture.method is None or not architecture.method.averaged or not checkpoint.averages:
+        return ()
+    return (f"the accuracy that is printed of {architecture.name} is that of its averaged weights",)
 
 
 def _without_head(

@@ -67,18 +67,43 @@ class Gated(nn.Module):
         return cast(Tensor, self.get_submodule(self.gate)(x)) if self.gate else x
 
 
+@dataclass(frozen=True)
+class Store:
+    """A stored tensor [cells, …] of which several layers assemble their kernels.
+
+    Attributes:
+        name: as in the state dict.
+        layers: whose kernels are assembled of it.
+        stored_bytes: what it takes.
+        assembled_bytes: what the kernels of one image take.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layers: tuple[str, ...]
+    stored_bytes: int
+    assembled_bytes: int
+
+
 class Method(ABC):
     """A system of layers; implementations are frozen dataclasses.
 
     Attributes:
         kind: what it is called in the literature.
         gate_name: of the modules that `gate` builds, within their block.
-        told: fields that `fitted` reads from a checkpoint's shapes, numbers all; artifacts record them.
+        told: fields that `fitted` reads from a checkpoint's shapes, or that are said; numbers, which artifacts record.
+        averaged: whether the accuracy that is printed is that of averaged weights.
     """
 
     kind: ClassVar[str]
     gate_name: ClassVar[str] = ""
     told: ClassVar[tuple[str, ...]] = ()
+    averaged: bool = False
+
+    @property
+    def of_classifier(self) -> bool:
+        """Whether the classifier is this system's as well, so that the network cannot go without."""
+        return False
 
     def recognises(self, shapes: Shapes) -> bool:
         """Whether a checkpoint has names or shapes that only this system's have; cheap, before anything is built."""
@@ -92,6 +117,20 @@ class Method(ABC):
         """
         return self
 
+    @property
+    def recorded(self) -> str:
+        """What checkpoints record as their ``system`` and ``variant``, where shapes leave a choice; else empty."""
+        return ""
+
+    @property
+    def unsaid(self) -> str:
+        """What is in no checkpoint and has to be said, as a clause; empty where nothing is left to say."""
+        return ""
+
+    def classes(self, shapes: Shapes) -> int | None:
+        """Number of classes of a checkpoint whose classifier is not the backbone's; None otherwise."""
+        return None
+
     def convolution(self, place: Place) -> nn.Module | None:
         """What stands in place of a layer of the backbone; None where that stays as it is."""
         return None
@@ -99,6 +138,10 @@ class Method(ABC):
     def gate(self, block: str, channels: int) -> nn.Module | None:
         """What stands behind the last normalisation of the block of this name; None where nothing does."""
         return None
+
+    def stores(self, network: nn.Module) -> tuple[Store, ...]:
+        """What layers of such a network share, as it is stored."""
+        return ()
 
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
         """The plain `network`, which is changed, with this system's layers."""

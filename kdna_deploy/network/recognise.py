@@ -80,12 +80,14 @@ def recognise(shapes: Shapes, arch: Configuration | str | None = None, recorded:
         )
     exact = [(entry, fitted) for entry, fitted in fitting if fitted.backbone.widths == entry.backbone.widths]
     chosen = exact or fitting
-    by_name = [(entry, fitted) for entry, fitted in chosen if fitted.name == recorded]
+    by_name = [(entry, fitted) for entry, fitted in chosen if recorded and recorded in _records(fitted)]
     if len({replace(fitted, name="") for _, fitted in chosen}) > 1 and not by_name:
         names = ", ".join(fitted.name for _, fitted in chosen)
         raise ArchitectureError(f"The checkpoint fits several architectures ({names}); choose one with `arch`.")
     entry, fitted = (by_name or chosen)[0]
     _check_told(entry.undecided(shapes, said), fitted)
+    if fitted.method and fitted.method.unsaid:
+        raise ArchitectureError(f"The checkpoint fits {fitted.name}, {fitted.method.unsaid}.")
     return fitted
 
 
@@ -140,6 +142,11 @@ def _fit(entry: Architecture, shapes: Shapes, said: Configuration) -> tuple[Arch
         return fitted, compare(network_shapes(fitted), fitted.own(shapes))
     except (ArchitectureError, KeyError, IndexError, ValueError, RuntimeError):
         return None
+
+
+def _records(architecture: Architecture) -> tuple[str, str]:
+    """What its checkpoints may record of it."""
+    return (architecture.name, architecture.method.recorded if architecture.method else "")
 
 
 def _few(names: tuple[str, ...]) -> str:

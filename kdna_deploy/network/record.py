@@ -30,7 +30,8 @@ def to_record(architecture: Architecture) -> dict[str, Any]:
 
 def _told(architecture: Architecture) -> dict[str, float]:
     method = architecture.method
-    return {name: getattr(method, name) for name in method.told} if method else {}
+    told = {name: getattr(method, name) for name in method.told} if method else {}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 # Widths and classes that a network on one machine can have.
@@ -90,7 +91,7 @@ def from_record(stored: Mapping[str, Any]) -> Architecture:
         raise ArtifactError(f"The artifact's {name} is none that this version knows: {error}") from error
     backbone = entry.backbone.sized(tuple(stored["widths"]), stored["in_channels"])
     told = stored.get("method", {})
-    if set(told) != set(_told(entry)):
+    if not set(_told(entry)) <= set(told) <= set(entry.method.told if entry.method else ()):
         raise ArtifactError(f"The artifact's {name} is none that this version knows; make it again.")
     method = entry.method and replace(entry.method, **told)  # type: ignore[type-var]
     return replace(asked, backbone=backbone, num_classes=stored["num_classes"], method=method)
@@ -104,7 +105,8 @@ def configuration_of(architecture: Architecture) -> Configuration:
 def _said(stored: Mapping[str, Any]) -> Configuration:
     outputs = stage_outputs(stored.get("outputs", ()))
     if not stored["layouts"]:
-        return Configuration(stored["name"], outputs=outputs)
+        temperature = stored.get("method", {}).get("temperature")
+        return Configuration(stored["name"], outputs=outputs, temperature=temperature)
     has = stored["attentions"]
     return Configuration(
         stored["name"],

@@ -8,7 +8,7 @@ from typing import Any
 from kdna_deploy.graph.inspection import Inspection
 from kdna_deploy.network.record import to_record
 from kdna_deploy.reports.cells import Cells
-from kdna_deploy.reports.ledger import ledger_cells, sharing
+from kdna_deploy.reports.ledger import assembled, ledger_cells, sharing, store_cells
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.report import Facts, Report, document
 
@@ -19,6 +19,8 @@ def inspection_report(inspection: Inspection) -> Report:
     parts: list[Facts | Cells] = [Facts(checkpoint.path.name or inspection.network.name, _rows(inspection))]
     if inspection.ledger.parents:
         parts.append(ledger_cells(inspection.ledger))
+    if inspection.stores:
+        parts.append(store_cells(inspection.stores))
     if _learned(inspection):
         parts.append(_attention(inspection))
     return Report(tuple(parts), _data(inspection), (*checkpoint.notes, *inspection.size.notes))
@@ -47,7 +49,10 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger
     unique, materialised = ledger.storage.unique_bytes, ledger.storage.materialised_bytes
-    rows.append(("sharing", sharing(ledger, f"{megabytes(unique)} unique, {megabytes(materialised)} materialised")))
+    if inspection.stores:
+        rows.append(("kernels for each image", assembled(inspection.stores)))
+    else:
+        rows.append(("sharing", sharing(ledger, f"{megabytes(unique)} unique, {megabytes(materialised)} materialised")))
     rows += [("not static", f"{refusal.site}: {refusal.reason}") for refusal in inspection.refused]
     if ledger.parents and not _learned(inspection):
         rows.append(("static attention", "no static attention learned: every child is its parent's kernel as it is"))
@@ -99,6 +104,7 @@ def _data(inspection: Inspection) -> dict[str, Any]:
             "epoch": network.checkpoint.epoch,
             "recorded_top1": network.checkpoint.accuracy,
             "ledger": asdict(inspection.ledger),
+            "warehouses": [asdict(store) for store in inspection.stores],
             "attention": [asdict(row) for row in inspection.attention],
             "refused": [asdict(refusal) for refusal in inspection.refused],
             "notes": [*network.checkpoint.notes, *inspection.size.notes],

@@ -21,25 +21,42 @@ _CAPTION = (
 
 
 def list_report(networks: Sequence[Known]) -> Report:
-    """Of networks that are known."""
+    """Of networks that are known: a table of KernelDNA's and plain ones, and one of each other system's."""
     counts = [parameters(one.architecture) for one in networks]
-    rows = tuple(
-        (str(one.said.arch), _said(one), one.checked, f"{count:,}", f"{one.printed} M" if one.printed else "")
-        for one, count in zip(networks, counts, strict=True)
-    )
+    counted = list(zip(networks, counts, strict=True))
     data = [
         {
             "arch": one.said.arch,
             "said": _said(one),
+            "system": one.system,
             "architecture": to_record(one.architecture),
             "parameters": count,
             "printed_m": float(one.printed) if one.printed else None,
             "checked": one.checked,
         }
-        for one, count in zip(networks, counts, strict=True)
+        for one, count in counted
     ]
-    cells = Cells("Architectures and configurations", _HEADINGS, rows, left=3, caption=_CAPTION, whole=True)
-    return Report((cells,), document("list", {"networks": data}))
+    systems = dict.fromkeys(one.system for one in networks)
+    parts = tuple(_cells(system, [pair for pair in counted if pair[0].system == system]) for system in systems)
+    return Report(parts, document("list", {"networks": data}))
+
+
+def _cells(system: str, counted: Sequence[tuple[Known, int]]) -> Cells:
+    own = system == "KernelDNA"  # whose networks alone have something to say beside their names
+    rows = tuple(
+        (
+            str(one.said.arch),
+            *((_said(one),) if own else ()),
+            one.checked,
+            f"{count:,}",
+            f"{one.printed} M" if one.printed else "",
+        )
+        for one, count in counted
+    )
+    if own:
+        return Cells("Architectures and configurations", _HEADINGS, rows, left=3, caption=_CAPTION, whole=True)
+    headings = tuple(heading for heading in _HEADINGS if heading != "said with")
+    return Cells(system, headings, rows, left=2, whole=True)
 
 
 def parameters(architecture: Architecture) -> int:

@@ -57,6 +57,15 @@ _WORDS: dict[str, Any] = {
             "logits, or features where the checkpoint has no classifier",
         ),
     ],
+    "temperature": Annotated[
+        float | None,
+        _option(
+            "--temperature",
+            "Temperature of DY-Conv's attention over kernels, as it was when training ended; no checkpoint holds it.",
+            "T",
+            "asked for where it matters",
+        ),
+    ],
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kdna_deploy.network.architecture import Architecture, plain_name
 from kdna_deploy.network.backbone import KernelDNA
-from kdna_deploy.network.families import kernelwarehouse
+from kdna_deploy.network.families import kernelwarehouse, others
 from kdna_deploy.network.families.convnext import ConvNeXtSpec
 from kdna_deploy.network.families.mobilenet import MobileNetV2Spec
 from kdna_deploy.network.families.resnet import ResNetSpec
@@ -45,10 +45,21 @@ _KERNELWAREHOUSE = tuple(
     for configuration, method in configurations.items()
 )
 
+_OTHERS = tuple(
+    Architecture(f"{prefix}_{name}", backbone, method=method, baseline=baseline)
+    for name, backbone, baseline, methods in (
+        ("resnet18", _RESNET18, "resnet18_plain", others.RESNET18),
+        ("resnet50", _RESNET50, "resnet50_plain", others.RESNET50),
+        ("mobilenetv2_100", MobileNetV2Spec(), "mobilenet_v2_plain", others.MOBILENET_V2),
+        ("mobilenetv2_050", MobileNetV2Spec().scaled(0.5), "mobilenet_v2_1d2_plain", others.MOBILENET_V2),
+    )
+    for prefix, method in methods.items()
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     **{entry.name: entry for entry in _KERNELDNA},
     **{plain_name(entry.name): entry.plain for entry in _KERNELDNA},
-    **{entry.name: entry for entry in _KERNELWAREHOUSE},
+    **{entry.name: entry for entry in (*_KERNELWAREHOUSE, *_OTHERS)},
 }
 
 __all__ = ["ARCHITECTURES", "Architecture", "KernelDNA"]

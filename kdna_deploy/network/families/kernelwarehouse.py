@@ -18,6 +18,7 @@ extent, which none of its configurations have.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -29,7 +30,7 @@ from kdna_deploy.network.backbone import Backbone, Shapes
 from kdna_deploy.network.families.convnext import Block
 from kdna_deploy.network.families.mobilenet import MobileNetV2
 from kdna_deploy.network.families.warehouses import CLASSIFIER, Ratios, Share, Warehouse, warehouses
-from kdna_deploy.network.method import Method, places, replace_layers
+from kdna_deploy.network.method import Method, Store, places, replace_layers
 
 MANAGER = "warehouse_manager"
 _LEAST = 16  # of hidden widths, and of a basis
@@ -39,9 +40,10 @@ _EPSILON = 1e-3
 class Warehouses(nn.Module):
     """The cells of every warehouse, each once: ``weights.{w}``."""
 
-    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
+    def __init__(self, stored: tuple[Warehouse, ...]) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(nn.Parameter(torch.empty(shape)) for shape in shapes)
+        self.stored = stored
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(one.shape)) for one in stored)
         for cells in self.weights:
             nn.init.kaiming_normal_(cells, mode="fan_out")
 
@@ -135,6 +137,7 @@ class KernelWarehouse(Method):
         basis: size of the basis, as a part of the cells that other layers bring; None without one.
         apart: whether the two pointwise convolutions of a block are of different warehouses.
         layer_norm: LayerNorm in the attention, and a bias in front of it, in place of BatchNorm.
+        averaged: as of any method.
     """
 
     ratios: tuple[tuple[str, Ratios], ...] = (("stem|stage.*", Ratios()),)
@@ -142,18 +145,32 @@ class KernelWarehouse(Method):
     basis: float | None = None
     apart: bool = False
     layer_norm: bool = False
+    averaged: bool = False
     kind: ClassVar[str] = "KernelWarehouse"
 
     def recognises(self, shapes: Shapes) -> bool:
         return any(name.startswith(f"{MANAGER}.") or ".attention.norm1." in name for name in shapes)
 
-    def warehouses(self, network: nn.Module, backbone: Backbone) -> tuple[Warehouse, ...]:
-        """Those of a plain `network`."""
-        return warehouses(places(network), backbone, self.ratios, self.apart)
+    @property
+    def of_classifier(self) -> bool:
+        return any(pattern == CLASSIFIER for pattern, _ in self.ratios)
+
+    def stores(self, network: nn.Module) -> tuple[Store, ...]:
+        manager = cast(Warehouses, network.get_submodule(MANAGER))
+        return tuple(
+            Store(
+                f"{MANAGER}.weights.{number}",
+                one.shape,
+                tuple(f"{share.place.name}{'.conv' * (one.name == CLASSIFIER)}" for share in one.shares),
+                4 * math.prod(one.shape),
+                4 * sum(share.mixtures for share in one.shares) * math.prod(one.cell),
+            )
+            for number, one in enumerate(manager.stored)
+        )
 
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
-        stored = self.warehouses(network, backbone)
-        manager = Warehouses([warehouse.shape for warehouse in stored])
+        stored = warehouses(places(network), backbone, self.ratios, self.apart)
+        manager = Warehouses(stored)
         for number, warehouse in enumerate(stored):
             for share in warehouse.shares:
                 layer = AssembledConv(self, share, number, warehouse, manager)
@@ -202,4 +219,4 @@ MOBILENET_V2 = {
     "kw1x": KernelWarehouse(),
     "kw4x": KernelWarehouse(_everywhere(4), apart=True),
 }
-CONVNEXT_TINY = {"kw1x": KernelWarehouse(layer_norm=True)}
+CONVNEXT_TINY = {"kw1x": KernelWarehouse(layer_norm=True, averaged=True)}

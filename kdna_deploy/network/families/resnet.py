@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -200,6 +200,7 @@ class ResNet(Staged):
             self.add_module(name, _stage(spec, c_in, width, stride, depth, layout, sharing))
             c_in = width * spec.expansion
         self.fc = nn.Linear(c_in, num_classes)
+        self.classifier_name = "fc"
 
     def stage_outputs(self, x: Tensor) -> Iterator[Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
@@ -207,8 +208,15 @@ class ResNet(Staged):
             x = self.get_submodule(f"layer{number}")(x)
             yield x
 
+    def rename_classifier(self, name: str, classifier: nn.Module) -> None:
+        """Put `classifier` in the place of ``fc``, under another name."""
+        del self.fc
+        self.add_module(name, classifier)
+        self.classifier_name = name
+
     def classified(self, last: Tensor) -> Tensor:
-        return self.fc(torch.flatten(F.adaptive_avg_pool2d(last, 1), 1))
+        features = torch.flatten(F.adaptive_avg_pool2d(last, 1), 1)
+        return cast(Tensor, self.get_submodule(self.classifier_name)(features))
 
 
 def _stage(
@@ -232,7 +240,7 @@ class ResNetSpec(Backbone):
     in_channels: int = 3
     kind: ClassVar[str] = "resnet"
     classifier: ClassVar[str] = "fc.weight"
-    head: ClassVar[tuple[str, ...]] = ("fc.",)
+    head: ClassVar[tuple[str, ...]] = ("fc.", "classifier.")  # the latter in DCD
 
     @property
     def expansion(self) -> int:

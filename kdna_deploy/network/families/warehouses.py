@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdna_deploy.errors import UsageError
+from kdna_deploy.errors import ArchitectureError
 from kdna_deploy.network.backbone import Backbone
 from kdna_deploy.network.families.mobilenet import GROUPS, MobileNetV2Spec
 from kdna_deploy.network.families.resnet import ResNetSpec
@@ -75,6 +75,9 @@ def warehouses(
     """The warehouses of those `places` of a plain network whose warehouse's name matches one of the `ratios`' patterns.
 
     `apart`: the two pointwise convolutions of a block are of different warehouses.
+
+    Raises:
+        ArchitectureError: cells of these ratios do not fill the kernels of these widths.
     """
     grouped: dict[str, list[Place]] = {}
     for place in places:
@@ -96,7 +99,9 @@ def _warehouse(name: str, layers: Sequence[Place], ratios: Ratios) -> Warehouse:
     for layer in layers:
         grid = (math.prod(layer.kernel), layer.c_out // c_out, layer.c_in // layer.groups // c_in)
         if grid[1] * c_out != layer.c_out or grid[2] * c_in * layer.groups != layer.c_in:
-            raise UsageError(f"Cells of {c_out} × {c_in} do not fill the kernel of {layer.name}; leave `scale` out.")
+            raise ArchitectureError(
+                f"Cells of {c_out} × {c_in} do not fill the kernel of {layer.name}; use other widths."
+            )
         local = int(ratios.cells * math.prod(grid))
         shares.append(Share(layer, grid, start, local))
         start += local

@@ -24,6 +24,7 @@ from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.cpu_layout import fill_hidden_channels, widen_gates
 from kdna_deploy.targets.onnx.dynamic_convolution import lower
 from kdna_deploy.targets.onnx.operators.writer import Untranslated
+from kdna_deploy.targets.onnx.precise_means import precise_means
 from kdna_deploy.targets.onnx.translation import translate_directly
 
 Target = Literal["cpu", "tensorrt", "any"]
@@ -104,7 +105,8 @@ _WAYS = (
 def spell(translated: ir.Model, target: Target) -> ir.Model:
     """A copy of a translated model in the form that `target` does best with, complete."""
     model = translated.clone()
-    lower(model, scan=target == "cpu")
+    if lower(model, scan=target == "cpu").changed and target != "tensorrt":
+        precise_means(model)
     if target == "cpu":
         fill_hidden_channels(model)
         widen_gates(model)
