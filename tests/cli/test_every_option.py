@@ -594,6 +594,11 @@ def test_dropping_needs_to_be_confirmed(monkeypatch: pytest.MonkeyPatch, command
     assert next(value for key, value in received.items() if key.endswith("attention.choice")) == "drop"
 
 
+def test_attention_has_its_earlier_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = handed(monkeypatch, *_FREEZE.replace("--attention", "--channel-attention").split())
+    assert not changed(earlier, handed(monkeypatch, *_FREEZE.split()))
+
+
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """`bench` measures a ratio of 1.2."""
