@@ -21,6 +21,9 @@ from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import ATEN, CONVOLUTIONS, PRODUCTS, add_constant, constant
 from kdna_deploy.graph.scaled_layer import scale_layer
+from kdna_deploy.graph.weight_expression import VIEWS, shape_of
+
+_LAYERS = CONVOLUTIONS | {ATEN.linear.default}
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,42 @@ def apply(scaled: Iterable[Scaled]) -> None:
         (user,) = one.node.users
         held = add_constant(user, f"{one.node.target}_scaled", constant(one.node).to(torch.float64) * one.scale)
         user.replace_input_with(one.node, held)
+
+
+def banks(layer: fx.Node, fixed: set[fx.Node]) -> tuple[list[fx.Node], set[fx.Node]]:
+    """The constants, of `fixed` nodes, that the kernels of a dynamic convolution are linear in; and what is between.
+
+    Of a network that makes kernels, the weight of its last layer.
+    """
+    found: dict[fx.Node, None] = {}
+    between: set[fx.Node] = set()
+    stack: list[Any] = [layer.args[1]]
+    while stack:
+        node = stack.pop()
+        if node in between or not isinstance(node, fx.Node):
+            continue
+        between.add(node)
+        if node in fixed:
+            found[_stored(node)] = None
+        elif node.target in PRODUCTS or node.target in _LAYERS:
+            stack += [operand for operand in node.args[:2] if operand in fixed]
+        elif node.target in _RULES:
+            stack += _largest_operands(node)
+    return list(found), between
+
+
+def _stored(node: fx.Node) -> fx.Node:
+    """The constant that a view of all of it shows, else what is computed of constants."""
+    source = node
+    while source.op != "get_attr" and source.target in VIEWS and len(source.all_input_nodes) == 1:
+        source = source.all_input_nodes[0]
+    return source if source.op == "get_attr" and constant(source).numel() == shape_of(node).numel() else node
+
+
+def _largest_operands(node: fx.Node) -> list[fx.Node]:
+    """The operands that are as large as what is computed of them, or the largest there are."""
+    sized = {operand: math.prod(_sizes(operand) or [0]) for operand in node.all_input_nodes}
+    return [operand for operand, size in sized.items() if size == max(sized.values())]
 
 
 def _through(node: fx.Node, scale: Tensor) -> list[Scaled] | None:
@@ -175,5 +214,5 @@ _RULES: Mapping[Any, Callable[[fx.Node, Tensor], list[Scaled] | None]] = {
     **dict.fromkeys((ATEN.add.Tensor, ATEN.sub.Tensor), _total),
     ATEN.sum.dim_IntList: _sum,
     **dict.fromkeys(PRODUCTS, _matrix_product),
-    **dict.fromkeys((*CONVOLUTIONS, ATEN.linear.default), _layer),
+    **dict.fromkeys(_LAYERS, _layer),
 }

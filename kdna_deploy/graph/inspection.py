@@ -8,7 +8,7 @@ it is along that axis. Read off the captured graph, so a user's own model is ins
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -17,12 +17,12 @@ from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, constant
 from kdna_deploy.graph.ledger import Ledger, conv_label, sharing_ledger
 from kdna_deploy.graph.passes import Refusal
+from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.graph.weight_expression import modulated_parts, name_of
 from kdna_deploy.network.cost import Cost, count
 from kdna_deploy.network.input_size import InputSize, choose_size
 from kdna_deploy.network.load import Network
-from kdna_deploy.network.method import Store
 from kdna_deploy.progress import SILENT, Listener
 
 
@@ -42,7 +42,6 @@ class AttentionStatistics:
 class Inspection:
     """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from.
 
-    `stores` are what kernels are assembled of for each image, whose layers are neither children nor refused.
     `stages` are the shapes (c', h', w') of the stage outputs by their names; empty of a network that returns logits.
     """
 
@@ -56,7 +55,6 @@ class Inspection:
     refused: tuple[Refusal, ...]
     size: InputSize
     stages: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    stores: tuple[Store, ...] = ()
 
 
 def inspect_network(
@@ -73,10 +71,8 @@ def inspect_network(
     graph = captured(network, shape)
     listener.step("find parents and children")
     attentions = len(channel_attentions(graph.module))
+    find_dynamic_convolutions(graph.module)
     folded = fold_static_attention(graph.module)
-    stores = _stores(network)
-    assembled = {layer for store in stores for layer in store.layers}
-    ledger, stored = sharing_ledger(graph.module), {store.name for store in stores}
     statistics = tuple(_statistics(conv) for conv in calls(graph.module, CONVOLUTIONS) if _is_child(conv))
     return Inspection(
         network=network,
@@ -85,17 +81,11 @@ def inspect_network(
         num_classes=_classes(graph),
         stages={name: tuple(node.meta["val"].shape[1:]) for name, node in graph.returned.items() if graph.stage_names},
         channel_attentions=attentions,
-        ledger=replace(ledger, parents=tuple(parent for parent in ledger.parents if parent.name not in stored)),
+        ledger=sharing_ledger(graph.module),
         attention=statistics,
-        refused=tuple(refusal for refusal in folded.refused if refusal.site not in assembled),
+        refused=folded.refused,
         size=size,
-        stores=stores,
     )
-
-
-def _stores(network: Network) -> tuple[Store, ...]:
-    method = network.architecture.method if network.architecture else None
-    return method.stores(network.module) if method else ()
 
 
 def _classes(graph: Graph) -> int:

@@ -27,12 +27,31 @@ class Parent:
 
 
 @dataclass(frozen=True)
+class Bank:
+    """A constant that layers put their kernels together from, for each image: a warehouse's cells, a bank of kernels.
+
+    Attributes:
+        name: of the constant, as in the state dict.
+        shape: of the constant.
+        layers: whose kernels are linear in it.
+        stored_bytes: what it takes, once.
+        assembled_bytes: what the kernels of one image take, of all layers.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layers: tuple[str, ...]
+    stored_bytes: int
+    assembled_bytes: int
+
+
+@dataclass(frozen=True)
 class KernelStorage:
     """The convolution kernels at one stage on the way from checkpoint to runtime.
 
     Attributes:
         stage: where they were counted.
-        kernels: distinct kernels stored.
+        kernels: distinct kernels stored, and banks of which kernels are put together for each image.
         convolutions: that use them.
         unique_bytes: stored, modulations included.
         materialised_bytes: if every convolution had a kernel of its own.

@@ -83,7 +83,8 @@ class Architecture:
         whole = replace(self, backbone=backbone, outputs=outputs, num_classes=classes, method=method)
         if self.sharing is None:
             if said.of_sharing:
-                raise UsageError(f"{self.name} shares no kernels; leave `{said.of_sharing[0]}` out.")
+                has = f"has {self.method.kind}'s layers" if self.method else "shares no kernels"
+                raise UsageError(f"{self.name} {has}; leave `{said.of_sharing[0]}` out.")
             return whole
         layouts = said.layouts(backbone.stages, self.layouts)
         attentions = said.attentions(self.sharing.attentions, self.sharing.attentions)

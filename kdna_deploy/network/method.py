@@ -67,24 +67,6 @@ class Gated(nn.Module):
         return cast(Tensor, self.get_submodule(self.gate)(x)) if self.gate else x
 
 
-@dataclass(frozen=True)
-class Store:
-    """A stored tensor [cells, …] of which several layers assemble their kernels.
-
-    Attributes:
-        name: as in the state dict.
-        layers: whose kernels are assembled of it.
-        stored_bytes: what it takes.
-        assembled_bytes: what the kernels of one image take.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    layers: tuple[str, ...]
-    stored_bytes: int
-    assembled_bytes: int
-
-
 class Method(ABC):
     """A system of layers; implementations are frozen dataclasses.
 
@@ -138,10 +120,6 @@ class Method(ABC):
     def gate(self, block: str, channels: int) -> nn.Module | None:
         """What stands behind the last normalisation of the block of this name; None where nothing does."""
         return None
-
-    def stores(self, network: nn.Module) -> tuple[Store, ...]:
-        """What layers of such a network share, as it is stored."""
-        return ()
 
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
         """The plain `network`, which is changed, with this system's layers."""

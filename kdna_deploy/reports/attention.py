@@ -8,6 +8,7 @@ from typing import Any
 from kdna_deploy.reports.agreement import finite
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import small
+from kdna_deploy.reports.refusals import by_reason
 from kdna_deploy.reports.report import Facts
 from kdna_deploy.targets.fuse import Fused
 
@@ -28,12 +29,12 @@ def attention_rows(fused: Fused) -> list[tuple[str, str]]:
     if freezing.choice == "keep":
         return []
     word = _DONE[freezing.choice]
-    rows = [(f"not {word}", f"{refusal.site}: {refusal.reason}") for refusal in freezing.refused]
+    rows = [(f"not {word}", sentence) for sentence in by_reason(freezing.refused)]
     if not freezing.gates:
         found = "nothing else depends on the image" if freezing.refused else "no gate or kernel depends on the image"
         why = "every gate varies more than was allowed" if freezing.statistics and not freezing.refused else found
         rows.append((f"nothing {word}", f"{why}; the network is as it was trained"))
-    rows += [("not folded", f"{left.site}: {left.reason}; its mean stays a product") for left in freezing.unfolded]
+    rows += [("not folded", f"{sentence}; the mean stays a product") for sentence in by_reason(freezing.unfolded)]
     return rows if fused.change is None else [*rows, ("changed", _change(fused))]
 
 

@@ -13,8 +13,9 @@ from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.attention import attention_cells, attention_data, attention_rows
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.input import input_data, input_facts
-from kdna_deploy.reports.ledger import ledger_cells, sharing
+from kdna_deploy.reports.ledger import assembled, bank_cells, ledger_cells, sharing
 from kdna_deploy.reports.quantities import megabytes, small
+from kdna_deploy.reports.refusals import by_reason
 from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.targets.fuse import Fused, Rounding
 from kdna_deploy.targets.source import FusedSource
@@ -27,6 +28,8 @@ def fuse_report(source: FusedSource, path: Path | None, notes: tuple[str, ...] =
     fused = source.fused
     assert fused is not None
     parts: list[Facts | Cells] = [ledger_cells(fused.ledger)] if fused.ledger.parents else []
+    if fused.ledger.banks:
+        parts.append(bank_cells(fused.ledger.banks))
     if fused.freezing.statistics:
         parts.append(attention_cells(fused))
     parts += [Facts("Fused", [*_rows(fused, path), *attention_rows(fused)]), input_facts(source.provenance)]
@@ -40,7 +43,12 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
         changed[step.name] += step.result.changed
     r = fused.rounding
     rows = [
-        ("sharing", sharing(fused.ledger, _CHILDREN[fused.children])),
+        *([("kernels for each image", assembled(fused.ledger.banks))] if fused.ledger.banks else []),
+        *(
+            [("sharing", sharing(fused.ledger, _CHILDREN[fused.children]))]
+            if fused.ledger.parents or not fused.ledger.banks
+            else []
+        ),
         ("BatchNorms folded", str(changed["fold_batchnorm"])),
         *([("layer scales folded", str(scales))] if (scales := changed["fold_layer_scale"]) else []),
         *([("LayerNorm affines folded", str(norms))] if (norms := changed["fold_layer_norm"]) else []),
@@ -60,17 +68,17 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
     rows += [("not shared", f"{refusal.site}: {refusal.reason}") for refusal in fused.not_shared]
     for name, result in found.items():
         if name not in ("share", FREEZING):  # see above, and below
-            pass_name = name.replace("_", " ")
-            rows += [("not folded", f"{refusal.site} ({pass_name}): {refusal.reason}") for refusal in result.refused]
+            rows += [("not folded", sentence) for sentence in by_reason(result.refused, name.replace("_", " "))]
     return rows
 
 
 def _dynamic(fused: Fused) -> str:
     """What still depends on the image."""
-    others = [one for one in dynamic_values(fused.graph.module) if not one.is_bias]
-    kernels = sum(one.is_kernel for one in others)
-    gates = sum(not one.is_kernel and (one.obstacle is None and not one.is_channel_attention) for one in others)
-    further = [f"{gates} other gates"] * (gates > 0) + [f"{kernels} kernels for each image"] * (kernels > 0)
+    left = [one for one in dynamic_values(fused.graph.module) if not one.is_bias]
+    kernels = sum(one.is_kernel for one in left)
+    gates = sum(not one.is_kernel and one.obstacle is None and not one.is_channel_attention for one in left)
+    further = [f"{gates} other gates"] if gates else []
+    further += [f"{kernels} convolutions with a kernel for each image"] if kernels else []
     return ", ".join([f"{fused.channel_attentions} channel attentions", *further])
 
 

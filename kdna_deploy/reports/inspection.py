@@ -8,7 +8,7 @@ from typing import Any
 from kdna_deploy.graph.inspection import Inspection
 from kdna_deploy.network.record import to_record
 from kdna_deploy.reports.cells import Cells
-from kdna_deploy.reports.ledger import assembled, ledger_cells, sharing, store_cells
+from kdna_deploy.reports.ledger import assembled, bank_cells, ledger_cells, sharing
 from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.report import Facts, Report, document
 
@@ -19,8 +19,8 @@ def inspection_report(inspection: Inspection) -> Report:
     parts: list[Facts | Cells] = [Facts(checkpoint.path.name or inspection.network.name, _rows(inspection))]
     if inspection.ledger.parents:
         parts.append(ledger_cells(inspection.ledger))
-    if inspection.stores:
-        parts.append(store_cells(inspection.stores))
+    if inspection.ledger.banks:
+        parts.append(bank_cells(inspection.ledger.banks))
     if _learned(inspection):
         parts.append(_attention(inspection))
     return Report(tuple(parts), _data(inspection), (*checkpoint.notes, *inspection.size.notes))
@@ -49,9 +49,9 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
         rows.append(("recorded top-1", f"{checkpoint.accuracy:.2f} %"))
     ledger = inspection.ledger
     unique, materialised = ledger.storage.unique_bytes, ledger.storage.materialised_bytes
-    if inspection.stores:
-        rows.append(("kernels for each image", assembled(inspection.stores)))
-    else:
+    if ledger.banks:
+        rows.append(("kernels for each image", assembled(ledger.banks)))
+    if ledger.parents or not ledger.banks:
         rows.append(("sharing", sharing(ledger, f"{megabytes(unique)} unique, {megabytes(materialised)} materialised")))
     rows += [("not static", f"{refusal.site}: {refusal.reason}") for refusal in inspection.refused]
     if ledger.parents and not _learned(inspection):
@@ -104,7 +104,6 @@ def _data(inspection: Inspection) -> dict[str, Any]:
             "epoch": network.checkpoint.epoch,
             "recorded_top1": network.checkpoint.accuracy,
             "ledger": asdict(inspection.ledger),
-            "warehouses": [asdict(store) for store in inspection.stores],
             "attention": [asdict(row) for row in inspection.attention],
             "refused": [asdict(refusal) for refusal in inspection.refused],
             "notes": [*network.checkpoint.notes, *inspection.size.notes],

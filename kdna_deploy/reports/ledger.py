@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from kdna_deploy.graph.ledger import KernelStorage, Ledger
-from kdna_deploy.network.method import Store
+from kdna_deploy.graph.ledger import Bank, KernelStorage, Ledger
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import megabytes
 
@@ -22,21 +21,23 @@ def ledger_cells(ledger: Ledger) -> Cells:
     return Cells("Shared kernels", ("parent kernel", "children", "shape", "own layer"), rows, left=2)
 
 
-def store_cells(stores: tuple[Store, ...]) -> Cells:
-    """Warehouse → the layers whose kernels are assembled of its cells."""
+def bank_cells(banks: tuple[Bank, ...]) -> Cells:
+    """Bank → the layers whose kernels are put together of it for each image."""
     rows = tuple(
-        (store.name, ", ".join(store.layers), str(store.shape[0]), "×".join(map(str, store.shape[1:])), stored)
-        for store in stores
-        for stored in (megabytes(store.stored_bytes),)
+        (bank.name, ", ".join(bank.layers), "×".join(map(str, bank.shape)), megabytes(bank.stored_bytes))
+        for bank in banks
     )
-    return Cells("Warehouses", ("warehouse", "layers that read it", "cells", "cell", "stored"), rows, left=2)
+    headings = ("bank", "layers that read it", "shape", "stored")
+    return Cells("Kernels for each image are put together of", headings, rows, left=2)
 
 
-def assembled(stores: tuple[Store, ...]) -> str:
-    """``19 layers of 4 warehouses, 44.6 MB stored, 67.1 MB as kernels of their own``."""
-    layers = sum(len(store.layers) for store in stores)
-    stored, own = (megabytes(sum(store.stored_bytes for store in stores)), sum(one.assembled_bytes for one in stores))
-    return f"{layers} layers of {len(stores)} warehouses, {stored} stored, {megabytes(own)} as kernels of their own"
+def assembled(banks: tuple[Bank, ...]) -> str:
+    """``19 layers of 4 banks, 44.63 MB stored, 44.63 MB as kernels of their own``."""
+    layers = len({layer for bank in banks for layer in bank.layers})
+    stored, own = sum(bank.stored_bytes for bank in banks), sum(bank.assembled_bytes for bank in banks)
+    return (
+        f"{layers} layers of {len(banks)} banks, {megabytes(stored)} stored, {megabytes(own)} as kernels of their own"
+    )
 
 
 def storage_cells(storage: tuple[KernelStorage, ...]) -> Cells:

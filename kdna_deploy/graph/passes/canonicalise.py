@@ -2,7 +2,7 @@
 
     mean over all of h, w   → adaptive average pool to 1×1 (+ reshape where the mean drops the axes)
     view, flatten → reshape, with −1 for the one size that depends on the batch
-    dropout, alias, detach, contiguous in evaluation → nothing
+    dropout, alias, detach, contiguous in evaluation, a slice of a whole axis → nothing
 
 ONNX then gets `GlobalAveragePool` (TensorRT's parser refuses a `ReduceMean` whose axes it cannot resolve) and
 a `Reshape` with a constant shape. In-place operators are gone since the capture.
@@ -12,6 +12,7 @@ Does not apply: means over other axes.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import fx
@@ -39,7 +40,20 @@ def _drop_identities(module: fx.GraphModule) -> int:
             continue
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         changed += 1
+    for node in calls(module, {ATEN.slice.Tensor}):
+        if _is_whole(node):
+            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+            changed += 1
     return changed
+
+
+def _is_whole(node: fx.Node) -> bool:
+    """Whether a slice takes all of its axis."""
+    source, axis, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    if not isinstance(source, fx.Node) or "val" not in source.meta or step != 1 or start not in (0, None):
+        return False
+    size = source.meta["val"].shape[axis]
+    return end is None or (isinstance(end, int) and (end == sys.maxsize or (isinstance(size, int) and end >= size)))
 
 
 def _pool_means(module: fx.GraphModule) -> int:

@@ -18,7 +18,6 @@ extent, which none of its configurations have.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -30,7 +29,7 @@ from kdna_deploy.network.backbone import Backbone, Shapes
 from kdna_deploy.network.families.convnext import Block
 from kdna_deploy.network.families.mobilenet import MobileNetV2
 from kdna_deploy.network.families.warehouses import CLASSIFIER, Ratios, Share, Warehouse, warehouses
-from kdna_deploy.network.method import Method, Store, places, replace_layers
+from kdna_deploy.network.method import Method, places, replace_layers
 
 MANAGER = "warehouse_manager"
 _LEAST = 16  # of hidden widths, and of a basis
@@ -155,18 +154,10 @@ class KernelWarehouse(Method):
     def of_classifier(self) -> bool:
         return any(pattern == CLASSIFIER for pattern, _ in self.ratios)
 
-    def stores(self, network: nn.Module) -> tuple[Store, ...]:
-        manager = cast(Warehouses, network.get_submodule(MANAGER))
-        return tuple(
-            Store(
-                f"{MANAGER}.weights.{number}",
-                one.shape,
-                tuple(f"{share.place.name}{'.conv' * (one.name == CLASSIFIER)}" for share in one.shares),
-                4 * math.prod(one.shape),
-                4 * sum(share.mixtures for share in one.shares) * math.prod(one.cell),
-            )
-            for number, one in enumerate(manager.stored)
-        )
+    def classes(self, shapes: Shapes) -> int | None:
+        """Of a MobileNetV2, whose classifier is assembled, or without dropout in front."""
+        names = ("classifier.1.conv.bias", "classifier.weight")
+        return next((shapes[name][0] for name in names if len(shapes.get(name, ()))), None)
 
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
         stored = warehouses(places(network), backbone, self.ratios, self.apart)

@@ -178,11 +178,6 @@ class MobileNetV2Spec(Backbone):
             head = c_out(shapes, f"features.{_HEAD}.0", f"features.{_HEAD}.1.weight")
         return self.sized((stem, *groups, head), c_in(shapes, "features.0.0"))
 
-    def classes(self, shapes: Shapes) -> int:
-        """Under KernelWarehouse's names, too."""
-        names = (self.classifier, "classifier.weight", "classifier.1.conv.bias")
-        return shapes[next((name for name in names if name in shapes), self.classifier)][0]
-
     def kernels(self, stage: str, shapes: Shapes) -> tuple[int, int]:
         return kernels_of_row(stage, "transition", shapes)
 

@@ -4,9 +4,9 @@
     materialised bytes = Σ bytes of every convolution's weight
 
 A weight is an initialiser, or what nodes make of initialisers alone; the largest of them is its kernel, or its kernels
-where several of one shape are mixed. Read off the file, or off the graph that ONNX Runtime makes of it at its start.
-
-Does not apply: weights that depend on the network's input.
+where several of one shape are mixed. Of a convolution with a kernel for each image it is the largest initialiser that
+the kernel is put together of, its bank, whatever form the convolution has (`dynamic_convolution`); materialised it is
+the kernel of one image. Read off the file, or off the graph that ONNX Runtime makes of it at its start.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -23,6 +23,7 @@ from onnx import TensorProto
 from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.dynamic_convolution import dynamic_kernels
 
 # Operators whose result is as large as their largest operand.
 _KEEP_SIZE = frozenset({"Add", "Cast", "DequantizeLinear", "Mul", "Reshape", "Transpose"})
@@ -40,13 +41,46 @@ def onnx_storage(model: onnx.ModelProto, stage: str) -> KernelStorage:
     users = Counter(node.input[1] for node in model.graph.node if _is_convolution(node))
     parts = set().union(*weights.values())
     sizes = _sizes(model, weights, stored, made_by)
+    dynamic = dynamic_kernels(model)
+    banks = {name: stored[name] for kernel in dynamic for name in _banks(kernel, stored, made_by)}
     return KernelStorage(
         stage,
-        kernels=len(set().union(*(_kernels(leaves, stored) for leaves in weights.values()))),
-        convolutions=sum(users[weight] for weight in weights),
-        unique_bytes=sum(_bytes(stored[name]) for name in parts),
-        materialised_bytes=sum(users[weight] * sizes[weight] for weight in weights),
+        kernels=len(set().union(*(_kernels(leaves, stored) for leaves in weights.values()))) + len(banks),
+        convolutions=sum(users[weight] for weight in weights) + len(dynamic),
+        unique_bytes=sum(_bytes(stored[name]) for name in parts) + sum(map(_bytes, banks.values())),
+        materialised_bytes=sum(users[weight] * sizes[weight] for weight in weights)
+        + (_bytes_of_one_image(model, dynamic) if dynamic else 0),
     )
+
+
+def _bytes_of_one_image(model: onnx.ModelProto, kernels: Sequence[str]) -> int:
+    """What the kernels of one image take; those of `Conv` have no axis for images of their own."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inferred.value_info}
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+    total = 0
+    for name in kernels:
+        shape = shapes.get(name) or [0]
+        total += 4 * (math.prod(shape) // batch if len(shape) == 4 else math.prod(shape[1:]))
+    return total
+
+
+def _banks(kernel: str, stored: Mapping[str, TensorProto], made_by: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """The largest initialisers that a kernel for each image is put together of: they end at products."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    stack = [kernel]
+    while stack:
+        at = stack.pop()
+        if at in seen or at not in made_by:
+            continue
+        seen.add(at)
+        node = made_by[at]
+        found |= {name for name in _operands(node) if name in stored}
+        if not node.op_type.endswith(("MatMul", "Gemm", "Conv")):
+            stack += _operands(node)
+    most = max((math.prod(stored[name].dims) for name in found), default=0)
+    return {name for name in found if math.prod(stored[name].dims) == most}
 
 
 def optimised_model(path: Path) -> onnx.ModelProto:

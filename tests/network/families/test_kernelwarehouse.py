@@ -166,7 +166,7 @@ def test_a_layer_is_captured_for_any_number_of_images() -> None:
 
 def narrow(arch: str) -> nn.Module:
     torch.manual_seed(0)
-    return ARCHITECTURES[arch].configured(configured(arch, {"scale": 1 / 8})).build().eval()
+    return ARCHITECTURES[arch].configured(configured(arch, {"scale": 1 / 16})).build().eval()
 
 
 def test_warehouses_say_who_reads_them() -> None:
@@ -178,7 +178,7 @@ def test_warehouses_say_who_reads_them() -> None:
     assert {layer for store in stores for layer in store.layers} == {
         name for name, layer in network.named_modules() if isinstance(layer, AssembledConv)
     }
-    kernels = [network.get_submodule(layer).kernels(torch.zeros(1, 16, 1, 1)) for layer in stores[6].layers]
+    kernels = [network.get_submodule(layer).kernels(torch.zeros(1, 8, 1, 1)) for layer in stores[6].layers]
     assert stores[6].assembled_bytes == sum(4 * kernel.numel() for kernel in kernels)
 
 
@@ -213,7 +213,7 @@ def test_a_published_checkpoint_is_recognised_by_names_and_shapes(tmp_path: Path
     architecture = loaded.architecture
     assert architecture is not None and from_record(to_record(architecture)) == architecture
     assert architecture.plain.name == "resnet18_plain"
-    assert architecture.plain.backbone.widths == (8, 8, 16, 32, 64)
+    assert architecture.plain.backbone.widths == (4, 4, 8, 16, 32)
 
 
 def test_the_printed_accuracy_of_convnext_is_said_to_be_that_of_the_averages(tmp_path: Path) -> None:
@@ -255,10 +255,12 @@ def test_what_its_options_say_is_not_needed(tmp_path: Path, options: object) -> 
 
 def test_stage_outputs_are_those_of_the_classifier(tmp_path: Path) -> None:
     path, images = saved(tmp_path / "net.pth", "kw1x_resnet18", weights()), torch.randn(2, 3, 32, 32)
-    network: Network = load_network(path, configured(None, {"outputs": "C3,C5"}))
-    whole = load_network(path)
+    network: Network = load_network(path, configured("kw1x_resnet18", {"outputs": "C3,C5"}))
+    whole = load_network(path, "kw1x_resnet18")
     with torch.no_grad():
         *_, last = network.module(images)
         torch.testing.assert_close(whole.module.fc(last.mean((2, 3))), whole.module(images))
+    with pytest.raises(UsageError, match="kw1x_resnet18 has KernelWarehouse's layers; leave `layout` out"):
+        load_network(path, configured("kw1x_resnet18", {"layout": "FS-FSF"}))
     with pytest.raises(UsageError, match="stage outputs of kw1d2x_mobilenetv2_100 are not known"):
         ARCHITECTURES["kw1d2x_mobilenetv2_100"].configured(configured(None, {"outputs": "C3"}))
