@@ -59,6 +59,7 @@ ARCHITECTURE = {
     "--reductions 4,24": {"reductions": (4, 24)},
     "--scale 0.5": {"scale": 0.5},
     "--outputs C3,C4": {"outputs": ("C3", "C4")},
+    "--temperature 30": {"temperature": 30.0},
 }
 
 

@@ -49,7 +49,8 @@ def _drop_identities(module: fx.GraphModule) -> int:
 
 def _is_whole(node: fx.Node) -> bool:
     """Whether a slice takes all of its axis."""
-    source, axis, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    given: Any = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    source, axis, start, end, step = given
     if not isinstance(source, fx.Node) or "val" not in source.meta or step != 1 or start not in (0, None):
         return False
     size = source.meta["val"].shape[axis]

@@ -22,8 +22,9 @@ def convolve_each(x: Tensor, kernels: Tensor, place: Place) -> Tensor:
     """Image i of `x` [n, c, h, w] convolved with `kernels`[i], of [n, c', c/g, k, k]; returns [n, c', h', w']."""
     n, c, h, w = x.shape
     beside = x.reshape(1, n * c, h, w)
-    out = F.conv2d(beside, kernels.flatten(0, 1), None, place.stride, place.padding, 1, n * place.groups)
-    return out.reshape(n, kernels.shape[1], out.shape[2], out.shape[3])
+    stacked = kernels.reshape(n * place.c_out, *kernels.shape[2:])  # `flatten` is traced twice, four times as long
+    out = F.conv2d(beside, stacked, None, place.stride, place.padding, 1, n * place.groups)
+    return out.reshape(n, place.c_out, out.shape[2], out.shape[3])
 
 
 def mixed(coefficients: Tensor, bank: Tensor) -> Tensor:
