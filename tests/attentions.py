@@ -178,6 +178,12 @@ def _normalised(m: Network, x: Tensor) -> Tensor:
     return m.head(m.conv(x * torch.rsqrt(x.square().mean(1, keepdim=True) + 0.1)))
 
 
+def _features(m: Network, x: Tensor) -> Tensor:
+    """A layer made for each image, as a product and a sum: the smaller operand is what it is applied to."""
+    layer = m.wide(x.mean(2).transpose(1, 2)).repeat(1, 2, 1)[:, :5]
+    return (4 * x.mean((2, 3))[:, None] * layer).sum(2)
+
+
 def _vectors(m: Network, x: Tensor) -> Tensor:
     """In front of the classifier, whose input channels take it up."""
     x = 4 * x.mean((2, 3))
@@ -310,6 +316,7 @@ KINDS = {
     "dense": Kind(_dense, product="varies over positions"),
     "GELU by hand": Kind(_gelu_by_hand, ()),
     "normalised": Kind(_normalised, ("the reciprocal of something",)),
+    "features": Kind(_features, ("not bounded as a gate is",)),
     "vectors": Kind(_vectors),
     "channels last": Kind(_channels_last),
     "branches": Kind(_branches, product="varies over positions"),

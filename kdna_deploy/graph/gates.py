@@ -4,7 +4,8 @@
     y = conv(x, W(x))   a kernel for each image (`dynamic_convolution`), and its bias
 
 The gate of a product is the operand that is smaller than it, seen through `expand`; unless the other ends in a sigmoid
-or the like and this one does not. Where both are of a size, as on maps of one pixel, it is told by what it computes:
+or the like and this one does not, or this one is neither one number for each channel nor bounded. Where both are of a
+size, as on maps of one pixel, it is told by what it computes:
 
     one operand is bounded (it ends in a sigmoid, softmax, tanh or clamp)      → that one
     both are                                                                 → the one computed from the other
@@ -56,6 +57,7 @@ _VIEWS = frozenset(
         ATEN.reshape.default,
         ATEN._unsafe_view.default,
         ATEN.unsqueeze.default,
+        ATEN.squeeze.default,
         ATEN.squeeze.dim,
         ATEN.squeeze.dims,
         ATEN.permute.default,
@@ -65,6 +67,20 @@ _VIEWS = frozenset(
         ATEN.contiguous.default,
         ATEN.dropout.default,
         ATEN.expand.default,
+    }
+)
+# What lies between the least and the greatest of its operands.
+_MEANS = frozenset(
+    {
+        ATEN.mean.dim,
+        ATEN.amax.default,
+        ATEN.avg_pool2d.default,
+        ATEN.adaptive_avg_pool2d.default,
+        ATEN.max_pool2d.default,
+        ATEN.select.int,
+        ATEN.slice.Tensor,
+        ATEN.cat.default,
+        ATEN.stack.default,
     }
 )
 # Functions of one number: a product of two that are made of these, of one map, is an activation.
@@ -124,7 +140,7 @@ class Attention:
     @property
     def is_channel_attention(self) -> bool:
         """Whether it is one number for each image and channel of a map [n, c, h, w], or for each image."""
-        return not self.is_kernel and len(_shape(self.product) or ()) == 4 and (_shape(self.gate) or ())[2:] == (1, 1)
+        return not self.is_kernel and len(_shape(self.product) or ()) == 4 and _is_one_for_each_channel(self.gate)
 
 
 def channel_attentions(module: fx.GraphModule) -> list[Attention]:
@@ -197,6 +213,11 @@ def _unexpanded(node: fx.Node) -> fx.Node:
     return node
 
 
+def _is_one_for_each_channel(gate: fx.Node) -> bool:
+    """Whether it is [n, c, 1, 1] or [n, 1, 1, 1]."""
+    return (_shape(gate) or ())[2:] == (1, 1)
+
+
 def _same_size(shape: tuple[Any, ...] | None, full: tuple[Any, ...]) -> bool:
     if shape is None or len(shape) != len(full):
         return False
@@ -217,6 +238,8 @@ def _role_obstacle(gate: fx.Node, feature_map: fx.Node) -> str | None:
         return "what is scaled is bounded as a gate is and what scales it is not, so that the gate cannot be told"
     if _is_reciprocal(gate):
         return "what scales it is the reciprocal of something, as in a normalisation, and no gate"
+    if not _is_one_for_each_channel(gate) and not _is_bounded(gate):
+        return "what scales it is not bounded as a gate is, so that the gate cannot be told from the map"
     return None
 
 
@@ -281,4 +304,4 @@ def _is_bounded(node: fx.Node, by: frozenset[Any] = _BOUNDED) -> bool:
     if node.target is ATEN.div.Tensor and isinstance(node.args[1], fx.Node) and node.args[1].op != "get_attr":
         return False
     sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
-    return node.target in _ARITHMETIC | _VIEWS and bool(sources) and all(_is_bounded(n, by) for n in sources)
+    return node.target in _ARITHMETIC | _VIEWS | _MEANS and bool(sources) and all(_is_bounded(n, by) for n in sources)
