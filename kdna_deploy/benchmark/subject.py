@@ -115,7 +115,7 @@ class Given:
             raise UsageError(f"'{self._source.path}' holds the network of {made.factory}; add `model={hint!r}`.")
         path = find_source(made, self._source.path)
         # The function that was named now, never the one that the file names: its code runs.
-        return Source(path, made.configuration, self._source.factory if made.factory else None, made.ema)
+        return Source(path, made.loading(path), self._source.factory if made.factory else None, made.ema)
 
     @cached_property
     def _fused(self) -> FusedSource:
@@ -226,7 +226,7 @@ def given(
         notes = made_for_assumed(path.name, made.image_shape, made.options)
         return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made, notes)
     network = load_network(path, arch, factory)
-    chosen = choose_size(size, network.checkpoint.training)
+    chosen = choose_size(size, network.checkpoint.training, network.only_size)
     shape = network.image_shape(chosen.size)
     cost = count(network.module, shape)
     record = to_record(network.architecture) if network.architecture else None

@@ -17,7 +17,7 @@ from kdna_deploy.cli.options.graph import (
     confirmed,
 )
 from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, Mean, Resize, Std
-from kdna_deploy.cli.options.output import Json, Output
+from kdna_deploy.cli.options.output import Json, Output, SaveMerged
 from kdna_deploy.cli.options.source import Arch, Checkpoint, Ema, InputSize, Model
 from kdna_deploy.kinds import stem
 from kdna_deploy.verbs.fuse import SUFFIX
@@ -28,6 +28,7 @@ from kdna_deploy.verbs.fuse import fuse as fused
 def fuse(
     ckpt: Checkpoint,
     output: Output = None,
+    save_merged: SaveMerged = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
@@ -55,6 +56,7 @@ def fuse(
         done = fused(
             ckpt,
             output or Path(stem(ckpt) + SUFFIX),
+            save_merged=save_merged,
             arch=arch,
             model=model,
             ema=ema,

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from kdna_deploy.network.stages import output_names, stage_outputs
 from kdna_deploy.precision import WEIGHTS
 
 if TYPE_CHECKING:
+    from kdna_deploy.network.checkpoint import Checkpoint
     from kdna_deploy.network.load import Network
 
 SCHEMA_VERSION = 1
@@ -59,6 +60,7 @@ _RECORDED = (*_MAKERS, *_OTHERS)
 BYSTANDERS = frozenset(_OTHERS)
 
 
+_MISSING = "is not there"
 MAX_IMAGE = 1 << 28  # numbers in one image
 
 
@@ -86,6 +88,9 @@ class Provenance:
         recorded_top1: accuracy in percent that the checkpoint records.
         num_classes: number of logits; 0 for stage outputs.
         class_names: in the order of the logits; empty where they are not known.
+        base: of adapters in a file of their own, file name of the checkpoint that the rest is from; else empty.
+        base_sha256: of that checkpoint.
+        base_path: where it lay, relative to the folder of `source`.
     """
 
     source: str
@@ -106,6 +111,9 @@ class Provenance:
     recorded_top1: float | None = None
     num_classes: int | None = None
     class_names: list[str] = field(default_factory=list)
+    base: str = ""
+    base_sha256: str = ""
+    base_path: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -133,6 +141,20 @@ class Provenance:
         """All that is to be said to load its checkpoint into the same network; None for a user's own model."""
         architecture = self.restored_architecture()
         return configuration_of(architecture) if architecture else None
+
+    def loading(self, checkpoint: Path) -> Configuration | None:
+        """As `configuration`, with the base of adapters, where it lay from `checkpoint`, beside that, or here.
+
+        Raises:
+            ArtifactError: it is not there, or has changed.
+        """
+        if self.configuration is None or not self.base:
+            return self.configuration
+        places = (checkpoint.parent / self.base_path, checkpoint.parent / self.base, Path(self.base))
+        found = _unchanged(places, self.base_sha256)
+        if isinstance(found, str):
+            raise ArtifactError(f"'{self.base}', whose network '{checkpoint}' adapts, {found}; put it beside that.")
+        return replace(self.configuration, base=str(found))
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -213,6 +235,9 @@ _FIELDS: Mapping[str, Kind] = {
     "recorded_top1": optional(number),
     "num_classes": optional(integer(0)),
     "class_names": list_of(text_of(most=1000)),
+    "base": text_of(r"[^/\\]*", most=1000),
+    "base_sha256": text_of(r"([0-9a-f]{64})?"),
+    "base_path": text_of(),
 }
 _REQUIRED = tuple(
     entry.name for entry in fields(Provenance) if entry.default is MISSING and entry.default_factory is MISSING
@@ -274,7 +299,17 @@ def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_a
         recorded_top1=network.checkpoint.accuracy,
         num_classes=network.architecture.num_classes if network.architecture else None,
         class_names=[] if output_names(network.module) else list(training.class_names),
+        **_base(network.checkpoint),
     )
+
+
+def _base(checkpoint: Checkpoint) -> dict[str, Any]:
+    if checkpoint.base is None:
+        return {}
+    base, folder, path = checkpoint.base, checkpoint.path.resolve().parent, checkpoint.base.path.name
+    with contextlib.suppress(ValueError):  # another drive: there is no relative way
+        path = Path(os.path.relpath(base.path.resolve(), folder)).as_posix()
+    return {"base": base.path.name, "base_sha256": base.sha256, "base_path": path}
 
 
 def find_source(provenance: Provenance, artifact: Path) -> Path:
@@ -287,15 +322,21 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
         raise ArtifactError(f"'{artifact}' was made from a network in memory; name what to compare with by `against`.")
     nearby = [artifact.parent / provenance.source_path] if provenance.source_path else []
     candidates = [*nearby, artifact.parent / provenance.source, Path(provenance.source)]
-    found = [path for path in candidates if _has_content(path)]
-    for path in found:
-        if file_sha256(path) == provenance.source_sha256:
-            return path
-    state = "has changed since" if found else f"is not beside '{artifact}'"
+    found = _unchanged(candidates, provenance.source_sha256)
+    if not isinstance(found, str):
+        return found
+    state = f"is not beside '{artifact}'" if found == _MISSING else found
     raise ArtifactError(
         f"'{provenance.source}', from which '{artifact}' was made, {state}; "
         "name the checkpoint with `source` (export) or `against` (verify)."
     )
+
+
+def _unchanged(places: Iterable[Path], sha256: str) -> Path | str:
+    """The first of the files that has this content; or what is the matter."""
+    found = [path for path in places if _has_content(path)]
+    changed = "has changed since" if found else _MISSING
+    return next((path for path in found if file_sha256(path) == sha256), changed)
 
 
 def _has_content(path: Path) -> bool:

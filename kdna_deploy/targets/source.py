@@ -223,7 +223,7 @@ def fuse_network(
         UsageError, InputError, ParityError: as `fuse`.
     """
     training = network.checkpoint.training
-    chosen = choose_size(request.size, training)
+    chosen = choose_size(request.size, training, network.only_size)
     shape = network.image_shape(chosen.size)
     attention = AttentionOptions()
     if request.attention:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,7 @@ def fuse(
     network: Source,
     output: PathLike | None = None,
     *,
+    save_merged: PathLike | None = None,
     arch: str | None = None,
     model: str | None = None,
     ema: bool = False,
@@ -84,6 +85,8 @@ def fuse(
     Args:
         network: checkpoint file, what `load` returned, or a module.
         output: ``.fused.pt2`` to write; None to keep it in memory.
+        save_merged: ``.safetensors`` file for the weights of a network whose adapters are merged, by the names of the
+            network that they adapt.
         arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as the checkpoint records, else 224.
         children: ``"materialize"`` gives each child a kernel of its own, ``"share"`` stores each parent once.
@@ -111,6 +114,7 @@ def fuse(
         check_input(given, (Kind.checkpoint,), "fuse")
     if target is not None:
         check_output(target, (*([given] if isinstance(given, Path) else []), *words.inputs))
+    merged = _checked_merged(optional_path(save_merged), target, given if isinstance(given, Path) else None)
     listener.plan((*fuse_steps(choice), *(["write"] if target else [])))
     listener.step("load")
     from kdna_deploy.graph.file import save_fused
@@ -122,11 +126,24 @@ def fuse(
     done = (
         fuse_checkpoint(given, request, listener) if isinstance(given, Path) else fuse_network(given, request, listener)
     )
+    source = done.network.checkpoint.path
+    if merged is not None:
+        from kdna_deploy.targets.merged import save_merged as write_merged
+
+        note = write_merged(done.network, done.graph.image_shape[1:], merged, (source,))
+        done = replace(done, notes=(*done.notes, note))
     if target is not None:
         listener.step("write")
-        source = done.network.checkpoint.path
         save_fused(done.graph, done.provenance.beside(target, source), target, (source, *words.inputs))
     return FusedNetwork(done, target)
+
+
+def _checked_merged(path: Path | None, *others: Path | None) -> Path | None:
+    if path is not None:
+        if path.suffix != ".safetensors":
+            raise UsageError(f"`save_merged` writes safetensors; name it {path.stem or 'merged'}.safetensors.")
+        check_output(path, tuple(one for one in others if one is not None), "save_merged")
+    return path
 
 
 def fuse_steps(attention: str) -> tuple[str, ...]:

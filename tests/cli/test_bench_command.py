@@ -242,7 +242,7 @@ def test_an_interruption_keeps_what_was_measured(
     net, baseline = models
     arguments = [net, "--baseline", baseline, "--min-time", "60", "--no-cold-start", "--save", "run.json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "kdna_deploy", "bench", *arguments, "--fail-if", "ratio>1000"],
+        [sys.executable, "-m", "tests.cli.brief_command", "bench", *arguments, "--fail-if", "ratio>1000"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -271,7 +271,7 @@ def test_an_interruption_keeps_what_was_measured(
 
 
 def _wait_until_measuring(process: subprocess.Popen[str]) -> None:
-    """The process pins itself to a core, takes some seconds for the core's peak, and goes on to the models."""
+    """The process pins itself to a core, takes some time for the core's peak, and goes on to the models."""
     watched, end = psutil.Process(process.pid), time.monotonic() + 100
     while len(watched.cpu_affinity()) > 1 and time.monotonic() < end and process.poll() is None:
         time.sleep(0.1)

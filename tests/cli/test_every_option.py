@@ -59,6 +59,8 @@ ARCHITECTURE = {
     "--reductions 4,24": {"reductions": (4, 24)},
     "--scale 0.5": {"scale": 0.5},
     "--outputs C3,C4": {"outputs": ("C3", "C4")},
+    "--multiplier 0.5": {"multiplier": 0.5},
+    "--base base.pth": {"base": "base.pth"},
     "--temperature 30": {"temperature": 30.0},
 }
 
@@ -164,6 +166,12 @@ TABLE: dict[str, list[Entry]] = {
         *loading("fuse ckpt.pt", "fuse_checkpoint.request"),
         *attention("fuse ckpt.pt", "fuse_checkpoint.request", "save_fused.inputs"),
         Entry("fuse ckpt.pt", "--output other.fused.pt2", {"save_fused.path": Path("other.fused.pt2")}),
+        Entry(
+            "fuse ckpt.pt",
+            "--save-merged net.safetensors",
+            {"save_merged": True, "save_merged.path": Path("net.safetensors")},
+            alone=False,
+        ),
         Entry("fuse ckpt.pt", "--input-size 96x64", {"fuse_checkpoint.request.size": (96, 64)}),
         Entry("fuse ckpt.pt", "--children share", {"fuse_checkpoint.request.children": "share"}),
         as_json("fuse ckpt.pt"),

@@ -12,6 +12,7 @@ from kdna_deploy.graph.passes.canonicalise import canonicalise
 from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
 from kdna_deploy.graph.passes.fold_batchnorm import fold_batchnorm
 from kdna_deploy.graph.passes.fold_constants import fold_constants
+from kdna_deploy.graph.passes.fold_input_scale import fold_input_scale
 from kdna_deploy.graph.passes.fold_layer_norm import fold_layer_norm
 from kdna_deploy.graph.passes.fold_layer_scale import fold_layer_scale
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
@@ -33,6 +34,7 @@ FOLDING: tuple[Pass, ...] = (
     fold_constants,  # before BatchNorm: statistics and biases written as expressions become constants
     fold_batchnorm,  # needs (W, M) and constant biases
     fold_layer_scale,  # likewise; behind BatchNorm, which may stand between a layer and its scale
+    fold_input_scale,  # likewise, for what stands in front of a layer
     fold_layer_norm,  # last: needs the kernels and the biases as those in front leave them
 )
 

@@ -23,8 +23,8 @@ from torch import Tensor, fx
 
 from kdna_deploy.graph.dynamic_convolution import dynamic_convolutions
 from kdna_deploy.graph.gates import Attention, attentions
-from kdna_deploy.graph.graph import ATEN, WEIGHTED, add_constant, calls, constant, constant_nodes, tidy
-from kdna_deploy.graph.passes.channel_axis import along_inputs, made_along, moved, reads_channels
+from kdna_deploy.graph.graph import ATEN, CONVOLUTIONS, WEIGHTED, add_constant, calls, constant, constant_nodes, tidy
+from kdna_deploy.graph.passes.input_channels import along_inputs, moved, reads_channels
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.graph.scaled_layer import scale_layer
 
@@ -132,7 +132,7 @@ class _Scale:
         while True:
             if list(node.users) != [reader]:
                 return "something else reads the map in front of it"
-            if node.target in WEIGHTED and axis == made_along(node):
+            if node.target in WEIGHTED and axis == _made_along(node):
                 bias = node.args[2] if len(node.args) > 2 else None
                 constant_layer = node.args[1] in self.fixed and (not isinstance(bias, fx.Node) or bias.op == "get_attr")
                 return node if constant_layer else "the kernel in front of it is not constant"
@@ -163,3 +163,8 @@ def _scale_inputs(layer: fx.Node, name: str, vector: Tensor) -> None:
     held = add_constant(layer, name, along_inputs(vector, layer))
     with layer.graph.inserting_before(layer):
         layer.update_arg(1, layer.graph.call_function(ATEN.mul.Tensor, (weight, held)))
+
+
+def _made_along(layer: fx.Node) -> int:
+    """The axis of what `layer`, a convolution or linear layer, returns that its filters are along."""
+    return 1 if layer.target in CONVOLUTIONS else layer.meta["val"].dim() - 1

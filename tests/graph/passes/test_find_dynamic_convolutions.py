@@ -99,3 +99,10 @@ def test_a_padding_in_words_is_refused_with_the_reason() -> None:
 def test_a_temperature_goes_into_the_layer_in_front_of_it() -> None:
     graph, _ = run(network(Mixture(temperature=30.0)), *PIPELINE)
     assert "div" not in operators(graph.module)
+
+
+def test_batchnorm_behind_a_gate_goes_into_the_bank_and_leaves_its_shift() -> None:
+    graph, _ = run(LAYERS["four attentions"](), *PIPELINE)
+    found = operators(graph.module)
+    assert "_native_batch_norm_legit_no_training" not in found
+    assert found[-2:] == ["add", "relu"]
