@@ -160,7 +160,7 @@ CLAIMS = {
     "fuse ckpt.pt --children share": Claim(
         (r"shared: each parent is stored once",), ("ckpt.fused.pt2",), check=keeps_the_parameters
     ),
-    "export ckpt.pt --channel-attention freeze --calibration images/ -o ckpt.frozen.onnx": Claim(
+    "export ckpt.pt --attention freeze --calibration images/ -o ckpt.frozen.onnx": Claim(
         (
             r"(layer\d\.se\.\d .*? frozen ){6}",  # how far attention moves in each layer
             r"NOT equivalent to the trained one: over 50 images the logits differ by up to \S+",

@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "evaluate net.int8.onnx --data DIR --against ckpt.pt",
         ),
         (
-            "export ckpt.pt --channel-attention freeze --calibration images",
+            "export ckpt.pt --attention freeze --calibration images",
             "evaluate ckpt.onnx --data DIR --against ckpt.pt",
         ),
         ("export ckpt.pt --tensorrt-rtx", "verify ckpt.rtx.engine"),
