@@ -9,7 +9,6 @@ Does not apply to the plain backbone of a user's own model, which is not known.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -29,13 +28,17 @@ from kdna_deploy.targets.onnx.options import OnnxOptions
 
 
 class Untrained:
-    """Files of an architecture with fresh weights for images of `shape` (c, h, w), made in `folder`."""
+    """Files of an architecture with fresh weights for images of `shape` (c, h, w), made in `folder`.
+
+    The network is built anew for each of them: a suite has dozens, of which none stays in memory.
+    """
 
     def __init__(self, architecture: Architecture, shape: Shape, options: OnnxOptions, folder: Path):
         self._architecture = architecture
         self.shape = shape
         self.options = options
         self._folder = folder
+        self._costs: dict[Shape, Cost] = {}
 
     def source(self, kind: Artifact) -> Source:
         suffix = {"checkpoint": ".pt", "fused": SUFFIX, "onnx": ".onnx"}[kind]
@@ -47,20 +50,18 @@ class Untrained:
 
     def cost_of(self, shape: Shape) -> Cost:
         """Of an image of `shape` (c, h, w)."""
-        return count(self._module, shape)
+        if shape not in self._costs:
+            with torch.device("meta"):
+                self._costs[shape] = count(self._architecture.build().eval(), shape)
+        return self._costs[shape]
 
-    @cached_property
-    def _module(self) -> nn.Module:
+    def _built(self) -> nn.Module:
+        """The same weights each time."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return self._architecture.build().eval().requires_grad_(False)
 
-    @cached_property
-    def _fused(self) -> Fused:
-        return fuse(self._module, self.shape)
-
-    @cached_property
-    def provenance(self) -> Provenance:
+    def _provenance(self, fused: Fused) -> Provenance:
         cost = self.cost_of(self.shape)
         return Provenance(
             source="",
@@ -71,16 +72,19 @@ class Untrained:
             image_shape=self.shape,
             parameters=cost.parameters,
             macs=cost.macs,
-            channel_attentions=self._fused.channel_attentions,
+            channel_attentions=fused.channel_attentions,
         )
 
     def _make(self, kind: Artifact, path: Path) -> None:
+        module = self._built()
         if kind == "checkpoint":
-            torch.save({"state_dict": self._module.state_dict(), "arch": self._architecture.name}, path)
-        elif kind == "fused":
-            save_fused(self._fused.graph, self.provenance, path)
+            torch.save({"state_dict": module.state_dict(), "arch": self._architecture.name}, path)
+            return
+        fused = fuse(module, self.shape)
+        if kind == "fused":
+            save_fused(fused.graph, self._provenance(fused), path)
         else:
-            export_onnx(self._fused.graph, self._module, self.provenance, path, self.options)
+            export_onnx(fused.graph, module, self._provenance(fused), path, self.options)
 
 
 def untrained(files: Untrained, name: str, shape: Shape | None = None) -> Subject:

@@ -15,7 +15,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.reports.formats import check_format
 from kdna_deploy.runtimes.table import RUNTIMES
 from kdna_deploy.verbs.arguments import PathLike, Size, check_number, image_size, newest
-from kdna_deploy.verbs.bench_words import baseline_file, check_device, check_gpu, check_words
+from kdna_deploy.verbs.bench_words import baseline_file, check_device, check_gpu, check_words, chosen_methods
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
@@ -84,6 +84,7 @@ def bench(
     min_time: float | None = None,
     protocol: str = "interleaved",
     suite: str | None = None,
+    methods: str | Sequence[str] = (),
     cold_start: bool = True,
     profile: bool = False,
     fail_if: Sequence[str] = (),
@@ -113,6 +114,8 @@ def bench(
         min_time: seconds for each model with its baseline, at least.
         protocol: ``"interleaved"``, or ``"paper"``: batch 1, one thread, 1,000 runs, ratio of means.
         suite: build and measure a set of networks instead: ``"table1"``, ``"layouts"``, ``"runtimes"``.
+        methods: of ``suite="table1"``, those to measure, ``"kw,odconv"`` or a sequence; all of the paper's table, with
+            `gpu` KernelDNA. ``"a2d2c"`` is no row of it.
         cold_start: load time and memory, in fresh processes.
         profile: where the time goes, by operator and layer.
         fail_if: conditions such as ``"ratio>1.35"``; those that hold are in `Benchmark.crossed`.
@@ -127,6 +130,7 @@ def bench(
     """
     check_number("min_time", min_time)
     check_words(protocol, suite, baseline, precision, batch_size)
+    named = chosen_methods(methods, suite)
     if protocol == "paper" and (cpu_threads, batch_size or 1) != (1, 1):
         raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
     if cpu_streams is not None and (cpu_streams < 1 or gpu or protocol == "paper"):
@@ -159,7 +163,7 @@ def bench(
         if gpu
         else _cpu(cpu_threads, cold_start, profile, cpu_streams)
     )
-    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size)
+    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size, named)
     result = _measure(files, suite, options, listener)
     _write(result, targets, inputs)
     return Benchmark(result, thresholds, targets)
@@ -199,6 +203,7 @@ def _options(
     arch: Configuration,
     factory: str | None,
     size: tuple[int, int] | None,
+    methods: tuple[str, ...],
 ) -> BenchOptions:
     from kdna_deploy.benchmark.device import BenchOptions
     from kdna_deploy.benchmark.protocol import PAPER_SETTINGS, Settings
@@ -218,6 +223,7 @@ def _options(
         factory=factory,
         arch=arch,
         size=size,
+        methods=methods,
     )
 
 

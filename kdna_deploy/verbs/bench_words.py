@@ -12,6 +12,10 @@ from kdna_deploy.verbs.arguments import LARGEST_BATCH, PathLike, chosen
 
 PROTOCOLS = ("interleaved", "paper")
 SUITES = ("table1", "layouts", "runtimes")
+METHODS = (  # of the paper's Table 1, in its order, and one that is none of them
+    *("se", "cbam", "eca", "cgc", "dcd", "condconv", "dyconv", "odconv", "kw", "fdconv", "kerneldna"),
+    "a2d2c",
+)
 
 
 def check_words(
@@ -26,6 +30,18 @@ def check_words(
         raise UsageError(f"`suite={suite!r}` brings its own baselines; leave out `baseline`.")
     if batch is not None and not 1 <= batch <= LARGEST_BATCH:
         raise UsageError(f"`batch_size` is {batch}; give a number from 1 to {LARGEST_BATCH}.")
+
+
+def chosen_methods(value: str | Sequence[str], suite: str | None) -> tuple[str, ...]:
+    """``"kw,odconv"`` or a sequence of such names; none for none.
+
+    Raises:
+        UsageError: there is no such method, or the suite is not the one of methods.
+    """
+    names = [one.strip() for one in value.split(",")] if isinstance(value, str) else list(value)
+    if names and suite != "table1":
+        raise UsageError("`methods` belongs to `suite='table1'`; add that, or leave it out.")
+    return tuple(dict.fromkeys(chosen("methods", one, METHODS) for one in names))
 
 
 def check_device(

@@ -91,9 +91,9 @@ def test_a_folder_that_was_emptied_meanwhile_is_no_failure(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_it_is_the_last_line_on_stderr_and_not_beside_json(cli: Cli) -> None:
+def test_it_is_the_last_line_on_stderr_and_not_beside_json(cli_here: Cli) -> None:
     ckpt, size = sample_path(RESNET), ("--input-size", "64")
-    table = cli("inspect", ckpt, *size)
+    table = cli_here("inspect", ckpt, *size)
     assert table.stderr.splitlines()[-1] == f"next: kdna-deploy fuse {shlex.quote(str(ckpt))} --input-size 64"
-    assert "next:" not in cli("inspect", ckpt, *size, "--json").stderr
-    assert "next:" not in cli("inspect", "missing.pt").stderr
+    assert "next:" not in cli_here("inspect", ckpt, *size, "--json").stderr
+    assert "next:" not in cli_here("inspect", "missing.pt").stderr
