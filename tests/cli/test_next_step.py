@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "inspect ckpt.pt --arch resnet18 --layout FS-FSF --no-spatial --channel --scale 0.25",
             "fuse ckpt.pt --arch resnet18 --layout FS-FSF --scale 0.25 --channel --no-spatial",
         ),
+        ("inspect ckpt.pt --temperature 30 --outputs C3", "fuse ckpt.pt --outputs C3 --temperature 30.0"),
         ("inspect mine.pt --model net.py:build", "fuse mine.pt --model net.py:build"),
         ("fuse runs/ckpt.pth.tar", "export ckpt.fused.pt2"),
         ("fuse ckpt.pt -o out/it.fused.pt2", "export out/it.fused.pt2"),
