@@ -116,6 +116,15 @@ OTHERS: dict[str, tuple[str, str]] = {
     ),
 }
 
+# KARST's networks and those that they adapt. The paper prints adapters alone.
+_ADAPTED = "published names, shapes, counts and outputs"
+KARST: dict[str, str] = {
+    "vit_base_patch16_224": "timm's names; outputs with adapters",
+    "karst_vit_base_patch16_224": f"{_ADAPTED}; adapters 0.30 M as printed",
+    "swin_base_patch4_window7_224": "timm's names; outputs with adapters",
+    "karst_swin_base_patch4_window7_224": f"{_ADAPTED}; 0.45 M adapters are printed, and not met",
+}
+
 
 @dataclass(frozen=True)
 class Known:
@@ -140,7 +149,7 @@ class Known:
     def system(self) -> str:
         """Whose layers it has."""
         method = self.architecture.method
-        return method.kind if method else "KernelDNA"
+        return method.kind if method else "KARST" if self.said.arch in KARST else "KernelDNA"
 
 
 def known_networks() -> tuple[Known, ...]:
@@ -181,6 +190,7 @@ def known_networks() -> tuple[Known, ...]:
             for name, millions in KERNELWAREHOUSE.items()
         ),
         *(Known(Configuration(name), checked, millions) for name, (checked, millions) in OTHERS.items()),
+        *(Known(Configuration(name), checked) for name, checked in KARST.items()),
     )
 
 

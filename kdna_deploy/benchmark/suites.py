@@ -17,8 +17,9 @@ from pathlib import Path
 from kdna_deploy.benchmark.device import BenchOptions, Group
 from kdna_deploy.benchmark.paper import TABLE1, TABLE3, Printed
 from kdna_deploy.benchmark.plan import candidate
-from kdna_deploy.benchmark.subject import Shape, Subject, Untrained, untrained
+from kdna_deploy.benchmark.subject import Shape, Subject
 from kdna_deploy.benchmark.table1 import METHODS, OF_THE_TABLE, REMARKS, rows
+from kdna_deploy.benchmark.untrained import Untrained, untrained
 from kdna_deploy.errors import UsageError
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.families import ARCHITECTURES, Architecture

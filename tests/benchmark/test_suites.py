@@ -27,7 +27,7 @@ from kdna_deploy.progress import Listener
 from kdna_deploy.reports.bench_data import bench_data
 from kdna_deploy.reports.bench_tables import bench_cells
 from kdna_deploy.runtimes.table import runtimes_on
-from kdna_deploy.verbs import bench
+from kdna_deploy.verbs import bench_words
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("fused_once")
@@ -77,7 +77,7 @@ def test_every_method_of_table_1_is_as_printed() -> None:
     }
     assert by_plain == printed
     assert set(METHODS) - set(OF_THE_TABLE) == {"a2d2c"}
-    assert tuple(METHODS) == bench.METHODS
+    assert tuple(METHODS) == bench_words.METHODS
 
 
 def test_methods_are_beside_the_plain_backbone_of_each() -> None:

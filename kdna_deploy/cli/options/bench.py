@@ -11,7 +11,7 @@ import typer
 from kdna_deploy.cli.options.panels import DEVICE, OUTPUT, PROTOCOL, SOURCE, choices
 from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
 from kdna_deploy.verbs.arguments import LARGEST_BATCH
-from kdna_deploy.verbs.bench import METHODS
+from kdna_deploy.verbs.bench_words import METHODS
 
 
 class Protocol(str, Enum):

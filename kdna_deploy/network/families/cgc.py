@@ -26,20 +26,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdna_deploy.network.backbone import Shapes
-from kdna_deploy.network.families.per_image import convolve_each, fresh_kernel, window_means
+from kdna_deploy.network.families.per_image import convolve_each, window_means
 from kdna_deploy.network.method import Method, Place
 
 _GROUP = 16
 
 
-class CGC(nn.Module):
+class CGC(nn.Conv2d):
     """x [n, c, h, w] → [n, c', h', w']."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__()
+        super().__init__(place.c_in, place.c_out, place.kernel, place.stride, place.padding, bias=False)
         self.place, area = place, math.prod(place.kernel)
         latent, group = area // 2 + 1, min(_GROUP, place.c_in)
-        self.weight = nn.Parameter(fresh_kernel(place))
         self.ce = nn.Linear(area, latent, bias=False)
         self.ce_bn = nn.BatchNorm1d(place.c_in)
         self.ci_bn2 = nn.BatchNorm1d(place.c_in)
