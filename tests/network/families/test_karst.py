@@ -85,11 +85,11 @@ def test_files_of_the_whole_vit_have_the_published_codes_outputs(tmp_path: Path)
     cast_floats(graph.module, torch.float32)
     save_fused(graph, provenance_of(network, graph.image_shape, 0), tmp_path / "net.fused.pt2")
     assert np.abs(load_fused(tmp_path / "net.fused.pt2").graph(batch).numpy() - expected).max() <= most
-    for size, images in ((None, slice(None)), (1, slice(1, 2))):
+    for size, some in ((None, slice(None)), (1, slice(1, 2))):
         onnx.save(ir.to_proto(to_onnx(graph, batch=size, target="cpu")), tmp_path / "net.onnx")
         session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
-        (logits,) = session.run(None, {session.get_inputs()[0].name: batch[images].numpy()})
-        assert np.abs(logits - expected[images]).max() <= most
+        (logits,) = session.run(None, {session.get_inputs()[0].name: batch[some].numpy()})
+        assert np.abs(logits - expected[some]).max() <= most
 
 
 @pytest.mark.parametrize("rescaling", [0, 1, 1 << 16])
