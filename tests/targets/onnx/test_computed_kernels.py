@@ -27,6 +27,7 @@ from tests.targets.onnx.test_dynamic_convolution import folded
 
 NETWORKS = {
     **{name: LAYERS[name] for name in ("pointwise", "four attentions", "warehouse")},
+    "behind an activation": lambda: network(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), Mixture(padding=1))),
     "wide": lambda: network(Mixture(c_out=64, padding=1), 64),
 }
 BATCH = 8
@@ -107,4 +108,4 @@ def test_what_makes_kernels_stays_in_float32(
     model = ir.from_proto(quantise(tmp_path / "float.onnx", ranges, (), target))
     assert len(computed_kernels(model.graph)) == len(computed_kernels(to_onnx(graph, target=form).graph))
     assert not {"DequantizeLinear", "QuantizeLinear"} & {node.op_type for node in kernel_nodes(model.graph)}
-    assert sqnr(model, module, tmp_path) > 40
+    assert sqnr(model, module, tmp_path) > 30  # a map in 8 bits, of which the kernels are made as well

@@ -253,8 +253,14 @@ def float_nodes(graph: ir.Graph, target: QuantisedFor) -> set[str]:
 
     For ONNX Runtime small kernels too.
     """
-    computed = {node.name or "" for node in kernel_nodes(graph)}
+    computed = {node.name or "" for node in kernel_nodes(graph)} | _read_in_bodies(graph)
     return gate_layers(graph) | computed | (small_kernels(graph) if target == "cpu" else set())
+
+
+def _read_in_bodies(graph: ir.Graph) -> set[str]:
+    """Names of the activations that the body of a loop reads: the quantiser would take them away, and not tell it."""
+    read = {value for node in graph.all_nodes() if node.graph is not graph for value in node.inputs}
+    return {node.name or "" for node in graph if node.op_type in ("Relu", "Clip") and node.outputs[0] in read}
 
 
 def small_kernels(graph: ir.Graph) -> set[str]:
