@@ -30,6 +30,7 @@ from kdna_deploy.graph.graph import (
     add_constant,
     calls,
     constant_nodes,
+    each_axis,
     site,
     take_site,
     tidy,
