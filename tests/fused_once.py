@@ -27,7 +27,7 @@ from kdna_deploy.graph.graph import Graph
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
 
-_USERS = ("kdna_deploy.targets.source", "kdna_deploy.benchmark.subject")
+_USERS = ("kdna_deploy.targets.source", "kdna_deploy.benchmark.untrained")
 _FAMILIES = "kdna_deploy.network.families."
 _MOST = 16  # networks that are held
 T = TypeVar("T")

@@ -111,9 +111,18 @@ OTHERS: dict[str, tuple[str, str]] = {
     "dcd_resnet18": (_NAMES, "14.70"),
     "fd_resnet18": (f"{_NAMES} prints 11.75 M", ""),
     "fd_resnet50": (f"{_NAMES} prints 27.16 M", ""),
-    **dict.fromkeys(
-        ("a2d2c_resnet18", "a2d2c_resnet50", "a2d2c_mobilenetv2_100", "a2d2c_mobilenetv2_050"), (_A2D2C, "")
-    ),
+    **{f"{method}_resnet50": ("published names", "") for method in ("od1x", "se", "cbam", "eca", "cgc", "dcd")},
+    "od1x_mobilenetv2_050": ("published names", ""),
+    **{name: (_A2D2C, "") for name in ARCHITECTURES if name.startswith("a2d2c_")},
+}
+
+# KARST's networks and those that they adapt. The paper prints adapters alone.
+_ADAPTED = "published names, shapes, counts and outputs"
+KARST: dict[str, str] = {
+    "vit_base_patch16_224": "timm's names; outputs with adapters",
+    "karst_vit_base_patch16_224": f"{_ADAPTED}; adapters 0.30 M as printed",
+    "swin_base_patch4_window7_224": "timm's names; outputs with adapters",
+    "karst_swin_base_patch4_window7_224": f"{_ADAPTED}; 0.45 M adapters are printed, and not met",
 }
 
 
@@ -140,7 +149,7 @@ class Known:
     def system(self) -> str:
         """Whose layers it has."""
         method = self.architecture.method
-        return method.kind if method else "KernelDNA"
+        return method.kind if method else "KARST" if self.said.arch in KARST else "KernelDNA"
 
 
 def known_networks() -> tuple[Known, ...]:
@@ -181,6 +190,7 @@ def known_networks() -> tuple[Known, ...]:
             for name, millions in KERNELWAREHOUSE.items()
         ),
         *(Known(Configuration(name), checked, millions) for name, (checked, millions) in OTHERS.items()),
+        *(Known(Configuration(name), checked) for name, checked in KARST.items()),
     )
 
 

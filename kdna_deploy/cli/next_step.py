@@ -22,7 +22,7 @@ from kdna_deploy.verbs.arguments import newest
 
 Said = Mapping[str, Any]  # the options of a command, by parameter
 _LOADING = {
-    **{name: f"--{name}" for name in ("arch", "layout", "reductions", "scale", "model")},
+    **{name: f"--{name}" for name in ("arch", "layout", "reductions", "scale", "outputs", "temperature", "model")},
     "input_size": "--input-size",
 }
 _ATTENTIONS = ("channel", "filter", "spatial")

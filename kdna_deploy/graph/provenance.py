@@ -7,37 +7,22 @@ import importlib.metadata
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
-from kdna_deploy.graph.stored_kernels import KernelStorage, Parent
-from kdna_deploy.images.interface import INTERFACE, Interface, interface_of
-from kdna_deploy.images.interface import KEY as INTERFACE_KEY
-from kdna_deploy.json_schema import (
-    Kind,
-    Misfit,
-    anything,
-    boolean,
-    check_schema,
-    integer,
-    list_of,
-    mapping,
-    number,
-    one_of,
-    optional,
-    record,
-)
-from kdna_deploy.json_schema import text as text_of
+from kdna_deploy.graph.provenance_schema import FIELDS
+from kdna_deploy.graph.stored_kernels import Parent
+from kdna_deploy.images.interface import Interface, interface_of
+from kdna_deploy.json_schema import Misfit, anything, check_schema, record
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
-from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
-from kdna_deploy.network.record import check_record, configuration_of, from_record, to_record
+from kdna_deploy.network.factory import hint, recorded
+from kdna_deploy.network.record import configuration_of, from_record, to_record
 from kdna_deploy.network.stages import output_names, stage_outputs
-from kdna_deploy.precision import WEIGHTS
 
 if TYPE_CHECKING:
     from kdna_deploy.network.checkpoint import Checkpoint
@@ -186,59 +171,6 @@ class Provenance:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-_COUNT = integer(0)
-_LABEL = text_of(most=1000)
-_PARENT = record(
-    {
-        "name": _LABEL,
-        "shape": list_of(integer(1), most=8),
-        "layer": optional(_LABEL),
-        "children": list_of(_LABEL, most=10_000),
-    }
-)
-_STORAGE = record({entry.name: _LABEL if entry.name == "stage" else _COUNT for entry in fields(KernelStorage)})
-_OPTIONS = record(
-    {},
-    {
-        "children": one_of("materialize", "share", "on-the-fly"),
-        "channel_attention": one_of("keep", "freeze", "drop"),
-        "precision": one_of("fp32", "fp16", "int8"),
-        "weights": one_of(*WEIGHTS),
-        "target": one_of("cpu", "tensorrt", "any"),
-        "opset": integer(1, 100),
-        "simplify": boolean,
-        "dynamic_size": boolean,
-        INTERFACE_KEY: INTERFACE,
-        "session": record({}, {"disabled_optimizers": list_of(text_of(r"\w+", most=100), most=100)}, anything),
-    },
-    anything,
-)
-# What every field of `Provenance` may hold in a file.
-_FIELDS: Mapping[str, Kind] = {
-    # Both are empty for a network that was never trained: the plain backbone beside a measured one.
-    "source": text_of(r"[^/\\]*", most=1000),
-    "source_sha256": text_of(r"([0-9a-f]{64})?"),
-    "architecture": optional(check_record),
-    "factory": optional(text_of(f"{MODULE_REFERENCE}|{FILE_REFERENCE}", most=1000)),
-    "ema": boolean,
-    "image_shape": list_of(integer(1, 1 << 16), most=3, least=3),
-    "parameters": _COUNT,
-    "macs": _COUNT,
-    "channel_attentions": _COUNT,
-    "options": _OPTIONS,
-    "versions": mapping(text_of(most=100), text_of(most=100)),
-    "source_path": text_of(),
-    "kernels": lambda value: {} if value == {} else _STORAGE(value),
-    "parents": list_of(_PARENT),
-    "schema_version": integer(1),
-    "preprocessing": mapping(text_of(most=100), anything),  # `preprocessing.from_record` knows its fields
-    "recorded_top1": optional(number),
-    "num_classes": optional(integer(0)),
-    "class_names": list_of(text_of(most=1000)),
-    "base": text_of(r"[^/\\]*", most=1000),
-    "base_sha256": text_of(r"([0-9a-f]{64})?"),
-    "base_path": text_of(),
-}
 _REQUIRED = tuple(
     entry.name for entry in fields(Provenance) if entry.default is MISSING and entry.default_factory is MISSING
 )
@@ -269,7 +201,7 @@ def parse(data: Any, where: str) -> Provenance:
     strange = next((name for name in data if name not in names), None)
     if strange is not None:
         raise Misfit("a field that is not known", (strange,))
-    fitting = record({name: _FIELDS[name] for name in _REQUIRED}, {n: _FIELDS.get(n, anything) for n in names})(data)
+    fitting = record({name: FIELDS[name] for name in _REQUIRED}, {n: FIELDS.get(n, anything) for n in names})(data)
     shape = fitting["image_shape"]
     if math.prod(shape) > MAX_IMAGE:
         raise Misfit("out of range", ("image_shape",))

@@ -37,7 +37,7 @@ def with_base(checkpoint: Checkpoint, base: Path | None, multiplier: float | Non
     notes = [] if multiplier else ["no checkpoint holds the adapters' `multiplier`: taken for 1"]
     unscaled = {f"{name}.alpha": torch.tensor(1) for name in found if f"{name}.alpha" not in state}
     if unscaled:  # a buffer: scripts that save parameters alone leave it out
-        notes.append("the checkpoint holds no `alpha` of its adapters: taken for 1, as published")
+        notes.append("the checkpoint holds no alpha of its adapters: taken for 1, as published")
     if base is None:
         if _OF_THE_BASE not in state:
             raise ArchitectureError(

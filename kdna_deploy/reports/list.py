@@ -14,7 +14,7 @@ from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.report import Report, document
 
 _HEADINGS = ("architecture", "said with", "checked against", "parameters", "printed")
-_OWN_TABLES = ("KernelDNA", "KernelWarehouse")
+_OWN_TABLES = ("KernelDNA", "KernelWarehouse", "KARST")
 _CAPTION = (
     "Layouts are of the stages that share kernels. Widths, classes, attentions and reductions are told from a "
     "checkpoint; its layout by its numbers of kernels, or by what is said."

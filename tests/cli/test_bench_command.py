@@ -197,6 +197,8 @@ def test_a_comparison_of_one_run_or_of_a_broken_one_is_refused(cli: Cli, tmp_pat
     assert "--compare takes two saved runs" in sentence
     sentence = refusal(cli, tmp_path, "--compare", "a.json", "b.json", "--fail-if", "ratio>1", code=2)
     assert "--compare measures nothing" in sentence
+    sentence = refusal(cli, tmp_path, "--compare", "a.json", "b.json", "--methods", "kw", code=2)
+    assert "--suite, --methods, --baseline" in sentence
     sentence = refusal(cli, tmp_path, "--compare", "broken.json", "broken.json", code=3)
     assert "'broken.json' is not a run that kdna-deploy bench --save wrote" in sentence
 

@@ -85,13 +85,13 @@ def test_frozen_attention_is_measured_reported_and_never_called_equivalent(cli_h
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(
-    cli: Cli, tmp_path: Path, arguments: tuple[str, ...], code: int, cause: str
+    cli_here: Cli, tmp_path: Path, arguments: tuple[str, ...], code: int, cause: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "nan.npy", np.full((2, 3, 64, 64), np.nan, np.float32))
     np.save(tmp_path / "small.npy", np.zeros((2, 3, 8, 8), np.float32))
     before = sorted(tmp_path.iterdir())
-    ran = cli("fuse", SAMPLE, *SMALL, *arguments)
+    ran = cli_here("fuse", SAMPLE, *SMALL, *arguments)
     assert ran.returncode == code
     (sentence,) = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
     assert cause in sentence

@@ -472,6 +472,12 @@ TABLE: dict[str, list[Entry]] = {
             after="bench --gpu --suite table1",
             alone=False,
         ),
+        Entry(
+            "bench --suite table1",
+            "--methods kw,odconv,kw",
+            {"bench_suite.options.methods": ("kw", "odconv")},
+            alone=False,
+        ),
         Entry("bench net.onnx", "--no-cold-start", {"bench.options.device.cold_start": False}),
         Entry("bench net.onnx --no-cold-start", "--cold-start", {"bench.options.device.cold_start": True}),
         Entry("bench net.onnx", "--profile", {"bench.options.device.profile": True}),

