@@ -36,7 +36,7 @@ from kdna_deploy.benchmark.cpu.latency import measure_latency  # noqa: E402
 from kdna_deploy.benchmark.plan import images_for  # noqa: E402
 from kdna_deploy.benchmark.protocol import Settings  # noqa: E402
 from kdna_deploy.benchmark.statistics import paired_ratio  # noqa: E402
-from kdna_deploy.benchmark.subject import Untrained  # noqa: E402
+from kdna_deploy.benchmark.untrained import Untrained  # noqa: E402
 from kdna_deploy.graph.file import load_fused, save_fused  # noqa: E402
 from kdna_deploy.images.interface import PLAIN  # noqa: E402
 from kdna_deploy.network.architecture import Architecture  # noqa: E402

@@ -84,6 +84,10 @@ def test_every_row_of_the_papers_tables_is_known() -> None:
         assert sorted(own) == sorted(rows), table
 
 
+def test_every_other_method_is_known() -> None:
+    assert {one.said.arch for one in KNOWN} >= {one.name for one in ARCHITECTURES.values() if one.method}
+
+
 METHODS = {"dyconv": "dy", "odconv": "od4x", "condconv": "cond", "fdconv": "fd"}
 BACKBONES = {"mobilenet_v2": "mobilenetv2_100", "mobilenet_v2_1d2": "mobilenetv2_050"}
 

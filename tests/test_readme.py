@@ -160,7 +160,7 @@ CLAIMS = {
     "fuse ckpt.pt --children share": Claim(
         (r"shared: each parent is stored once",), ("ckpt.fused.pt2",), check=keeps_the_parameters
     ),
-    "export ckpt.pt --channel-attention freeze --calibration images/ -o ckpt.frozen.onnx": Claim(
+    "export ckpt.pt --attention freeze --calibration images/ -o ckpt.frozen.onnx": Claim(
         (
             r"(layer\d\.se\.\d .*? frozen ){6}",  # how far attention moves in each layer
             r"NOT equivalent to the trained one: over 50 images the logits differ by up to \S+",
@@ -333,8 +333,8 @@ def test_links_lead_to_files() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_reference_names_every_option(cli: Cli, command: str) -> None:
-    options = set(re.findall(r"--[a-z][a-z-]+", cli(command, "--help").stdout)) - {"--help", "--json", "--output"}
+def test_reference_names_every_option(cli_here: Cli, command: str) -> None:
+    options = set(re.findall(r"--[a-z][a-z-]+", cli_here(command, "--help").stdout)) - {"--help", "--json", "--output"}
     section = REFERENCE.split(f"## `{command} ")[1].split("\n## ")[0]
     named = set(re.findall(r"--[a-z][a-z-]+", section))
     assert options <= named, f"docs/cli.md misses {options - named}"

@@ -111,9 +111,9 @@ OTHERS: dict[str, tuple[str, str]] = {
     "dcd_resnet18": (_NAMES, "14.70"),
     "fd_resnet18": (f"{_NAMES} prints 11.75 M", ""),
     "fd_resnet50": (f"{_NAMES} prints 27.16 M", ""),
-    **dict.fromkeys(
-        ("a2d2c_resnet18", "a2d2c_resnet50", "a2d2c_mobilenetv2_100", "a2d2c_mobilenetv2_050"), (_A2D2C, "")
-    ),
+    **{f"{method}_resnet50": ("published names", "") for method in ("od1x", "se", "cbam", "eca", "cgc", "dcd")},
+    "od1x_mobilenetv2_050": ("published names", ""),
+    **{name: (_A2D2C, "") for name in ARCHITECTURES if name.startswith("a2d2c_")},
 }
 
 # KARST's networks and those that they adapt. The paper prints adapters alone.

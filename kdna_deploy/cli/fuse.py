@@ -9,7 +9,7 @@ from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.graph import (
     Attention,
-    ChannelAttention,
+    AttentionOption,
     Children,
     ChildrenOption,
     FreezeBelow,
@@ -34,7 +34,7 @@ def fuse(
     ema: Ema = False,
     input_size: InputSize = None,
     children: ChildrenOption = Children.materialize,
-    channel_attention: ChannelAttention = Attention.keep,
+    attention: AttentionOption = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,
@@ -62,7 +62,7 @@ def fuse(
             ema=ema,
             input_size=input_size,
             children=children.value,
-            channel_attention=confirmed(channel_attention, yes_drop),
+            attention=confirmed(attention, yes_drop),
             freeze_below=freeze_below,
             calibration=calibration,
             mean=mean,

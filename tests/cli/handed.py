@@ -76,10 +76,10 @@ Request = dict[str, Any]
 
 
 def options_of(command: str) -> Iterator[str]:
-    """The options of a command, each by its longest name."""
+    """The options of a command, each by its first long name."""
     for parameter in commands()[command].params:
         if parameter.param_type_name == "option":
-            yield max(parameter.opts, key=len)
+            yield next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
 
 
 def commands() -> Mapping[str, Any]:

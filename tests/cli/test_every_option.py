@@ -105,10 +105,10 @@ def protects(name: str) -> Callable[[Any, Any], bool]:
 
 def attention(command: str, request: str, inputs: str) -> list[Entry]:
     """What `fuse` and `export` do with channel attention and calibration images."""
-    keep, freeze = command, f"{command} --channel-attention freeze --calibration images {SAID}"
+    keep, freeze = command, f"{command} --attention freeze --calibration images {SAID}"
     key = f"{request}.attention"
     found = [
-        Entry(freeze, "--channel-attention drop --yes-drop", {f"{key}.choice": "drop"}),
+        Entry(freeze, "--attention drop --yes-drop", {f"{key}.choice": "drop"}),
         Entry(freeze, "--freeze-below 0.5", {f"{key}.below": 0.5}),
         Entry(
             freeze,
@@ -122,7 +122,7 @@ def attention(command: str, request: str, inputs: str) -> list[Entry]:
         ),
         Entry(
             keep,
-            "--channel-attention freeze --calibration images",
+            "--attention freeze --calibration images",
             {f"{key}.choice": "freeze", f"{key}.images": lambda old, new: len(new) == 12},
             alone=False,
         ),
@@ -574,7 +574,7 @@ def test_an_option_changes_what_its_help_says_and_nothing_else(
         assert differing == entry.expected.keys()
 
 
-_FREEZE = "fuse ckpt.pt --channel-attention freeze --calibration images"
+_FREEZE = "fuse ckpt.pt --attention freeze --calibration images"
 
 
 def test_imagenets_mean_and_deviation_are_taken_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,11 +602,16 @@ def test_a_mean_or_deviation_that_is_none_is_refused_by_its_own_name(
 
 @pytest.mark.parametrize("command", ["fuse", "export"])
 def test_dropping_needs_to_be_confirmed(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    drop = (command, "ckpt.pt", "--channel-attention", "drop")
+    drop = (command, "ckpt.pt", "--attention", "drop")
     with pytest.raises(UsageError, match="--yes-drop"):
         handed(monkeypatch, *drop)
     received = handed(monkeypatch, *drop, "--yes-drop")
     assert next(value for key, value in received.items() if key.endswith("attention.choice")) == "drop"
+
+
+def test_attention_has_its_earlier_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = handed(monkeypatch, *_FREEZE.replace("--attention", "--channel-attention").split())
+    assert not changed(earlier, handed(monkeypatch, *_FREEZE.split()))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from kdna_deploy.graph.passes.fold_input_scale import fold_input_scale
 from kdna_deploy.graph.passes.fold_layer_norm import fold_layer_norm
 from kdna_deploy.graph.passes.fold_layer_scale import fold_layer_scale
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
-from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
+from kdna_deploy.graph.passes.freeze_attention import freeze_attention
 from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.graph.passes.share import share
@@ -24,7 +24,7 @@ from kdna_deploy.graph.passes.share import share
 Pass = Callable[[fx.GraphModule], PassResult]
 Children = Literal["materialize", "share"]
 
-FREEZING = "freeze_channel_attention"
+FREEZING = "freeze_attention"
 
 # What every network goes through.
 FOLDING: tuple[Pass, ...] = (
@@ -39,14 +39,21 @@ FOLDING: tuple[Pass, ...] = (
 )
 
 
+# What a frozen kernel, or a frozen gate in between, kept from being folded.
+_AGAIN: tuple[tuple[str, Pass], ...] = (
+    ("fold_batchnorm", fold_batchnorm),
+    ("fold_layer_scale", fold_layer_scale),
+    ("fold_layer_norm", fold_layer_norm),
+)
+
+
 def finishing(children: Children, gates: Mapping[str, Tensor | None]) -> tuple[tuple[str, Pass], ...]:
-    """What follows, by choice. `gates` are the channel attentions to freeze (None: to drop)."""
-    return (
-        # after BatchNorm: a frozen gate takes the input-channel axis of a kernel, which M does not have
-        *(((FREEZING, partial(freeze_channel_attention, gates=gates)),) if gates else ()),
-        # last: until here a parent is one tensor, whatever its children fold into M
-        ("materialise", materialise) if children == "materialize" else ("share", share),
-    )
+    """What follows, by choice. `gates` is the attention to freeze (None: to drop)."""
+    # after BatchNorm: a frozen gate takes the input-channel axis of a kernel, which M does not have
+    freezing: tuple[tuple[str, Pass], ...] = ((FREEZING, partial(freeze_attention, gates=gates)), *_AGAIN)
+    # last: until here a parent is one tensor, whatever its children fold into M
+    last: tuple[str, Pass] = ("materialise", materialise) if children == "materialize" else ("share", share)
+    return (*(freezing if gates else ()), last)
 
 
 __all__ = ["FOLDING", "FREEZING", "Children", "Pass", "PassResult", "Refusal", "finishing"]

@@ -54,13 +54,13 @@ def layers_behind(node: fx.Node, axis: int, fixed: Collection[fx.Node]) -> list[
     while stack:
         current, axis = stack.pop()
         for reader in current.users:
-            if _reads_channels(reader, current, axis):
+            if reads_channels(reader, current, axis):
                 found[reader] = None
                 continue
-            moved = _moved(reader, current, axis)
-            if moved is None:
+            place = moved(reader, current, axis)
+            if place is None:
                 return _FOREIGN
-            stack.append((reader, moved))
+            stack.append((reader, place))
     for layer in found:
         if any(isinstance(one, fx.Node) and one not in fixed for one in layer.args[1:3]):
             return f"the kernel or the bias of {site(layer)} is not constant"
@@ -81,7 +81,7 @@ def refusal(layers: list[fx.Node], affine: Affine, shared: Collection[fx.Node]) 
     return None
 
 
-def _reads_channels(reader: fx.Node, node: fx.Node, axis: int) -> bool:
+def reads_channels(reader: fx.Node, node: fx.Node, axis: int) -> bool:
     """Whether `reader` is a layer whose input is `node`, with its channels along `axis`."""
     if reader.target not in WEIGHTED or [one for one in reader.args if one is node] != [reader.args[0]]:
         return False
@@ -91,7 +91,7 @@ def _reads_channels(reader: fx.Node, node: fx.Node, axis: int) -> bool:
     return bool(axis == rank - 1)
 
 
-def _moved(view: fx.Node, node: fx.Node, axis: int) -> int | None:
+def moved(view: fx.Node, node: fx.Node, axis: int) -> int | None:
     """Where `view`, a view of `node`, has its `axis`; None where that is no axis of its own, or `view` is none."""
     before: torch.Size = node.meta["val"].shape
     if view.target is ATEN.permute.default:
