@@ -19,7 +19,7 @@ from kdna_deploy.benchmark.cpu.device import Cpu
 from kdna_deploy.benchmark.device import BenchOptions
 from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.run import bench
-from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
+from kdna_deploy.graph.freezing import AttentionChoice, AttentionOptions
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.open import open_session
 from kdna_deploy.targets.onnx.export import export_fused
@@ -34,7 +34,7 @@ sys.path.insert(0, str(SAMPLES))
 from train_digits import Digits, load_split, normalised  # noqa: E402
 
 NETWORKS = ("digits_resnet18_quarter", "digits_mobilenet_v2_1d2")
-CHOICES: tuple[ChannelAttention, ...] = ("keep", "freeze", "drop")
+CHOICES: tuple[AttentionChoice, ...] = ("keep", "freeze", "drop")
 CALIBRATION_IMAGES = 256
 
 
@@ -44,7 +44,7 @@ def batches(digits: Digits) -> Iterator[Images]:
         yield normalised(images).numpy()
 
 
-def export(name: str, choice: ChannelAttention, calibration: Digits, folder: Path) -> list[Path]:
+def export(name: str, choice: AttentionChoice, calibration: Digits, folder: Path) -> list[Path]:
     """One sample with one choice for its channel attention, as an ONNX and an OpenVINO file."""
 
     def attention(_: tuple[int, int, int], recorded: object) -> AttentionOptions:

@@ -23,7 +23,7 @@ from kdna_deploy.benchmark.cpu.affinity import pinned
 from kdna_deploy.benchmark.cpu.latency import measure_latency
 from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.statistics import paired_ratio, summarise
-from kdna_deploy.benchmark.subject import Untrained
+from kdna_deploy.benchmark.untrained import Untrained
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.folder import Preprocessing
 from kdna_deploy.images.split import split_images

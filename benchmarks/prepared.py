@@ -21,7 +21,7 @@ from kdna_deploy.benchmark.cpu.cold_start import PROCESSES, TOGETHER, ColdReques
 from kdna_deploy.benchmark.cpu.latency import measure_latency
 from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.statistics import paired_ratio, summarise
-from kdna_deploy.benchmark.subject import Untrained
+from kdna_deploy.benchmark.untrained import Untrained
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.runtimes.ort import OrtSession, session_needs
 from kdna_deploy.runtimes.table import Source

@@ -29,7 +29,7 @@ from kdna_deploy.benchmark.cpu.latency import measure_latency
 from kdna_deploy.benchmark.plan import images_for
 from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.statistics import paired_ratio, summarise
-from kdna_deploy.benchmark.subject import Untrained
+from kdna_deploy.benchmark.untrained import Untrained
 from kdna_deploy.images.interface import PLAIN, Interface, normalised
 from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.network.families import ARCHITECTURES

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from table import write_table
 
-from kdna_deploy.benchmark.subject import Untrained
+from kdna_deploy.benchmark.untrained import Untrained
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.targets.onnx.options import OnnxOptions
 

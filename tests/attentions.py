@@ -2,7 +2,7 @@
 
 A network maps [n, 3, 9, 9] to five logits. Each gate is asked for by `gate`, in the order of execution, so that
 `constants` can stand in its place. `frozen` says for each whether it can become a constant: True, or a part of the
-reason.
+reason; `product` is a part of the reason why the constant, of the last gate, stays a product.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Squeeze(nn.Module):
 
 
 class Network(nn.Module):
-    """Layers for any of the bodies; `constants[i]` [c] or [1] is what gate number i becomes, None for itself."""
+    """Layers for any of the bodies; `constants[i]` is what gate number i becomes for one image, None for itself."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__()
@@ -54,7 +54,12 @@ class Network(nn.Module):
 
     def gate(self, number: int, x: Tensor) -> Tensor:
         held = self.constants[number]
-        return self.squeezes[number](x) if held is None else held.to(x.dtype).reshape(1, -1, 1, 1)
+        return self.squeezes[number](x) if held is None else held.to(x.dtype)
+
+    def instead(self, number: int, gate: Tensor) -> Tensor:
+        """`gate`, or the constant in its place."""
+        held = self.constants[number]
+        return gate if held is None else held.to(gate.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.kind.body(self, F.relu(self.stem(x)))
@@ -72,6 +77,7 @@ class Kind:
     activation: Activation = torch.sigmoid
     outputs: int = CHANNELS
     groups: int = 1
+    product: str | None = None
 
     def network(self, seed: int = 0) -> Network:
         torch.manual_seed(seed)
@@ -150,11 +156,56 @@ def _activation(m: Network, x: Tensor) -> Tensor:
 
 
 def _positions(m: Network, x: Tensor) -> Tensor:
-    return m.head(m.conv(x * torch.sigmoid(m.spatial(x))))
+    return m.head(m.conv(x * m.instead(0, torch.sigmoid(m.spatial(x)))))
 
 
 def _rows(m: Network, x: Tensor) -> Tensor:
-    return m.head(m.conv(x * torch.sigmoid(m.other(x)).mean(3, keepdim=True)))
+    return m.head(m.conv(x * m.instead(0, torch.sigmoid(m.other(x)).mean(3, keepdim=True))))
+
+
+def _dense(m: Network, x: Tensor) -> Tensor:
+    """One number for each of the map's, as in a gated linear unit."""
+    return m.head(m.conv(m.other(x) * m.instead(0, torch.sigmoid(m.grouped(x)))))
+
+
+def _gelu_by_hand(m: Network, x: Tensor) -> Tensor:
+    """An activation of several products."""
+    y = m.conv(x)
+    return m.head(0.5 * y * (1 + torch.tanh(0.8 * (y + 0.04 * y * y * y))))
+
+
+def _normalised(m: Network, x: Tensor) -> Tensor:
+    return m.head(m.conv(x * torch.rsqrt(x.square().mean(1, keepdim=True) + 0.1)))
+
+
+def _features(m: Network, x: Tensor) -> Tensor:
+    """A layer made for each image, as a product and a sum: the smaller operand is what it is applied to."""
+    layer = m.wide(x.mean(2).transpose(1, 2)).repeat(1, 2, 1)[:, :5]
+    return (4 * x.mean((2, 3))[:, None] * layer).sum(2)
+
+
+def _vectors(m: Network, x: Tensor) -> Tensor:
+    """In front of the classifier, whose input channels take it up."""
+    x = 4 * x.mean((2, 3))
+    return m.fc(x * m.instead(0, m.wide(x).sigmoid()))
+
+
+def _channels_last(m: Network, x: Tensor) -> Tensor:
+    """Behind a linear layer on maps [n, h, w, c], through a change of axes."""
+    y = m.wide(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return m.head(y * m.gate(0, x) + x)
+
+
+def _branches(m: Network, x: Tensor) -> Tensor:
+    """A softmax over two branches, stacked: five axes."""
+    stacked = torch.stack((m.conv(x), m.other(x)), 1)
+    weights = m.instead(0, F.softmax(m.squeezes[0](x).reshape(-1, 2, 4, 1, 1), 1))
+    return m.head((stacked[:, :, :4] * weights).sum(1).repeat(1, 2, 1, 1))
+
+
+def _one_that_can_be_told(m: Network, x: Tensor) -> Tensor:
+    """A gate, and a product of two features."""
+    return m.head(m.conv(x * m.gate(0, x))) + _two_features(m, x)
 
 
 def _outer(m: Network, x: Tensor) -> Tensor:
@@ -242,7 +293,7 @@ KINDS = {
     "in front": Kind(_front),
     "behind": Kind(_behind),
     "behind ReLU": Kind(_behind_relu),
-    "behind ReLU, negative": Kind(_behind_relu, ("no convolution makes the map",), torch.tanh),
+    "behind ReLU, negative": Kind(_behind_relu, activation=torch.tanh, product="no layer makes the map in front of it"),
     "behind, negative": Kind(_behind, activation=torch.tanh),
     "linear layers": Kind(_linear_layers),
     "grouped layers": Kind(_front, groups=2),
@@ -260,29 +311,37 @@ KINDS = {
     "pixel with two gates": Kind(_pixel_with_two_gates, ("both operands are bounded",)),
     "seen twice": Kind(_seen_twice),
     "activation": Kind(_activation, ()),
-    "positions": Kind(_positions, ("varies over positions",)),
-    "rows": Kind(_rows, ("varies over positions",)),
+    "positions": Kind(_positions, product="varies over positions"),
+    "rows": Kind(_rows, product="varies over positions"),
+    "dense": Kind(_dense, product="varies over positions"),
+    "GELU by hand": Kind(_gelu_by_hand, ()),
+    "normalised": Kind(_normalised, ("the reciprocal of something",)),
+    "features": Kind(_features, ("not bounded as a gate is",)),
+    "vectors": Kind(_vectors),
+    "channels last": Kind(_channels_last),
+    "branches": Kind(_branches, product="varies over positions"),
+    "one that can be told": Kind(_one_that_can_be_told, (True, "neither operand is bounded")),
     "outer": Kind(_outer, ("neither operand has the size",)),
     "shared": Kind(_shared, (True, True)),
     "shared, two sizes": Kind(_shared_of_two_sizes, (True, True)),
     "used elsewhere": Kind(_used_elsewhere),
     "used elsewhere itself": Kind(_used_elsewhere_itself),
-    "read twice": Kind(_read_twice, ("something else than a convolution reads",)),
+    "read twice": Kind(_read_twice, product="something else than a layer of its channels reads"),
     "two in a row": Kind(_two_in_a_row, (True, True)),
     "gate of a gate": Kind(_gate_of_a_gate, (True, True)),
     "only together": Kind(_one_after_the_other, (True, True)),
     "twice the same layer": Kind(_twice_the_same_layer),
-    "one of two": Kind(_one_of_two, (True, "something else than a convolution reads")),
+    "one of two": Kind(_one_of_two, (True, True), product="something else than a layer of its channels reads"),
     "pooled": Kind(_pooled),
     "grouped convolution": Kind(_grouped),
     "grouped convolution behind": Kind(_grouped_behind),
 }
 
 
-def one_of_two() -> Network:
+def one_that_can_be_told() -> Network:
     """A factory, as a user names one with --model."""
-    return KINDS["one of two"].network()
+    return KINDS["one that can be told"].network()
 
 
-def read_twice() -> Network:
-    return KINDS["read twice"].network()
+def two_features() -> Network:
+    return KINDS["two features"].network()

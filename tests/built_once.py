@@ -3,6 +3,7 @@
     operators made of others              looked up by name some twenty times a capture, and there since the first
     `Callable[…]` in their registration   made some thousand times a capture; `typing` keeps what it has made
     commands with their options           made of signatures by Typer at every call of the command line
+    types of fields in a ``.pt2``         told by `typing` some thousand times for each file that is read
     translations of `torch.onnx`          collected anew at every export, two seconds each time (`translations_once`)
     what was imported                     gone through by Python's collector whenever enough has been allocated
 
@@ -15,6 +16,7 @@ import contextlib
 import copy
 import functools
 import gc
+import types
 import typing
 
 
@@ -22,6 +24,8 @@ def build_once() -> None:
     """To be called when the libraries are imported. None of this is their interface: without it, tests are slower."""
     with contextlib.suppress(ImportError, AttributeError):
         _operators()
+    with contextlib.suppress(ImportError, AttributeError):
+        _fields()
     with contextlib.suppress(ImportError, AttributeError):
         _commands()
     gc.collect()
@@ -47,6 +51,23 @@ def _operators() -> None:
     if not hasattr(look_up, "__wrapped__"):
         utils._materialize_cpp_cia_ops = look_up_new
         torch._ops.Callable = typing.Callable  # type: ignore[attr-defined]
+
+
+def _fields() -> None:
+    """Of the classes that a program is described in, which stay as they are."""
+    from torch._export.serde import schema, serialize
+
+    known: dict[object, dict[str, object]] = {}
+
+    def hints(of: type, globalns: dict[str, object]) -> dict[str, object]:
+        if of not in known:
+            known[of] = typing.get_type_hints(of, globalns=globalns)
+        return known[of]
+
+    told = types.ModuleType("typing")
+    told.__dict__.update(vars(typing), get_type_hints=hints)
+    if serialize.typing is typing and serialize.schema is schema:
+        serialize.typing = told
 
 
 def _commands() -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -208,6 +209,7 @@ def cli_here(tmp_path: Path, fused_once: None, short_bench: None) -> Cli:
         words, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(cwd)
+            patch.setattr(tempfile, "tempdir", None)  # TMPDIR may be among the variables
             for name, value in {"COLUMNS": "", **environment}.items():
                 patch.setenv(name, value)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

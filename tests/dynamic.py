@@ -42,6 +42,21 @@ class Mixture(nn.Module):
         return y.view(n, -1, *y.shape[2:])
 
 
+class Einsum(nn.Module):
+    """The same mixture by `einsum`, its bank ordered otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bank = nn.Parameter(torch.empty(6, 3, CHANNELS, 3, 3))
+        self.route = nn.Linear(CHANNELS, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        mixture = self.route(x.mean((2, 3))).softmax(1)
+        kernels = torch.einsum("nk, okcij -> nocij", mixture, self.bank).reshape(n * 6, c, 3, 3)
+        return F.conv2d(x.reshape(1, n * c, h, w), kernels, padding=1, groups=n).reshape(n, 6, h, w)
+
+
 class Hypernetwork(nn.Module):
     """W(x) is what a layer makes of the image: a kernel of one convolution, nothing that could be mixed before."""
 
@@ -125,6 +140,7 @@ LAYERS: Mapping[str, Callable[[], nn.Module]] = {
     "groups": lambda: network(Mixture(groups=2, padding=1)),
     "depthwise": lambda: network(Mixture(c_out=CHANNELS, groups=CHANNELS, padding=1), CHANNELS),
     "depthwise with multiplier and biases": lambda: network(Mixture(c_out=8, groups=4, bias=True), 8),
+    "einsum": lambda: network(Einsum()),
     "hypernetwork": lambda: network(Hypernetwork()),
     "four attentions": lambda: network(FourAttentions()),
     "warehouse": lambda: trained(Warehouse()),

@@ -7,7 +7,8 @@
 The commands and benches of many tests begin with the same network, and fusing it is most of what they do. What fusing
 makes is tested without this (tests/targets/test_fuse.py, tests/graph); nothing changes what it returns.
 
-Does not apply to networks of users, whose weights do not tell what they compute, and where channel attention is frozen.
+Where channel attention is frozen, they are traced once, and fused anew. Does not apply to networks of users, whose
+weights do not tell what they compute.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from torch import nn
@@ -26,9 +27,10 @@ from kdna_deploy.graph.graph import Graph
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
 
-_USERS = ("kdna_deploy.targets.source", "kdna_deploy.benchmark.subject")
+_USERS = ("kdna_deploy.targets.source", "kdna_deploy.benchmark.untrained")
 _FAMILIES = "kdna_deploy.network.families."
 _MOST = 16  # networks that are held
+T = TypeVar("T")
 
 
 class FusedOnce:
@@ -36,6 +38,7 @@ class FusedOnce:
 
     def __init__(self) -> None:
         self._held: dict[Any, Fused] = {}
+        self._traced: dict[Any, Graph] = {}
 
     def __call__(
         self,
@@ -46,14 +49,27 @@ class FusedOnce:
         trace: Callable[[nn.Module, tuple[int, int, int]], Graph] = capture,
     ) -> Fused:
         options = options or FuseOptions()
-        if options.attention.choice != "keep" or not type(original).__module__.startswith(_FAMILIES):
+        if not type(original).__module__.startswith(_FAMILIES):
             return fuse(original, image_shape, options, listener, trace)
-        key = (type(original), digest(original), image_shape, options.children)
-        if key not in self._held:
-            if len(self._held) >= _MOST:
-                self._held.pop(next(iter(self._held)))
-            self._held[key] = fuse(original, image_shape, options, listener, trace)
-        return self._held[key]
+        network = (type(original), digest(original), image_shape)
+
+        def once(module: nn.Module, shape: tuple[int, int, int]) -> Graph:
+            return _kept(self._traced, network, lambda: trace(module, shape)).clone()
+
+        def fused() -> Fused:
+            return fuse(original, image_shape, options, listener, once)
+
+        keeps = options.attention.choice == "keep"
+        return _kept(self._held, (*network, options.children), fused) if keeps else fused()
+
+
+def _kept(held: dict[Any, T], key: Any, make: Callable[[], T]) -> T:
+    """What is held for `key`, made where nothing is."""
+    if key not in held:
+        if len(held) >= _MOST:
+            held.pop(next(iter(held)))
+        held[key] = make()
+    return held[key]
 
 
 def digest(network: nn.Module) -> str:

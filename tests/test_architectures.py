@@ -21,6 +21,7 @@ import kdna_deploy as kd
 from kdna_deploy.benchmark.paper import Known, known_networks
 from kdna_deploy.network.configuration import Configuration, configured
 from kdna_deploy.network.families import ARCHITECTURES
+from kdna_deploy.network.families.others import RESNET18
 from kdna_deploy.reports.cells import Cells, markdown
 from kdna_deploy.reports.list import parameters
 from kdna_deploy.runtimes.ort import OrtSession
@@ -79,7 +80,28 @@ def test_parameters_are_those_that_the_paper_prints(known: Known) -> None:
 
 def test_every_row_of_the_papers_tables_is_known() -> None:
     for table, rows in printed_in_the_paper().items():
-        assert sorted(one.printed for one in KNOWN if table in one.checked) == sorted(rows), table
+        own = (one.printed for one in KNOWN if table in one.checked and one.system == "KernelDNA")
+        assert sorted(own) == sorted(rows), table
+
+
+def test_every_other_method_is_known() -> None:
+    assert {one.said.arch for one in KNOWN} >= {one.name for one in ARCHITECTURES.values() if one.method}
+
+
+METHODS = {"dyconv": "dy", "odconv": "od4x", "condconv": "cond", "fdconv": "fd"}
+BACKBONES = {"mobilenet_v2": "mobilenetv2_100", "mobilenet_v2_1d2": "mobilenetv2_050"}
+
+
+def test_what_table_1_prints_of_other_methods_is_met_or_said() -> None:
+    known = {one.said.arch: one for one in KNOWN}
+    for row in paper("table1_imagenet"):
+        if row["method"] not in ("plain", "kerneldna", "kernelwarehouse"):
+            method, backbone = (
+                METHODS.get(row["method"], row["method"]),
+                BACKBONES.get(row["backbone"], row["backbone"]),
+            )
+            one = known[f"{method}_{backbone}"]
+            assert one.printed == row["params_m"] or f"prints {row['params_m']} M" in one.checked, row
 
 
 def test_every_architecture_and_layout_is_deployed_below() -> None:
@@ -152,6 +174,21 @@ def test_its_stage_outputs_go_from_a_detectors_checkpoint_to_a_file_of_any_size(
         assert session.stage_names == ("C2", "C3", "C4", "C5")
         for got, map in zip(session.run_all(images.numpy()), expected, strict=True):
             assert np.abs(got - map.numpy()).max() <= 1e-5 * map.abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", RESNET18)
+def test_another_methods_layers_go_to_a_file_that_computes_the_same(prefix: str, tmp_path: Path) -> None:
+    entry = ARCHITECTURES[f"{prefix}_resnet18"]
+    backbone = replace(entry.backbone, depths=(1, 1, 1, 1), widths=(32,) * 5)  # a block a stage
+    torch.manual_seed(0)
+    network = trained(replace(entry, backbone=backbone, num_classes=5).build())
+    kd.export(kd.load(network, input_size=2 * SIZE), tmp_path / "net.onnx", simplify=False)  # verified
+    images = torch.randn(3, 3, 2 * SIZE, 2 * SIZE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = network(images).numpy()
+    with OrtSession(tmp_path / "net.onnx", threads=1) as session:
+        assert np.abs(session.run(images.numpy()) - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ class BenchOptions:
         settings: how long.
         protocol: ``paper`` compares means.
         factory, arch, size: how to load a checkpoint, and (h, w) of its images.
+        methods: of the suite of Table 1, by their words in `table1.METHODS`; empty for its choice.
     """
 
     device: Device
@@ -83,6 +84,7 @@ class BenchOptions:
     factory: str | None = None
     arch: Configuration | None = None
     size: tuple[int, int] | None = None
+    methods: tuple[str, ...] = ()
 
     @property
     def statistic(self) -> Statistic:
@@ -100,6 +102,7 @@ class BenchOptions:
             "iterations": self.settings.iterations,
             "min_time_s": self.settings.min_time,
             "protocol": self.protocol,
+            "methods": list(self.methods),
         }
 
 

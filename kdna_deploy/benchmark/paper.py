@@ -86,6 +86,45 @@ KERNELWAREHOUSE = {
     "kw1x_convnext_tiny": "39.37",
 }
 
+# Networks of the other methods of Table 1 → what they are checked against, and parameters as printed, where these are
+# met.
+_ODCONV = "published names, shapes, counts and outputs"
+_ODCONV_COUNTED = "published names, shapes and counts"
+_NAMES = "published names; Table 1"
+_A2D2C = "its equations (a reconstruction)"
+OTHERS: dict[str, tuple[str, str]] = {
+    "od4x_resnet18": (_ODCONV, "44.90"),
+    "od1x_resnet18": (_ODCONV_COUNTED, "11.94"),
+    "od4x_resnet50": (_ODCONV_COUNTED, "90.67"),
+    "od4x_mobilenetv2_100": (f"{_ODCONV}; Table 1 prints 11.52 M", "11.51"),
+    "od1x_mobilenetv2_100": (_ODCONV, "4.94"),
+    "od4x_mobilenetv2_050": (_ODCONV_COUNTED, "4.44"),
+    "dy_resnet18": (f"{_NAMES} prints 45.47 M", ""),
+    "dy_resnet50": (f"{_NAMES} prints 100.88 M", ""),
+    "dy_mobilenetv2_100": (f"{_NAMES} prints 12.40 M", ""),
+    "dy_mobilenetv2_050": (_NAMES, "4.57"),
+    "cond_resnet18": ("Table 1 (a reconstruction)", "81.35"),
+    "se_resnet18": (_NAMES, "11.78"),
+    "cbam_resnet18": (_NAMES, "11.78"),
+    "eca_resnet18": (_NAMES, "11.69"),
+    "cgc_resnet18": (f"{_NAMES} prints 11.69 M", ""),
+    "dcd_resnet18": (_NAMES, "14.70"),
+    "fd_resnet18": (f"{_NAMES} prints 11.75 M", ""),
+    "fd_resnet50": (f"{_NAMES} prints 27.16 M", ""),
+    **{f"{method}_resnet50": ("published names", "") for method in ("od1x", "se", "cbam", "eca", "cgc", "dcd")},
+    "od1x_mobilenetv2_050": ("published names", ""),
+    **{name: (_A2D2C, "") for name in ARCHITECTURES if name.startswith("a2d2c_")},
+}
+
+# KARST's networks and those that they adapt. The paper prints adapters alone.
+_ADAPTED = "published names, shapes, counts and outputs"
+KARST: dict[str, str] = {
+    "vit_base_patch16_224": "timm's names; outputs with adapters",
+    "karst_vit_base_patch16_224": f"{_ADAPTED}; adapters 0.30 M as printed",
+    "swin_base_patch4_window7_224": "timm's names; outputs with adapters",
+    "karst_swin_base_patch4_window7_224": f"{_ADAPTED}; 0.45 M adapters are printed, and not met",
+}
+
 
 @dataclass(frozen=True)
 class Known:
@@ -110,7 +149,7 @@ class Known:
     def system(self) -> str:
         """Whose layers it has."""
         method = self.architecture.method
-        return method.kind if method else "KernelDNA"
+        return method.kind if method else "KARST" if self.said.arch in KARST else "KernelDNA"
 
 
 def known_networks() -> tuple[Known, ...]:
@@ -150,6 +189,8 @@ def known_networks() -> tuple[Known, ...]:
             )
             for name, millions in KERNELWAREHOUSE.items()
         ),
+        *(Known(Configuration(name), checked, millions) for name, (checked, millions) in OTHERS.items()),
+        *(Known(Configuration(name), checked) for name, checked in KARST.items()),
     )
 
 

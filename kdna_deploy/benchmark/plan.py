@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.saved import SavedRun
-from kdna_deploy.benchmark.subject import Shape, Subject, plain_backbone, plain_identity
+from kdna_deploy.benchmark.subject import Shape, Subject
+from kdna_deploy.benchmark.untrained import plain_backbone, plain_identity
 from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
 from kdna_deploy.images.interface import Interface
 from kdna_deploy.kinds import Kind, named_kind

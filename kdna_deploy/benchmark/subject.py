@@ -1,12 +1,9 @@
-"""The files of one network that runtimes open: a checkpoint, a fused graph, an ONNX file, each made when asked for.
+"""The files of a user's network that runtimes open: a checkpoint, a fused graph, an ONNX file, made when asked for.
 
-    Given      a user's file; what other runtimes need is made from its checkpoint, in the same way as the file was
-    Untrained  an architecture with fresh weights: the plain backbone beside a user's network, or a suite's network
+What other runtimes need than the file that was named is made from its checkpoint, in the same way as that file was.
 
-Latency does not depend on the values of weights, so an untrained network is as good as a trained one to measure.
-
-Does not apply to the plain backbone of a user's own model, which is not known, and to other files of a network whose
-channel attention was frozen over calibration images: they are not in the file.
+Does not apply to other files of a network whose channel attention was frozen over calibration images: they are not in
+the file.
 """
 
 from __future__ import annotations
@@ -17,26 +14,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import nn
-
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.graph.file import SUFFIX, load_fused, save_fused
 from kdna_deploy.graph.provenance import Provenance, find_source
 from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.kinds import Kind, named_kind
-from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
-from kdna_deploy.network.cost import Cost, count
+from kdna_deploy.network.cost import count
 from kdna_deploy.network.input_size import ASSUMED, DEFAULT_SIZE, choose_size, made_for_assumed
 from kdna_deploy.network.load import load_network
-from kdna_deploy.network.record import configuration_of, to_record
+from kdna_deploy.network.record import to_record
 from kdna_deploy.runtimes.open import ENGINE, provenance_in
 from kdna_deploy.runtimes.ort import OrtSession, session_needs
 from kdna_deploy.runtimes.table import Artifact, Source
-from kdna_deploy.targets.fuse import Fused, fuse
 from kdna_deploy.targets.onnx.cost import count_onnx
-from kdna_deploy.targets.onnx.export import export_fused, export_onnx
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
 
@@ -115,7 +107,7 @@ class Given:
             raise UsageError(f"'{self._source.path}' holds the network of {made.factory}; add `model={hint!r}`.")
         path = find_source(made, self._source.path)
         # The function that was named now, never the one that the file names: its code runs.
-        return Source(path, made.configuration, self._source.factory if made.factory else None, made.ema)
+        return Source(path, made.loading(path), self._source.factory if made.factory else None, made.ema)
 
     @cached_property
     def _fused(self) -> FusedSource:
@@ -145,61 +137,6 @@ class Given:
             export_fused(self._fused, path, same_options(self._provenance))
 
 
-class Untrained:
-    """Files of an architecture with fresh weights for images of `shape` (c, h, w), made in `folder`."""
-
-    def __init__(self, architecture: Architecture, shape: Shape, options: OnnxOptions, folder: Path):
-        self._architecture = architecture
-        self.shape = shape
-        self.options = options
-        self._folder = folder
-
-    def source(self, kind: Artifact) -> Source:
-        suffix = {"checkpoint": ".pt", "fused": SUFFIX, "onnx": ".onnx"}[kind]
-        path = self._folder / f"{self._architecture.name}{suffix}"
-        if not path.exists():
-            self._folder.mkdir(exist_ok=True)
-            self._make(kind, path)
-        return Source(path, configuration_of(self._architecture) if kind == "checkpoint" else None)
-
-    def cost_of(self, shape: Shape) -> Cost:
-        """Of an image of `shape` (c, h, w)."""
-        return count(self._module, shape)
-
-    @cached_property
-    def _module(self) -> nn.Module:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return self._architecture.build().eval().requires_grad_(False)
-
-    @cached_property
-    def _fused(self) -> Fused:
-        return fuse(self._module, self.shape)
-
-    @cached_property
-    def provenance(self) -> Provenance:
-        cost = self.cost_of(self.shape)
-        return Provenance(
-            source="",
-            source_sha256="",
-            architecture=to_record(self._architecture),
-            factory=None,
-            ema=False,
-            image_shape=self.shape,
-            parameters=cost.parameters,
-            macs=cost.macs,
-            channel_attentions=self._fused.channel_attentions,
-        )
-
-    def _make(self, kind: Artifact, path: Path) -> None:
-        if kind == "checkpoint":
-            torch.save({"state_dict": self._module.state_dict(), "arch": self._architecture.name}, path)
-        elif kind == "fused":
-            save_fused(self._fused.graph, self.provenance, path)
-        else:
-            export_onnx(self._fused.graph, self._module, self.provenance, path, self.options)
-
-
 def given(
     path: Path,
     folder: Path,
@@ -226,7 +163,7 @@ def given(
         notes = made_for_assumed(path.name, made.image_shape, made.options)
         return Subject(path.name, made.parameters, made.macs, made.image_shape, "fused", artifacts, None, made, notes)
     network = load_network(path, arch, factory)
-    chosen = choose_size(size, network.checkpoint.training)
+    chosen = choose_size(size, network.checkpoint.training, network.only_size)
     shape = network.image_shape(chosen.size)
     cost = count(network.module, shape)
     record = to_record(network.architecture) if network.architecture else None
@@ -270,41 +207,6 @@ def measured_shape(path: Path, takes: Shape | None, made_for: Shape, size: tuple
 def scaled_macs(macs: int, made_for: Shape, shape: Shape) -> int:
     """About as many as images of `shape` take, where `macs` were counted for others: in proportion to their pixels."""
     return round(macs * math.prod(shape[1:]) / math.prod(made_for[1:]))
-
-
-def untrained(files: Untrained, name: str, shape: Shape | None = None) -> Subject:
-    """A network with fresh weights, measured on images of `shape` (c, h, w), those that it is made for by default."""
-    cost, shape = files.cost_of(shape or files.shape), shape or files.shape
-    return Subject(name, cost.parameters, cost.macs, shape, "onnx", files, files.options.batch)
-
-
-def plain_backbone(subject: Subject, folder: Path) -> Subject:
-    """The baseline of `subject`: the same widths, classes, input, batch and export options, without KernelDNA.
-
-    Raises:
-        UsageError: it is not known: a user's own model, or a file that kdna-deploy did not make.
-    """
-    made = subject.provenance
-    architecture = made.restored_architecture() if made else None
-    if made is None:
-        raise UsageError(
-            f"'{subject.name}' was not exported by kdna-deploy; give what to compare with: `baseline='FILE'`."
-        )
-    if architecture is None:
-        raise UsageError(
-            f"The plain backbone of {made.name} is not known; name what to compare with by `baseline='FILE'`."
-        )
-    plain = architecture.plain
-    shape = subject.image_shape if made.any_size else made.image_shape
-    files = Untrained(plain, made.image_shape, same_options(made), folder)
-    return untrained(files, f"{plain.name} {shape[1]}×{shape[2]}", shape)
-
-
-def plain_identity(provenance: Provenance) -> str:
-    """Equal for artifacts whose plain backbones are the same file: children and attention make no difference."""
-    architecture = provenance.restored_architecture()
-    plain = to_record(architecture.plain) if architecture else provenance.factory
-    return repr((plain, provenance.image_shape, same_options(provenance)))
 
 
 def same_options(made: Provenance | None) -> OnnxOptions:

@@ -1,8 +1,11 @@
 """Suites: sets of networks that are built with fresh weights, exported, verified and measured by one command.
 
-table1     every architecture beside its plain backbone, and beside what the paper's Table 1 prints
+table1     the methods of the paper's Table 1 beside their plain backbones, and beside what it prints of them
 layouts    ResNet-18 with the layouts of Table 3, beside the plain backbone
-runtimes   every architecture on every runtime, beside PyTorch running it as it was trained
+runtimes   every architecture of KernelDNA on every runtime, beside PyTorch running it as it was trained
+
+Networks that compute their kernels are exported for the measured batch, which is how they deploy: a file of any batch
+goes through it image by image.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from pathlib import Path
 from kdna_deploy.benchmark.device import BenchOptions, Group
 from kdna_deploy.benchmark.paper import TABLE1, TABLE3, Printed
 from kdna_deploy.benchmark.plan import candidate
-from kdna_deploy.benchmark.subject import Shape, Subject, Untrained, untrained
+from kdna_deploy.benchmark.subject import Shape, Subject
+from kdna_deploy.benchmark.table1 import METHODS, OF_THE_TABLE, REMARKS, rows
+from kdna_deploy.benchmark.untrained import Untrained, untrained
 from kdna_deploy.errors import UsageError
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.families import ARCHITECTURES, Architecture
@@ -24,17 +29,25 @@ from kdna_deploy.targets.onnx.options import OnnxOptions
 
 SHAPE: Shape = (3, 224, 224)
 _REFERENCE = "pytorch"
+_OF_METHODS = {name: row for networks in METHODS.values() for name, row in networks.items() if row}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A network of a suite. `table_flops` is the paper's wider count, `printed` the paper's row, where it has one."""
+    """A network of a suite.
+
+    Attributes:
+        table_flops: the paper's wider count.
+        printed: the paper's row, where it has one.
+        remark: why a printed figure is not met, or cannot be right; a clause, empty where there is nothing to say.
+    """
 
     name: str
     parameters: int
     macs: int
     table_flops: int
     printed: Printed | None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,9 +87,11 @@ def _check_runtimes(name: str, options: BenchOptions) -> None:
 def _table1(options: BenchOptions, folder: Path, listener: Listener) -> Suite:
     groups: list[Group] = []
     entries: list[Entry] = []
-    for architecture in _kerneldna():
-        subjects, pair = _networks((architecture.plain, architecture), options, folder)
-        entries += pair
+    # On a GPU every network is built for every runtime and precision, which takes hours for all methods.
+    methods = options.methods or (OF_THE_TABLE if options.device.name == "cpu" else ("kerneldna",))
+    for networks in rows(methods):
+        subjects, found = _networks(networks, options, folder)
+        entries += found
         groups += _groups(subjects, options, listener)
     return Suite("table1", tuple(groups), tuple(entries), options)
 
@@ -117,15 +132,17 @@ def _networks(
 ) -> tuple[list[Subject], list[Entry]]:
     """The networks with fresh weights; the paper's figures are left out for another image size than its own."""
     shape = (SHAPE[0], *options.size) if options.size else SHAPE
-    printed = TABLE1 | TABLE3 if shape == SHAPE else {}
+    printed = TABLE1 | TABLE3 | _OF_METHODS if shape == SHAPE else {}
+    remarks = REMARKS if shape == SHAPE else {}
     subjects, entries = [], []
     for architecture in architectures:
         place = folder / architecture.name
-        files = Untrained(architecture, shape, OnnxOptions(), place)
+        files = Untrained(architecture, shape, OnnxOptions(batch=options.batch if architecture.method else None), place)
         network = untrained(files, architecture.name)
         cost = files.cost_of(files.shape)
         subjects.append(options.device.made(network, place, options))
-        entries.append(Entry(network.name, cost.parameters, cost.macs, cost.table_flops, printed.get(network.name)))
+        counts = (cost.parameters, cost.macs, cost.table_flops)
+        entries.append(Entry(network.name, *counts, printed.get(network.name), remarks.get(network.name, "")))
     return subjects, entries
 
 

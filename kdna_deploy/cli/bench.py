@@ -20,6 +20,7 @@ from kdna_deploy.cli.options.bench import (
     GpuFlag,
     HostCopies,
     Iterations,
+    Methods,
     MinTime,
     Precisions,
     Profile,
@@ -56,6 +57,7 @@ def bench(
     min_time: MinTime = None,
     protocol: ProtocolOption = Protocol.interleaved,
     suite: SuiteOption = None,
+    methods: Methods = None,
     cold_start: ColdStart = True,
     profile: Profile = False,
     fail_if: FailIf = None,
@@ -74,8 +76,10 @@ def bench(
     """
     sink = Sink(json)
     if compare:
-        if save or fail_if or suite or baseline or gpu:
-            raise UsageError("--compare measures nothing: leave out --save, --fail-if, --suite, --baseline and --gpu.")
+        if save or fail_if or suite or methods or baseline or gpu:
+            raise UsageError(
+                "--compare measures nothing: leave out --save, --fail-if, --suite, --methods, --baseline and --gpu."
+            )
         found = compared(*(models or ()))
         if found.warning:
             sink.warn(found.warning)
@@ -99,6 +103,7 @@ def bench(
             min_time=min_time,
             protocol=protocol.value,
             suite=suite.value if suite else None,
+            methods=() if methods is None else methods,
             cold_start=cold_start,
             profile=profile,
             fail_if=fail_if or (),

@@ -14,7 +14,7 @@ from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.engine import Capabilities, Layers, TensorRt, TensorRtRtx, Tf32
 from kdna_deploy.cli.options.graph import (
     Attention,
-    ChannelAttention,
+    AttentionOption,
     ExportChildrenOption,
     FreezeBelow,
     YesDrop,
@@ -93,7 +93,7 @@ def export(
     held_out: HeldOut = None,
     calibration_method: Method = CalibrationMethod.minmax,
     max_drop: MaxDrop = None,
-    channel_attention: ChannelAttention = Attention.keep,
+    attention: AttentionOption = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,
@@ -151,7 +151,7 @@ def export(
             held_out=held_out,
             calibration_method=calibration_method.value,
             max_drop=max_drop,
-            channel_attention=confirmed(channel_attention, yes_drop),
+            attention=confirmed(attention, yes_drop),
             freeze_below=freeze_below,
             calibration=calibration,
             mean=mean,

@@ -9,7 +9,7 @@ from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.graph import (
     Attention,
-    ChannelAttention,
+    AttentionOption,
     Children,
     ChildrenOption,
     FreezeBelow,
@@ -17,7 +17,7 @@ from kdna_deploy.cli.options.graph import (
     confirmed,
 )
 from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, Mean, Resize, Std
-from kdna_deploy.cli.options.output import Json, Output
+from kdna_deploy.cli.options.output import Json, Output, SaveMerged
 from kdna_deploy.cli.options.source import Arch, Checkpoint, Ema, InputSize, Model
 from kdna_deploy.kinds import stem
 from kdna_deploy.verbs.fuse import SUFFIX
@@ -28,12 +28,13 @@ from kdna_deploy.verbs.fuse import fuse as fused
 def fuse(
     ckpt: Checkpoint,
     output: Output = None,
+    save_merged: SaveMerged = None,
     arch: Arch = None,
     model: Model = None,
     ema: Ema = False,
     input_size: InputSize = None,
     children: ChildrenOption = Children.materialize,
-    channel_attention: ChannelAttention = Attention.keep,
+    attention: AttentionOption = Attention.keep,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,
@@ -55,12 +56,13 @@ def fuse(
         done = fused(
             ckpt,
             output or Path(stem(ckpt) + SUFFIX),
+            save_merged=save_merged,
             arch=arch,
             model=model,
             ema=ema,
             input_size=input_size,
             children=children.value,
-            channel_attention=confirmed(channel_attention, yes_drop),
+            attention=confirmed(attention, yes_drop),
             freeze_below=freeze_below,
             calibration=calibration,
             mean=mean,

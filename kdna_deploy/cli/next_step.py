@@ -22,7 +22,7 @@ from kdna_deploy.verbs.arguments import newest
 
 Said = Mapping[str, Any]  # the options of a command, by parameter
 _LOADING = {
-    **{name: f"--{name}" for name in ("arch", "layout", "reductions", "scale", "model")},
+    **{name: f"--{name}" for name in ("arch", "layout", "reductions", "scale", "outputs", "temperature", "model")},
     "input_size": "--input-size",
 }
 _ATTENTIONS = ("channel", "filter", "spatial")
@@ -54,7 +54,7 @@ def _after_export(said: Said) -> Sequence[Any]:
     if said["tensorrt"] or said["tensorrt_rtx"]:
         return ["verify", said["output"] or _engine(model, said["tensorrt"]), *_own_network(said)]
     written = said["output"] or Path(stem(model) + (".xml" if said["openvino"] else ".onnx"))
-    if said["precision"] is Precision.int8 or said["channel_attention"] is not Attention.keep:
+    if said["precision"] is Precision.int8 or said["attention"] is not Attention.keep:
         return ["evaluate", written, "--data", "DIR", "--against", model, *_own_network(said)]
     prepared = [written.with_name(prepared_name(written).name)] if said["prepare"] else []
     return [

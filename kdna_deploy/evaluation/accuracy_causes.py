@@ -142,7 +142,7 @@ def _as_trained(made: Provenance | None, path: Path) -> Session | None:
         return None
     with suppress(KdnaError):
         source = find_source(made, path)
-        return TorchSession(load_network(source, made.configuration, None, made.ema).module, source.name)
+        return TorchSession(load_network(source, made.loading(source), None, made.ema).module, source.name)
     return None
 
 

@@ -11,12 +11,10 @@ Does not apply to networks that answer with a single number, or with something e
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +22,17 @@ from numpy.typing import NDArray
 from kdna_deploy.errors import InputError
 from kdna_deploy.evaluation.logits import are_probabilities, judged
 from kdna_deploy.evaluation.model_record import ModelRecord, open_model
+from kdna_deploy.evaluation.reading import Reading, Times, groups
 from kdna_deploy.evaluation.terms import softmax
 from kdna_deploy.images.batch import Shape
 from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes
-from kdna_deploy.images.file import ImageBytes, UnreadableImage, pillow_silenced
-from kdna_deploy.images.folder import check_channels, decoded, image_files, pixels_of
-from kdna_deploy.images.interface import Interface, normalised
+from kdna_deploy.images.file import ImageBytes
+from kdna_deploy.images.folder import check_channels, image_files
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.input_size import DEFAULT_SIZE
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.session import Session
-
-_MILLISECONDS = 1e3
 
 
 @dataclass(frozen=True)
@@ -86,17 +82,6 @@ class ClassifiedImage:
 
     path: Path
     classes: tuple[NamedClass, ...]
-
-
-@dataclass(frozen=True)
-class Times:
-    """Medians over `images`, in milliseconds; an inference takes `batch` of them."""
-
-    images: int
-    batch: int
-    decoding: float
-    preparing: float
-    inference: float
 
 
 @dataclass(frozen=True)
@@ -165,14 +150,14 @@ def _classified(
     c, h, w = session.image_shape or model.image_shape or (3, *DEFAULT_SIZE)
     preprocessing, interface = request.preprocessing.over(model.preprocessing), session.interface
     interface.require_preprocessing(preprocessing, session.name)
-    reading = _Reading((c, *(request.size or (h, w))), preprocessing, interface, listener)
+    reading = Reading((c, *(request.size or (h, w))), preprocessing, interface, listener)
     check_channels(reading.shape, reading.preprocessing)
     batch, inferences = session.batch or 1, list[float]()
     if request.timed:
         session.run(interface.taken(np.zeros((batch, *reading.shape), np.float32)))  # warms up
     paths: list[Path] = []
     rows: list[NDArray[np.float64]] = []
-    for held in _groups(reading.images(found), batch):
+    for held in groups(reading.images(found), batch):
         images = np.stack([image for _, image in held] + [held[-1][1]] * (batch - len(held)))
         started = time.perf_counter()
         answers = session.run(images)
@@ -210,64 +195,6 @@ def _classified(
         times=reading.times(batch, inferences) if request.timed else None,
         notes=tuple(note for note in notes if note),
     )
-
-
-class _Reading:
-    """Reads images for a network, and remembers how long each took and which could not be read."""
-
-    def __init__(self, shape: Shape, preprocessing: Preprocessing, interface: Interface, listener: Listener) -> None:
-        self.shape = shape
-        self.preprocessing = preprocessing
-        self._interface = interface
-        self.skipped: list[tuple[Path, str]] = []
-        self._listener = listener
-        self._error: UnreadableImage | None = None
-        self._decoding: list[float] = []
-        self._preparing: list[float] = []
-
-    def images(self, found: Sequence[Path | ImageBytes]) -> Iterator[tuple[Path, Any]]:
-        """Each that can be read: [c, h, w], or its pixels as the file takes them."""
-        for source in found:
-            path = source if isinstance(source, Path) else source.path
-            started = time.perf_counter()
-            try:
-                with pillow_silenced():
-                    picture = decoded(source, self.preprocessing)
-                between = time.perf_counter()
-                pixels = pixels_of(picture, self.shape[1:], self.preprocessing, path)
-            except UnreadableImage as error:
-                self._error = error
-                self.skipped.append((path, error.reason))
-                self._listener.skip(path, error.reason)
-                continue
-            image = (
-                self._interface.laid_out(pixels) if self._interface.layout else normalised(pixels, self.preprocessing)
-            )
-            self._decoding.append(between - started)
-            self._preparing.append(time.perf_counter() - between)
-            yield path, image
-
-    def none_of(self, count: int) -> InputError:
-        """What to say where no image can be read."""
-        assert self._error is not None
-        return self._error if count == 1 else InputError(f"None of the {count} images can be read. {self._error}")
-
-    def times(self, batch: int, inferences: Sequence[float]) -> Times:
-        medians = (
-            _MILLISECONDS * statistics.median(seconds) for seconds in (self._decoding, self._preparing, inferences)
-        )
-        return Times(len(self._decoding), batch, *medians)
-
-
-def _groups(images: Iterator[tuple[Path, Any]], size: int) -> Iterator[list[tuple[Path, Any]]]:
-    held: list[tuple[Path, Any]] = []
-    for entry in images:
-        held.append(entry)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
 
 
 def _probabilities(logits: NDArray[np.float64], session: Session) -> tuple[NDArray[np.float64], bool]:

@@ -86,11 +86,11 @@ def record_of_network(network: Network, name: str, size: tuple[int, int] | None 
     from kdna_deploy.runtimes.pytorch import TorchSession
 
     training = network.checkpoint.training
-    chosen = choose_size(size, training)
+    chosen = choose_size(size, training, network.only_size)
     return ModelRecord(
         session=TorchSession(network.module, name),
         image_shape=network.image_shape(chosen.size),
-        any_size=True,
+        any_size=network.only_size is None,
         size_assumed=chosen.assumed,
         preprocessing=training.preprocessing,
         top1=network.checkpoint.accuracy,

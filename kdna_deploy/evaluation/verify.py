@@ -100,7 +100,7 @@ def verify_files(
             random = standard_probes(shape, batch, usual.roundoff < HALF.roundoff, interface, any_size)
 
             def probes(listener: Listener = SILENT) -> Iterable[Probe]:
-                prepared = interface.preprocessing if interface.layout else _preprocessing(candidate)
+                prepared = interface.preprocessing if interface.layout else _preprocessing(made, candidate)
                 given = _from_disk(inputs, shape, batch, prepared, listener) if inputs else ()
                 return chain(random, given)
 
@@ -144,9 +144,8 @@ def _sized(shape: Shape, size: tuple[int, int] | None) -> Shape:
     return (c, *(size or (h, w)))
 
 
-def _preprocessing(candidate: Path) -> Preprocessing:
+def _preprocessing(made: Provenance | None, candidate: Path) -> Preprocessing:
     """As the artifact records it, so that it is compared on what it was made for; else ImageNet's."""
-    made = _recorded(candidate)
     recorded = from_record(made.preprocessing, str(candidate)) if made else None
     return recorded or Preprocessing()
 

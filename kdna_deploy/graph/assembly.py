@@ -68,6 +68,8 @@ def banks(layer: fx.Node, fixed: set[fx.Node]) -> tuple[list[fx.Node], set[fx.No
             found[_stored(node)] = None
         elif node.target in PRODUCTS or node.target in _LAYERS:
             stack += [operand for operand in node.args[:2] if operand in fixed]
+        elif node.target is ATEN.einsum.default:
+            stack += [operand for operand in node.args[1] if operand in fixed]  # type: ignore[union-attr]
         elif node.target in _RULES:
             stack += _largest_operands(node)
     return list(found), between
@@ -172,6 +174,35 @@ def _matrix_product(node: fx.Node, scale: Tensor) -> list[Scaled] | None:
     return None
 
 
+def _einsum(node: fx.Node, scale: Tensor) -> list[Scaled] | None:
+    """A scale goes into an operand that has all of the axes along which it varies; the last first, as banks are."""
+    equation, operands, *_ = node.args
+    read, arrow, made = str(equation).replace(" ", "").partition("->")
+    named = list(zip(operands, read.split(","), strict=True))  # type: ignore[arg-type]
+    if not arrow or "." in read or any(len(set(letters)) != len(letters) for _, letters in named):
+        return None
+    for operand, letters in reversed(named):
+        found = _through_axes(operand, letters, made, scale)
+        if found is not None:
+            return found
+    return None
+
+
+def _through_axes(operand: fx.Node, letters: str, made: str, scale: Tensor) -> list[Scaled] | None:
+    """Scale an operand with the axes `letters`; `scale` has the axes `made`."""
+    sizes = _sizes(operand)
+    foreign = [axis for axis, letter in enumerate(made) if letter not in letters]
+    if sizes is None or not all(_is_constant_along(scale, axis) for axis in foreign):
+        return None
+    for axis in foreign:
+        scale = scale.narrow(axis, 0, 1)
+    kept = [letter for letter in made if letter in letters]
+    scale = scale.reshape([scale.shape[made.index(letter)] for letter in kept])
+    ordered = scale.permute([kept.index(letter) for letter in letters if letter in kept])
+    shape = [size if letter in kept else 1 for letter, size in zip(letters, sizes, strict=True)]
+    return _through(operand, ordered.reshape(shape).expand(sizes))
+
+
 def _layer(node: fx.Node, scale: Tensor) -> list[Scaled] | None:
     """The layer whose outputs are what is assembled: a network that makes kernels ends in one."""
     weight = node.args[1]
@@ -213,6 +244,7 @@ _RULES: Mapping[Any, Callable[[fx.Node, Tensor], list[Scaled] | None]] = {
     ATEN.div.Tensor: _quotient,
     **dict.fromkeys((ATEN.add.Tensor, ATEN.sub.Tensor), _total),
     ATEN.sum.dim_IntList: _sum,
+    ATEN.einsum.default: _einsum,
     **dict.fromkeys(PRODUCTS, _matrix_product),
     **dict.fromkeys(_LAYERS, _layer),
 }

@@ -70,10 +70,7 @@ def load_fused(path: Path) -> FusedFile:
     Raises:
         ArtifactError: the file is missing, damaged, not ours, or could run code.
     """
-    if not path.is_file():
-        raise ArtifactError(f"There is no file '{path}'.")
-    checked, made = open_archive(path, _EXTRA)
-    provenance = from_json(made, str(path))
+    checked, provenance = _opened(path)
     try:
         with _quiet():
             graph = program_graph(torch.export.load(checked), provenance.image_shape, provenance.stage_names)
@@ -88,6 +85,22 @@ def load_fused(path: Path) -> FusedFile:
         takes = "×".join(map(str, provenance.image_shape))
         raise ArtifactError(f"'{path}' is damaged: it cannot run on the images of {takes} that it is for.") from error
     return FusedFile(path, graph, provenance)
+
+
+def provenance_of_fused(path: Path) -> Provenance:
+    """What a ``.pt2`` of this package records; its graph is checked, and not made.
+
+    Raises:
+        ArtifactError: as `load_fused`, but for a graph that PyTorch does not understand.
+    """
+    return _opened(path)[1]
+
+
+def _opened(path: Path) -> tuple[io.BytesIO, Provenance]:
+    if not path.is_file():
+        raise ArtifactError(f"There is no file '{path}'.")
+    checked, made = open_archive(path, _EXTRA)
+    return checked, from_json(made, str(path))
 
 
 @contextlib.contextmanager

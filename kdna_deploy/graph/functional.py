@@ -3,7 +3,7 @@
     x.relu_()               → relu(x), read instead of x by whatever reads it from then on
     batch_norm              → _native_batch_norm_legit_no_training(x, γ, β, μ, σ², momentum, ε)[0]
     flatten, chunk          → reshape, split
-    dropout in evaluation   → nothing, and so is `to` of the same type
+    dropout in evaluation   → nothing, and so is `to` of the same type; of another, a copy
 
 It is what `torch.export` does by tracing the network once more. Does not apply, and says so: writes that something else
 sees (through a view, into the input or a buffer), and whatever else torch takes apart.
@@ -166,8 +166,10 @@ def _without_cast(node: fx.Node) -> fx.Node:
     source = _operand(node)
     before, after = source.meta["val"], node.meta["val"]
     copied = len(node.args) > 2 or {"copy", "memory_format"} & set(node.kwargs)
-    if copied or (before.dtype, before.device) != (after.dtype, after.device):
+    if copied or before.device != after.device:
         raise _NotHere
+    if before.dtype != after.dtype:
+        return node.graph.call_function(ATEN._to_copy.default, (source,), {"dtype": after.dtype})
     return source
 
 

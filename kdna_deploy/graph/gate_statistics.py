@@ -1,8 +1,10 @@
-"""How much channel attention moves: statistics of every gate β(x) over calibration images, in one streaming pass.
+"""How much attention moves: statistics of gates β(x) and kernels W(x) over calibration images, in one streaming pass.
 
-mean       E[β_c]                         over images, for each channel c: what freezing puts in β's place
+mean       E[β_c]                         over images, for each number c of β: what freezing puts in its place
 variance   mean_c Var[β_c]                over images: how much a frozen gate is off
-explained  Var_c E[β_c] / Var β           share of all variance (images and channels) that the mean explains
+explained  Var_c E[β_c] / Var β           share of all variance (images and numbers) that the mean explains
+
+The variance of a kernel is told relative to the mean square of its mean, for kernels are of any size.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.graph.gates import Attention, channel_attentions
+from kdna_deploy.graph.gates import Attention, attentions
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
@@ -23,13 +25,13 @@ from kdna_deploy.progress import SILENT, Listener
 
 @dataclass(frozen=True)
 class GateStatistics:
-    """One channel attention over the calibration images.
+    """One attention over the calibration images.
 
     Attributes:
         node: name of its product in the graph.
         site: module path.
-        mean: E[β], [c], float64; [1] for a gate that all channels share.
-        variance: mean over channels of the variance over images.
+        mean: E[β], float64, of β's shape for one image: [c, 1, 1], [1, 1, 1] for a gate that all channels share.
+        variance: mean over numbers of the variance over images.
         explained: share of the variance that the mean explains; 1 where the gate does not move at all.
     """
 
@@ -41,13 +43,13 @@ class GateStatistics:
 
 
 def measure_gates(graph: Graph, batches: Iterable[Images], listener: Listener = SILENT) -> tuple[GateStatistics, ...]:
-    """Run `graph` over `batches` and measure every dynamic channel attention. `listener` is told each batch's size.
+    """Run `graph` over `batches` and measure every attention that can be frozen. `listener` is told each batch's size.
 
     Raises:
         InputError: there are no images, the network cannot run on them, or it or a gate answers them with NaN.
     """
-    attentions = channel_attentions(graph.module)
-    recorder = _Recorder(graph.module, {attention.gate for attention in attentions})
+    measured = attentions(graph.module)
+    recorder = _Recorder(graph.module, {attention.gate for attention in measured})
     with torch.no_grad():
         for images in batches:
             logits = _run(recorder, images)
@@ -57,7 +59,7 @@ def measure_gates(graph: Graph, batches: Iterable[Images], listener: Listener = 
             listener.advance(len(images))
     if not recorder.images:
         raise InputError("There are no calibration images.")
-    return tuple(_statistics(attention, recorder) for attention in attentions)
+    return tuple(_statistics(attention, recorder) for attention in measured)
 
 
 def _run(recorder: _Recorder, images: Images) -> Tensor:
@@ -69,7 +71,7 @@ def _run(recorder: _Recorder, images: Images) -> Tensor:
 
 
 class _Recorder(fx.Interpreter):
-    """Sums of β and β² over images, channel by channel, in float64, for each of the nodes `gates`.
+    """Sums of β and β² over images, number by number, in float64, for each of the nodes `gates`.
 
     A network may see each image several times at once (flipped, say): `rows` counts how often a gate was computed.
     """
@@ -85,10 +87,11 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> object:
         value = super().run_node(n)
         if n in self._gates:
-            beta = value.double().flatten(1)
-            self.rows[n] = self.rows.get(n, 0) + len(beta)
-            self.sums[n] = self.sums.get(n, 0) + beta.sum(0)
-            self.squares[n] = self.squares.get(n, 0) + beta.square().sum(0)
+            self.rows[n] = self.rows.get(n, 0) + len(value)
+            for row in value:  # kernels of a whole batch would take much memory in float64
+                beta = row.double()
+                self.sums[n] = self.sums.get(n, 0) + beta
+                self.squares[n] = self.squares.get(n, 0) + beta.square()
         return value
 
 
@@ -100,12 +103,14 @@ def _statistics(attention: Attention, recorder: _Recorder) -> GateStatistics:
         raise InputError(
             f"The gate of {attention.site} is NaN or infinite for the calibration images; check their normalisation."
         )
-    between = float(mean.var(correction=0))
-    total = between + float(within.mean())
+    between, variance = float(mean.var(correction=0)), float(within.mean())
+    total = between + variance
+    if attention.is_kernel:
+        variance /= float(mean.square().mean()) or 1.0
     return GateStatistics(
         node=attention.name,
         site=attention.site,
         mean=mean,
-        variance=float(within.mean()),
+        variance=variance,
         explained=between / total if total > 0 else 1.0,
     )

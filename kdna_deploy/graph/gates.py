@@ -1,16 +1,20 @@
-"""Channel attention in a graph: products of a feature map and a gate, and which operand is which.
+"""Attention in a graph: what multiplies a map, or convolves it, and depends on the image itself.
 
-    y = x ⊙ β(x)        x [n, c, h, w], β [n, c, 1, 1] or [n, 1, 1, 1]
+    y = x ⊙ β(x)        a gate: [n, c, 1, 1], [n, 1, h, w], or anything else that is no larger than x [n, …]
+    y = conv(x, W(x))   a kernel for each image (`dynamic_convolution`), and its bias
 
-The gate is the operand that is smaller than the product, seen through `expand`; unless the other ends in a sigmoid or
-the like and this one does not. Where the map is 1×1 both are of a size, and the gate is told by what it computes:
+The gate of a product is the operand that is smaller than it, seen through `expand`; unless the other ends in a sigmoid
+or the like and this one does not, or this one is neither one number for each channel nor bounded. Where both are of a
+size, as on maps of one pixel, it is told by what it computes:
 
     one operand is bounded (it ends in a sigmoid, softmax, tanh or clamp)      → that one
     both are                                                                 → the one computed from the other
     neither is, or what is bounded is what the other is computed from        → cannot be told
 
-Does not apply: activations such as x ⊙ σ(x), products of two maps, products with a constant, networks that are no
-functions of images [n, c, h, w].
+Bounded on larger maps are sigmoids, softmax and tanh alone: networks multiply maps that end in ReLU6 as well.
+
+Does not apply: activations such as x ⊙ σ(x), products with a constant, what only goes into a kernel W(x), which
+becomes a constant as a whole.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Any
 
 from torch import fx
 
+from kdna_deploy.graph.dynamic_convolution import dynamic_convolution, dynamic_convolutions
 from kdna_deploy.graph.graph import ATEN, ancestors, calls, constant_nodes, site
 
 _SIGMOIDS = frozenset(
@@ -52,6 +57,7 @@ _VIEWS = frozenset(
         ATEN.reshape.default,
         ATEN._unsafe_view.default,
         ATEN.unsqueeze.default,
+        ATEN.squeeze.default,
         ATEN.squeeze.dim,
         ATEN.squeeze.dims,
         ATEN.permute.default,
@@ -63,7 +69,21 @@ _VIEWS = frozenset(
         ATEN.expand.default,
     }
 )
-# Functions of one number: x ⊙ f(x) with f made of these is an activation.
+# What lies between the least and the greatest of its operands.
+_MEANS = frozenset(
+    {
+        ATEN.mean.dim,
+        ATEN.amax.default,
+        ATEN.avg_pool2d.default,
+        ATEN.adaptive_avg_pool2d.default,
+        ATEN.max_pool2d.default,
+        ATEN.select.int,
+        ATEN.slice.Tensor,
+        ATEN.cat.default,
+        ATEN.stack.default,
+    }
+)
+# Functions of one number: a product of two that are made of these, of one map, is an activation.
 _POINTWISE = (
     _ARITHMETIC
     | _VIEWS
@@ -71,41 +91,94 @@ _POINTWISE = (
     | {ATEN.clamp.default, ATEN.relu.default, ATEN.softplus.default, ATEN.exp.default, ATEN.erf.default}
 )
 
+# What the name of a kernel's bias ends in.
+BIAS = ".bias"
+
 
 @dataclass(frozen=True)
 class Attention:
-    """A product that scales a feature map by a gate.
+    """Something that multiplies a map and depends on the image.
 
     Attributes:
-        product: the node that multiplies.
-        feature_map: its operand of the product's size.
-        gate: the other, as it was before it was expanded.
-        obstacle: why the gate is not one number for each image and channel, or cannot be told from the map; None where
-            the product is a channel attention. It completes "not frozen: …".
+        product: the node that multiplies; a dynamic convolution, of a kernel or its bias.
+        position: which of its operands depends on the image.
+        gate: that operand, as it was before it was expanded.
+        obstacle: why it cannot become a constant, or cannot be told from the map; None where it can. It completes
+            "not frozen: …".
     """
 
     product: fx.Node
-    feature_map: fx.Node
+    position: int
     gate: fx.Node
     obstacle: str | None = None
 
     @property
     def name(self) -> str:
         """Of the product in its graph; a clone of the graph has it too."""
-        return self.product.name
+        return self.product.name + BIAS if self.is_bias else self.product.name
 
     @property
     def site(self) -> str:
-        return site(self.product)
+        return f"{site(self.product)}, bias" if self.is_bias else site(self.product)
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is a kernel, or the bias that belongs to one."""
+        return self.product.target is dynamic_convolution
+
+    @property
+    def is_bias(self) -> bool:
+        return self.is_kernel and self.position != 1
+
+    @property
+    def feature_map(self) -> fx.Node:
+        """What is multiplied."""
+        found = self.product.args[0 if self.is_kernel else 1 - self.position]
+        assert isinstance(found, fx.Node)
+        return found
+
+    @property
+    def is_channel_attention(self) -> bool:
+        """Whether it is one number for each image and channel of a map [n, c, h, w], or for each image."""
+        return not self.is_kernel and len(_shape(self.product) or ()) == 4 and _is_one_for_each_channel(self.gate)
 
 
 def channel_attentions(module: fx.GraphModule) -> list[Attention]:
     """The channel attentions that depend on the input, in execution order."""
-    return [found for found in scaled_maps(module) if found.obstacle is None]
+    return [one for one in _scaled_maps(module) if one.obstacle is None and one.is_channel_attention]
 
 
-def scaled_maps(module: fx.GraphModule) -> list[Attention]:
-    """Every product that scales a map by something smaller, channel attention or not."""
+def attentions(module: fx.GraphModule) -> list[Attention]:
+    """What can become a constant: gates in execution order, then kernels for each image and their biases."""
+    return [one for one in dynamic_values(module) if one.obstacle is None]
+
+
+def dynamic_values(module: fx.GraphModule) -> list[Attention]:
+    """The same with what has an obstacle."""
+    alive = _outside_kernels(module)
+    return [one for one in (*_scaled_maps(module), *_kernels(module)) if one.product in alive]
+
+
+def _outside_kernels(module: fx.GraphModule) -> set[fx.Node]:
+    """What the output depends on in another way than through a kernel for each image alone."""
+    found: set[fx.Node] = set()
+    stack = [module.graph.output_node()]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack.extend(node.all_input_nodes[:1] if node.target is dynamic_convolution else node.all_input_nodes)
+    return found
+
+
+def _kernels(module: fx.GraphModule) -> list[Attention]:
+    fixed = constant_nodes(module)
+    found = [(node, i, node.args[i]) for node in dynamic_convolutions(module) for i in (1, 2)]
+    return [Attention(node, i, one) for node, i, one in found if isinstance(one, fx.Node) and one not in fixed]
+
+
+def _scaled_maps(module: fx.GraphModule) -> list[Attention]:
+    """Every product of two values that depend on the input, activations aside."""
     fixed = constant_nodes(module)
     found = (_scaled_map(node, fixed) for node in calls(module, {ATEN.mul.Tensor}))
     return [attention for attention in found if attention is not None]
@@ -115,16 +188,17 @@ def _scaled_map(product: fx.Node, fixed: set[fx.Node]) -> Attention | None:
     first, second = product.args[:2]
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or {first, second} & fixed or first is second:
         return None
-    full, one, other = _shape(product), _unexpanded(first), _unexpanded(second)
-    if full is None or len(full) < 4 or not all(isinstance(size, int) for size in full[1:]):
+    full, operands = _shape(product), [_unexpanded(first), _unexpanded(second)]
+    if not full or _is_activation(first, second, fixed):
         return None
-    is_map = [_same_size(_shape(node), full) for node in (one, other)]
+    is_map = [_same_size(_shape(node), full) for node in operands]
     if all(is_map):
-        return _between_pixels(product, first, second) if full[2:] == (1, 1) else None
+        return _of_one_size(product, first, second, full)
     if not any(is_map):
-        return Attention(product, first, other, "neither operand has the size of the product")
-    feature_map, gate = (first, other) if is_map[0] else (second, one)
-    return Attention(product, feature_map, gate, _shape_obstacle(gate, full) or _role_obstacle(gate, feature_map))
+        return Attention(product, 1, operands[1], "neither operand has the size of the product")
+    position = is_map.index(False)
+    gate, feature_map = operands[position], operands[1 - position]
+    return Attention(product, position, gate, _shape_obstacle(gate, full) or _role_obstacle(gate, feature_map))
 
 
 def _shape(node: fx.Node) -> tuple[Any, ...] | None:
@@ -139,6 +213,11 @@ def _unexpanded(node: fx.Node) -> fx.Node:
     return node
 
 
+def _is_one_for_each_channel(gate: fx.Node) -> bool:
+    """Whether it is [n, c, 1, 1] or [n, 1, 1, 1]."""
+    return (_shape(gate) or ())[2:] == (1, 1)
+
+
 def _same_size(shape: tuple[Any, ...] | None, full: tuple[Any, ...]) -> bool:
     if shape is None or len(shape) != len(full):
         return False
@@ -147,26 +226,27 @@ def _same_size(shape: tuple[Any, ...] | None, full: tuple[Any, ...]) -> bool:
 
 def _shape_obstacle(gate: fx.Node, full: tuple[Any, ...]) -> str | None:
     shape = _shape(gate)
-    if shape is None or len(full) != 4:
-        return f"the scaled map has {len(full)} axes in place of [n, c, h, w]"
-    if len(shape) != 4 or isinstance(shape[0], int):
+    if isinstance(full[0], int) or not all(isinstance(size, int) for size in full[1:]):
+        return "the images of a batch do not lie along the first axis of what it scales"
+    if shape is None or len(shape) != len(full) or isinstance(shape[0], int):
         return "its gate is the same for all images of a batch"
-    if shape[2:] != (1, 1):
-        return "its gate varies over positions, a kernel does not"
     return None
 
 
 def _role_obstacle(gate: fx.Node, feature_map: fx.Node) -> str | None:
     if _is_bounded(feature_map, _SIGMOIDS) and not _is_bounded(gate):
         return "what is scaled is bounded as a gate is and what scales it is not, so that the gate cannot be told"
+    if _is_reciprocal(gate):
+        return "what scales it is the reciprocal of something, as in a normalisation, and no gate"
+    if not _is_one_for_each_channel(gate) and not _is_bounded(gate):
+        return "what scales it is not bounded as a gate is, so that the gate cannot be told from the map"
     return None
 
 
-def _between_pixels(product: fx.Node, first: fx.Node, second: fx.Node) -> Attention | None:
-    """A product of two maps of one pixel: the gate is told by what it computes."""
-    if _is_activation(first, second) or _is_activation(second, first):
-        return None
-    bounded = [_is_bounded(node) for node in (first, second)]
+def _of_one_size(product: fx.Node, first: fx.Node, second: fx.Node, full: tuple[Any, ...]) -> Attention:
+    """A product of two maps of a size: the gate is told by what it computes."""
+    pixel = all(size == 1 for size in full[2:])
+    bounded = [_is_bounded(node, _BOUNDED if pixel else _SIGMOIDS) for node in (first, second)]
     computed = [second in ancestors(first), first in ancestors(second)]  # from the other
     if bounded == [True, True] and any(computed):
         position = computed.index(True)
@@ -178,21 +258,41 @@ def _between_pixels(product: fx.Node, first: fx.Node, second: fx.Node) -> Attent
             "what is bounded is what the other operand is computed from",
             "both operands are bounded and neither is computed from the other",
         )[sum(bounded)]
-        reason = f"the map is one pixel and {why}, so that the gate cannot be told from the map"
-        return Attention(product, first, second, reason)
-    gate, feature_map = (first, second) if position == 0 else (second, first)
-    return Attention(product, feature_map, _unexpanded(gate))
+        reason = f"both operands are of a size and {why}, so that the gate cannot be told from the map"
+        return Attention(product, 1, second, reason)
+    gate = _unexpanded((first, second)[position])
+    return Attention(product, position, gate, _shape_obstacle(gate, full))
 
 
-def _is_activation(gate: fx.Node, feature_map: fx.Node) -> bool:
-    """Whether `gate` is a function of each number of `feature_map` alone."""
-    node = gate
-    while node is not feature_map:
-        sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
-        if node.target not in _POINTWISE or len(sources) != 1:
-            return False
-        node = sources[0]
-    return True
+def _is_activation(first: fx.Node, second: fx.Node, fixed: set[fx.Node]) -> bool:
+    """Whether both are functions, number by number, of one and the same map."""
+    source = _pointwise_sources(first, fixed)
+    return len(source) == 1 and source == _pointwise_sources(second, fixed)
+
+
+def _pointwise_sources(node: fx.Node, fixed: set[fx.Node]) -> set[fx.Node]:
+    """What `node` is computed from, number by number."""
+    found: set[fx.Node] = set()
+    seen: set[fx.Node] = set()
+    stack = [node]
+    while stack:
+        one = stack.pop()
+        if one in seen or one in fixed:
+            continue
+        seen.add(one)
+        if one.target in _POINTWISE:
+            stack.extend(one.all_input_nodes)
+        else:
+            found.add(one)
+    return found
+
+
+def _is_reciprocal(node: fx.Node) -> bool:
+    while node.target in _VIEWS:
+        node = node.all_input_nodes[0]
+    if node.target is ATEN.pow.Tensor_Scalar:
+        return float(node.args[1]) < 0  # type: ignore[arg-type]
+    return node.target in {ATEN.rsqrt.default, ATEN.reciprocal.default}
 
 
 def _is_bounded(node: fx.Node, by: frozenset[Any] = _BOUNDED) -> bool:
@@ -204,4 +304,4 @@ def _is_bounded(node: fx.Node, by: frozenset[Any] = _BOUNDED) -> bool:
     if node.target is ATEN.div.Tensor and isinstance(node.args[1], fx.Node) and node.args[1].op != "get_attr":
         return False
     sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
-    return node.target in _ARITHMETIC | _VIEWS and bool(sources) and all(_is_bounded(n, by) for n in sources)
+    return node.target in _ARITHMETIC | _VIEWS | _MEANS and bool(sources) and all(_is_bounded(n, by) for n in sources)

@@ -157,6 +157,7 @@ def _is_deterministic_factory(node: fx.Node) -> bool:
         ATEN.zeros.default,
         ATEN.arange.default,
         ATEN.arange.start,
+        ATEN.eye.default,
         ATEN.scalar_tensor.default,
     }
 

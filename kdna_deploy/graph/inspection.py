@@ -65,7 +65,7 @@ def inspect_network(
     Raises:
         CaptureError: the network cannot be traced.
     """
-    size = choose_size(image_size, network.checkpoint.training)
+    size = choose_size(image_size, network.checkpoint.training, network.only_size)
     shape = network.image_shape(size.size)
     listener.step("capture")
     graph = captured(network, shape)

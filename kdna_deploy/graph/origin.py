@@ -22,4 +22,6 @@ def original_network(provenance: Provenance, artifact: Path, source: Path | None
             f"add `model={provenance.factory_hint(artifact)!r}` to let its code build the original."
         )
     checkpoint = source or find_source(provenance, artifact)
-    return load_network(checkpoint, provenance.configuration, factory if provenance.factory else None, provenance.ema)
+    return load_network(
+        checkpoint, provenance.loading(checkpoint), factory if provenance.factory else None, provenance.ema
+    )

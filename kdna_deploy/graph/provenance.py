@@ -7,39 +7,25 @@ import importlib.metadata
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
-from kdna_deploy.graph.stored_kernels import KernelStorage, Parent
-from kdna_deploy.images.interface import INTERFACE, Interface, interface_of
-from kdna_deploy.images.interface import KEY as INTERFACE_KEY
-from kdna_deploy.json_schema import (
-    Kind,
-    Misfit,
-    anything,
-    boolean,
-    check_schema,
-    integer,
-    list_of,
-    mapping,
-    number,
-    one_of,
-    optional,
-    record,
-)
-from kdna_deploy.json_schema import text as text_of
+from kdna_deploy.graph.provenance_schema import FIELDS
+from kdna_deploy.graph.stored_kernels import Parent
+from kdna_deploy.images.interface import Interface, interface_of
+from kdna_deploy.json_schema import Misfit, anything, check_schema, record
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.configuration import Configuration
-from kdna_deploy.network.factory import FILE_REFERENCE, MODULE_REFERENCE, hint, recorded
-from kdna_deploy.network.record import check_record, configuration_of, from_record, to_record
+from kdna_deploy.network.factory import hint, recorded
+from kdna_deploy.network.record import configuration_of, from_record, to_record
 from kdna_deploy.network.stages import output_names, stage_outputs
-from kdna_deploy.precision import WEIGHTS
 
 if TYPE_CHECKING:
+    from kdna_deploy.network.checkpoint import Checkpoint
     from kdna_deploy.network.load import Network
 
 SCHEMA_VERSION = 1
@@ -59,6 +45,7 @@ _RECORDED = (*_MAKERS, *_OTHERS)
 BYSTANDERS = frozenset(_OTHERS)
 
 
+_MISSING = "is not there"
 MAX_IMAGE = 1 << 28  # numbers in one image
 
 
@@ -86,6 +73,9 @@ class Provenance:
         recorded_top1: accuracy in percent that the checkpoint records.
         num_classes: number of logits; 0 for stage outputs.
         class_names: in the order of the logits; empty where they are not known.
+        base: of adapters in a file of their own, file name of the checkpoint that the rest is from; else empty.
+        base_sha256: of that checkpoint.
+        base_path: where it lay, relative to the folder of `source`.
     """
 
     source: str
@@ -106,6 +96,9 @@ class Provenance:
     recorded_top1: float | None = None
     num_classes: int | None = None
     class_names: list[str] = field(default_factory=list)
+    base: str = ""
+    base_sha256: str = ""
+    base_path: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -133,6 +126,20 @@ class Provenance:
         """All that is to be said to load its checkpoint into the same network; None for a user's own model."""
         architecture = self.restored_architecture()
         return configuration_of(architecture) if architecture else None
+
+    def loading(self, checkpoint: Path) -> Configuration | None:
+        """As `configuration`, with the base of adapters, where it lay from `checkpoint`, beside that, or here.
+
+        Raises:
+            ArtifactError: it is not there, or has changed.
+        """
+        if self.configuration is None or not self.base:
+            return self.configuration
+        places = (checkpoint.parent / self.base_path, checkpoint.parent / self.base, Path(self.base))
+        found = _unchanged(places, self.base_sha256)
+        if isinstance(found, str):
+            raise ArtifactError(f"'{self.base}', whose network '{checkpoint}' adapts, {found}; put it beside that.")
+        return replace(self.configuration, base=str(found))
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -164,56 +171,6 @@ class Provenance:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-_COUNT = integer(0)
-_LABEL = text_of(most=1000)
-_PARENT = record(
-    {
-        "name": _LABEL,
-        "shape": list_of(integer(1), most=8),
-        "layer": optional(_LABEL),
-        "children": list_of(_LABEL, most=10_000),
-    }
-)
-_STORAGE = record({entry.name: _LABEL if entry.name == "stage" else _COUNT for entry in fields(KernelStorage)})
-_OPTIONS = record(
-    {},
-    {
-        "children": one_of("materialize", "share", "on-the-fly"),
-        "channel_attention": one_of("keep", "freeze", "drop"),
-        "precision": one_of("fp32", "fp16", "int8"),
-        "weights": one_of(*WEIGHTS),
-        "target": one_of("cpu", "tensorrt", "any"),
-        "opset": integer(1, 100),
-        "simplify": boolean,
-        "dynamic_size": boolean,
-        INTERFACE_KEY: INTERFACE,
-        "session": record({}, {"disabled_optimizers": list_of(text_of(r"\w+", most=100), most=100)}, anything),
-    },
-    anything,
-)
-# What every field of `Provenance` may hold in a file.
-_FIELDS: Mapping[str, Kind] = {
-    # Both are empty for a network that was never trained: the plain backbone beside a measured one.
-    "source": text_of(r"[^/\\]*", most=1000),
-    "source_sha256": text_of(r"([0-9a-f]{64})?"),
-    "architecture": optional(check_record),
-    "factory": optional(text_of(f"{MODULE_REFERENCE}|{FILE_REFERENCE}", most=1000)),
-    "ema": boolean,
-    "image_shape": list_of(integer(1, 1 << 16), most=3, least=3),
-    "parameters": _COUNT,
-    "macs": _COUNT,
-    "channel_attentions": _COUNT,
-    "options": _OPTIONS,
-    "versions": mapping(text_of(most=100), text_of(most=100)),
-    "source_path": text_of(),
-    "kernels": lambda value: {} if value == {} else _STORAGE(value),
-    "parents": list_of(_PARENT),
-    "schema_version": integer(1),
-    "preprocessing": mapping(text_of(most=100), anything),  # `preprocessing.from_record` knows its fields
-    "recorded_top1": optional(number),
-    "num_classes": optional(integer(0)),
-    "class_names": list_of(text_of(most=1000)),
-}
 _REQUIRED = tuple(
     entry.name for entry in fields(Provenance) if entry.default is MISSING and entry.default_factory is MISSING
 )
@@ -244,7 +201,7 @@ def parse(data: Any, where: str) -> Provenance:
     strange = next((name for name in data if name not in names), None)
     if strange is not None:
         raise Misfit("a field that is not known", (strange,))
-    fitting = record({name: _FIELDS[name] for name in _REQUIRED}, {n: _FIELDS.get(n, anything) for n in names})(data)
+    fitting = record({name: FIELDS[name] for name in _REQUIRED}, {n: FIELDS.get(n, anything) for n in names})(data)
     shape = fitting["image_shape"]
     if math.prod(shape) > MAX_IMAGE:
         raise Misfit("out of range", ("image_shape",))
@@ -274,7 +231,17 @@ def provenance_of(network: Network, image_shape: tuple[int, int, int], channel_a
         recorded_top1=network.checkpoint.accuracy,
         num_classes=network.architecture.num_classes if network.architecture else None,
         class_names=[] if output_names(network.module) else list(training.class_names),
+        **_base(network.checkpoint),
     )
+
+
+def _base(checkpoint: Checkpoint) -> dict[str, Any]:
+    if checkpoint.base is None:
+        return {}
+    base, folder, path = checkpoint.base, checkpoint.path.resolve().parent, checkpoint.base.path.name
+    with contextlib.suppress(ValueError):  # another drive: there is no relative way
+        path = Path(os.path.relpath(base.path.resolve(), folder)).as_posix()
+    return {"base": base.path.name, "base_sha256": base.sha256, "base_path": path}
 
 
 def find_source(provenance: Provenance, artifact: Path) -> Path:
@@ -287,15 +254,21 @@ def find_source(provenance: Provenance, artifact: Path) -> Path:
         raise ArtifactError(f"'{artifact}' was made from a network in memory; name what to compare with by `against`.")
     nearby = [artifact.parent / provenance.source_path] if provenance.source_path else []
     candidates = [*nearby, artifact.parent / provenance.source, Path(provenance.source)]
-    found = [path for path in candidates if _has_content(path)]
-    for path in found:
-        if file_sha256(path) == provenance.source_sha256:
-            return path
-    state = "has changed since" if found else f"is not beside '{artifact}'"
+    found = _unchanged(candidates, provenance.source_sha256)
+    if not isinstance(found, str):
+        return found
+    state = f"is not beside '{artifact}'" if found == _MISSING else found
     raise ArtifactError(
         f"'{provenance.source}', from which '{artifact}' was made, {state}; "
         "name the checkpoint with `source` (export) or `against` (verify)."
     )
+
+
+def _unchanged(places: Iterable[Path], sha256: str) -> Path | str:
+    """The first of the files that has this content; or what is the matter."""
+    found = [path for path in places if _has_content(path)]
+    changed = "has changed since" if found else _MISSING
+    return next((path for path in found if file_sha256(path) == sha256), changed)
 
 
 def _has_content(path: Path) -> bool:

@@ -17,16 +17,18 @@ from kdna_deploy.graph.graph import ATEN, add_constant, constant
 from kdna_deploy.graph.weight_expression import modulated_parts, name_of, shape_of
 
 
-def scale_layer(layer: fx.Node, scale: Tensor, shift: Tensor | None = None) -> None:
-    """Let `layer` compute ``scale · y + shift`` in the place of y; both are [c']."""
-    scale = scale.to(torch.float64)
-    _scale_weight(layer, scale)
+def scale_layer(layer: fx.Node, scale: Tensor | None, shift: Tensor | None = None) -> None:
+    """Let `layer` compute ``scale · y + shift`` in the place of y; both are [c'], or None."""
+    if scale is not None:
+        scale = scale.to(torch.float64)
+        _scale_weight(layer, scale)
     bias = layer.args[2] if len(layer.args) > 2 else None
     if bias is None and shift is None:
         return
-    new = torch.zeros_like(scale) if shift is None else shift
+    new = torch.zeros((), dtype=torch.float64) if shift is None else shift.to(torch.float64)
     if isinstance(bias, fx.Node):
-        new = constant(bias).to(torch.float64) * scale + new
+        old = constant(bias).to(torch.float64)
+        new = (old if scale is None else old * scale) + new
     held = add_constant(layer, f"{layer.name}_bias", new)
     layer.args = (*layer.args[:2], held, *layer.args[3:])
 

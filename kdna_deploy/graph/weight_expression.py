@@ -95,8 +95,12 @@ def analyse(node: fx.Node) -> Modulation:
     for candidate in _bases(order, values, value.shape):
         if candidate is node:
             break
+        behind = _dependent(order, candidate)
+        if _is_added_to(node, behind, values):
+            continue
         base = values[candidate]
-        with_ones = _evaluate(order, {candidate: torch.ones_like(base)})[node]
+        known = {one: value for one, value in values.items() if one not in behind}
+        with_ones = _evaluate(order, {**known, candidate: torch.ones_like(base)})[node]
         base = base.reshape(value.shape)
         modulation = with_ones[:, :1]
         if not _equal(with_ones, modulation.expand_as(with_ones)):
@@ -104,6 +108,23 @@ def analyse(node: fx.Node) -> Modulation:
         if _equal(value, base * modulation):
             return Modulation(_leaf(candidate, base), base, modulation.clone())
     return Modulation(_leaf(node, value), value, None)
+
+
+def _dependent(order: list[fx.Node], candidate: fx.Node) -> set[fx.Node]:
+    """`candidate` and what depends on it."""
+    found = {candidate}
+    for node in order:
+        if any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _is_added_to(node: fx.Node, behind: set[fx.Node], values: dict[fx.Node, Any]) -> bool:
+    """Whether `node` adds something to what depends on a candidate, as adapters do: it is no multiple of it then."""
+    if node.target not in (ATEN.add.Tensor, ATEN.sub.Tensor):
+        return False
+    others = [one for one in node.args[:2] if isinstance(one, fx.Node) and one not in behind]
+    return any(bool(values[one].any()) for one in others)
 
 
 def modulated_parts(weight: fx.Node) -> tuple[fx.Node, fx.Node] | None:

@@ -46,6 +46,8 @@ class Architecture:
     @property
     def plain(self) -> Architecture:
         """The unmodified backbone at the same widths and class count: the baseline of every comparison."""
+        if self.sharing is None and self.method is None:
+            return self
         name = self.baseline or plain_name(self.name)
         return replace(self, name=name, sharing=None, method=None, baseline="")
 
@@ -78,7 +80,7 @@ class Architecture:
         outputs = said.outputs or ()
         if outputs and (not backbone.head or (self.method and self.method.of_classifier)):
             raise UsageError(f"The stage outputs of {self.name} are not known; leave `outputs` out.")
-        method = self._at(said.temperature)
+        method = self._as_said(said)
         classes = 0 if outputs else self.num_classes
         whole = replace(self, backbone=backbone, outputs=outputs, num_classes=classes, method=method)
         if self.sharing is None:
@@ -95,12 +97,20 @@ class Architecture:
             raise UsageError(f"`reductions` of {self.name} are {len(self.sharing.reductions)}, not {len(reductions)}.")
         return replace(whole, sharing=KernelDNA(tuple(layouts.items()), attentions, reductions))
 
-    def _at(self, temperature: float | None) -> Method | None:
-        if temperature is None:
-            return self.method
-        if self.method is None or "temperature" not in self.method.told:
-            raise UsageError(f"{self.name} has no attention with a temperature; leave `temperature` out.")
-        return replace(self.method, temperature=temperature)  # type: ignore[type-var]
+    def _as_said(self, said: Configuration) -> Method | None:
+        """The method with what no checkpoint holds of it."""
+        method, known = self.method, self.method.told if self.method else ()
+        if said.temperature is not None:
+            if method is None or "temperature" not in known:
+                raise UsageError(f"{self.name} has no attention with a temperature; leave `temperature` out.")
+            method = replace(method, temperature=said.temperature)  # type: ignore[type-var]
+        if said.multiplier is not None or said.base is not None:
+            if method is None or "multiplier" not in known:
+                word = "base" if said.multiplier is None else "multiplier"
+                raise UsageError(f"{self.name} has no adapters; leave `{word}` out.")
+            multiplier = getattr(method, "multiplier", 1.0) if said.multiplier is None else said.multiplier
+            method = replace(method, multiplier=float(multiplier))  # type: ignore[type-var]
+        return method
 
     def fitted(self, shapes: Shapes, said: Configuration = UNSAID) -> Architecture:
         """This architecture as `said`, with whatever was not said read from a checkpoint's shapes.

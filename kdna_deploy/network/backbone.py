@@ -101,3 +101,17 @@ class Backbone(ABC):
     def sized(self, widths: tuple[int, ...], in_channels: int) -> Self:
         """The same family with these widths."""
         return replace(self, widths=widths, in_channels=in_channels)  # type: ignore[type-var]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a checkpoint's shapes tell beside widths and channels; artifacts record it."""
+        return {}
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Self:
+        """The same family with these `sizes`."""
+        return self
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """The one size (h, w) of its images; None where it takes any."""
+        return None

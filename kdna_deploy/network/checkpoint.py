@@ -54,6 +54,7 @@ class Checkpoint:
         averages: whether averaged weights lie beside these.
         notes: what a user should know about the loading, a sentence each.
         training: what the training script recorded of its images.
+        base: of adapters in a file of their own, the checkpoint that the rest is from.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Checkpoint:
     averages: bool = False
     notes: tuple[str, ...] = ()
     training: TrainingRecord = field(default_factory=TrainingRecord)
+    base: Checkpoint | None = None
 
     @property
     def shapes(self) -> Shapes:

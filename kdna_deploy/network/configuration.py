@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -29,9 +30,17 @@ BESIDE = ".arch.json"
 _LARGEST_FILE = 1 << 16  # bytes
 _LARGEST_SCALE = 64
 _LARGEST_TEMPERATURE = 1000
+_LARGEST_MULTIPLIER = 1000
 _LONGEST_WORD = 1000
 _LONGEST_NAME = 80
-_OF_ALL = ("arch", "scale", "outputs", "temperature")  # what can be said of networks that share nothing, too
+_OF_ALL = (
+    "arch",
+    "scale",
+    "outputs",
+    "temperature",
+    "multiplier",
+    "base",
+)  # what can be said of networks that share nothing, too
 
 
 class Words(TypedDict, total=False):
@@ -47,6 +56,8 @@ class Words(TypedDict, total=False):
         scale: by which the backbone's published widths are multiplied.
         outputs: ``"logits"``, or ``"features"`` for the backbone's stage outputs C2 to C5, or some: ``"C3,C4,C5"``.
         temperature: of DY-Conv's attention over kernels, which no checkpoint holds.
+        multiplier: of KARST's adapters, which no checkpoint holds; 1 unless it is said.
+        base: checkpoint of the network that adapters were trained on, where the checkpoint holds these alone.
     """
 
     layout: str | Mapping[str, str] | None
@@ -57,6 +68,8 @@ class Words(TypedDict, total=False):
     scale: float | None
     outputs: str | Sequence[str] | None
     temperature: float | None
+    multiplier: float | None
+    base: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -76,8 +89,13 @@ class Configuration:
     scale: float | None = None
     outputs: tuple[str, ...] | None = None
     temperature: float | None = None
+    multiplier: float | None = None
+    base: str | None = None
 
     def __post_init__(self) -> None:
+        if self.multiplier is not None and not 0 < abs(self.multiplier) <= _LARGEST_MULTIPLIER:  # nor NaN
+            most = f"other than 0 and up to {_LARGEST_MULTIPLIER}"
+            raise UsageError(f"`multiplier` {self.multiplier:g} is no number {most}, such as 0.5.")
         heat = self.temperature
         if heat is not None and not 0 < heat <= _LARGEST_TEMPERATURE:  # nor NaN
             most = f"above 0 and up to {_LARGEST_TEMPERATURE}"
@@ -177,6 +195,7 @@ def configured(arch: Configuration | str | None, words: Words | None = None) -> 
     said["reductions"] = _reductions(said.get("reductions"))
     said["scale"] = _scale(said.get("scale"))
     said["outputs"] = stage_outputs(said.get("outputs"))
+    said["base"] = None if said.get("base") is None else os.fspath(said["base"])
     return Configuration(**said)
 
 
@@ -209,6 +228,8 @@ _WORDS = record(
         "scale": number,
         "outputs": anything,
         "temperature": number,
+        "multiplier": number,
+        "base": text(r".+", most=_LONGEST_WORD),
     },
 )
 _NAMES = tuple(entry.name for entry in fields(Configuration))

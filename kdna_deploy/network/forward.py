@@ -10,6 +10,7 @@ Does not apply to what a forward changes on the network itself; `module_copy.twi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -52,7 +53,8 @@ def forward_all(module: Callable[[Tensor], Any], images: Tensor, outputs: int = 
 
 def input_dtype(module: nn.Module) -> torch.dtype:
     """Type of the images that `module` takes: that of its first floating-point weight."""
-    return next((t.dtype for t in module.state_dict().values() if t.is_floating_point()), torch.float32)
+    weights = itertools.chain(module.parameters(), module.buffers())
+    return next((weight.dtype for weight in weights if weight.is_floating_point()), torch.float32)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kdna_deploy.errors import UsageError
 from kdna_deploy.network.training_record import TrainingRecord
 
 DEFAULT_SIZE = (224, 224)
@@ -21,7 +22,7 @@ class InputSize:
     """An image size (h, w) and what tells it."""
 
     size: tuple[int, int]
-    origin: Literal["given", "recorded", "assumed"]
+    origin: Literal["given", "told", "recorded", "assumed"]
 
     @property
     def assumed(self) -> bool:
@@ -38,8 +39,21 @@ class InputSize:
         return ()
 
 
-def choose_size(asked: tuple[int, int] | None, recorded: TrainingRecord) -> InputSize:
-    """The size that was `asked` for, or that is `recorded`, or the default."""
+def choose_size(
+    asked: tuple[int, int] | None, recorded: TrainingRecord, only: tuple[int, int] | None = None
+) -> InputSize:
+    """The size that was `asked` for, or that is `recorded`, or the default; of a network that takes one, that `only`.
+
+    Raises:
+        UsageError: another one was asked for.
+    """
+    if only is not None:
+        if asked not in (None, only):
+            raise UsageError(
+                f"The network takes images of {only[0]}×{only[1]} alone, which its positions are of; leave "
+                "`input_size` out."
+            )
+        return InputSize(only, "told")
     if asked is not None:
         return InputSize(asked, "given")
     return InputSize(recorded.size, "recorded") if recorded.size else InputSize(DEFAULT_SIZE, "assumed")

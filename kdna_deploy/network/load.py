@@ -16,6 +16,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parameter import is_lazy
 
 from kdna_deploy.errors import ArchitectureError, CheckpointError, InputError, UsageError
+from kdna_deploy.network.adapted import with_base
 from kdna_deploy.network.architecture import Architecture
 from kdna_deploy.network.checkpoint import Checkpoint, backbone_of, load_checkpoint
 from kdna_deploy.network.configuration import Configuration, beside, configured
@@ -47,6 +48,11 @@ class Network:
     def name(self) -> str:
         return self.architecture.name if self.architecture else str(self.factory)
 
+    @property
+    def only_size(self) -> tuple[int, int] | None:
+        """The size (h, w) of its images, where it takes no other."""
+        return self.architecture.backbone.image_size if self.architecture else None
+
     def image_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """Shape (c, h, w) of its images of `size` (h, w)."""
         channels = self.architecture.backbone.in_channels if self.architecture else input_channels(self.module, size)
@@ -70,8 +76,10 @@ def load_network(
     if factory:
         return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
     described, where = beside(path)
+    if described.base:  # as it lies from there
+        described = replace(described, base=str(path.parent / described.base))
     said = configured(arch).over(described)
-    checkpoint = backbone_of(checkpoint)
+    checkpoint = with_base(backbone_of(checkpoint), Path(said.base) if said.base else None, said.multiplier)
     architecture = recognise(checkpoint.shapes, said, checkpoint.arch)
     beside_it = (f"the architecture is as {where.name} says: {described}",) if where else ()
     layouts = chosen_layouts(architecture, checkpoint.shapes, said)

@@ -121,6 +121,13 @@ class Method(ABC):
         """What stands behind the last normalisation of the block of this name; None where nothing does."""
         return None
 
+    def merged(self, network: nn.Module) -> dict[str, Tensor] | None:
+        """The float64 state dict with which the plain backbone computes the same; None where there is none.
+
+        `network` is in float64.
+        """
+        return None
+
     def installed(self, network: nn.Module, backbone: Backbone) -> nn.Module:
         """The plain `network`, which is changed, with this system's layers."""
         replace_layers(network, {place.name: self.convolution(place) for place in places(network)})

@@ -24,14 +24,19 @@ def to_record(architecture: Architecture) -> dict[str, Any]:
         "attentions": sorted(architecture.sharing.attentions) if architecture.sharing else [],
         "reductions": list(architecture.sharing.reductions) if architecture.sharing else [],
         **({"outputs": list(architecture.outputs)} if architecture.outputs else {}),
+        **({"sizes": architecture.backbone.sizes} if architecture.backbone.sizes else {}),
         **({"method": _told(architecture)} if _told(architecture) else {}),
     }
 
 
-def _told(architecture: Architecture) -> dict[str, float]:
+def _told(architecture: Architecture) -> dict[str, Any]:
     method = architecture.method
     told = {name: getattr(method, name) for name in method.told} if method else {}
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: list(one) if isinstance(one, tuple) else one for name, one in told.items() if one is not None}
+
+
+def _number_or_several(value: Any) -> Any:
+    return list_of(number, most=100)(value) if isinstance(value, list) else number(value)
 
 
 # Widths and classes that a network on one machine can have.
@@ -48,7 +53,8 @@ _RECORD = record(
     },
     {
         "outputs": list_of(one_of(*STAGES), least=1, most=len(STAGES)),
-        "method": mapping(text(most=100), number, most=100),
+        "sizes": mapping(text(most=100), _WIDTH, most=100),
+        "method": mapping(text(most=100), _number_or_several, most=100),
     },
 )
 
@@ -90,9 +96,13 @@ def from_record(stored: Mapping[str, Any]) -> Architecture:
     except UsageError as error:
         raise ArtifactError(f"The artifact's {name} is none that this version knows: {error}") from error
     backbone = entry.backbone.sized(tuple(stored["widths"]), stored["in_channels"])
-    told = stored.get("method", {})
-    if not set(_told(entry)) <= set(told) <= set(entry.method.told if entry.method else ()):
+    told, sizes, known = stored.get("method", {}), stored.get("sizes", {}), _told(entry)
+    all_known = set(known) <= set(told) <= set(entry.method.told if entry.method else ())
+    listed = all(isinstance(told.get(name), list) == isinstance(value, list) for name, value in known.items())
+    if set(sizes) != set(backbone.sizes) or not (all_known and listed):
         raise ArtifactError(f"The artifact's {name} is none that this version knows; make it again.")
+    backbone = backbone.with_sizes(sizes)
+    told = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
     method = entry.method and replace(entry.method, **told)  # type: ignore[type-var]
     return replace(asked, backbone=backbone, num_classes=stored["num_classes"], method=method)
 
@@ -105,8 +115,9 @@ def configuration_of(architecture: Architecture) -> Configuration:
 def _said(stored: Mapping[str, Any]) -> Configuration:
     outputs = stage_outputs(stored.get("outputs", ()))
     if not stored["layouts"]:
-        temperature = stored.get("method", {}).get("temperature")
-        return Configuration(stored["name"], outputs=outputs, temperature=temperature)
+        told = stored.get("method", {})
+        said = {word: told.get(word) for word in ("temperature", "multiplier")}
+        return Configuration(stored["name"], outputs=outputs, **said)
     has = stored["attentions"]
     return Configuration(
         stored["name"],

@@ -1,4 +1,4 @@
-"""What became of channel attention: each gate over the calibration images, and what freezing or dropping changed."""
+"""What became of attention: each gate and kernel over the calibration images, and what freezing or dropping changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from kdna_deploy.reports.agreement import finite
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.quantities import small
+from kdna_deploy.reports.refusals import by_reason
 from kdna_deploy.reports.report import Facts
 from kdna_deploy.targets.fuse import Fused
 
@@ -19,7 +20,7 @@ def attention_parts(fused: Fused | None) -> tuple[Facts | Cells, ...]:
     if fused is None or fused.freezing.choice == "keep":
         return ()
     table = (attention_cells(fused),) if fused.freezing.statistics else ()
-    return (*table, Facts("Channel attention", attention_rows(fused)))
+    return (*table, Facts("Attention", attention_rows(fused)))
 
 
 def attention_rows(fused: Fused) -> list[tuple[str, str]]:
@@ -28,11 +29,12 @@ def attention_rows(fused: Fused) -> list[tuple[str, str]]:
     if freezing.choice == "keep":
         return []
     word = _DONE[freezing.choice]
-    rows = [(f"not {word}", f"{refusal.site}: {refusal.reason}") for refusal in freezing.refused]
+    rows = [(f"not {word}", sentence) for sentence in by_reason(freezing.refused)]
     if not freezing.gates:
-        found = "no other gate was found" if freezing.refused else "no gate was found"
+        found = "nothing else depends on the image" if freezing.refused else "no gate or kernel depends on the image"
         why = "every gate varies more than was allowed" if freezing.statistics and not freezing.refused else found
         rows.append((f"nothing {word}", f"{why}; the network is as it was trained"))
+    rows += [("not folded", f"{sentence}; the mean stays a product") for sentence in by_reason(freezing.unfolded)]
     return rows if fused.change is None else [*rows, ("changed", _change(fused))]
 
 
@@ -49,7 +51,7 @@ def _change(fused: Fused) -> str:
 
 
 def attention_cells(fused: Fused) -> Cells:
-    """How much each channel attention moves over the calibration images, and what became of it."""
+    """How much each attention moves over the calibration images, and what became of it."""
     rows = tuple(
         (
             row.site,
@@ -62,11 +64,11 @@ def attention_cells(fused: Fused) -> Cells:
         for row in fused.freezing.statistics
     )
     headings = ("layer", "mean", "deviation", "variance", "explained by mean", "")
-    return Cells("Channel attention β over the calibration images", headings, rows)
+    return Cells("Attention over the calibration images", headings, rows)
 
 
 def attention_data(fused: Fused) -> dict[str, Any]:
-    """What became of the children and of channel attention; part of a document."""
+    """What became of the children and of attention; part of a document."""
     gates = [
         {
             "layer": row.site,
@@ -83,6 +85,7 @@ def attention_data(fused: Fused) -> dict[str, Any]:
         "channel_attention": fused.freezing.done,
         "channel_attention_asked": fused.freezing.choice,
         "gates": gates,
+        "gates_not_folded": [asdict(left) for left in fused.freezing.unfolded],
         "gates_kept": [asdict(refusal) for refusal in fused.freezing.refused],
         "output_change": {k: finite(v) for k, v in asdict(fused.change).items()} if fused.change else None,
         "equivalent": fused.change is None,

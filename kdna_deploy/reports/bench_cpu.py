@@ -68,8 +68,6 @@ class CpuTables:
         lines = []
         if peak := self._found.peak:
             lines.append(("peak", f"{peak.best.gflops:.0f} GFLOP/s in float32, by {peak.best.name}"))
-        if self._result.suite and self._result.suite.name == "table1":
-            lines.append(("the paper", "prints 0.11 G for mobilenet_v2_1d2, whose count is 0.1048 G"))
         for e in self._found.explanations:
             parts = f"{e.extra_macs_ms:+.3f} by its MACs {e.overhead_ms:+.3f} overhead"
             lines.append(("difference", f"{e.name}: {e.difference_ms:+.3f} ms to {e.baseline} = {parts}"))

@@ -60,7 +60,16 @@ def bench_facts(result: BenchResult) -> list[Fact]:
         lines.append(("noise floor", f"{known}: {floor.baseline} against itself {floor.ratio.value:.3f}"))
     if any(row.baseline for row in result.rows) and result.options.baseline is None and not result.suite:
         lines.append(("baseline", "plain backbone of the same widths, input and export options, untrained weights"))
-    return [*lines, *own.facts()]
+    return [*lines, *own.facts(), *_remarks(result)]
+
+
+def _remarks(result: BenchResult) -> list[Fact]:
+    """On what the paper prints, each with the networks that it concerns."""
+    found: dict[str, list[str]] = {}
+    for entry in result.suite.entries if result.suite else ():
+        if entry.remark:
+            found.setdefault(entry.remark, []).append(entry.name)
+    return [("the paper", f"{', '.join(names)}: {remark}") for remark, names in found.items()]
 
 
 def _of(result: BenchResult) -> DeviceTables:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.evaluation.classify import Classification, ClassifiedImage, Times
+from kdna_deploy.evaluation.classify import Classification, ClassifiedImage
+from kdna_deploy.evaluation.reading import Times
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.input import shape_text
 from kdna_deploy.reports.quantities import milliseconds

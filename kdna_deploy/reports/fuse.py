@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.graph.dynamic_convolution import dynamic_convolutions
+from kdna_deploy.graph.gates import dynamic_values
 from kdna_deploy.graph.passes import FREEZING
 from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.attention import attention_cells, attention_data, attention_rows
@@ -14,8 +15,9 @@ from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.input import input_data, input_facts
 from kdna_deploy.reports.ledger import assembled, bank_cells, ledger_cells, sharing
 from kdna_deploy.reports.quantities import megabytes, small
+from kdna_deploy.reports.refusals import by_reason
 from kdna_deploy.reports.report import Facts, Report, document
-from kdna_deploy.targets.fuse import Fused, Rounding, Step
+from kdna_deploy.targets.fuse import Fused, Rounding
 from kdna_deploy.targets.source import FusedSource
 
 _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
@@ -35,7 +37,10 @@ def fuse_report(source: FusedSource, path: Path | None, notes: tuple[str, ...] =
 
 
 def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
-    found = {step.name: step.result for step in fused.steps}
+    found = {step.name: step.result for step in fused.steps}  # of a pass that ran twice, what it left in the end
+    changed = Counter[str]()
+    for step in fused.steps:
+        changed[step.name] += step.result.changed
     r = fused.rounding
     rows = [
         *([("kernels for each image", assembled(fused.ledger.banks))] if fused.ledger.banks else []),
@@ -44,13 +49,9 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
             if fused.ledger.parents or not fused.ledger.banks
             else []
         ),
-        ("BatchNorms folded", str(found["fold_batchnorm"].changed)),
-        *([("layer scales folded", str(scales))] if (scales := found["fold_layer_scale"].changed) else []),
-        *(
-            [("LayerNorms folded", f"{norms}: their scales and biases")]
-            if (norms := found["fold_layer_norm"].changed)
-            else []
-        ),
+        ("BatchNorms folded", str(changed["fold_batchnorm"])),
+        *([("layer scales folded", str(scales))] if (scales := changed["fold_layer_scale"]) else []),
+        *([("LayerNorm affines folded", str(norms))] if (norms := changed["fold_layer_norm"]) else []),
         ("still dynamic", _dynamic(fused)),
         (
             "parameters",
@@ -65,24 +66,20 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
     if path is not None:
         rows.append(("written", f"{path} ({megabytes(path.stat().st_size)})"))
     rows += [("not shared", f"{refusal.site}: {refusal.reason}") for refusal in fused.not_shared]
-    for step in fused.steps:
-        if step.name not in ("share", FREEZING):  # see above, and below
-            rows += [("not folded", sentence) for sentence in _refused(step)]
+    for name, result in found.items():
+        if name not in ("share", FREEZING):  # see above, and below
+            rows += [("not folded", sentence) for sentence in by_reason(result.refused, name.replace("_", " "))]
     return rows
 
 
-def _refused(step: Step) -> list[str]:
-    """What a pass refused, a sentence a reason."""
-    sites: dict[str, list[str]] = {}
-    for refusal in step.result.refused:
-        sites.setdefault(refusal.reason, []).append(refusal.site)
-    return [f"{', '.join(named)} ({step.name.replace('_', ' ')}): {reason}" for reason, named in sites.items()]
-
-
 def _dynamic(fused: Fused) -> str:
-    layers = len(dynamic_convolutions(fused.graph.module))
-    kernels = f", {layers} convolutions with a kernel for each image" if layers else ""
-    return f"{fused.channel_attentions} channel attentions{kernels}"
+    """What still depends on the image."""
+    left = [one for one in dynamic_values(fused.graph.module) if not one.is_bias]
+    kernels = sum(one.is_kernel for one in left)
+    gates = sum(not one.is_kernel and one.obstacle is None and not one.is_channel_attention for one in left)
+    further = [f"{gates} other gates"] if gates else []
+    further += [f"{kernels} convolutions with a kernel for each image"] if kernels else []
+    return ", ".join([f"{fused.channel_attentions} channel attentions", *further])
 
 
 def _to_float64(r: Rounding) -> str:

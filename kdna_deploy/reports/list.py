@@ -14,6 +14,7 @@ from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.report import Report, document
 
 _HEADINGS = ("architecture", "said with", "checked against", "parameters", "printed")
+_OWN_TABLES = ("KernelDNA", "KernelWarehouse", "KARST")
 _CAPTION = (
     "Layouts are of the stages that share kernels. Widths, classes, attentions and reductions are told from a "
     "checkpoint; its layout by its numbers of kernels, or by what is said."
@@ -21,7 +22,7 @@ _CAPTION = (
 
 
 def list_report(networks: Sequence[Known]) -> Report:
-    """Of networks that are known: a table of KernelDNA's and plain ones, and one of each other system's."""
+    """Of networks that are known: a table of KernelDNA's and plain ones, of KernelWarehouse's, of other methods'."""
     counts = [parameters(one.architecture) for one in networks]
     counted = list(zip(networks, counts, strict=True))
     data = [
@@ -36,9 +37,13 @@ def list_report(networks: Sequence[Known]) -> Report:
         }
         for one, count in counted
     ]
-    systems = dict.fromkeys(one.system for one in networks)
-    parts = tuple(_cells(system, [pair for pair in counted if pair[0].system == system]) for system in systems)
+    tables = dict.fromkeys(_table(one) for one in networks)
+    parts = tuple(_cells(table, [pair for pair in counted if _table(pair[0]) == table]) for table in tables)
     return Report(parts, document("list", {"networks": data}))
+
+
+def _table(one: Known) -> str:
+    return one.system if one.system in _OWN_TABLES else "Other methods"
 
 
 def _cells(system: str, counted: Sequence[tuple[Known, int]]) -> Cells:

@@ -77,9 +77,9 @@ def recorded_provenance(path: Path) -> Provenance | None:
         ArtifactError: the artifact or its provenance is damaged.
     """
     if named_kind(path) is Kind.fused:
-        from kdna_deploy.graph.file import load_fused
+        from kdna_deploy.graph.file import provenance_of_fused
 
-        return load_fused(path).provenance
+        return provenance_of_fused(path)
     if named_kind(path) is Kind.onnx:
         return provenance_of_model(read_model(path, weights=False), path)
     if named_kind(path) is Kind.openvino:

@@ -80,7 +80,7 @@ class FuseOptions:
 
     Attributes:
         children: a kernel of its own for each child, or modulations of a parent that is stored once.
-        attention: what becomes of channel attention.
+        attention: what becomes of attention.
     """
 
     children: Children = "materialize"
@@ -99,8 +99,8 @@ class Fused:
         channel_attentions: those that remain dynamic.
         parameters_before: trained parameters of the network, each parent once.
         parameters_after: numbers stored in the fused graph.
-        rounding: what folding changed, measured with channel attention kept.
-        freezing: what was done to channel attention.
+        rounding: what folding changed, measured with attention kept.
+        freezing: what was done to attention.
         change: what that did to the logits, measured on the calibration images; None where it was kept.
         reference: the original network, with the logits that the fused graph was compared with.
     """
@@ -137,7 +137,7 @@ def fuse(
     Raises:
         CaptureError: the network cannot be traced.
         ParityError: the fused network computes something else than the original.
-        UsageError, InputError: channel attention is to be frozen, and there are no (good) images for it.
+        UsageError, InputError: attention is to be frozen, and there are no (good) images for it.
     """
     options = options or FuseOptions()
     listener.step("capture")
@@ -160,7 +160,7 @@ def fuse(
     rounding = measure_rounding(kept, reference)
     _require(rounding, "The fused network differs from the original")
     if options.attention.choice != "keep":
-        listener.step("measure channel attention")
+        listener.step("measure attention")
         _expect(options.attention, listener)
     freezing = plan_freezing(kept, options.attention, listener)
     graph, change = kept, None
@@ -215,7 +215,7 @@ def _finish(
 
 
 def _images_for(options: AttentionOptions, image_shape: tuple[int, int, int]) -> Iterable[Images]:
-    """The calibration images; random ones where channel attention is dropped without any."""
+    """The calibration images; random ones where attention is dropped without any."""
     return options.batches() if options.batches else [random_images(8, image_shape).numpy()]
 
 

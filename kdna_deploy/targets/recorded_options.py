@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kdna_deploy.errors import ArtifactError, UsageError
-from kdna_deploy.graph.freezing import ChannelAttention
+from kdna_deploy.graph.freezing import AttentionChoice
 from kdna_deploy.graph.passes import Children
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.folder import Color, Preprocessing
@@ -43,7 +43,7 @@ class RecordedOptions:
     size: tuple[int, int]
     precision: GraphPrecision
     children_in_graph: Children
-    channel_attention: ChannelAttention
+    channel_attention: AttentionChoice
     freeze_below: float | None
     images: RecordedImages | None
     half_io: bool
@@ -92,7 +92,7 @@ def _read(options: Mapping[str, Any], image_shape: tuple[int, ...]) -> RecordedO
         size=(h, w),
         precision=precision,
         children_in_graph="share" if on_the_fly else _one_of(children, Children, "children"),
-        channel_attention=_one_of(options.get("channel_attention", "keep"), ChannelAttention, "channel_attention"),
+        channel_attention=_one_of(options.get("channel_attention", "keep"), AttentionChoice, "channel_attention"),
         freeze_below=None if frozen.get("freeze_below") is None else float(frozen["freeze_below"]),
         images=images[0] if images else None,
         half_io=_flag(fp16.get("half_io", False), "half_io"),

@@ -190,7 +190,7 @@ def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> 
 
     return Request(
         given.source,
-        None if fused else made.configuration,
+        None if fused else made.loading(given.model),
         given.factory,
         False if fused else made.ema,
         options.size,

@@ -97,7 +97,7 @@ class FusedSource:
             made = self.fused.reference if self.fused else None
             return made or reference_of(self.network.module)
         done = {"freeze": "frozen", "drop": "dropped"}[choice]
-        return reference_of(self.graph, f"fused graph with channel attention {done}")
+        return reference_of(self.graph, f"fused graph with attention {done}")
 
 
 def reference_of(original: Callable[[Tensor], Tensor], name: str = "original network") -> Remembered:
@@ -223,15 +223,15 @@ def fuse_network(
         UsageError, InputError, ParityError: as `fuse`.
     """
     training = network.checkpoint.training
-    chosen = choose_size(request.size, training)
+    chosen = choose_size(request.size, training, network.only_size)
     shape = network.image_shape(chosen.size)
     attention = AttentionOptions()
     if request.attention:
         attention = request.attention(shape, recorded or training.preprocessing)
         if attention.choice != "keep" and output_names(network.module):
             raise UsageError(
-                "What freezing or dropping channel attention changes is measured on logits, and this network returns "
-                f"stage outputs ({', '.join(output_names(network.module))}); leave `channel_attention` out."
+                "What freezing or dropping attention changes is measured on logits, and this network returns "
+                f"stage outputs ({', '.join(output_names(network.module))}); leave `attention` out."
             )
     options = FuseOptions(request.children or "materialize", attention)
     fused = fuse(network.module, shape, options, listener, lambda _, shape: captured(network, shape))

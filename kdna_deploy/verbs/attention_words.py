@@ -1,4 +1,4 @@
-"""What a user says of channel attention: keep it, freeze it to its mean over calibration images, or drop it."""
+"""What a user says of attention: keep it, freeze it to its mean over calibration images, or drop it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,22 @@ if TYPE_CHECKING:
 CHOICES: tuple[Literal["keep", "freeze", "drop"], ...] = ("keep", "freeze", "drop")
 
 
+def attention_choice(attention: str, channel_attention: str | None) -> str:
+    """What was said by either name; `channel_attention` is the earlier one.
+
+    Raises:
+        UsageError: both were said, and differ.
+    """
+    if channel_attention is None or channel_attention == attention:
+        return attention
+    if attention != CHOICES[0]:
+        raise UsageError("`attention` is said twice, once by its earlier name, and differently; give it once.")
+    return channel_attention
+
+
 @dataclass(frozen=True)
 class AttentionWords:
-    """The words on channel attention. With `other_use`, calibration images are of use whatever becomes of it."""
+    """The words on attention. With `other_use`, calibration images are of use whatever becomes of it."""
 
     choice: str
     below: float | None
@@ -36,23 +49,23 @@ class AttentionWords:
             UsageError: another choice than there is, calibration images that nothing uses, or none where they are
                 needed.
         """
-        chosen("channel_attention", self.choice, CHOICES)
+        chosen("attention", self.choice, CHOICES)
         check_number("freeze_below", self.below)
         if self.choice == "keep" and ((self.images.path is not None and not self.other_use) or self.below is not None):
             raise UsageError(
-                "`calibration` and `freeze_below` go with `channel_attention` freeze or drop, and `calibration` with "
+                "`calibration` and `freeze_below` go with `attention` freeze or drop, and `calibration` with "
                 "`precision` int8 or fp16, or `weights` int8 or int4."
             )
 
         if self.choice == "freeze" and self.images.path is None:
             raise UsageError(
-                "Freezing replaces channel attention by its mean over calibration images; name a folder of them or an "
+                "Freezing replaces attention by its mean over calibration images; name a folder of them or an "
                 ".npz with `calibration`."
             )
 
     def request(self, listener: Listener) -> Asked | None:
-        """What `Request.attention` takes; None where channel attention is kept."""
-        choice = chosen("channel_attention", self.choice, CHOICES)
+        """What `Request.attention` takes; None where attention is kept."""
+        choice = chosen("attention", self.choice, CHOICES)
         if choice == "keep":
             return None
         asked, path = self.images.asked(), self.images.path

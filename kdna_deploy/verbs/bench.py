@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import atomic_output, check_output
-from kdna_deploy.input_files import MODELS, Kind, check_input
+from kdna_deploy.input_files import MODELS, check_input
 from kdna_deploy.network.configuration import Configuration, Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.reports.formats import check_format
-from kdna_deploy.runtimes.table import PRECISIONS, RUNTIMES, runtimes_on
-from kdna_deploy.verbs.arguments import LARGEST_BATCH, PathLike, Size, check_number, chosen, image_size, newest
+from kdna_deploy.runtimes.table import RUNTIMES
+from kdna_deploy.verbs.arguments import PathLike, Size, check_number, image_size, newest
+from kdna_deploy.verbs.bench_words import baseline_file, check_device, check_gpu, check_words, chosen_methods
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from kdna_deploy.benchmark.thresholds import Threshold
     from kdna_deploy.reports.report import Report
     from kdna_deploy.verbs.source import Files
-
-PROTOCOLS = ("interleaved", "paper")
-SUITES = ("table1", "layouts", "runtimes")
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,6 +84,7 @@ def bench(
     min_time: float | None = None,
     protocol: str = "interleaved",
     suite: str | None = None,
+    methods: str | Sequence[str] = (),
     cold_start: bool = True,
     profile: bool = False,
     fail_if: Sequence[str] = (),
@@ -115,6 +114,8 @@ def bench(
         min_time: seconds for each model with its baseline, at least.
         protocol: ``"interleaved"``, or ``"paper"``: batch 1, one thread, 1,000 runs, ratio of means.
         suite: build and measure a set of networks instead: ``"table1"``, ``"layouts"``, ``"runtimes"``.
+        methods: of ``suite="table1"``, those to measure, ``"kw,odconv"`` or a sequence; all of the paper's table, with
+            `gpu` KernelDNA. ``"a2d2c"`` is no row of it.
         cold_start: load time and memory, in fresh processes.
         profile: where the time goes, by operator and layer.
         fail_if: conditions such as ``"ratio>1.35"``; those that hold are in `Benchmark.crossed`.
@@ -128,7 +129,8 @@ def bench(
         RuntimeFailure: a runtime or a device is not there.
     """
     check_number("min_time", min_time)
-    _check_words(protocol, suite, baseline, precision, batch_size)
+    check_words(protocol, suite, baseline, precision, batch_size)
+    named = chosen_methods(methods, suite)
     if protocol == "paper" and (cpu_threads, batch_size or 1) != (1, 1):
         raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")
     if cpu_streams is not None and (cpu_streams < 1 or gpu or protocol == "paper"):
@@ -137,7 +139,7 @@ def bench(
             "leave it out, or those."
         )
     runtimes = tuple(dict.fromkeys(runtime))
-    _check_device(gpu, runtimes, (cpu_threads, protocol, cold_start, profile), precision, streams, host_copies)
+    check_device(gpu, runtimes, (cpu_threads, protocol, cold_start, profile), precision, streams, host_copies)
     size, said = image_size(input_size), configured(arch, architecture)
     targets = tuple(Path(path) for path in ([save] if isinstance(save, (str, Path)) else save))
     for target in targets:
@@ -147,11 +149,11 @@ def bench(
     thresholds = tuple(map(parse_threshold, [fail_if] if isinstance(fail_if, str) else fail_if))
     compared = None if baseline is None else str(baseline)
     if gpu:
-        _check_gpu(suite, compared)
+        check_gpu(suite, compared)
     files = _files(models, suite, listener)
     for path in files:
         check_input(path, MODELS, "bench")
-    inputs = (*files, *_baseline_file(compared))
+    inputs = (*files, *baseline_file(compared))
     for target in targets:
         check_output(target, inputs)
     listener.plan(("prepare",))  # the groups are planned once they are known
@@ -161,67 +163,10 @@ def bench(
         if gpu
         else _cpu(cpu_threads, cold_start, profile, cpu_streams)
     )
-    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size)
+    options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size, named)
     result = _measure(files, suite, options, listener)
     _write(result, targets, inputs)
     return Benchmark(result, thresholds, targets)
-
-
-def _check_words(
-    protocol: str, suite: str | None, baseline: PathLike | None, precision: Sequence[str], batch: int | None
-) -> None:
-    chosen("protocol", protocol, PROTOCOLS)
-    if suite is not None:
-        chosen("suite", suite, SUITES)
-    for one in precision:
-        chosen("precision", one, PRECISIONS)
-    if suite and baseline:
-        raise UsageError(f"`suite={suite!r}` brings its own baselines; leave out `baseline`.")
-    if batch is not None and not 1 <= batch <= LARGEST_BATCH:
-        raise UsageError(f"`batch_size` is {batch}; give a number from 1 to {LARGEST_BATCH}.")
-
-
-def _check_device(
-    gpu: bool,
-    runtimes: Sequence[str],
-    on_cpu: tuple[int, str, bool, bool],
-    precision: Sequence[str],
-    streams: int,
-    host_copies: bool,
-) -> None:
-    """Refuse what belongs to the other device."""
-    threads, protocol, cold_start, profile = on_cpu
-    if gpu and (threads != 1 or protocol != "interleaved" or not cold_start or profile):
-        raise UsageError("`cpu_threads`, `protocol`, `cold_start` and `profile` are for the CPU; leave them, or `gpu`.")
-    if not gpu and (precision or streams != 1 or host_copies):
-        raise UsageError("`precision`, `streams` and `host_copies` belong to `gpu`; add that, or leave them out.")
-    on_gpu = runtimes_on("gpu")
-    for name in runtimes:
-        chosen("runtime", name, tuple(RUNTIMES))
-        if gpu and name not in on_gpu:
-            raise UsageError(f"`runtime={name!r}` runs on the CPU; with `gpu` choose from {', '.join(on_gpu)}.")
-        if not gpu and name in on_gpu:
-            raise UsageError(f"`runtime={name!r}` runs on the GPU; add `gpu`.")
-
-
-def _check_gpu(suite: str | None, baseline: str | None) -> None:
-    """Refuse before anything is loaded or built.
-
-    Raises:
-        UsageError: there is no such suite or baseline on the GPU.
-        RuntimeFailure: there is no GPU.
-    """
-    from kdna_deploy.runtimes.nvidia.gpu import needed_gpu
-
-    if baseline in RUNTIMES:
-        raise UsageError(f"With `gpu`, `baseline` is a model file, not the runtime '{baseline}'.")
-    if baseline and baseline.endswith(".json"):
-        raise UsageError(
-            f"With `gpu`, `baseline` is a model file, not the saved run '{baseline}'; compare saved runs by `compare`."
-        )
-    if suite not in (None, "table1"):
-        raise UsageError(f"`suite={suite!r}` measures on the CPU; with `gpu` there is `suite='table1'`.")
-    needed_gpu("`bench(gpu=True)` measures")
 
 
 def _files(models: Sequence[Any], suite: str | None, listener: Listener) -> tuple[Path, ...]:
@@ -232,21 +177,6 @@ def _files(models: Sequence[Any], suite: str | None, listener: Listener) -> tupl
         listener.note(f"using {found}, the newest ONNX file here")
         return (found,)
     return tuple(file_of(one, "bench") for one in models)
-
-
-def _baseline_file(text: str | None) -> tuple[Path, ...]:
-    """The file that a baseline is, checked; none where it is a runtime.
-
-    Raises:
-        UsageError: it is empty.
-        InputError: it cannot be read.
-    """
-    if text is None or text in RUNTIMES:
-        return ()
-    if not text.strip():
-        raise UsageError("`baseline` is empty; name a model, a saved run or a runtime, or leave the option out.")
-    check_input(Path(text), (Kind.saved_run,) if text.endswith(".json") else MODELS, "`baseline`")
-    return (Path(text),)
 
 
 def _cpu(threads: int, cold_start: bool, profile: bool, streams: int | None) -> Device:
@@ -273,6 +203,7 @@ def _options(
     arch: Configuration,
     factory: str | None,
     size: tuple[int, int] | None,
+    methods: tuple[str, ...],
 ) -> BenchOptions:
     from kdna_deploy.benchmark.device import BenchOptions
     from kdna_deploy.benchmark.protocol import PAPER_SETTINGS, Settings
@@ -292,6 +223,7 @@ def _options(
         factory=factory,
         arch=arch,
         size=size,
+        methods=methods,
     )
 
 

@@ -25,7 +25,7 @@ from kdna_deploy.verbs.arguments import (
     image_size,
     optional_path,
 )
-from kdna_deploy.verbs.attention_words import AttentionWords
+from kdna_deploy.verbs.attention_words import AttentionWords, attention_choice
 from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
 from kdna_deploy.verbs.fuse import fuse_steps
 from kdna_deploy.verbs.image_words import ImageWords
@@ -116,7 +116,7 @@ def export(
     held_out: PathLike | None = None,
     calibration_method: str = "minmax",
     max_drop: float | None = None,
-    channel_attention: str = "keep",
+    attention: str = "keep",
     freeze_below: float | None = None,
     calibration: PathLike | None = None,
     mean: Numbers | None = None,
@@ -133,6 +133,7 @@ def export(
     tf32: bool = True,
     compute_capability: Sequence[str] = (),
     layers: bool = False,
+    channel_attention: str | None = None,
     listener: Listener = SILENT,
     **architecture: Unpack[Words],
 ) -> ExportedFile:
@@ -159,7 +160,7 @@ def export(
         held_out: images that judge int8, in `precision` or `weights`; every fifth of `calibration` by default.
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
-        channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
+        attention, channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
         labels: file of class names to record: one a line, or a JSON list or mapping; "imagenet" for those of
             ImageNet; as the checkpoint records by default.
         preprocess: let the file take uint8 pixels, ``"nhwc"`` or ``"nchw"``, and normalise them itself.
@@ -218,9 +219,10 @@ def export(
         listener.plan(("prepare", *ENGINE_STEPS))
         listener.step("prepare")
         return ExportedFile(built, engine=engine.build(given, built, str(batch), listener))
-    attention = AttentionWords(channel_attention, freeze_below, images, other_use=words.uses_images)
-    attention.check()
-    steps = _steps(given, channel_attention, precision, weights, simplify)
+    choice = attention_choice(attention, channel_attention)
+    dynamic = AttentionWords(choice, freeze_below, images, other_use=words.uses_images)
+    dynamic.check()
+    steps = _steps(given, choice, precision, weights, simplify)
     further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else OPENVINO_STEPS if openvino else ()
     listener.plan((*steps, *further))
     listener.step("load")
@@ -229,7 +231,7 @@ def export(
     from kdna_deploy.targets.source import Request
 
     asked: Any = words.children_in_graph
-    request = Request(checkpoint, said, model, ema, size, asked, attention.request(listener))
+    request = Request(checkpoint, said, model, ema, size, asked, dynamic.request(listener))
     opened = words.prepared(_named(_opened(given, request, listener), names, optional_path(labels)))
     words.check_outputs(opened.graph.stage_names)
     opened, interface = ends.applied(opened)
@@ -301,10 +303,10 @@ def _opened(given: Path | Network | FusedSource, request: Request, listener: Lis
     return fused_as_asked(given, Path(_name(given)), request, listener)
 
 
-def _steps(given: Any, channel_attention: str, precision: str, weights: str, simplify: bool) -> tuple[str, ...]:
+def _steps(given: Any, attention: str, precision: str, weights: str, simplify: bool) -> tuple[str, ...]:
     """For a listener's plan."""
     fused = hasattr(given, "graph") or (isinstance(given, Path) and given.suffix == ".pt2")
-    before = ("load",) if fused and channel_attention == "keep" else fuse_steps(channel_attention)
+    before = ("load",) if fused and attention == "keep" else fuse_steps(attention)
     write = ("translate to ONNX", *(("simplify",) if simplify else ()), "write", "verify", "read the sharing ledger")
     after = {
         "fp32": ("evaluate on held-out images", "write", "verify") if weights in CODES else (),

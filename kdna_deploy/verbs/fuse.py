@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from kdna_deploy.input_files import Kind, check_input
 from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import Numbers, PathLike, Size, chosen, image_size, optional_path
-from kdna_deploy.verbs.attention_words import AttentionWords
+from kdna_deploy.verbs.attention_words import AttentionWords, attention_choice
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import size_of, source_of
@@ -62,12 +62,13 @@ def fuse(
     network: Source,
     output: PathLike | None = None,
     *,
+    save_merged: PathLike | None = None,
     arch: str | None = None,
     model: str | None = None,
     ema: bool = False,
     input_size: Size | None = None,
     children: str = "materialize",
-    channel_attention: str = "keep",
+    attention: str = "keep",
     freeze_below: float | None = None,
     calibration: PathLike | None = None,
     mean: Numbers | None = None,
@@ -75,6 +76,7 @@ def fuse(
     resize: int | None = None,
     crop: Size | None = None,
     color: str | None = None,
+    channel_attention: str | None = None,
     listener: Listener = SILENT,
     **architecture: Unpack[Words],
 ) -> FusedNetwork:
@@ -83,14 +85,17 @@ def fuse(
     Args:
         network: checkpoint file, what `load` returned, or a module.
         output: ``.fused.pt2`` to write; None to keep it in memory.
+        save_merged: ``.safetensors`` file for the weights of a network whose adapters are merged, by the names of the
+            network that they adapt.
         arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as the checkpoint records, else 224.
         children: ``"materialize"`` gives each child a kernel of its own, ``"share"`` stores each parent once.
-        channel_attention: ``"keep"`` it dynamic, ``"freeze"`` it to its mean, or ``"drop"`` it. The last two change
-            what the network computes; the result says by how much.
+        attention: ``"keep"`` dynamic what depends on the image (gates, kernels for each image), ``"freeze"`` it to its
+            mean, or ``"drop"`` gates. The last two change what the network computes; the result says by how much.
         freeze_below: freeze only attention whose variance over images is below this.
         calibration: folder of images, ``.npy`` or ``.npz``; needed to freeze.
         mean, std, resize, crop, color: how image files become input, as `load` finds it recorded, else ImageNet's.
+        channel_attention: the earlier name of `attention`.
 
     Raises:
         UsageError: what was said makes no sense.
@@ -100,33 +105,48 @@ def fuse(
     size, said = image_size(input_size) or size_of(network), configured(arch, architecture)
     asked = chosen("children", children, CHILDREN)
     words = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
-    attention = AttentionWords(channel_attention, freeze_below, words)
-    attention.check()
+    choice = attention_choice(attention, channel_attention)
+    dynamic = AttentionWords(choice, freeze_below, words)
+    dynamic.check()
     words.check()
     given, target = source_of(network, said, model, ema), optional_path(output)
     if isinstance(given, Path):
         check_input(given, (Kind.checkpoint,), "fuse")
     if target is not None:
         check_output(target, (*([given] if isinstance(given, Path) else []), *words.inputs))
-    listener.plan((*fuse_steps(channel_attention), *(["write"] if target else [])))
+    merged = _checked_merged(optional_path(save_merged), target, given if isinstance(given, Path) else None)
+    listener.plan((*fuse_steps(choice), *(["write"] if target else [])))
     listener.step("load")
     from kdna_deploy.graph.file import save_fused
     from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint, fuse_network
 
     if isinstance(given, FusedSource):
         raise UsageError("That network is fused already; give what `load` returned, or the checkpoint.")
-    request = Request(None, said, model, ema, size, asked, attention.request(listener))  # type: ignore[arg-type]
+    request = Request(None, said, model, ema, size, asked, dynamic.request(listener))  # type: ignore[arg-type]
     done = (
         fuse_checkpoint(given, request, listener) if isinstance(given, Path) else fuse_network(given, request, listener)
     )
+    source = done.network.checkpoint.path
+    if merged is not None:
+        from kdna_deploy.targets.merged import save_merged as write_merged
+
+        note = write_merged(done.network, done.graph.image_shape[1:], merged, (source,))
+        done = replace(done, notes=(*done.notes, note))
     if target is not None:
         listener.step("write")
-        source = done.network.checkpoint.path
         save_fused(done.graph, done.provenance.beside(target, source), target, (source, *words.inputs))
     return FusedNetwork(done, target)
 
 
-def fuse_steps(channel_attention: str) -> tuple[str, ...]:
+def _checked_merged(path: Path | None, *others: Path | None) -> Path | None:
+    if path is not None:
+        if path.suffix != ".safetensors":
+            raise UsageError(f"`save_merged` writes safetensors; name it {path.stem or 'merged'}.safetensors.")
+        check_output(path, tuple(one for one in others if one is not None), "save_merged")
+    return path
+
+
+def fuse_steps(attention: str) -> tuple[str, ...]:
     """The steps of fusing, for a listener's plan."""
-    frozen = ("measure channel attention", "compare with constant gates", "measure what changed")
-    return ("load", "capture", "fold", "compare with the original", *(frozen if channel_attention != "keep" else ()))
+    frozen = ("measure attention", "compare with constant gates", "measure what changed")
+    return ("load", "capture", "fold", "compare with the original", *(frozen if attention != "keep" else ()))

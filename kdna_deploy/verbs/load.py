@@ -83,6 +83,7 @@ def load(
         arch: architecture; told from the checkpoint by default.
         layout, channel, filter, spatial, reductions, scale: how it departs from what is published, see `Words`; told
             from the checkpoint, or from a file ``NAME.arch.json`` beside it.
+        temperature: of DY-Conv's attention, which no checkpoint holds.
         model: ``package.module:factory`` that builds one's own network.
         ema: take the averaged weights that the checkpoint keeps.
         input_size: of the images, 224 or (160, 192); as the checkpoint records, else 224.

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from kdna_deploy.benchmark import suites
+from kdna_deploy.benchmark import suites, table1
 from kdna_deploy.benchmark.cpu import roofline
 from kdna_deploy.benchmark.cpu.device import Cpu
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Variant
@@ -17,20 +18,21 @@ from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.run import bench_suite
 from kdna_deploy.benchmark.subject import Subject
 from kdna_deploy.benchmark.suites import Suite, build_suite
+from kdna_deploy.benchmark.table1 import METHODS, OF_THE_TABLE, REMARKS
 from kdna_deploy.errors import UsageError
+from kdna_deploy.network.cost import count
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.families.resnet import ResNetSpec
 from kdna_deploy.progress import Listener
 from kdna_deploy.reports.bench_data import bench_data
 from kdna_deploy.reports.bench_tables import bench_cells
 from kdna_deploy.runtimes.table import runtimes_on
+from kdna_deploy.verbs import bench_words
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("fused_once")
 
 PAPER = REPOSITORY / "tests" / "data" / "paper"
-# Counted, and printed: 0.1048 G is rounded up, and the reconstruction of ConvNeXt has the printed parameters alone.
-PRINTED_OTHERWISE = {"mobilenet_v2_1d2": (0.10, 0.11), "convnext_tiny": (4.47, 4.51)}
 PAIRS = [
     (name.removesuffix("_plain") + "_plain", name.removesuffix("_plain")) for name in TABLE1 if "plain" not in name
 ]
@@ -42,18 +44,82 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 def test_table_1_is_as_printed() -> None:
-    suffixes = {"plain": "_plain", "kerneldna": ""}
     printed = {
-        row["backbone"] + suffixes[row["method"]]: Printed(
+        f"{row['backbone']}_plain": Printed(
             float(row["params_m"]), float(row["flops_g"]), float(row["gpu_fps"]), float(row["cpu_ms"])
         )
         for row in rows("table1_imagenet.csv")
-        if row["method"] in suffixes and row["backbone"] in ARCHITECTURES
+        if row["method"] == "plain"
     }
-    assert printed == TABLE1
+    assert printed == {name: row for name, row in TABLE1.items() if name.endswith("_plain")}
     assert {name for name in TABLE1 if not name.endswith("_plain")} == {
         name for name, entry in ARCHITECTURES.items() if entry.sharing
     }
+
+
+# Words of the table, where they are not those of `--methods`.
+WORDS = {"kernelwarehouse": "kw"}
+# Of one backbone each, and narrow ones: counting all of them takes half a minute.
+COUNTED_FAST = ("se_resnet18", "cgc_resnet18", "od4x_mobilenetv2_050", "dy_mobilenetv2_050", "mobilenet_v2_1d2")
+
+
+def test_every_method_of_table_1_is_as_printed() -> None:
+    printed: dict[str, dict[str, Printed]] = {}
+    for row in rows("table1_imagenet.csv"):
+        if row["method"] != "plain":
+            figures = [float(row[name]) for name in ("params_m", "flops_g", "gpu_fps", "cpu_ms")]
+            of_method = printed.setdefault(WORDS.get(row["method"], row["method"]), {})
+            of_method[f"{row['backbone']}_plain"] = Printed(*figures)
+    ours = {method: METHODS[method] for method in OF_THE_TABLE}
+    by_plain = {
+        method: {ARCHITECTURES[name].plain.name: row for name, row in networks.items()}
+        for method, networks in ours.items()
+    }
+    assert by_plain == printed
+    assert set(METHODS) - set(OF_THE_TABLE) == {"a2d2c"}
+    assert tuple(METHODS) == bench_words.METHODS
+
+
+def test_methods_are_beside_the_plain_backbone_of_each() -> None:
+    found = [[one.name for one in networks] for networks in table1.rows(("kw", "odconv"))]
+    assert found == [
+        ["resnet18_plain", "od4x_resnet18", "kw1x_resnet18"],
+        ["resnet50_plain", "od4x_resnet50", "kw1x_resnet50"],
+        ["mobilenet_v2_plain", "od4x_mobilenetv2_100", "kw1x_mobilenetv2_100"],
+        ["mobilenet_v2_1d2_plain", "od4x_mobilenetv2_050", "kw1x_mobilenetv2_050"],
+        ["convnext_tiny_plain", "kw1x_convnext_tiny"],
+    ]
+    assert [[one.name for one in networks] for networks in table1.rows(("se",))] == [["resnet18_plain", "se_resnet18"]]
+    # PyTorch opens what is drawn, and asks for the temperature of DY-Conv.
+    (_, dyconv), *_ = table1.rows(("dyconv",))
+    assert dyconv.method is not None and not dyconv.method.unsaid
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in COUNTED_FAST else pytest.param(name, marks=pytest.mark.slow)
+        for method in OF_THE_TABLE
+        for name in METHODS[method]
+    ],
+)
+def test_what_is_printed_is_met_or_remarked_on(name: str) -> None:
+    with torch.device("meta"):
+        cost = count(ARCHITECTURES[name].build().eval(), (3, 224, 224))
+    printed = next(row for networks in METHODS.values() for row in [networks.get(name)] if row)
+    figures = (round(cost.parameters / 1e6, 2), round(cost.table_flops / 1e9, 2))
+    assert (figures == (printed.parameters_m, printed.flops_g)) != (name in REMARKS)
+
+
+def test_the_documentation_has_every_network_and_remark() -> None:
+    text = (REPOSITORY / "docs" / "benchmarks" / "table1.md").read_text(encoding="utf-8")
+    named = [name for method in OF_THE_TABLE for name in METHODS[method]]
+    assert [name for name in named if f"| {name} |" not in text] == []
+    assert [remark for remark in REMARKS.values() if remark.removesuffix(" (docs/architectures.md)") not in text] == []
+
+
+def test_remarks_are_on_networks_of_the_table() -> None:
+    assert REMARKS.keys() <= TABLE1.keys() | {name for networks in METHODS.values() for name in networks}
 
 
 def test_table_3_is_as_printed() -> None:
@@ -78,36 +144,28 @@ def built(name: str, folder: Path, options: BenchOptions | None = None) -> Suite
 
 
 @pytest.fixture(scope="module")
-def table1(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    return built("table1", tmp_path_factory.mktemp("table1"))
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return built("table1", tmp_path_factory.mktemp("table1"), BenchOptions(Cpu(), methods=("kerneldna",)))
 
 
 @pytest.mark.slow
-def test_table_1_puts_every_architecture_beside_its_plain_backbone(table1: Suite) -> None:
-    assert [tuple(c.name for c in group.candidates) for group in table1.groups] == PAIRS
-    assert {c.variant.runtime for group in table1.groups for c in group.candidates} == {"onnxruntime"}
-    assert {c.subject.image_shape for group in table1.groups for c in group.candidates} == {(3, 224, 224)}
-    assert [entry.name for entry in table1.entries] == [name for pair in PAIRS for name in pair]
+def test_table_1_puts_every_architecture_beside_its_plain_backbone(pairs: Suite) -> None:
+    assert [tuple(c.name for c in group.candidates) for group in pairs.groups] == PAIRS
+    assert {c.variant.runtime for group in pairs.groups for c in group.candidates} == {"onnxruntime"}
+    assert {c.subject.image_shape for group in pairs.groups for c in group.candidates} == {(3, 224, 224)}
+    assert [entry.name for entry in pairs.entries] == [name for pair in PAIRS for name in pair]
+    for entry in pairs.entries:
+        assert (entry.printed, entry.remark) == (TABLE1[entry.name], REMARKS.get(entry.name, ""))
 
 
 @pytest.mark.slow
-def test_networks_of_table_1_have_the_printed_parameters_and_flops(table1: Suite) -> None:
-    for entry in table1.entries:
-        assert entry.printed == TABLE1[entry.name]
-        assert round(entry.parameters / 1e6, 2) == entry.printed.parameters_m, entry.name
-        flops = round(entry.table_flops / 1e9, 2)
-        expected = PRINTED_OTHERWISE.get(entry.name, (entry.printed.flops_g, entry.printed.flops_g))
-        assert (flops, entry.printed.flops_g) == expected, entry.name
-
-
-@pytest.mark.slow
-def test_macs_are_those_of_convolutions_and_the_classifier(table1: Suite) -> None:
-    by_name = {entry.name: entry for entry in table1.entries}
+def test_macs_are_those_of_convolutions_and_the_classifier(pairs: Suite) -> None:
+    by_name = {entry.name: entry for entry in pairs.entries}
     # As torchvision's documentation gives them for the plain networks: 1.814, 4.089 and 0.301 G.
     assert round(by_name["resnet18_plain"].macs / 1e9, 3) == 1.814
     assert round(by_name["resnet50_plain"].macs / 1e9, 3) == 4.089
     assert round(by_name["mobilenet_v2_plain"].macs / 1e9, 3) == 0.301
-    for entry in table1.entries:
+    for entry in pairs.entries:
         assert entry.macs <= entry.table_flops
     for plain, network in PAIRS:
         assert by_name[network].macs > by_name[plain].macs
@@ -176,3 +234,30 @@ def test_a_suite_on_small_images_has_a_row_for_every_layout(monkeypatch: pytest.
         assert [row[0] for row in shown.rows] == list(table)
     base, *entries = result.suite.entries
     assert [row[4] for row in times.rows] == ["1", *(f"×{entry.macs / base.macs:.3f}" for entry in entries)]
+
+
+def test_methods_on_small_images_are_measured_as_they_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "_SECONDS", 0.001)
+    narrow = replace(ResNetSpec("basic", (1, 1, 1, 1)), widths=(8, 8, 16, 16, 16))
+    for method, name in (("se", "se_resnet18"), ("odconv", "od4x_resnet18")):
+        monkeypatch.setitem(table1.METHODS, method, {name: METHODS[method][name]})  # of one backbone
+        monkeypatch.setitem(ARCHITECTURES, name, replace(ARCHITECTURES[name], backbone=narrow, num_classes=5))
+    options = BenchOptions(
+        Cpu(), size=(32, 32), settings=Settings(iterations=3, min_time=0.0), methods=("odconv", "se"), batch=2
+    )
+    result = bench_suite("table1", options)
+    assert [(row.name, row.baseline) for row in result.rows] == [
+        ("resnet18_plain", None),
+        ("se_resnet18", "resnet18_plain"),
+        ("od4x_resnet18", "resnet18_plain"),
+    ]
+    assert all(row.latency is not None and row.unavailable == "" for row in result.rows)
+    assert result.suite is not None
+    (group,) = result.suite.groups
+    assert [one.subject.batch for one in group.candidates] == [None, 2, 2]  # computed kernels, of a batch alone
+    document = bench_data(result)
+    assert document["options"]["methods"] == ["odconv", "se"]
+    assert [(one["name"], one["printed"], one["remark"]) for one in document["networks"]] == [
+        (row.name, None, "")
+        for row in result.rows  # of other images than the paper's
+    ]

@@ -42,6 +42,7 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.network.load.load_network": lambda: fused_sample().network,
     "kdna_deploy.graph.inspection.inspect_network": None,
     "kdna_deploy.targets.source.fuse_checkpoint": fused_sample,
+    "kdna_deploy.targets.merged.save_merged": lambda: "merged",
     "kdna_deploy.graph.file.save_fused": None,
     "kdna_deploy.targets.source.open_fused_source": fused_sample,
     "kdna_deploy.targets.onnx.export.export_fused": None,
@@ -75,10 +76,10 @@ Request = dict[str, Any]
 
 
 def options_of(command: str) -> Iterator[str]:
-    """The options of a command, each by its longest name."""
+    """The options of a command, each by its first long name."""
     for parameter in commands()[command].params:
         if parameter.param_type_name == "option":
-            yield max(parameter.opts, key=len)
+            yield next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
 
 
 def commands() -> Mapping[str, Any]:

@@ -197,6 +197,8 @@ def test_a_comparison_of_one_run_or_of_a_broken_one_is_refused(cli: Cli, tmp_pat
     assert "--compare takes two saved runs" in sentence
     sentence = refusal(cli, tmp_path, "--compare", "a.json", "b.json", "--fail-if", "ratio>1", code=2)
     assert "--compare measures nothing" in sentence
+    sentence = refusal(cli, tmp_path, "--compare", "a.json", "b.json", "--methods", "kw", code=2)
+    assert "--suite, --methods, --baseline" in sentence
     sentence = refusal(cli, tmp_path, "--compare", "broken.json", "broken.json", code=3)
     assert "'broken.json' is not a run that kdna-deploy bench --save wrote" in sentence
 
@@ -242,7 +244,7 @@ def test_an_interruption_keeps_what_was_measured(
     net, baseline = models
     arguments = [net, "--baseline", baseline, "--min-time", "60", "--no-cold-start", "--save", "run.json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "kdna_deploy", "bench", *arguments, "--fail-if", "ratio>1000"],
+        [sys.executable, "-m", "tests.cli.brief_command", "bench", *arguments, "--fail-if", "ratio>1000"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -271,7 +273,7 @@ def test_an_interruption_keeps_what_was_measured(
 
 
 def _wait_until_measuring(process: subprocess.Popen[str]) -> None:
-    """The process pins itself to a core, takes some seconds for the core's peak, and goes on to the models."""
+    """The process pins itself to a core, takes some time for the core's peak, and goes on to the models."""
     watched, end = psutil.Process(process.pid), time.monotonic() + 100
     while len(watched.cpu_affinity()) > 1 and time.monotonic() < end and process.poll() is None:
         time.sleep(0.1)

@@ -27,7 +27,7 @@ def test_commands_options_and_words_are_offered(cli: Cli) -> None:
     assert completed(cli, "ver") == ["verify"]
     assert set(completed(cli, "export", "--cal")) == {"--calibration", "--calibration-method"}
     assert completed(cli, "export", "--precision", "") == ["fp32", "fp16", "int8"]
-    assert completed(cli, "export", "--fp16", "--channel-attention", "f") == ["freeze"]  # behind a word of another tool
+    assert completed(cli, "export", "--fp16", "--attention", "f") == ["freeze"]  # behind a word of another tool
     assert completed(cli, "bench", "--runtime", "openv") == ["openvino", "openvino-bf16"]
     assert completed(cli, "fuse", "net") == []  # so that the shell offers files
 

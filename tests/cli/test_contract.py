@@ -96,11 +96,11 @@ def code_in_a_bare_pickle(path: Path) -> None:
     ids=lambda value: getattr(value, "__name__", "missing" if value is None else ""),
 )
 def test_a_checkpoint_that_cannot_be_loaded_is_exit_code_3(
-    cli: Cli, tmp_path: Path, make: Callable[[Path], None] | None, cause: str
+    cli_here: Cli, tmp_path: Path, make: Callable[[Path], None] | None, cause: str
 ) -> None:
     if make:
         make(tmp_path / "ckpt.pt")
-    assert cause in refusal(cli, tmp_path, "fuse", "ckpt.pt", code=3)
+    assert cause in refusal(cli_here, tmp_path, "fuse", "ckpt.pt", code=3)
     assert not (tmp_path / "mark").exists()
 
 
@@ -137,20 +137,20 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones(cli: Cli, tmp_p
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_request_that_cannot_be_met_is_exit_code_2_and_names_the_remedy(
-    cli: Cli, tmp_path: Path, arguments: list[str], remedy: str
+    cli_here: Cli, tmp_path: Path, arguments: list[str], remedy: str
 ) -> None:
     copy_sample(tmp_path / "ckpt.pt")
     if "other.onnx" in arguments:
         (tmp_path / "other.onnx").touch()
-    assert remedy in refusal(cli, tmp_path, *arguments, code=2)
+    assert remedy in refusal(cli_here, tmp_path, *arguments, code=2)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["frobnicate"], ["fuse"], ["export", "--opset", "new"], ["bench", "--cpu-threads", "0"], ["--nonsense"]],
 )
-def test_a_misspelt_command_line_is_exit_code_2_and_points_to_the_help(cli: Cli, arguments: list[str]) -> None:
-    done = cli(*arguments)
+def test_a_misspelt_command_line_is_exit_code_2_and_points_to_the_help(cli_here: Cli, arguments: list[str]) -> None:
+    done = cli_here(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert "--help" in done.stderr
@@ -178,11 +178,11 @@ def strict(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, tmp_path: Path) -> None:
+def test_a_failed_verification_is_exit_code_1_with_its_figures(cli: Cli, cli_here: Cli, tmp_path: Path) -> None:
     exported_sample(tmp_path / "net.onnx")
     perturbed(tmp_path / "other.pt", RESNET)
     before = contents(tmp_path)
-    done = cli("verify", "net.onnx", "--against", "other.pt", "--json")
+    done = cli_here("verify", "net.onnx", "--against", "other.pt", "--json")
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith("error: net.onnx does not compute what other.pt computes: output ")

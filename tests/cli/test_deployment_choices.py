@@ -47,12 +47,12 @@ def test_frozen_attention_is_measured_reported_and_never_called_equivalent(cli_h
     images = tmp_path / "images"
     shutil.copytree(DIGITS, images)
     (images / "0" / "broken.png").write_bytes(b"not an image")
-    frozen = ("--channel-attention", "freeze", "--calibration", "images")
+    frozen = ("--attention", "freeze", "--calibration", "images")
     table = cli_here("export", SAMPLE, *SMALL, *frozen, "-o", "frozen.onnx")
     assert table.returncode == 0, table.stderr
     assert "NOT equivalent" in table.stdout
     assert "broken.png" in table.stderr
-    assert "channel attention frozen" in table.stdout
+    assert "attention frozen" in table.stdout
     data = json.loads(cli_here("export", SAMPLE, *SMALL, *frozen, "-o", "frozen.onnx", "--json").stdout)
     assert data["equivalent"] is False
     assert data["output_change"]["images"] == 50
@@ -73,25 +73,25 @@ def test_frozen_attention_is_measured_reported_and_never_called_equivalent(cli_h
 @pytest.mark.parametrize(
     ("arguments", "code", "cause"),
     [
-        (("--channel-attention", "freeze"), 2, "--calibration"),
-        (("--channel-attention", "drop"), 2, "--yes-drop"),
-        (("--calibration", "images"), 2, "--channel-attention"),
-        (("--freeze-below", "1"), 2, "--channel-attention"),
-        (("--channel-attention", "freeze", "--calibration", "nowhere"), 3, "There is no file or folder 'nowhere'"),
-        (("--channel-attention", "freeze", "--calibration", "empty"), 3, "too few images: 0"),
-        (("--channel-attention", "freeze", "--calibration", "nan.npy"), 3, "NaN"),
-        (("--channel-attention", "freeze", "--calibration", "small.npy"), 3, "[n, 3, 64, 64]"),
-        (("--channel-attention", "freeze", "--calibration", "nan.npy", "--mean", "x"), 2, "--mean 'x'"),
+        (("--attention", "freeze"), 2, "--calibration"),
+        (("--attention", "drop"), 2, "--yes-drop"),
+        (("--calibration", "images"), 2, "--attention"),
+        (("--freeze-below", "1"), 2, "--attention"),
+        (("--attention", "freeze", "--calibration", "nowhere"), 3, "There is no file or folder 'nowhere'"),
+        (("--attention", "freeze", "--calibration", "empty"), 3, "too few images: 0"),
+        (("--attention", "freeze", "--calibration", "nan.npy"), 3, "NaN"),
+        (("--attention", "freeze", "--calibration", "small.npy"), 3, "[n, 3, 64, 64]"),
+        (("--attention", "freeze", "--calibration", "nan.npy", "--mean", "x"), 2, "--mean 'x'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(
-    cli: Cli, tmp_path: Path, arguments: tuple[str, ...], code: int, cause: str
+    cli_here: Cli, tmp_path: Path, arguments: tuple[str, ...], code: int, cause: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "nan.npy", np.full((2, 3, 64, 64), np.nan, np.float32))
     np.save(tmp_path / "small.npy", np.zeros((2, 3, 8, 8), np.float32))
     before = sorted(tmp_path.iterdir())
-    ran = cli("fuse", SAMPLE, *SMALL, *arguments)
+    ran = cli_here("fuse", SAMPLE, *SMALL, *arguments)
     assert ran.returncode == code
     (sentence,) = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
     assert cause in sentence

@@ -59,6 +59,9 @@ ARCHITECTURE = {
     "--reductions 4,24": {"reductions": (4, 24)},
     "--scale 0.5": {"scale": 0.5},
     "--outputs C3,C4": {"outputs": ("C3", "C4")},
+    "--multiplier 0.5": {"multiplier": 0.5},
+    "--base base.pth": {"base": "base.pth"},
+    "--temperature 30": {"temperature": 30.0},
 }
 
 
@@ -102,10 +105,10 @@ def protects(name: str) -> Callable[[Any, Any], bool]:
 
 def attention(command: str, request: str, inputs: str) -> list[Entry]:
     """What `fuse` and `export` do with channel attention and calibration images."""
-    keep, freeze = command, f"{command} --channel-attention freeze --calibration images {SAID}"
+    keep, freeze = command, f"{command} --attention freeze --calibration images {SAID}"
     key = f"{request}.attention"
     found = [
-        Entry(freeze, "--channel-attention drop --yes-drop", {f"{key}.choice": "drop"}),
+        Entry(freeze, "--attention drop --yes-drop", {f"{key}.choice": "drop"}),
         Entry(freeze, "--freeze-below 0.5", {f"{key}.below": 0.5}),
         Entry(
             freeze,
@@ -119,7 +122,7 @@ def attention(command: str, request: str, inputs: str) -> list[Entry]:
         ),
         Entry(
             keep,
-            "--channel-attention freeze --calibration images",
+            "--attention freeze --calibration images",
             {f"{key}.choice": "freeze", f"{key}.images": lambda old, new: len(new) == 12},
             alone=False,
         ),
@@ -163,6 +166,12 @@ TABLE: dict[str, list[Entry]] = {
         *loading("fuse ckpt.pt", "fuse_checkpoint.request"),
         *attention("fuse ckpt.pt", "fuse_checkpoint.request", "save_fused.inputs"),
         Entry("fuse ckpt.pt", "--output other.fused.pt2", {"save_fused.path": Path("other.fused.pt2")}),
+        Entry(
+            "fuse ckpt.pt",
+            "--save-merged net.safetensors",
+            {"save_merged": True, "save_merged.path": Path("net.safetensors")},
+            alone=False,
+        ),
         Entry("fuse ckpt.pt", "--input-size 96x64", {"fuse_checkpoint.request.size": (96, 64)}),
         Entry("fuse ckpt.pt", "--children share", {"fuse_checkpoint.request.children": "share"}),
         as_json("fuse ckpt.pt"),
@@ -463,6 +472,12 @@ TABLE: dict[str, list[Entry]] = {
             after="bench --gpu --suite table1",
             alone=False,
         ),
+        Entry(
+            "bench --suite table1",
+            "--methods kw,odconv,kw",
+            {"bench_suite.options.methods": ("kw", "odconv")},
+            alone=False,
+        ),
         Entry("bench net.onnx", "--no-cold-start", {"bench.options.device.cold_start": False}),
         Entry("bench net.onnx --no-cold-start", "--cold-start", {"bench.options.device.cold_start": True}),
         Entry("bench net.onnx", "--profile", {"bench.options.device.profile": True}),
@@ -559,7 +574,7 @@ def test_an_option_changes_what_its_help_says_and_nothing_else(
         assert differing == entry.expected.keys()
 
 
-_FREEZE = "fuse ckpt.pt --channel-attention freeze --calibration images"
+_FREEZE = "fuse ckpt.pt --attention freeze --calibration images"
 
 
 def test_imagenets_mean_and_deviation_are_taken_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,11 +602,16 @@ def test_a_mean_or_deviation_that_is_none_is_refused_by_its_own_name(
 
 @pytest.mark.parametrize("command", ["fuse", "export"])
 def test_dropping_needs_to_be_confirmed(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    drop = (command, "ckpt.pt", "--channel-attention", "drop")
+    drop = (command, "ckpt.pt", "--attention", "drop")
     with pytest.raises(UsageError, match="--yes-drop"):
         handed(monkeypatch, *drop)
     received = handed(monkeypatch, *drop, "--yes-drop")
     assert next(value for key, value in received.items() if key.endswith("attention.choice")) == "drop"
+
+
+def test_attention_has_its_earlier_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = handed(monkeypatch, *_FREEZE.replace("--attention", "--channel-attention").split())
+    assert not changed(earlier, handed(monkeypatch, *_FREEZE.split()))
 
 
 @pytest.fixture

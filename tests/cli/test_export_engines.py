@@ -73,8 +73,10 @@ def test_without_tensorrt_the_install_command_is_given_at_once(cli: Cli, tmp_pat
         (["--batch", "1:8:128"], "not a batch size"),
     ],
 )
-def test_options_that_make_no_sense_are_exit_code_2(cli: Cli, tmp_path: Path, arguments: list[str], said: str) -> None:
-    done = cli("export", sample_path(RESNET), "--input-size", "64", *arguments)
+def test_options_that_make_no_sense_are_exit_code_2(
+    cli_here: Cli, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    done = cli_here("export", sample_path(RESNET), "--input-size", "64", *arguments)
     assert done.returncode == 2
     assert said in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -92,10 +94,10 @@ def test_options_that_make_no_sense_are_exit_code_2(cli: Cli, tmp_path: Path, ar
     ],
 )
 def test_what_an_engine_cannot_be_built_from_or_for(
-    cli: Cli, tmp_path: Path, arguments: list[str], code: int, said: str
+    cli_here: Cli, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     (tmp_path / "net.onnx").write_bytes(b"\xff\x00 damaged")
-    done = cli("export", "net.onnx", "--tensorrt-rtx", *arguments)
+    done = cli_here("export", "net.onnx", "--tensorrt-rtx", *arguments)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]

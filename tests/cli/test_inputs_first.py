@@ -31,7 +31,7 @@ HEAVY = (
     "openvino",
 )
 INT8 = ("--precision", "int8", "--calibration")
-FREEZE = ("--channel-attention", "freeze", "--calibration")
+FREEZE = ("--attention", "freeze", "--calibration")
 
 # Arguments and the exit code: every place where a path may be named, and every number.
 WRONG_NAMES = [

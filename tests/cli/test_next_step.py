@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "inspect ckpt.pt --arch resnet18 --layout FS-FSF --no-spatial --channel --scale 0.25",
             "fuse ckpt.pt --arch resnet18 --layout FS-FSF --scale 0.25 --channel --no-spatial",
         ),
+        ("inspect ckpt.pt --temperature 30 --outputs C3", "fuse ckpt.pt --outputs C3 --temperature 30.0"),
         ("inspect mine.pt --model net.py:build", "fuse mine.pt --model net.py:build"),
         ("fuse runs/ckpt.pth.tar", "export ckpt.fused.pt2"),
         ("fuse ckpt.pt -o out/it.fused.pt2", "export out/it.fused.pt2"),
@@ -54,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "evaluate net.int8.onnx --data DIR --against ckpt.pt",
         ),
         (
-            "export ckpt.pt --channel-attention freeze --calibration images",
+            "export ckpt.pt --attention freeze --calibration images",
             "evaluate ckpt.onnx --data DIR --against ckpt.pt",
         ),
         ("export ckpt.pt --tensorrt-rtx", "verify ckpt.rtx.engine"),
@@ -90,9 +91,9 @@ def test_a_folder_that_was_emptied_meanwhile_is_no_failure(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_it_is_the_last_line_on_stderr_and_not_beside_json(cli: Cli) -> None:
+def test_it_is_the_last_line_on_stderr_and_not_beside_json(cli_here: Cli) -> None:
     ckpt, size = sample_path(RESNET), ("--input-size", "64")
-    table = cli("inspect", ckpt, *size)
+    table = cli_here("inspect", ckpt, *size)
     assert table.stderr.splitlines()[-1] == f"next: kdna-deploy fuse {shlex.quote(str(ckpt))} --input-size 64"
-    assert "next:" not in cli("inspect", ckpt, *size, "--json").stderr
-    assert "next:" not in cli("inspect", "missing.pt").stderr
+    assert "next:" not in cli_here("inspect", ckpt, *size, "--json").stderr
+    assert "next:" not in cli_here("inspect", "missing.pt").stderr

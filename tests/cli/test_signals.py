@@ -118,8 +118,9 @@ def words_of(process: psutil.Process) -> list[str]:
 @pytest.mark.slow
 def test_a_bench_that_is_told_to_end_ends_its_processes_too(tmp_path: Path) -> None:
     shutil.copy(sample_path(RESNET), tmp_path / "net.pt")
-    options = ("--input-size", "64", "--runtime", "pytorch", "--baseline", "pytorch", "--iterations", "3")
-    process = started(tmp_path, "bench", "net.pt", *options, "--min-time", "0", "--json", module="kdna_deploy")
+    options = ("--input-size", "64", "--runtime", "pytorch", "--baseline", "pytorch", "--iterations", "3", "--json")
+    brief = "tests.cli.brief_command"
+    process = started(tmp_path, "bench", "net.pt", *options, "--min-time", "0", module=brief)
     watched, children, end = psutil.Process(process.pid), [], time.monotonic() + 200
     while process.poll() is None and time.monotonic() < end and not children:
         children = [child for child in watched.children() if FRESH in words_of(child)]

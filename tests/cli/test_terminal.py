@@ -61,16 +61,16 @@ def test_a_terminal_is_filled_and_coloured_and_nothing_is_cut(width: int, words:
 
 
 @pytest.mark.slow
-def test_a_pipe_has_100_columns_and_no_colours_unless_they_are_asked_for(cli: Cli) -> None:
+def test_a_pipe_has_100_columns_and_no_colours_unless_they_are_asked_for(cli: Cli, cli_here: Cli) -> None:
     help_page = cli("fuse", "--help", **PLAIN).stdout
     assert max(map(len, help_page.splitlines())) == 100
     plain = cli(*COMMAND, **PLAIN)
     assert not ANSI.search(plain.stdout + plain.stderr)
     assert max(map(len, plain.stdout.splitlines())) <= 100
-    forced = cli(*COMMAND, **{**PLAIN, "FORCE_COLOR": "1"})
+    forced = cli_here(*COMMAND, **{**PLAIN, "FORCE_COLOR": "1"})
     assert ANSI.search(forced.stdout)
     assert ANSI.sub("", forced.stdout) == plain.stdout
-    assert json.loads(cli(*COMMAND, "--json", **{**PLAIN, "FORCE_COLOR": "1"}).stdout)["kind"] == "inspect"
+    assert json.loads(cli_here(*COMMAND, "--json", **{**PLAIN, "FORCE_COLOR": "1"}).stdout)["kind"] == "inspect"
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from tests.conftest import Cli
 from tests.data.fill import HERE
 from tests.samples import PRESCALES, RESNET, sample_path
 
-LINES = ("fuse ckpt.pt", "export --onnx", "bench --cpu-threads 1 --iterations 3 --min-time 0")
+LINES = ("fuse ckpt.pt", "export --onnx", "bench --cpu-threads 1 --iterations 3 --min-time 0 --no-cold-start")
 
 pytestmark = pytest.mark.slow
 

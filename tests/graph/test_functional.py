@@ -90,6 +90,10 @@ BODIES: dict[str, tuple[Body, list[str]]] = {
     "chunks": (lambda m, x: torch.cat(m.conv(x).chunk(3, 1)[::-1], 1), ["conv2d", "split", "cat"]),
     "a constant": (lambda m, x: m.conv(x) + torch.tensor([[1.0, 2, 3, 4, 5, 6]]), ["conv2d", "add"]),
     "its own type": (lambda m, x: m.conv(x).to(torch.float32).relu_(), ["_assert_tensor_metadata", "conv2d", "relu"]),
+    "another type": (
+        lambda m, x: m.conv(x).double().relu_().to(x.dtype),
+        ["_assert_tensor_metadata"] * 2 + ["_to_copy"] * 2 + ["conv2d", "relu"],
+    ),
 }
 
 

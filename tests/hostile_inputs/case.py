@@ -81,10 +81,10 @@ class Outcome:
 
 
 def run(case: Case, place: Path) -> Outcome:
-    """Run a case in a folder of its own below `place`, which is removed again."""
+    """Run a case in a folder below `place`, which is emptied again."""
     folder, temporary = place / "case", place / "temporary"
     for each in (folder, temporary):
-        each.mkdir()
+        each.mkdir(exist_ok=True)  # kept from case to case: to remove a folder may take a disk milliseconds
     try:
         for name in {part for word in case.arguments for part in word.split("/")[:1]}:
             sample(name, folder)
@@ -110,7 +110,8 @@ def run(case: Case, place: Path) -> Outcome:
         outcome.complaints.extend(_complaints(outcome, before, _contents(folder), _contents(temporary)))
         return outcome
     finally:
-        _remove(place)
+        _empty(folder, temporary)
+        (place / "native").unlink(missing_ok=True)
 
 
 State = dict[str, object]
@@ -241,12 +242,14 @@ class _Memory:
         return int(found[1]) << 10
 
 
-def _remove(place: Path) -> None:
-    for path in place.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            for inner in path.rglob("*"):
-                if inner.is_dir() and not inner.is_symlink():
-                    inner.chmod(0o700)
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _empty(*folders: Path) -> None:
+    for folder in folders:
+        folder.chmod(0o700)
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                for inner in (path, *path.rglob("*")):
+                    if inner.is_dir() and not inner.is_symlink():
+                        inner.chmod(0o700)
+                shutil.rmtree(path)
+            else:
+                path.unlink()

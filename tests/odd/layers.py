@@ -55,16 +55,17 @@ class Spatial(nn.Module):
 class Dynamic(nn.Module):
     """A kernel for each image, mixed from four, by grouped convolution over the batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, padding: str | int = 1) -> None:
         super().__init__()
         self.kernels = nn.Parameter(torch.randn(4, WIDTH, WIDTH, 3, 3) / 9)
         self.router = nn.Linear(WIDTH, 4)
+        self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         mixture = self.router(x.mean((2, 3))).softmax(1)
         kernels = torch.einsum("nk,kocij->nocij", mixture, self.kernels).reshape(n * c, c, 3, 3)
-        return F.conv2d(x.reshape(1, n * c, h, w), kernels, padding=1, groups=n).reshape(n, c, h, w)
+        return F.conv2d(x.reshape(1, n * c, h, w), kernels, padding=self.padding, groups=n).reshape(n, c, h, w)
 
 
 class DynamicSum(Dynamic):
@@ -396,7 +397,18 @@ TABLE = {
     "squeeze_excite": with_middle(lambda: nn.Sequential(Squeeze(nn.Sigmoid()), Squeeze(nn.Hardsigmoid()), _conv())),
     "efficient_attention": with_middle(lambda: nn.Sequential(Efficient(), _conv())),
     "spatial_attention": with_middle(lambda: nn.Sequential(Spatial(), _conv())),
-    "dynamic_kernels": Case(lambda: Small(3, Dynamic()), refusal="as many groups as there are images", code=1),
+    "dynamic_kernels": with_middle(Dynamic),
+    "kernels_of_a_hypernetwork": written(
+        lambda m, x: F.conv2d(
+            x.reshape(1, -1, *x.shape[2:]),
+            m.make(x.amax((2, 3))).tanh().reshape(-1, WIDTH, 1, 1),
+            groups=x.shape[0],
+        ).reshape(x.shape),
+        make=lambda: nn.Linear(WIDTH, WIDTH * WIDTH),
+    ),
+    "dynamic_kernels_padded_by_a_word": Case(
+        lambda: Small(3, Dynamic("same")), refusal="a kernel for each image, with padding 'same'", code=1
+    ),
     "dynamic_sum": with_middle(DynamicSum),
     "mixed_kernels": with_middle(Mixed),
     "standardised": with_middle(lambda: Standardised(WIDTH, WIDTH, 3)),

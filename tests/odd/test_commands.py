@@ -48,10 +48,10 @@ def test_export_prints_one_document_whatever_the_network_prints(reference: str, 
     ],
 )
 def test_a_refusal_is_one_sentence(
-    command: str, reference: str, code: int, said: str, cli: Cli, tmp_path: Path
+    command: str, reference: str, code: int, said: str, cli_here: Cli, tmp_path: Path
 ) -> None:
     weights = _weights(reference, tmp_path)
-    done = cli(command, weights, "--model", reference, "--input-size", "10x12", PYTHONPATH=str(REPOSITORY))
+    done = cli_here(command, weights, "--model", reference, "--input-size", "10x12", PYTHONPATH=str(REPOSITORY))
     assert done.returncode == code
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -89,7 +89,7 @@ PARTIAL = result_of(
 )
 ENTRIES = (
     Entry("resnet18_plain", 11_689_512, 1_814_073_344, 1_820_000_000, Printed(11.69, 1.82, 8463, 22.16)),
-    Entry("resnet18", 9_240_000, 2_277_000_000, 2_280_000_000, Printed(9.24, 2.28, 7683, 28.43)),
+    Entry("resnet18", 9_240_000, 2_277_000_000, 2_280_000_000, Printed(9.24, 2.28, 7683, 28.43), "prints too much"),
     Entry("mobilenet_v2_1d2_plain", 1_968_680, 97_000_000, 104_800_000, None),
 )
 TABLE1 = result_of(
@@ -331,6 +331,19 @@ def test_the_facts_say_what_was_different() -> None:
     assert facts.keys().isdisjoint({"peak", "baseline", "difference"})
 
 
+def test_remarks_on_the_paper_name_the_networks_of_each() -> None:
+    plain, network, _ = ENTRIES
+    entries = (plain, network, replace(network, name="resnet50"), replace(plain, name="other", remark="is a misprint"))
+    of_the_paper = [told for name, told in bench_facts(with_entries(entries)) if name == "the paper"]
+    assert of_the_paper == ["resnet18, resnet50: prints too much", "other: is a misprint"]
+
+
+def with_entries(entries: tuple[Entry, ...]) -> BenchResult:
+    """Of a suite none of whose networks was measured."""
+    rows = [unavailable(entry.name) for entry in entries]
+    return result_of(*rows, suite=Suite("table1", (), entries, TABLE1.options))
+
+
 def test_a_suite_has_no_fact_on_a_plain_backbone_made_for_a_file() -> None:
     assert "baseline" not in facts_of(TABLE1)
 
@@ -544,6 +557,7 @@ def test_the_document_says_what_it_is_and_how_it_was_measured() -> None:
         "iterations": 36,
         "min_time_s": 0.5,
         "protocol": "interleaved",
+        "methods": [],
     }
     assert document["environment"] == MACHINE.record
     assert document["notes"] == list(FULL.notes)
@@ -589,6 +603,7 @@ def test_a_suite_is_named_with_its_networks() -> None:
     assert document["suite"] == "table1"
     assert [network["name"] for network in document["networks"]] == [entry.name for entry in ENTRIES]
     assert document["networks"][1]["printed"]["cpu_ms"] == 28.43
+    assert document["networks"][1]["remark"] == "prints too much"
     assert document["networks"][2]["printed"] is None
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from kdna_deploy.graph.freezing import AttentionOptions, ChannelAttention
+from kdna_deploy.graph.freezing import AttentionChoice, AttentionOptions
 from kdna_deploy.reports.attention import attention_parts
 from kdna_deploy.reports.report import Report
 from kdna_deploy.reports.terminal import rendered as shown
@@ -19,7 +19,7 @@ from tests.gated import Gated
 SHAPE = (3, 9, 9)
 
 
-def fused(choice: ChannelAttention, below: float | None = None) -> Fused:
+def fused(choice: AttentionChoice, below: float | None = None) -> Fused:
     torch.manual_seed(0)
     images = np.random.default_rng(0).standard_normal((6, *SHAPE), dtype=np.float32)
     batches = None if choice == "keep" else (lambda: [images])
@@ -34,7 +34,7 @@ def rendered(choice: Fused | None) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("choice", "fate"), [("freeze", "frozen"), ("drop", "dropped")])
-def test_every_gate_is_listed_with_its_fate_and_the_change_is_told(choice: ChannelAttention, fate: str) -> None:
+def test_every_gate_is_listed_with_its_fate_and_the_change_is_told(choice: AttentionChoice, fate: str) -> None:
     found = fused(choice)
     text = rendered(found)
     assert found.change is not None

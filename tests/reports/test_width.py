@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from kdna_deploy.evaluation.agreement import Agreement
-from kdna_deploy.evaluation.classify import Classification, ClassifiedImage, NamedClass, Times
+from kdna_deploy.evaluation.classify import Classification, ClassifiedImage, NamedClass
+from kdna_deploy.evaluation.reading import Times
 from kdna_deploy.graph.inspection import AttentionStatistics, Inspection, inspect_network
 from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.images.preprocessing import Preprocessing

@@ -21,7 +21,7 @@ from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import Graph, cast_floats
 from kdna_deploy.graph.ledger import graph_storage
 from kdna_deploy.graph.passes import Children, Pass, PassResult
-from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
+from kdna_deploy.graph.passes.freeze_attention import freeze_attention
 from kdna_deploy.progress import SILENT
 from kdna_deploy.reports.attention import attention_data, attention_parts
 from kdna_deploy.reports.fuse import fuse_report
@@ -79,6 +79,8 @@ def test_a_gate_is_frozen_right_or_a_line_says_why_not(name: str) -> None:
     assert [reason in refusal.reason for reason, refusal in zip(reasons, fused.freezing.refused, strict=True)] == [
         True
     ] * len(reasons)
+    product = KINDS[name].product
+    assert [product in left.reason for left in fused.freezing.unfolded] == [True] * (product is not None)
     means = iter(fused.freezing.gates.values())
     constants = [next(means) if kept is True else None for kept in expected]
     assert departure(fused, with_constants(name, constants)) <= ROUNDING
@@ -94,7 +96,7 @@ def test_the_constant_is_the_mean_of_the_gate(name: str) -> None:
     network(images(12))
     for gate in frozen(name).freezing.gates.values():
         assert gate is not None
-        torch.testing.assert_close(gate, seen[0].flatten(1).double().mean(0), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gate.flatten(), seen[0].flatten(1).double().mean(0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["behind", "behind ReLU, negative", "read twice", "shared", "one number"])
@@ -165,7 +167,7 @@ def test_the_comparison_multiplies_by_the_constants_and_leaves_the_graph_as_it_i
     graph = folded(KINDS["in front"].network())
     cast_floats(graph.module, torch.float32)
     (attention,) = channel_attentions(graph.module)
-    constants: Mapping[str, Tensor | None] = {attention.name: torch.rand(8)}
+    constants: Mapping[str, Tensor | None] = {attention.name: torch.rand(8, 1, 1)}
     held = ConstantGates(graph, constants)
     expected = with_constants("in front", [constants[attention.name]])
     pictures = images(3)
@@ -177,16 +179,18 @@ def test_the_comparison_multiplies_by_the_constants_and_leaves_the_graph_as_it_i
 def test_a_second_freezing_changes_nothing() -> None:
     graph = folded(KINDS["only together"].network())
     gates = {a.name: torch.rand(8) for a in channel_attentions(graph.module)}
-    assert freeze_channel_attention(graph.module, gates).changed == 2
-    assert freeze_channel_attention(graph.module, gates) == PassResult(0)
+    assert freeze_attention(graph.module, gates).changed == 2
+    assert freeze_attention(graph.module, gates) == PassResult(0)
 
 
-def test_gates_that_need_each_other_are_left_when_one_of_them_is_to_stay() -> None:
+def test_a_gate_is_frozen_beside_one_that_stays() -> None:
+    """What the other reads keeps the first from being folded."""
     graph = folded(KINDS["only together"].network())
-    first, _ = channel_attentions(graph.module)
-    result = freeze_channel_attention(graph.module, {first.name: torch.rand(8)})
-    assert result.changed == 0
+    first, second = channel_attentions(graph.module)
+    result = freeze_attention(graph.module, {first.name: torch.rand(8)})
+    assert result.changed == 1
     assert "something else reads the map in front of it" in result.refused[0].reason
+    assert [left.name for left in channel_attentions(graph.module)] == [second.name]
 
 
 def opened(name: str, folder: Path, choice: str = "freeze") -> FusedSource:
@@ -211,13 +215,14 @@ def told(fused: Fused) -> str:
 
 
 REASON = (
-    "something else than a convolution reads the scaled feature map, and something else reads the map in front of it"
+    "both operands are of a size and neither operand is bounded as a gate is, so that the gate cannot be told from "
+    "the map"
 )
 
 
 @pytest.mark.slow
 def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> None:
-    source = opened("read twice", tmp_path)
+    source = opened("two features", tmp_path)
     assert source.fused is not None
     made = source.provenance.options
     assert made["channel_attention"] == "keep"
@@ -231,30 +236,30 @@ def test_where_nothing_could_be_frozen_everything_says_so(tmp_path: Path) -> Non
         assert not any("NOT equivalent" in line for line in lines)
     data = attention_data(source.fused)
     assert (data["channel_attention"], data["channel_attention_asked"], data["equivalent"]) == ("keep", "freeze", True)
-    assert [gate["frozen"] for gate in data["gates"]] == [False]
+    assert data["gates"] == []
     assert [gate["reason"] for gate in data["gates_kept"]] == [REASON]
 
 
 @pytest.mark.slow
 def test_what_was_frozen_and_what_was_not_are_told_apart(tmp_path: Path) -> None:
-    source = opened("one of two", tmp_path)
+    source = opened("one that can be told", tmp_path)
     assert source.fused is not None
     made = source.provenance.options
     assert made["channel_attention"] == "freeze"
     assert [gate["reason"] for gate in made["gates_kept"]] == [source.fused.freezing.refused[0].reason]
     assert made["calibration"]["count"] == 12
-    assert source.provenance.channel_attentions == 1
-    assert source.reference.name == "fused graph with channel attention frozen"
+    assert source.provenance.channel_attentions == 0
+    assert source.reference.name == "fused graph with attention frozen"
     report = text(rendered(Report(attention_parts(source.fused), {})))
     assert report.count("not frozen") == 1
     assert "NOT equivalent" in report
-    assert [gate["frozen"] for gate in attention_data(source.fused)["gates"]] == [True, False]
+    assert [gate["frozen"] for gate in attention_data(source.fused)["gates"]] == [True]
 
 
 def test_a_network_without_gates_is_told_so() -> None:
     fused = fuse(KINDS["activation"].network(), SHAPE, options("drop"))
-    assert "no gate was found; the network is as it was trained" in told(fused)
-    assert "no gate was found" in text(rendered(Report(attention_parts(fused), {})))
+    assert "no gate or kernel depends on the image; the network is as it was trained" in told(fused)
+    assert "no gate or kernel depends on the image" in text(rendered(Report(attention_parts(fused), {})))
 
 
 def test_gates_that_move_too_much_are_told_so() -> None:

@@ -253,19 +253,19 @@ def test_the_digest_of_images_is_of_their_bytes_in_order(tmp_path: Path) -> None
     assert one == other != turned
 
 
-def test_the_command_says_so_with_its_exit_code(made: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_command_says_so_with_its_exit_code(made: Path, tmp_path: Path, cli_here: Cli) -> None:
     path, checkpoint = made / "made" / "float32.onnx", made / CHECKPOINT
     model = ("--model", FACTORY)
-    done = cli("export", checkpoint, "--check", path, *model, "--json", PYTHONPATH=str(REPOSITORY))
+    done = cli_here("export", checkpoint, "--check", path, *model, "--json", PYTHONPATH=str(REPOSITORY))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["kind"], told["identical"], told["differences"]) == ("check", True, [])
-    refused = cli("export", checkpoint, "--check", path, *model, "--opset", "18", PYTHONPATH=str(REPOSITORY))
+    refused = cli_here("export", checkpoint, "--check", path, *model, "--opset", "18", PYTHONPATH=str(REPOSITORY))
     assert refused.returncode == 2 and "leave --opset out" in refused.stderr
     changed = onnx.load(path)
     change_weight(changed)
     onnx.save_model(changed, tmp_path / "net.onnx")
-    done = cli("export", checkpoint, "--check", "net.onnx", *model, PYTHONPATH=str(REPOSITORY))
+    done = cli_here("export", checkpoint, "--check", "net.onnx", *model, PYTHONPATH=str(REPOSITORY))
     assert done.returncode == 1
     assert "is not what kdna-deploy" in done.stderr and "weights differ" in done.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.onnx"]

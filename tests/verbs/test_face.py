@@ -24,9 +24,10 @@ VERBS: dict[str, Callable[..., Any]] = {
     name: getattr(kd, name)
     for name in ("load", "fuse", "export", "prepare", "verify", "run", "evaluate", "bench", "list")
 }
-# What only a command needs (a confirmation, a form of output, another thing to do), and only a verb.
+# What only a command needs (a confirmation, a form of output, another thing to do), and only a verb; earlier names are
+# further names of an option.
 OF_COMMANDS = {"json", "yes_drop", "onnx", "check", "compare", "ckpt", "model_file", "models", "data", "images"}
-OF_VERBS = {"network", "source", "file", "models", "output", "listener", "data", "images"}
+OF_VERBS = {"network", "source", "file", "models", "output", "listener", "data", "images", "channel_attention"}
 
 
 def small() -> nn.Module:
@@ -60,8 +61,10 @@ def test_a_verb_has_the_words_and_the_defaults_of_its_command(name: str) -> None
     ("verb", "words", "said"),
     [
         ("fuse", {"children": "bogus"}, "`children` is 'bogus'; choose 'materialize' or 'share'"),
-        ("fuse", {"channel_attention": "thaw"}, "`channel_attention` is 'thaw'; choose 'keep', 'freeze' or 'drop'"),
+        ("fuse", {"attention": "thaw"}, "`attention` is 'thaw'; choose 'keep', 'freeze' or 'drop'"),
+        ("fuse", {"attention": "freeze"}, "name a folder of them"),
         ("fuse", {"channel_attention": "freeze"}, "name a folder of them"),
+        ("export", {"attention": "freeze", "channel_attention": "drop"}, "`attention` is said twice"),
         ("fuse", {"input_size": "wide"}, "'wide' is not an image size"),
         ("fuse", {"mean": "dark"}, "`mean` 'dark' is not a list of numbers"),
         ("export", {"precision": "fp8"}, "`precision` is 'fp8'; choose 'fp32', 'fp16' or 'int8'"),
@@ -71,6 +74,8 @@ def test_a_verb_has_the_words_and_the_defaults_of_its_command(name: str) -> None
         ("export", {"tf32": False}, "`tf32=False`, `compute_capability` and `layers` concern engines"),
         ("bench", {"protocol": "quick"}, "`protocol` is 'quick'"),
         ("bench", {"streams": 2}, "belong to `gpu`"),
+        ("bench", {"methods": "kw"}, "`methods` belongs to `suite='table1'`"),
+        ("bench", {"suite": "table1", "methods": "kw,foo"}, "`methods` is 'foo'; choose 'se', 'cbam', 'eca', "),
         ("bench", {"runtime": ["tensorrt"]}, "runs on the GPU; add `gpu`"),
         ("run", {"images": ".", "top": 0}, "`top` is 0; give a number of classes from 1"),
         ("evaluate", {"batch_size": 0, "data": "."}, "`batch_size` is 0"),
@@ -134,7 +139,7 @@ def test_a_result_is_text_html_and_data() -> None:
 
 @pytest.mark.slow
 def test_attention_that_was_frozen_stays_so_whatever_the_children_become(tmp_path: Path) -> None:
-    words = {"input_size": 64, "channel_attention": "drop", "children": "share"}
+    words = {"input_size": 64, "attention": "drop", "children": "share"}
     fused = kd.fuse(sample_path(RESNET), **words)  # type: ignore[arg-type]
     before = str(fused.source.graph.module.graph)
     file = kd.export(fused, tmp_path / "net.onnx", children="materialize", simplify=False)
@@ -143,6 +148,6 @@ def test_attention_that_was_frozen_stays_so_whatever_the_children_become(tmp_pat
     assert (made["channel_attention"], made["children"]) == ("drop", "materialize")
     assert "Sigmoid" not in file.onnx.nodes  # type: ignore[union-attr]
     assert str(fused.source.graph.module.graph) == before
-    apart = kd.fuse(sample_path(RESNET), input_size=64, channel_attention="drop")
+    apart = kd.fuse(sample_path(RESNET), input_size=64, attention="drop")
     with pytest.raises(kd.UsageError, match="fuse the checkpoint again with both choices"):
         kd.export(apart, tmp_path / "other.onnx", children="share")

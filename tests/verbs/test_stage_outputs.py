@@ -110,7 +110,7 @@ def test_inspection_tells_their_shapes(files: Files) -> None:
         (lambda f, out: kd.export(f.fused, out, precision="int8", calibration=out.parent), "judged by logits"),
         (lambda f, out: kd.export(f.fused, out, weights="int4"), "judged by logits"),
         (lambda f, out: kd.export(f.fused, out, labels=out.parent / "names.txt"), "have no classes"),
-        (lambda f, out: kd.export(f.checkpoint, out, channel_attention="drop"), "measured on logits"),
+        (lambda f, out: kd.export(f.checkpoint, out, attention="drop"), "measured on logits"),
         (lambda f, out: kd.run(f.onnx, out.parent / "0.png"), "of a backbone, not logits"),
         (lambda f, out: kd.evaluate(f.onnx, data=out.parent), "of a backbone, not logits"),
     ],

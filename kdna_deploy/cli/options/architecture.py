@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -64,6 +65,19 @@ _WORDS: dict[str, Any] = {
             "Temperature of DY-Conv's attention over kernels, as it was when training ended; no checkpoint holds it.",
             "T",
             "asked for where it matters",
+        ),
+    ],
+    "multiplier": Annotated[
+        float | None,
+        _option("--multiplier", "Multiplier of KARST's adapters, which no checkpoint holds.", "X", "1"),
+    ],
+    "base": Annotated[
+        Path | None,
+        _option(
+            "--base",
+            "Checkpoint of the network that KARST's adapters were trained on, where CKPT holds these alone.",
+            "FILE",
+            "none: CKPT holds everything",
         ),
     ],
 }

@@ -11,6 +11,7 @@ import typer
 from kdna_deploy.cli.options.panels import DEVICE, OUTPUT, PROTOCOL, SOURCE, choices
 from kdna_deploy.runtimes.table import RUNTIMES, runtimes_on
 from kdna_deploy.verbs.arguments import LARGEST_BATCH
+from kdna_deploy.verbs.bench_words import METHODS
 
 
 class Protocol(str, Enum):
@@ -46,9 +47,19 @@ SuiteOption = Annotated[
     typer.Option(
         "--suite",
         metavar=choices(Suite),
-        help="Build and measure a set of networks in the place of MODELS: the paper's table, the layouts of ResNet-18, "
-        "or every runtime.",
+        help="Build and measure a set of networks in the place of MODELS: the methods of the paper's table, layouts of "
+        "ResNet-18, or every runtime.",
         show_default=False,
+        rich_help_panel=SOURCE,
+    ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods",
+        metavar="NAME[,NAME...]",
+        help=f"With --suite table1: the methods to measure, of {', '.join(METHODS)}.",
+        show_default="all of the paper's table; with --gpu kerneldna",
         rich_help_panel=SOURCE,
     ),
 ]

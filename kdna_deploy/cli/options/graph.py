@@ -1,4 +1,4 @@
-"""Options on the graph: what becomes of children and of channel attention."""
+"""Options on the graph: what becomes of children and of attention."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def confirmed(choice: Attention, yes_drop: bool) -> str:
         UsageError: it was not.
     """
     if choice is Attention.drop and not yes_drop:
-        raise UsageError(
-            "Dropping channel attention changes what the network computes; add --yes-drop if that is wanted."
-        )
+        raise UsageError("Dropping attention changes what the network computes; add --yes-drop if that is wanted.")
     return choice.value
 
 
@@ -61,12 +59,14 @@ ExportChildrenOption = Annotated[
         rich_help_panel=GRAPH,
     ),
 ]
-ChannelAttention = Annotated[
+AttentionOption = Annotated[
     Attention,
     typer.Option(
+        "--attention",
         "--channel-attention",
         metavar=choices(Attention),
-        help="Keep channel attention dynamic, freeze it to its mean over --calibration, or drop it.",
+        help="Keep gates and kernels that depend on the image, freeze them to their means over --calibration, or "
+        "drop gates.",
         rich_help_panel=GRAPH,
     ),
 ]
@@ -74,7 +74,7 @@ YesDrop = Annotated[
     bool,
     typer.Option(
         "--yes-drop",
-        help="Confirm --channel-attention drop, which changes what the network computes.",
+        help="Confirm --attention drop, which changes what the network computes.",
         rich_help_panel=GRAPH,
     ),
 ]
@@ -83,7 +83,7 @@ FreezeBelow = Annotated[
     typer.Option(
         "--freeze-below",
         metavar="VARIANCE",
-        help="Freeze only channel attention that varies less than this over the images.",
+        help="Freeze only attention that varies less than this over the images.",
         show_default="freeze all",
         rich_help_panel=GRAPH,
     ),

@@ -33,6 +33,16 @@ Output = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+SaveMerged = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-merged",
+        metavar="FILE.safetensors",
+        help="Also write the weights of a network whose adapters are merged, by the names of the network they adapt.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 Onnx = Annotated[
     bool,
     typer.Option(

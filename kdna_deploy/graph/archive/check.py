@@ -2,7 +2,7 @@
 
     members      those that `torch.export.save` writes for a network of tensors (`zip_members`)
     payloads     raw tensors: nothing pickled, no sample inputs
-    program      `program_check`
+    program      `program`, whose form is in `program_schema`
 
 Anything else is refused, because loading or running it could run code: `torch.export.load` unpickles the layouts of
 earlier versions, sample inputs and custom objects, loads compiled libraries, takes an operator's name for any
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO
 
 from kdna_deploy.errors import ArtifactError
-from kdna_deploy.graph.archive.program import Forbidden, check_program, check_weights
+from kdna_deploy.graph.archive.program import check_program, check_weights
+from kdna_deploy.graph.archive.program_schema import Forbidden
 from kdna_deploy.json_schema import Misfit
 from kdna_deploy.network.zip_members import DamagedArchive, check_contents, open_members
 

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from kdna_deploy.graph.graph import ATEN, Graph
 from kdna_deploy.json_schema import INT64
+from kdna_deploy.network.forward import input_dtype
 
 MAX_BYTES = 1 << 32
 MAX_LIST = 1 << 14
@@ -46,15 +47,11 @@ def check_run(graph: Graph) -> None:
         Unbounded: it needs more than the bounds above allow.
         Exception: it cannot be run; torch raises whatever it stumbles on.
     """
+    dtype = input_dtype(graph.module)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
     for batch in (1, 3):
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
         with mode, torch.no_grad():
-            image = torch.empty(batch, *graph.image_shape, dtype=_dtype(graph.module))
-            _Shapes(graph.module, mode, batch).run(image)
-
-
-def _dtype(module: fx.GraphModule) -> torch.dtype:
-    return next((t.dtype for t in module.state_dict().values() if t.is_floating_point()), torch.float32)
+            _Shapes(graph.module, mode, batch).run(torch.empty(batch, *graph.image_shape, dtype=dtype))
 
 
 class _Shapes(fx.Interpreter):

@@ -3,6 +3,7 @@
     mean over all of h, w   → adaptive average pool to 1×1 (+ reshape where the mean drops the axes)
     view, flatten → reshape, with −1 for the one size that depends on the batch
     dropout, alias, detach, contiguous in evaluation, a slice of a whole axis → nothing
+    conversions to the type that a value has, assertions of types (they would keep what they assert of) → nothing
 
 ONNX then gets `GlobalAveragePool` (TensorRT's parser refuses a `ReduceMean` whose axes it cannot resolve) and
 a `Reshape` with a constant shape. In-place operators are gone since the capture.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from kdna_deploy.graph.graph import ATEN, calls, tidy
 from kdna_deploy.graph.passes.result import PassResult
@@ -40,6 +41,13 @@ def _drop_identities(module: fx.GraphModule) -> int:
             continue
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         changed += 1
+    for node in calls(module, {ATEN._assert_tensor_metadata.default}):
+        module.graph.erase_node(node)
+        changed += 1
+    for node in calls(module, {ATEN._to_copy.default}):
+        if _is_same_type(node):
+            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+            changed += 1
     for node in calls(module, {ATEN.slice.Tensor}):
         if _is_whole(node):
             node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
@@ -47,9 +55,18 @@ def _drop_identities(module: fx.GraphModule) -> int:
     return changed
 
 
+def _is_same_type(node: fx.Node) -> bool:
+    """Whether a conversion is to the type that its source has, and to nothing else."""
+    source: Any = node.args[0]
+    values: list[Any] = [one.meta.get("val") for one in (node, source)]
+    same = all(isinstance(value, Tensor) for value in values) and values[0].dtype == values[1].dtype
+    return same and set(node.kwargs) <= {"dtype"}
+
+
 def _is_whole(node: fx.Node) -> bool:
     """Whether a slice takes all of its axis."""
-    source, axis, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    given: Any = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    source, axis, start, end, step = given
     if not isinstance(source, fx.Node) or "val" not in source.meta or step != 1 or start not in (0, None):
         return False
     size = source.meta["val"].shape[axis]

@@ -32,7 +32,7 @@ def find_dynamic_convolutions(module: fx.GraphModule) -> PassResult:
     for layer in calls(module, CONVOLUTIONS | {ATEN.convolution.default}):
         if not isinstance(_arguments(layer)["groups"], fx.Node):
             continue
-        reason = _refusal(layer)
+        reason = refusal(layer)
         if reason is None:
             _replace(layer)
             changed += 1
@@ -50,12 +50,12 @@ def _arguments(layer: fx.Node) -> dict[str, Any]:
     return {**given, **dict(zip(given, layer.args, strict=False)), **layer.kwargs}
 
 
-def _refusal(layer: fx.Node) -> str | None:
+def refusal(layer: fx.Node) -> str | None:
     """Why the operator cannot stand for a convolution with as many groups as there are images; None where it can."""
     given = _arguments(layer)
     images, kernels = given["input"].meta["val"].shape, given["weight"].meta["val"].shape
     if isinstance(given["padding"], str):
-        return f"padding '{given['padding']}': give it in numbers"
+        return f"padding '{given['padding']}'; give that in numbers"
     if given.get("transposed"):
         return "a transposed convolution"
     if images[0] != 1 or None in _of_each_image(given["groups"].meta["val"], images[1], kernels[0]):

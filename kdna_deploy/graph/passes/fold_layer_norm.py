@@ -13,32 +13,19 @@ several axes; operands that are not constant.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, fx
+from torch import fx
 
-from kdna_deploy.graph.graph import ATEN, CONVOLUTIONS, WEIGHTED, add_constant, calls, constant_nodes, site, tidy
+from kdna_deploy.graph.graph import ATEN, calls, constant_nodes, site, tidy
 from kdna_deploy.graph.kernels import shared_kernels, sites
-from kdna_deploy.graph.passes.input_channels import along_inputs
+from kdna_deploy.graph.passes.input_channels import Affine, fold_inputs, layers_behind, refusal
 from kdna_deploy.graph.passes.result import PassResult, Refusal
-from kdna_deploy.graph.weight_expression import evaluate, modulated_parts, name_of, shape_of
+from kdna_deploy.graph.weight_expression import evaluate
 
 # Norms, and where γ and β end among their operands, behind the input and the normalised shape.
 _NORMS: dict[Any, int] = {ATEN.layer_norm.default: 4, ATEN.rms_norm.default: 3}
-_RESHAPES = frozenset({ATEN.reshape.default, ATEN.unsqueeze.default, ATEN.squeeze.dim, ATEN.squeeze.dims})
-_FOREIGN = "something else than a linear layer or a convolution of its channels reads it"
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """γ and β, [c] in float64; None where there is none."""
-
-    scale: Tensor | None
-    shift: Tensor | None
 
 
 def fold_layer_norm(module: fx.GraphModule) -> PassResult:
@@ -51,13 +38,13 @@ def fold_layer_norm(module: fx.GraphModule) -> PassResult:
     changed, refused = 0, []
     for norm in norms:
         layers = _layers(norm, fixed)
-        reason = layers if isinstance(layers, str) else _refusal(norm, layers, shared)
+        reason = layers if isinstance(layers, str) else refusal(layers, _affine(norm), shared)
         if reason is not None:
             refused.append(Refusal(site(norm), reason))
             continue
         for layer in layers:
             assert isinstance(layer, fx.Node)
-            _fold(layer, _affine(norm))
+            fold_inputs(layer, _affine(norm))
         _strip(norm)
         changed += 1
     tidy(module)
@@ -70,8 +57,8 @@ def _operands(norm: fx.Node) -> list[fx.Node | None]:
     return [*given, None, None][:2]
 
 
-def _affine(norm: fx.Node) -> _Affine:
-    return _Affine(*(None if one is None else evaluate(one).flatten() for one in _operands(norm)))
+def _affine(norm: fx.Node) -> Affine:
+    return Affine(*(None if one is None else evaluate(one).flatten() for one in _operands(norm)))
 
 
 def _strip(norm: fx.Node) -> None:
@@ -84,90 +71,4 @@ def _layers(norm: fx.Node, fixed: Collection[fx.Node]) -> list[fx.Node] | str:
         return "its scale or bias is not constant"
     if len(norm.args[1]) > 1:  # type: ignore[arg-type]
         return "it normalises several axes"
-    found: dict[fx.Node, None] = {}
-    stack = [(norm, norm.meta["val"].dim() - 1)]
-    while stack:
-        node, axis = stack.pop()
-        for reader in node.users:
-            if _reads_channels(reader, node, axis):
-                found[reader] = None
-                continue
-            moved = _moved(reader, node, axis)
-            if moved is None:
-                return _FOREIGN
-            stack.append((reader, moved))
-    for layer in found:
-        if any(isinstance(one, fx.Node) and one not in fixed for one in layer.args[1:3]):
-            return f"the kernel or the bias of {site(layer)} is not constant"
-    return list(found)
-
-
-def _refusal(norm: fx.Node, layers: list[fx.Node], shared: Collection[fx.Node]) -> str | None:
-    for layer in layers:
-        if layer in shared:
-            return f"the kernel of {site(layer)} is shared, and its layers would each need another"
-    shift = _affine(norm).shift
-    if shift is not None and bool((shift != 0).any()):
-        for layer in layers:
-            if _is_padded(layer):
-                return f"{site(layer)} pads with zeros, to which its bias would be added"
-    return None
-
-
-def _reads_channels(reader: fx.Node, node: fx.Node, axis: int) -> bool:
-    """Whether `reader` is a layer whose input is `node`, with its channels along `axis`."""
-    if reader.target not in WEIGHTED or [one for one in reader.args if one is node] != [reader.args[0]]:
-        return False
-    rank = node.meta["val"].dim()
-    if reader.target in CONVOLUTIONS:
-        return axis == 1 and rank == len(shape_of(reader.args[1]))  # type: ignore[arg-type]
-    return bool(axis == rank - 1)
-
-
-def _moved(view: fx.Node, node: fx.Node, axis: int) -> int | None:
-    """Where `view`, a view of `node`, has its `axis`; None where that is no axis of its own, or `view` is none."""
-    before: torch.Size = node.meta["val"].shape
-    if view.target is ATEN.permute.default:
-        return [dim % len(before) for dim in view.args[1]].index(axis)  # type: ignore[union-attr,operator]
-    if view.target is ATEN.transpose.int:
-        a, b = (dim % len(before) for dim in view.args[1:3])  # type: ignore[operator]
-        return {a: b, b: a}.get(axis, axis)  # type: ignore[return-value]
-    if view.target not in _RESHAPES:
-        return None
-    after: torch.Size = view.meta["val"].shape
-    behind = _numbers(before[axis + 1 :])
-    places = (i for i, size in enumerate(after) if size == before[axis] and behind == _numbers(after[i + 1 :]))
-    return None if behind is None else next(places, None)
-
-
-def _numbers(sizes: torch.Size) -> int | None:
-    """Their product; None where one is a symbol."""
-    return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
-
-
-def _is_padded(layer: fx.Node) -> bool:
-    if layer.target not in CONVOLUTIONS:
-        return False
-    padding = layer.args[4] if len(layer.args) > 4 else layer.kwargs.get("padding", 0)
-    if isinstance(padding, str):
-        return padding != "valid" and any(size > 1 for size in shape_of(layer.args[1])[2:])  # type: ignore[arg-type]
-    return any(padding) if isinstance(padding, (list, tuple)) else bool(padding)
-
-
-def _fold(layer: fx.Node, affine: _Affine) -> None:
-    weight, bias = layer.args[1], layer.args[2] if len(layer.args) > 2 else None
-    assert isinstance(weight, fx.Node)
-    if affine.shift is not None:
-        terms = evaluate(weight) * along_inputs(affine.shift, layer)
-        new = terms.sum(tuple(range(1, terms.dim())))
-        if isinstance(bias, fx.Node):
-            new = evaluate(bias) + new
-        layer.args = (*layer.args[:2], add_constant(layer, f"{layer.name}_bias", new), *layer.args[3:])
-    if affine.scale is None:
-        return
-    base, modulation = modulated_parts(weight) or (weight, None)
-    held = add_constant(layer, name_of(base), evaluate(base) * along_inputs(affine.scale, layer))
-    if modulation is not None:
-        with layer.graph.inserting_before(layer):
-            held = layer.graph.call_function(ATEN.mul.Tensor, (held, modulation))
-    layer.update_arg(1, held)
+    return layers_behind(norm, norm.meta["val"].dim() - 1, fixed)

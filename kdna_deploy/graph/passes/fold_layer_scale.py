@@ -1,7 +1,8 @@
-"""Fold a constant scale of channels into the convolution or linear layer in front of it: layer scale, as in ConvNeXt.
+"""Fold a constant scale or shift of channels into the layer in front of it: layer scale, as in ConvNeXt.
 
     y = γ ⊙ L(x)        M ← M * γ        b ← b · γ        per call site
     y = L(x) / T        γ = 1/T          the temperature of a mixture's weights
+    y = L(x) + t        b ← b + t        re-scaling, as in KARST
 
 Between the two the axes may be permuted, as where a linear layer works on maps [n, h, w, c]. Like a BatchNorm's, the
 scale goes into the call site's own modulation, never into a shared kernel.
@@ -26,33 +27,37 @@ def fold_layer_scale(module: fx.GraphModule) -> PassResult:
     """Fold every scale of a layer's channels that can be folded."""
     changed, refused = 0, []
     fixed = constant_nodes(module)
-    for product in calls(module, {ATEN.mul.Tensor, ATEN.div.Tensor}):
+    for product in calls(module, {ATEN.mul.Tensor, ATEN.div.Tensor, ATEN.add.Tensor}):
         scaled, layer, axis = _scaled(product, fixed)
         if scaled is None or layer is None:
             continue
         scale = _scale(product, scaled, axis)
+        shifts = product.target is ATEN.add.Tensor
         if scale is not None and product.target is ATEN.div.Tensor:
             scale = 1 / scale
         if scale is None or not _is_constant(layer, fixed):
             continue
-        if bool((scale == 1).all()):
+        if bool((scale == (0 if shifts else 1)).all()):
             product.replace_all_uses_with(scaled)
+            module.graph.erase_node(product)
             changed += 1
             continue
         if len(layer.users) > 1 or len(scaled.users) > 1:
             refused.append(Refusal(site(layer), "the output that a constant scales has another consumer"))
             continue
-        scale_layer(layer, scale)
+        scale_layer(layer, *((None, scale) if shifts else (scale, None)))
+        fixed.add(layer.args[1])  # type: ignore[arg-type]
         product.replace_all_uses_with(scaled)
+        module.graph.erase_node(product)  # or the next would see it as another consumer
         changed += 1
     tidy(module)
     return PassResult(changed, tuple(refused))
 
 
 def _scaled(product: fx.Node, fixed: set[fx.Node]) -> tuple[fx.Node | None, fx.Node | None, int]:
-    """What the product scales by a constant, the layer that made it, and the axis of that layer's channels."""
+    """What is scaled or shifted by a constant, the layer that made it, and the axis of that layer's channels."""
     one, other = product.args[:2]
-    if product.target is ATEN.mul.Tensor and not (isinstance(one, fx.Node) and one not in fixed):
+    if product.target is not ATEN.div.Tensor and not (isinstance(one, fx.Node) and one not in fixed):
         one, other = other, one
     is_constant = isinstance(other, (int, float)) or (isinstance(other, fx.Node) and other.op == "get_attr")
     if not isinstance(one, fx.Node) or one in fixed or not is_constant or product.kwargs:

@@ -9,8 +9,11 @@ from kdna_deploy.network.architecture import Architecture, plain_name
 from kdna_deploy.network.backbone import KernelDNA
 from kdna_deploy.network.families import kernelwarehouse, others
 from kdna_deploy.network.families.convnext import ConvNeXtSpec
+from kdna_deploy.network.families.karst import Karst
 from kdna_deploy.network.families.mobilenet import MobileNetV2Spec
 from kdna_deploy.network.families.resnet import ResNetSpec
+from kdna_deploy.network.families.swin import SwinSpec
+from kdna_deploy.network.families.vit import ViTSpec
 
 _RESNET18 = ResNetSpec("basic", (2, 2, 2, 2))
 _RESNET50 = ResNetSpec("bottleneck", (3, 4, 6, 3))
@@ -45,6 +48,14 @@ _KERNELWAREHOUSE = tuple(
     for configuration, method in configurations.items()
 )
 
+_TRANSFORMERS = (
+    Architecture("vit_base_patch16_224", ViTSpec()),
+    Architecture("swin_base_patch4_window7_224", SwinSpec()),
+)
+_KARST = tuple(
+    Architecture(f"karst_{base.name}", base.backbone, method=Karst(ranks), baseline=base.name)
+    for base, ranks in zip(_TRANSFORMERS, ((8,), (2, 2, 4, 8)), strict=True)
+)
 _OTHERS = tuple(
     Architecture(f"{prefix}_{name}", backbone, method=method, baseline=baseline)
     for name, backbone, baseline, methods in (
@@ -59,7 +70,7 @@ _OTHERS = tuple(
 ARCHITECTURES: dict[str, Architecture] = {
     **{entry.name: entry for entry in _KERNELDNA},
     **{plain_name(entry.name): entry.plain for entry in _KERNELDNA},
-    **{entry.name: entry for entry in (*_KERNELWAREHOUSE, *_OTHERS)},
+    **{entry.name: entry for entry in (*_KERNELWAREHOUSE, *_OTHERS, *_TRANSFORMERS, *_KARST)},
 }
 
 __all__ = ["ARCHITECTURES", "Architecture", "KernelDNA"]

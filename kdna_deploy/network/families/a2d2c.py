@@ -95,8 +95,8 @@ class A2D2C(nn.Module):
 class A2D2Convolutions(Method):
     """A²D²C where the paper's text puts it: the first 3×3 of each block from the second stage on, depthwise ones.
 
-    Routing by the output or by the input is told by the routers' widths; where a backbone has it in depthwise layers
-    alone, whose inputs are as many as outputs, the checkpoint records it beside its state dict, {"system": "a2d2c",
+    Routing by the output or by the input is told by the routers' widths. Where all of these layers have as many inputs
+    as outputs, in ResNet-50 and MobileNetV2, the checkpoint records it beside its state dict, {"system": "a2d2c",
     "variant": "output"}, or the architecture's name says it.
     """
 

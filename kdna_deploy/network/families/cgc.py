@@ -12,7 +12,7 @@ than a convolution with a computed kernel. ResNet-18 has 11.69 M parameters, as 
     <conv>.weight [c', c, k, k], .ce.weight [L, k²], .{gd,gd2}.weight [k², L], .ci.weight [16·c'/c, 16] (stem [c', c])
     <conv>.{ce_bn,ci_bn2}.* [c], .ci_bn.* [c']                    BatchNorm1d
 
-Does not apply: groups, and 17 channels or more that are no multiple of 16.
+Does not apply: groups, 17 channels or more that are no multiple of 16, and images of another size than was traced.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdna_deploy.network.backbone import Shapes
-from kdna_deploy.network.families.per_image import convolve_each, fresh_kernel
+from kdna_deploy.network.families.per_image import convolve_each, window_means
 from kdna_deploy.network.method import Method, Place
 
 _GROUP = 16
 
 
-class CGC(nn.Module):
+class CGC(nn.Conv2d):
     """x [n, c, h, w] → [n, c', h', w']."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__()
+        super().__init__(place.c_in, place.c_out, place.kernel, place.stride, place.padding, bias=False)
         self.place, area = place, math.prod(place.kernel)
         latent, group = area // 2 + 1, min(_GROUP, place.c_in)
-        self.weight = nn.Parameter(fresh_kernel(place))
         self.ce = nn.Linear(area, latent, bias=False)
         self.ce_bn = nn.BatchNorm1d(place.c_in)
         self.ci_bn2 = nn.BatchNorm1d(place.c_in)
@@ -49,7 +48,7 @@ class CGC(nn.Module):
         self.gd2 = nn.Linear(latent, area, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        code = self.ce(F.adaptive_avg_pool2d(x, self.place.kernel).flatten(2))
+        code = self.ce(window_means(x, self.place.kernel).flatten(2))
         of_inputs = self.gd(F.relu(self.ce_bn(code)))
         of_outputs = self.gd2(F.relu(self.ci_bn(self._interacting(code))))
         gate = torch.sigmoid(of_inputs[:, None] + of_outputs[:, :, None])

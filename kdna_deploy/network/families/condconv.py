@@ -57,7 +57,7 @@ class CondLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Σ π_i (W_i x) in place of (Σ π_i W_i) x: one product with all kernels, and no kernel for each image.
         coefficients = torch.sigmoid(self.routing_fn(x))
-        answers = (x @ self.weight.reshape(-1, self.c_in).T).reshape(x.shape[0], *self.bias.shape) + self.bias
+        answers = (x @ self.weight.reshape(-1, self.c_in).t()).reshape(x.shape[0], *self.bias.shape) + self.bias
         return (coefficients[:, :, None] * answers).sum(1)
 
 

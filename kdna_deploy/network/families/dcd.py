@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdna_deploy.network.backbone import Backbone, Shapes
+from kdna_deploy.network.families.per_image import window_means
 from kdna_deploy.network.families.resnet import ResNet
 from kdna_deploy.network.method import Method, Place, places, replace_layers
 
@@ -74,7 +75,7 @@ class DCD(_Dynamic):
         self.bn1 = nn.BatchNorm2d(self.dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.fc(F.adaptive_avg_pool2d(x, self.pool).flatten(1))
+        z = self.fc(window_means(x, (self.pool, self.pool)).flatten(1))
         reduced = self.bn1(self.q(x))
         latent = self.latent(z, reduced.flatten(2)).unflatten(2, reduced.shape[2:])
         return self.conv(x) * _gate(self.fc_scale(z))[:, :, None, None] + self.p(latent)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,16 @@ class FDConv(nn.Module):
         self.KSM_Global = GlobalModulation(place, kernels)
         self.KSM_Local = LocalModulation(place)
         self.FBM = None if place.pointwise else BandModulation(place.c_in)
-        self.register_buffer("bands", _bands(self.height, self.width, kernels), persistent=False)
+        empty = torch.empty(self.height, self.width // 2 + 1, dtype=torch.int16)
+        self.register_buffer("bands", empty if empty.is_meta else self._ordered(), persistent=False)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        """No checkpoint holds the bands; a network without memory, of which only shapes are asked, does without."""
+        super()._load_from_state_dict(*arguments, **options)
+        self.bands = self._ordered()
+
+    def _ordered(self) -> Tensor:
+        return _bands(self.height, self.width, self.kernels)
 
     def bank(self) -> Tensor:
         """The kernel [c', c, k, k] of each band, [K, c', c, k, k]."""

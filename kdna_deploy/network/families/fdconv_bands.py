@@ -67,4 +67,4 @@ def _kept(side: int, cut: int, half: bool) -> np.ndarray:
 
 
 def _constant(matrix: np.ndarray, like: Tensor) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(matrix), device=like.device).to(like.dtype)
+    return like.new_tensor(matrix.tolist())

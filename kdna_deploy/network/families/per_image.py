@@ -22,8 +22,9 @@ def convolve_each(x: Tensor, kernels: Tensor, place: Place) -> Tensor:
     """Image i of `x` [n, c, h, w] convolved with `kernels`[i], of [n, c', c/g, k, k]; returns [n, c', h', w']."""
     n, c, h, w = x.shape
     beside = x.reshape(1, n * c, h, w)
-    out = F.conv2d(beside, kernels.flatten(0, 1), None, place.stride, place.padding, 1, n * place.groups)
-    return out.reshape(n, kernels.shape[1], out.shape[2], out.shape[3])
+    stacked = kernels.reshape(n * place.c_out, *kernels.shape[2:])  # `flatten` is traced twice, four times as long
+    out = F.conv2d(beside, stacked, None, place.stride, place.padding, 1, n * place.groups)
+    return out.reshape(n, place.c_out, out.shape[2], out.shape[3])
 
 
 def mixed(coefficients: Tensor, bank: Tensor) -> Tensor:
@@ -44,6 +45,18 @@ def pooled(x: Tensor) -> Tensor:
 def convolve_all(x: Tensor, kernel: Tensor, place: Place) -> Tensor:
     """All images of `x` convolved with one `kernel` [c', c/g, k, k]."""
     return F.conv2d(x, kernel, None, place.stride, place.padding, 1, place.groups)
+
+
+def window_means(x: Tensor, windows: tuple[int, int]) -> Tensor:
+    """Adaptive average pooling of `x` [n, c, h, w] to [n, c, *windows], as a product along each axis.
+
+    ONNX pools over windows of one size alone, and 7 is no multiple of 2 or 3; for a fixed h and w these are constants.
+    """
+    along = [
+        F.adaptive_avg_pool1d(torch.eye(size, dtype=x.dtype, device=x.device)[None], count)[0]
+        for size, count in zip(x.shape[2:], windows, strict=True)
+    ]
+    return along[0].t() @ x @ along[1]
 
 
 def fresh_kernel(place: Place) -> Tensor:

@@ -20,6 +20,7 @@ from torch import fx
 from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.graph.capture import BATCH
 from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, site
+from kdna_deploy.graph.passes.find_dynamic_convolutions import refusal
 from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.cpu_layout import fill_hidden_channels, widen_gates
 from kdna_deploy.targets.onnx.dynamic_convolution import lower
@@ -135,7 +136,4 @@ def check_opset(opset: int) -> None:
 def _check_groups(graph: Graph) -> None:
     for node in calls(graph.module, CONVOLUTIONS):
         if any(isinstance(argument, fx.Node) for argument in node.args[3:]):
-            raise ExportError(
-                f"The convolution '{site(node)}' has as many groups as there are images, a kernel for each, and ONNX "
-                "takes a fixed number; sum the outputs of the fixed kernels instead, weighted for each image."
-            )
+            raise ExportError(f"The convolution '{site(node)}' has a kernel for each image, with {refusal(node)}.")

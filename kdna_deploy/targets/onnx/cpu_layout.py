@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from kdna_deploy.graph.passes.result import PassResult
 from kdna_deploy.targets.onnx.constants import add_constant, unused_name, value_names
+from kdna_deploy.targets.onnx.dynamic_convolution import touches_dynamic
 
 # The widest block of channels in use (AVX-512); a multiple of it fills narrower blocks too.
 BLOCK = 16
@@ -31,7 +32,7 @@ def widen_gates(model: ir.Model) -> PassResult:
     repeats: dict[tuple[ir.Value, tuple[int, int]], ir.Value] = {}
     for node in list(model.graph):
         position = _gate_position(node)
-        if position is None:
+        if position is None or touches_dynamic(node):
             continue
         gate, feature_map = node.inputs[position], node.inputs[1 - position]
         size = _spatial(feature_map)

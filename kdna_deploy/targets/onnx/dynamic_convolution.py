@@ -41,6 +41,13 @@ def lower(model: ir.Model, scan: bool) -> PassResult:
     return PassResult(len(found))
 
 
+def touches_dynamic(node: ir.Node) -> bool:
+    """Whether `node` reads what a dynamic convolution made, or makes what one reads, in a model that is lowered."""
+    made = [value.producer() for value in node.inputs if value is not None]
+    read = [use.node for value in node.outputs for use in value.uses()]
+    return any(other is not None and f"/{OPERATOR}" in (other.name or "") for other in (*made, *read))
+
+
 @dataclass(frozen=True)
 class _Body:
     """A graph of one image, its values by name."""
@@ -65,6 +72,8 @@ class _Lowering:
         self.taken: set[str | None] = {*value_names(graph), *(other.name for other in graph)}
 
     def write(self, scan: bool) -> None:
+        if scan:
+            self._repeat_spatial_attention()
         batch = _shape(self.x)[0]
         blocks = self._blocks() if scan else None
         if blocks is not None:
@@ -81,6 +90,20 @@ class _Lowering:
         self.result.replace_all_uses_with(made, replace_graph_outputs=True)
         made.name = self.result.name
         self.graph.remove(self.node, safe=True)
+
+    def _repeat_spatial_attention(self) -> None:
+        """W [n, c', c, k, k] ⊙ s [n, 1, 1, k, k]: repeat s for all c. Products of k·k numbers at a time are slow."""
+        product = self.weight.producer()
+        if product is None or product.op_type != "Mul":
+            return
+        for position, value in enumerate(product.inputs):
+            shape = list(_shape(_known(value)))
+            if len(shape) == len(self.kernel) + 1 and shape[1:3] == [1, 1] != self.kernel[:2] and 1 not in shape[3:]:
+                channels = np.array([1, 1, self.kernel[1], *[1] * len(shape[3:])], np.int64)
+                wide = self._inner("Expand", value, self._constant("channels", channels))
+                wide.outputs[0].shape = ir.Shape([shape[0], 1, self.kernel[1], *shape[3:]])
+                self.graph.insert_before(product, wide)
+                product.replace_input_with(position, wide.outputs[0])
 
     def _one(self) -> ir.Value:
         kernel = self._reshape(self.weight, self.kernel)

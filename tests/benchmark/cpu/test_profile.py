@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kdna_deploy.benchmark.cpu.profile import GROUPS, Layer, Profile, ProfileRequest, explain, profile
-from kdna_deploy.benchmark.subject import given, plain_backbone
+from kdna_deploy.benchmark.subject import given
+from kdna_deploy.benchmark.untrained import plain_backbone
 from tests.samples import PRESCALES, exported_sample
 
 GATES = PRESCALES["resnet18"]
@@ -48,6 +49,7 @@ def test_groups_and_operators_add_up_to_the_same_time(profiles: dict[str, Profil
     assert times == sorted(times, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "any"])
 def test_every_gate_and_its_prescale_is_found(profiles: dict[str, Profile], target: str) -> None:
     found = profiles[target]
@@ -58,11 +60,13 @@ def test_every_gate_and_its_prescale_is_found(profiles: dict[str, Profile], targ
     assert gates["Upsample"] + gates["Resize"] == (GATES if target == "cpu" else 0)
 
 
+@pytest.mark.slow
 def test_a_plain_backbone_has_neither_gates_nor_prescales(profiles: dict[str, Profile]) -> None:
     groups = profiles["plain"].by_group
     assert (groups["channel attention"], groups["pre-scale"]) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_convolutions_are_those_of_the_network_and_the_classifier(profiles: dict[str, Profile], name: str) -> None:
     found = nodes(profiles[name], "convolutions")
@@ -72,6 +76,7 @@ def test_convolutions_are_those_of_the_network_and_the_classifier(profiles: dict
     assert nodes(profiles["cpu"], "convolutions") == nodes(profiles["any"], "convolutions")
 
 
+@pytest.mark.slow
 def test_layout_holds_conversions_alone_and_the_cpu_spelling_has_fewer(profiles: dict[str, Profile]) -> None:
     layouts = {name: nodes(profiles[name], "layout") for name in NAMES}
     for found in layouts.values():
@@ -82,6 +87,7 @@ def test_layout_holds_conversions_alone_and_the_cpu_spelling_has_fewer(profiles:
         assert layouts["any"].total() >= layouts["cpu"].total() + 2 * GATES
 
 
+@pytest.mark.slow
 def test_layers_are_in_the_order_of_execution_with_the_shape_of_their_output(profiles: dict[str, Profile]) -> None:
     for found in profiles.values():
         assert len({layer.name for layer in found.layers}) == len(found.layers)

@@ -711,9 +711,9 @@ def test_provenance_that_is_no_object_is_refused(archive: Path, path: Path, text
 def test_every_field_of_provenance_has_its_kind() -> None:
     from dataclasses import fields
 
-    from kdna_deploy.graph import provenance
+    from kdna_deploy.graph.provenance_schema import FIELDS
 
-    assert {entry.name for entry in fields(Provenance)} == set(provenance._FIELDS)
+    assert {entry.name for entry in fields(Provenance)} == set(FIELDS)
 
 
 @pytest.mark.slow

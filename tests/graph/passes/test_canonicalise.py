@@ -136,3 +136,11 @@ def test_in_place_operators_compute_what_they_computed() -> None:
 def test_a_canonical_graph_is_left_alone() -> None:
     _, (result,) = run(trained(nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))), canonicalise)
     assert (result.changed, result.refused) == (0, ())
+
+
+def test_conversions_to_the_type_that_a_value_has_and_assertions_of_it_vanish() -> None:
+    """They stand where a network says ``.to(x.dtype)``, and would keep what they read alive."""
+    network = Lambda(lambda m, x: x * torch.arange(8).eq(3).to(x.dtype).to(x.dtype))
+    graph, (result,) = run(network, canonicalise)
+    assert operators(graph.module).count("_assert_tensor_metadata") == 0
+    assert result.changed > 0

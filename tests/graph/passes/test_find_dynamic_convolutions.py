@@ -48,7 +48,7 @@ def test_no_reshape_of_the_images_is_left() -> None:
     assert [user.target.__name__ for user in layer.users] == ["relu.default"]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", ["mixture", "weights that do not sum up to one", "depthwise", "pointwise"])
+@pytest.mark.parametrize("name", ["mixture", "weights that do not sum up to one", "depthwise", "pointwise", "einsum"])
 def test_batchnorm_goes_into_a_bank_of_the_layers_own(name: str) -> None:
     graph, _ = run(LAYERS[name](), *PIPELINE)
     assert "_native_batch_norm_legit_no_training" not in operators(graph.module)
@@ -93,9 +93,16 @@ def test_a_padding_in_words_is_refused_with_the_reason() -> None:
     )
     _, (result,) = run(trained(module), find_dynamic_convolutions)
     assert result.changed == 0
-    assert "padding 'same': give it in numbers" in result.refused[0].reason
+    assert "padding 'same'; give that in numbers" in result.refused[0].reason
 
 
 def test_a_temperature_goes_into_the_layer_in_front_of_it() -> None:
     graph, _ = run(network(Mixture(temperature=30.0)), *PIPELINE)
     assert "div" not in operators(graph.module)
+
+
+def test_batchnorm_behind_a_gate_goes_into_the_bank_and_leaves_its_shift() -> None:
+    graph, _ = run(LAYERS["four attentions"](), *PIPELINE)
+    found = operators(graph.module)
+    assert "_native_batch_norm_legit_no_training" not in found
+    assert found[-2:] == ["add", "relu"]

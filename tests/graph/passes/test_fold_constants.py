@@ -19,6 +19,7 @@ EXPRESSIONS: dict[str, tuple[Callable[[Lambda, Tensor], Tensor], list[str]]] = {
     "a convolution's bias": (lambda m, x: F.conv2d(x, m.kernel, m.bias * 2 - 1), ["conv2d"]),
     "a gate over channels": (lambda m, x: x * torch.sigmoid(m.channels).view(1, -1, 1, 1), ["mul"]),
     "a row picked by a counter": (lambda m, x: x + m.channels[torch.arange(4)].view(-1, 1, 1), ["add"]),
+    "an identity": (lambda m, x: x + (torch.eye(4, dtype=x.dtype) @ m.channels).view(-1, 1, 1), ["add"]),
     "one of several parts": (lambda m, x: x + m.channels.view(2, 2).unbind(1)[1].sum(), ["add"]),
     "a whole number": (lambda m, x: x * torch.full((1, 1, 1, 1), 3), ["mul"]),
     "the output itself": (lambda m, x: x.mean((1, 2, 3)) * 0 + m.bias.mean(), ["mean", "mul", "add"]),

@@ -19,7 +19,7 @@ from kdna_deploy.graph.ledger import graph_storage
 from kdna_deploy.graph.passes import FOLDING, Pass, PassResult
 from kdna_deploy.graph.passes.fold_constants import fold_constants
 from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
-from kdna_deploy.graph.passes.freeze_channel_attention import freeze_channel_attention
+from kdna_deploy.graph.passes.freeze_attention import freeze_attention
 from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.passes.share import share
 from kdna_deploy.graph.weight_expression import modulated_parts
@@ -256,7 +256,7 @@ def test_channel_attention_is_frozen_into_a_child_of_any_kind() -> None:
             graph = folded(module, 7)
             gates = torch.rand(3, 16, 1, 1, dtype=torch.float64)
             names = [node.name for node in channel_attentions(graph.module)]
-            frozen = freeze_channel_attention(graph.module, {n: g.flatten() for n, g in zip(names, gates, strict=True)})
+            frozen = freeze_attention(graph.module, {n: g.flatten() for n, g in zip(names, gates, strict=True)})
             assert (frozen.changed, frozen.refused) == (3, ())
             transform(graph.module)
             module.gate = gates

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 import kdna_deploy as kd
 from kdna_deploy.errors import ArchitectureError, KdnaError, UsageError
 from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.ledger import sharing_ledger
+from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
+from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.network.configuration import configured
 from kdna_deploy.network.cost import count
 from kdna_deploy.network.families import ARCHITECTURES
@@ -169,31 +172,35 @@ def narrow(arch: str) -> nn.Module:
     return ARCHITECTURES[arch].configured(configured(arch, {"scale": 1 / 16})).build().eval()
 
 
-def test_warehouses_say_who_reads_them() -> None:
-    network, method = narrow("kw1d2x_mobilenetv2_050"), ARCHITECTURES["kw1d2x_mobilenetv2_050"].method
-    assert method is not None
-    stores = method.stores(network)
-    assert [store.stored_bytes for store in stores] == [4 * one.numel() for one in network.warehouse_manager.weights]
-    assert [store.name for store in stores] == [name for name, _ in network.named_parameters() if "manager" in name]
-    assert {layer for store in stores for layer in store.layers} == {
-        name for name, layer in network.named_modules() if isinstance(layer, AssembledConv)
+def test_the_ledger_tells_of_every_warehouse_who_reads_it() -> None:
+    network = narrow("kw1d2x_mobilenetv2_050")
+    graph = capture(network, (3, 32, 32))
+    find_dynamic_convolutions(graph.module)
+    fold_static_attention(graph.module)
+    ledger = sharing_ledger(graph.module)
+    assert ledger.parents == ()
+    assert {bank.name: bank.stored_bytes for bank in ledger.banks} == {
+        name: 4 * cells.numel() for name, cells in network.named_parameters() if "manager" in name
     }
-    kernels = [network.get_submodule(layer).kernels(torch.zeros(1, 8, 1, 1)) for layer in stores[6].layers]
-    assert stores[6].assembled_bytes == sum(4 * kernel.numel() for kernel in kernels)
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, AssembledConv)}
+    assert {layer for bank in ledger.banks for layer in bank.layers} == set(layers)
+    kernels = [layer.kernels(torch.zeros(1, layer.place.c_in, 1, 1)) for layer in layers.values()]
+    assert sum(bank.assembled_bytes for bank in ledger.banks) == sum(4 * kernel.numel() for kernel in kernels)
 
 
 @pytest.mark.slow
 def test_an_inspection_shows_warehouses_in_place_of_parents(tmp_path: Path) -> None:
     inspected = kd.load(saved(tmp_path / "net.pth", "kw1x_resnet18", weights()), input_size=32).inspect()
-    assert [len(store.layers) for store in inspected.inspection.stores] == [6, 5, 5, 3]
-    assert (inspected.inspection.ledger.parents, inspected.inspection.refused) == ((), ())
-    facts, warehouses = inspected.report.parts
-    assert isinstance(facts, Facts) and isinstance(warehouses, Cells)
-    assert dict(facts.rows)["kernels for each image"].startswith("19 layers of 4 warehouses, ")
-    assert warehouses.rows[3][:3] == (
+    ledger = inspected.inspection.ledger
+    assert [len(bank.layers) for bank in ledger.banks] == [6, 5, 5, 3]
+    assert (ledger.parents, inspected.inspection.refused) == ((), ())
+    facts, banks = inspected.report.parts
+    assert isinstance(facts, Facts) and isinstance(banks, Cells)
+    assert dict(facts.rows)["kernels for each image"].startswith("19 layers of 4 banks, ")
+    assert banks.rows[3][:3] == (
         "warehouse_manager.weights.3",
         "layer4.0.conv2, layer4.1.conv1, layer4.1.conv2",
-        "27",
+        "27×32×32×1×1",
     )
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdna_deploy.graph.capture import export_program, program_graph
+from kdna_deploy.graph.functional import functionalise
 from kdna_deploy.network.families.a2d2c import A2D2C
 from kdna_deploy.network.families.cbam import CBAM
 from kdna_deploy.network.families.cgc import CGC
@@ -304,3 +306,41 @@ def test_a2d2c(place: Place, routing: str, mean: Callable[..., Tensor], points: 
 def test_a2d2c_routed_by_all_of_the_input_is_a_static_convolution() -> None:
     layer, x = trained(A2D2C(PLAIN, 4, "input")), images(PLAIN.c_in)
     assert close(layer(x), F.conv2d(x, layer.state_dict()["weight"].mean(0), padding=1))
+
+
+class Answering(nn.Module):
+    """A layer, and the means of its maps as logits."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).mean((2, 3))
+
+
+STRIDED_BY_TWO = Place("conv", 32, 32, (3, 3), (2, 2), (1, 1))
+CAPTURED = {
+    "ODConv": ODConv(STRIDED_BY_TWO, 4),
+    "ODConv with one kernel": ODConv(STRIDED_BY_TWO, 1),
+    "DY-Conv": DYConv(STRIDED_BY_TWO),
+    "SE": SE(32, 16),
+    "CBAM": CBAM(32, 16),
+    "ECA": ECA(3),
+    "CGC": CGC(STRIDED_BY_TWO),
+    "DCD": DCD(STRIDED_BY_TWO, 2),
+    "FDConv": FDConv(STRIDED_BY_TWO, 4),
+    "A2D2C": A2D2C(STRIDED_BY_TWO),
+    "A2D2C at points": A2D2C(STRIDED_BY_TWO, points=5),
+}
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_a_layer_is_captured_for_any_number_of_images_in_one_go(name: str) -> None:
+    network = Answering(CAPTURED[name]).eval()
+    graph = program_graph(export_program(network, (32, 9, 7)), (32, 9, 7))
+    assert functionalise(graph.module)  # without a trace more, which takes four times as long
+    for batch in (1, 2, 5):
+        x = torch.randn(batch, 32, 9, 7)
+        with torch.no_grad():
+            torch.testing.assert_close(graph(x), network(x), rtol=1e-4, atol=1e-5)

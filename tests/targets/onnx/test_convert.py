@@ -32,6 +32,7 @@ UNWANTED = {
     "Cast",
 }
 SAMPLE_OF = {"resnet18": RESNET, "mobilenet_v2_1d2": MOBILENET}
+FEW = ["resnet18", pytest.param("mobilenet_v2_1d2", marks=pytest.mark.slow)]
 
 
 @functools.cache
@@ -59,7 +60,7 @@ def test_prescales_are_the_only_products_and_nothing_is_left_to_compute_but_the_
     assert not UNWANTED & operators.keys()
 
 
-@pytest.mark.parametrize("arch", SAMPLE_OF)
+@pytest.mark.parametrize("arch", FEW)
 def test_the_model_maps_input_to_logits_with_a_dynamic_axis_named_batch(arch: str) -> None:
     graph = model(arch).graph
     assert [value.name for value in graph.input] == ["input"]
@@ -68,7 +69,7 @@ def test_the_model_maps_input_to_logits_with_a_dynamic_axis_named_batch(arch: st
     assert axes(graph.output[0]) == ["batch", 10]
 
 
-@pytest.mark.parametrize("arch", SAMPLE_OF)
+@pytest.mark.parametrize("arch", FEW)
 def test_weights_are_stored_once_and_all_of_them_are_used(arch: str) -> None:
     graph = model(arch).graph
     names = [tensor.name for tensor in graph.initializer]

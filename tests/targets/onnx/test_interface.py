@@ -189,7 +189,7 @@ Change = Callable[[Interface], Interface]
     ],
     ids=["mean", "colours", "no softmax"],
 )
-@pytest.mark.parametrize("form", ["float32", "int8"])
+@pytest.mark.parametrize("form", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
 def test_a_file_with_other_ends_than_it_says_is_never_written(
     change: Change, form: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ from google.protobuf.message import DecodeError
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from kdna_deploy.errors import InputError
 from kdna_deploy.files import scratch_folder
@@ -198,9 +199,11 @@ def quantise(
     model = ir.from_proto(read_model(path))
     separate_constants(model)
     scheme = _SCHEMES[target]
+    shaped = onnx.shape_inference.infer_shapes(ir.to_proto(model))
+    add_infer_metadata(shaped)  # or the quantiser would write it to the disk, with all weights, to infer them again
     with _quiet():
         quantizer = QDQQuantizer(
-            onnx.shape_inference.infer_shapes(ir.to_proto(model)),
+            shaped,
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,

@@ -210,6 +210,7 @@ def test_the_command_writes_it_and_says_what_it_costs(
     assert told["kernels"]["convolutions"] - told["kernels"]["kernels"] == 6
 
 
+@pytest.mark.slow
 def test_the_report_says_how_many_kernels_have_codes_of_8_bits(stored: tuple[Case, CodesExport]) -> None:
     case, done = stored
     text = "\n".join(value for _, value in guarded_report(done).parts[0].rows)

@@ -283,7 +283,7 @@ def test_a_disk_that_fills_up_at_any_step_leaves_nothing(
     ],
 )
 def test_images_that_cannot_be_used_are_exit_code_3_in_one_sentence(
-    cli: Cli, tmp_path: Path, arguments: list[str], said: str
+    cli_here: Cli, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     work, temporary = tmp_path / "work", tmp_path / "temporary"
     for folder in (work, temporary, work / "broken"):
@@ -292,7 +292,7 @@ def test_images_that_cannot_be_used_are_exit_code_3_in_one_sentence(
         (work / "broken" / f"{number}.png").write_bytes(b"no image")
     before = sorted(work.rglob("*"))
     line = ("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", "--precision", "int8", *arguments)
-    done = cli(*line, cwd=work, TMPDIR=str(temporary))
+    done = cli_here(*line, cwd=work, TMPDIR=str(temporary))
     assert done.returncode == 3, done.stderr
     (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith(("note:", "warning:"))]
     assert sentence.startswith("error: ") and said in sentence and sentence.endswith(".")
@@ -337,8 +337,10 @@ def test_the_command_writes_int8_and_evaluates_it(cli_here: Cli, tmp_path: Path)
         (["--weights", "fp16", "--children", "on-the-fly"], "made float32 at session start"),
     ],
 )
-def test_options_that_make_no_sense_are_exit_code_2(cli: Cli, tmp_path: Path, arguments: list[str], said: str) -> None:
-    done = cli("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", *arguments)
+def test_options_that_make_no_sense_are_exit_code_2(
+    cli_here: Cli, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    done = cli_here("export", sample_path(RESNET), "--input-size", "64", "-o", "net.onnx", *arguments)
     assert done.returncode == 2
     assert said in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

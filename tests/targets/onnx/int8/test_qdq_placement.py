@@ -39,7 +39,7 @@ def int8(path: Path, size: int) -> onnx.ModelProto:
     return quantise(path, calibrate(path, [batch], "minmax"), (), "tensorrt")
 
 
-@pytest.fixture(scope="module", params=[RESNET, MOBILENET])
+@pytest.fixture(scope="module", params=[RESNET, pytest.param(MOBILENET, marks=pytest.mark.slow)])
 def sample(request: pytest.FixtureRequest, folder: Path) -> onnx.ModelProto:
     return int8(exported(request.param, folder), 64)
 

@@ -1,0 +1,122 @@
+"""Networks with fresh weights: the plain backbone beside a user's network, and those of a suite.
+
+    plain backbone    the same widths, classes, input, batch and export options, without KernelDNA
+
+Latency does not depend on the values of weights, so an untrained network is as good as a trained one to measure.
+
+Does not apply to the plain backbone of a user's own model, which is not known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kdna_deploy.benchmark.subject import Shape, Subject, same_options
+from kdna_deploy.errors import UsageError
+from kdna_deploy.graph.file import SUFFIX, save_fused
+from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.network.architecture import Architecture
+from kdna_deploy.network.cost import Cost, count
+from kdna_deploy.network.record import configuration_of, to_record
+from kdna_deploy.runtimes.table import Artifact, Source
+from kdna_deploy.targets.fuse import Fused, fuse
+from kdna_deploy.targets.onnx.export import export_onnx
+from kdna_deploy.targets.onnx.options import OnnxOptions
+
+
+class Untrained:
+    """Files of an architecture with fresh weights for images of `shape` (c, h, w), made in `folder`.
+
+    The network is built anew for each of them: a suite has dozens, of which none stays in memory.
+    """
+
+    def __init__(self, architecture: Architecture, shape: Shape, options: OnnxOptions, folder: Path):
+        self._architecture = architecture
+        self.shape = shape
+        self.options = options
+        self._folder = folder
+        self._costs: dict[Shape, Cost] = {}
+
+    def source(self, kind: Artifact) -> Source:
+        suffix = {"checkpoint": ".pt", "fused": SUFFIX, "onnx": ".onnx"}[kind]
+        path = self._folder / f"{self._architecture.name}{suffix}"
+        if not path.exists():
+            self._folder.mkdir(exist_ok=True)
+            self._make(kind, path)
+        return Source(path, configuration_of(self._architecture) if kind == "checkpoint" else None)
+
+    def cost_of(self, shape: Shape) -> Cost:
+        """Of an image of `shape` (c, h, w)."""
+        if shape not in self._costs:
+            with torch.device("meta"):
+                self._costs[shape] = count(self._architecture.build().eval(), shape)
+        return self._costs[shape]
+
+    def _built(self) -> nn.Module:
+        """The same weights each time."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return self._architecture.build().eval().requires_grad_(False)
+
+    def _provenance(self, fused: Fused) -> Provenance:
+        cost = self.cost_of(self.shape)
+        return Provenance(
+            source="",
+            source_sha256="",
+            architecture=to_record(self._architecture),
+            factory=None,
+            ema=False,
+            image_shape=self.shape,
+            parameters=cost.parameters,
+            macs=cost.macs,
+            channel_attentions=fused.channel_attentions,
+        )
+
+    def _make(self, kind: Artifact, path: Path) -> None:
+        module = self._built()
+        if kind == "checkpoint":
+            torch.save({"state_dict": module.state_dict(), "arch": self._architecture.name}, path)
+            return
+        fused = fuse(module, self.shape)
+        if kind == "fused":
+            save_fused(fused.graph, self._provenance(fused), path)
+        else:
+            export_onnx(fused.graph, module, self._provenance(fused), path, self.options)
+
+
+def untrained(files: Untrained, name: str, shape: Shape | None = None) -> Subject:
+    """A network with fresh weights, measured on images of `shape` (c, h, w), those that it is made for by default."""
+    cost, shape = files.cost_of(shape or files.shape), shape or files.shape
+    return Subject(name, cost.parameters, cost.macs, shape, "onnx", files, files.options.batch)
+
+
+def plain_backbone(subject: Subject, folder: Path) -> Subject:
+    """The baseline of `subject`: the same widths, classes, input, batch and export options, without KernelDNA.
+
+    Raises:
+        UsageError: it is not known: a user's own model, or a file that kdna-deploy did not make.
+    """
+    made = subject.provenance
+    architecture = made.restored_architecture() if made else None
+    if made is None:
+        raise UsageError(
+            f"'{subject.name}' was not exported by kdna-deploy; give what to compare with: `baseline='FILE'`."
+        )
+    if architecture is None:
+        raise UsageError(
+            f"The plain backbone of {made.name} is not known; name what to compare with by `baseline='FILE'`."
+        )
+    plain = architecture.plain
+    shape = subject.image_shape if made.any_size else made.image_shape
+    files = Untrained(plain, made.image_shape, same_options(made), folder)
+    return untrained(files, f"{plain.name} {shape[1]}×{shape[2]}", shape)
+
+
+def plain_identity(provenance: Provenance) -> str:
+    """Equal for artifacts whose plain backbones are the same file: children and attention make no difference."""
+    architecture = provenance.restored_architecture()
+    plain = to_record(architecture.plain) if architecture else provenance.factory
+    return repr((plain, provenance.image_shape, same_options(provenance)))
