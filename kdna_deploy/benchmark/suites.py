@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdna_deploy.benchmark.device import BenchOptions, Group
+from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.paper import TABLE1, TABLE3, Printed
 from kdna_deploy.benchmark.plan import candidate
 from kdna_deploy.benchmark.subject import Shape, Subject
 from kdna_deploy.benchmark.table1 import METHODS, OF_THE_TABLE, REMARKS, rows
 from kdna_deploy.benchmark.untrained import Untrained, untrained
-from kdna_deploy.errors import UsageError
+from kdna_deploy.errors import KdnaError, UsageError
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.network.families import ARCHITECTURES, Architecture
 from kdna_deploy.progress import SILENT, Listener
@@ -149,4 +149,16 @@ def _networks(
 def _groups(subjects: list[Subject], options: BenchOptions, listener: Listener) -> list[Group]:
     """The networks beside each other, the first being the baseline, in every variant."""
     variants = options.device.variants(subjects[0], options)
-    return [Group(tuple(candidate(one, variant, options, listener) for one in subjects)) for variant in variants]
+    plain, *others = subjects
+    return [
+        Group((candidate(plain, one, options, listener), *(_tried(other, one, options, listener) for other in others)))
+        for one in variants
+    ]
+
+
+def _tried(subject: Subject, variant: Variant, options: BenchOptions, listener: Listener) -> Candidate:
+    """One of many networks that cannot be made, or differs from what it is made of, is a row that says so."""
+    try:
+        return candidate(subject, variant, options, listener)
+    except KdnaError as error:
+        return Candidate(subject.name, subject, variant, unavailable=str(error))

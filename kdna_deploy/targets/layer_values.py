@@ -6,18 +6,20 @@
 so that the same layer can be compared from the captured network to the file. What BatchNorm belongs to which layer is
 known once everything is folded (`names_after_folding`).
 
-Does not apply to what lies between layers, which has no name that lasts.
+Does not apply to what lies between layers, which has no name that lasts, and to convolutions with a kernel for each
+image, which are written in forms of their own: the layers behind them show what they do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import torch
 from torch import fx
@@ -30,6 +32,7 @@ from kdna_deploy.images.batch import Images
 from kdna_deploy.network.stages import LOGITS as NETWORKS_OUTPUT
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.ort import session_needs
+from kdna_deploy.targets.onnx.computed_kernels import kernel_nodes
 from kdna_deploy.targets.onnx.names import site_of
 
 # Name of a layer, as reports call it, and how often that name has occurred: a module may run several times.
@@ -113,7 +116,9 @@ def _numbered(module: fx.GraphModule, names: Mapping[str, str]) -> dict[fx.Node,
 def values_of_file(path: Path, images: Images) -> Values:
     """What each layer of an ONNX file puts out, on ONNX Runtime."""
     model = read_model(path)
-    layers = _onnx_layers(model.graph)
+    # Products that kernels are mixed with have the name of the layer that is to convolve with them.
+    kernels = kernel_nodes(ir.from_proto(model).graph)
+    layers = _onnx_layers(model.graph, {node.name or "" for node in kernels if node.op_type == "MatMul"})
     needs = session_needs(path)
     returned = [output.name for output in model.graph.output]
     # A file that answers with probabilities computes the logits on its way.
@@ -136,8 +141,8 @@ def values_of_file(path: Path, images: Images) -> Values:
     return {LOGITS: joined(found[: len(answers)]), **dict(zip(layers, found[len(answers) :], strict=True))}
 
 
-def _onnx_layers(graph: onnx.GraphProto) -> dict[Layer, str]:
-    """Layer → the value that it puts out, its bias included where that is a node of its own."""
+def _onnx_layers(graph: onnx.GraphProto, mixing: Collection[str]) -> dict[Layer, str]:
+    """Layer → the value that it puts out, its bias included where that is a node of its own; without the `mixing`."""
     stored = {tensor.name for tensor in graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -146,7 +151,7 @@ def _onnx_layers(graph: onnx.GraphProto) -> dict[Layer, str]:
     taken: dict[str, int] = {}
     layers = {}
     for node in graph.node:
-        if node.op_type not in _ONNX_LAYERS:
+        if node.op_type not in _ONNX_LAYERS or node.name in mixing:
             continue
         name = site_of(node.name)
         taken[name] = taken.get(name, 0) + 1

@@ -91,6 +91,11 @@ class EngineWords:
         _batches(batch)
         check_capabilities(open_library(self.library), self.capabilities)
 
+    def fixed(self, batch: str) -> int | None:
+        """The one batch size that the engine is for; None where it has a range. `batch` as the user wrote it."""
+        batches = _batches(batch) if self.library else None
+        return batches.largest if batches and batches.fixed else None
+
     def build(self, graph: Path, engine: Path, batch: str, listener: Listener) -> EngineExport:
         """Build the engine of the ONNX file `graph`; `batch` as the user wrote it."""
         from kdna_deploy.targets.tensorrt.build import BuildOptions

@@ -226,6 +226,7 @@ def export(
     further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else OPENVINO_STEPS if openvino else ()
     listener.plan((*steps, *further))
     listener.step("load")
+    from kdna_deploy.graph.dynamic_convolution import dynamic_convolutions
     from kdna_deploy.targets.onnx.options import OnnxOptions
     from kdna_deploy.targets.source import Request
 
@@ -234,6 +235,8 @@ def export(
     opened = words.prepared(_named(_opened(given, request, listener), names, optional_path(labels)))
     words.check_outputs(opened.graph.stage_names)
     opened, interface = ends.applied(opened)
+    if dynamic_convolutions(opened.graph.module):  # of one batch size they need no loop over its images
+        fixed = fixed or engine.fixed(str(batch))
     options = OnnxOptions(
         *(opset, fixed, simplify, external_data),
         on_the_fly=children == "on-the-fly",

@@ -19,7 +19,7 @@ from kdna_deploy.benchmark.run import bench_suite
 from kdna_deploy.benchmark.subject import Subject
 from kdna_deploy.benchmark.suites import Suite, build_suite
 from kdna_deploy.benchmark.table1 import METHODS, OF_THE_TABLE, REMARKS
-from kdna_deploy.errors import UsageError
+from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.network.cost import count
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.families.resnet import ResNetSpec
@@ -189,6 +189,23 @@ def test_runtimes_are_measured_beside_pytorch(tmp_path: Path) -> None:
     assert suite.options.baseline == "pytorch"
     every = built("runtimes", tmp_path, BenchOptions(Cpu(), size=(32, 32)))
     assert {c.variant.runtime for group in every.groups for c in group.candidates} == runtimes_on("cpu").keys()
+
+
+def test_a_network_that_cannot_be_made_is_a_row_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tried(subject: Subject, variant: Variant, chosen: BenchOptions, listener: Listener) -> Candidate:
+        if subject.name == "se_resnet18":
+            raise ExportError("it has no translation.")
+        return Candidate(subject.name, subject, variant)
+
+    monkeypatch.setattr(suites, "candidate", tried)
+    (group,) = build_suite("table1", BenchOptions(Cpu(), size=(32, 32), methods=("se", "eca")), tmp_path).groups
+    assert [(one.name, one.unavailable) for one in group.candidates] == [
+        ("resnet18_plain", ""),
+        ("se_resnet18", "it has no translation."),
+        ("eca_resnet18", ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,10 @@ Does not apply: ordinary convolutions.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from kdna_deploy.graph.passes.result import PassResult
@@ -43,33 +41,11 @@ def lower(model: ir.Model, scan: bool) -> PassResult:
     return PassResult(len(found))
 
 
-def dynamic_kernels(model: onnx.ModelProto) -> list[str]:
-    """The kernels, of one image or of all, that the dynamic convolutions of a written `model` take, one for each."""
-    found = []
-    for node in model.graph.node:
-        form = re.search(rf"/{OPERATOR}(_\d+)?/(\w+?)(_\d+)?$", node.name)
-        if form and form[2] in ("Conv", "Scan"):
-            found.append(node.input[1])
-        elif form and form[2] == "MatMul":
-            found.append(node.input[0])
-        elif form and form[2] == "Loop":
-            found.append(_taken_by(node))
-    return found
-
-
 def touches_dynamic(node: ir.Node) -> bool:
     """Whether `node` reads what a dynamic convolution made, or makes what one reads, in a model that is lowered."""
     made = [value.producer() for value in node.inputs if value is not None]
     read = [use.node for value in node.outputs for use in value.uses()]
     return any(other is not None and f"/{OPERATOR}" in (other.name or "") for other in (*made, *read))
-
-
-def _taken_by(loop: onnx.NodeProto) -> str:
-    """What the convolution in the body of a `Loop` takes its kernels of."""
-    (body,) = (attribute.g for attribute in loop.attribute if attribute.name == "body")
-    made_by = {output: node for node in body.node for output in node.output}
-    (convolution,) = (node for node in body.node if node.op_type == "Conv")
-    return str(made_by[convolution.input[1]].input[0])
 
 
 @dataclass(frozen=True)
@@ -210,8 +186,10 @@ class _Lowering:
         unsqueezed = self._inner("Unsqueeze", image[0], first)
         inputs = [unsqueezed.outputs[0], image[1]] + ([bias] if bias is not None else [])
         convolution = self._inner("Conv", *inputs, **self._attributes(self.group))
+        size = _shape(self.result)[1:]
+        convolution.outputs[0].shape = ir.Shape([1, *size])
         squeezed = self._inner("Squeeze", convolution.outputs[0], first)
-        squeezed.outputs[0].shape = ir.Shape(_shape(self.result)[1:])
+        squeezed.outputs[0].shape = ir.Shape(size)
         return _Body(image, [unsqueezed, convolution, squeezed], [squeezed.outputs[0]])
 
     def _is_pointwise(self) -> bool:

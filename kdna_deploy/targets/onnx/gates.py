@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from kdna_deploy.targets.onnx.computed_kernels import kernel_nodes
+
 _PRODUCTS = {"Mul", "QLinearMul"}
 _POOLS = {"GlobalAveragePool", "QLinearGlobalAveragePool", "ReduceMean", "AveragePool"}
 _CHAIN = {
@@ -24,7 +26,8 @@ _LONGEST = 16
 def prescales(graph: ir.Graph) -> dict[str, list[ir.Node]]:
     """Name of each pre-scale's product → the nodes of its gate, the last first, the pool included."""
     found = {}
-    for node in graph:
+    computed = set(kernel_nodes(graph))  # whose products mix kernels, and scale no map
+    for node in (node for node in graph if node not in computed):
         gates = [_gate(value) for value in node.inputs] if node.op_type in _PRODUCTS else []
         gate = next(filter(None, gates), None)
         if gate:

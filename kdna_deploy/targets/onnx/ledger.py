@@ -5,7 +5,7 @@
 
 A weight is an initialiser, or what nodes make of initialisers alone; the largest of them is its kernel, or its kernels
 where several of one shape are mixed. Of a convolution with a kernel for each image it is the largest initialiser that
-the kernel is put together of, its bank, whatever form the convolution has (`dynamic_convolution`); materialised it is
+the kernel is put together of, its bank, whatever form the convolution has (`computed_kernels`); materialised it is
 the kernel of one image. Read off the file, or off the graph that ONNX Runtime makes of it at its start.
 """
 
@@ -18,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto
 
 from kdna_deploy.graph.ledger import KernelStorage
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.dynamic_convolution import dynamic_kernels
+from kdna_deploy.targets.onnx.computed_kernels import banks, computed_kernels
 
 # Operators whose result is as large as their largest operand.
 _KEEP_SIZE = frozenset({"Add", "Cast", "DequantizeLinear", "Mul", "Reshape", "Transpose"})
@@ -41,13 +42,14 @@ def onnx_storage(model: onnx.ModelProto, stage: str) -> KernelStorage:
     users = Counter(node.input[1] for node in model.graph.node if _is_convolution(node))
     parts = set().union(*weights.values())
     sizes = _sizes(model, weights, stored, made_by)
-    dynamic = dynamic_kernels(model)
-    banks = {name: stored[name] for kernel in dynamic for name in _banks(kernel, stored, made_by)}
+    graph = ir.from_proto(model).graph
+    dynamic = [one.kernel.name or "" for one in computed_kernels(graph)]
+    together = [stored[constant.name or ""] for constant in banks(graph)]
     return KernelStorage(
         stage,
-        kernels=len(set().union(*(_kernels(leaves, stored) for leaves in weights.values()))) + len(banks),
+        kernels=len(set().union(*(_kernels(leaves, stored) for leaves in weights.values()))) + len(together),
         convolutions=sum(users[weight] for weight in weights) + len(dynamic),
-        unique_bytes=sum(_bytes(stored[name]) for name in parts) + sum(map(_bytes, banks.values())),
+        unique_bytes=sum(_bytes(stored[name]) for name in parts) + sum(map(_bytes, together)),
         materialised_bytes=sum(users[weight] * sizes[weight] for weight in weights)
         + (_bytes_of_one_image(model, dynamic) if dynamic else 0),
     )
@@ -63,24 +65,6 @@ def _bytes_of_one_image(model: onnx.ModelProto, kernels: Sequence[str]) -> int:
         shape = shapes.get(name) or [0]
         total += 4 * (math.prod(shape) // batch if len(shape) == 4 else math.prod(shape[1:]))
     return total
-
-
-def _banks(kernel: str, stored: Mapping[str, TensorProto], made_by: Mapping[str, onnx.NodeProto]) -> set[str]:
-    """The largest initialisers that a kernel for each image is put together of: they end at products."""
-    found: set[str] = set()
-    seen: set[str] = set()
-    stack = [kernel]
-    while stack:
-        at = stack.pop()
-        if at in seen or at not in made_by:
-            continue
-        seen.add(at)
-        node = made_by[at]
-        found |= {name for name in _operands(node) if name in stored}
-        if not node.op_type.endswith(("MatMul", "Gemm", "Conv")):
-            stack += _operands(node)
-    most = max((math.prod(stored[name].dims) for name in found), default=0)
-    return {name for name in found if math.prod(stored[name].dims) == most}
 
 
 def optimised_model(path: Path) -> onnx.ModelProto:

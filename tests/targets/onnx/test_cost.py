@@ -50,7 +50,7 @@ def test_an_exported_sample_costs_what_its_network_does(tmp_path: Path) -> None:
         ),
         ("(float[N,7] x) => (float[N,3] y) { y = Gemm(x, w) }", {"w": (7, 3)}, 21),
         ("(float[N,7] x) => (float[N,3] y) { y = Gemm<transB=1>(x, w, b) }", {"w": (3, 7), "b": (3,)}, 21),
-        ("(float[7,2] x) => (float[2,3] y) { y = Gemm<transA=1>(x, w) }", {"w": (7, 3)}, 21),
+        ("(float[1,7] x) => (float[7,3] y) { y = Gemm<transA=1>(x, w) }", {"w": (1, 3)}, 21),
         ("(float[N,7] x) => (float[N,3] y) { y = MatMul(x, w) }", {"w": (7, 3)}, 21),
         ("(float[N,4,8,8] x) => (float[N,4,8,8] y) { y = Mul(x, w) }", {"w": (1, 4, 1, 1)}, 0),
         ("(float[N,4] x) => (float[N,4] y) { y = Relu(x) }", {}, 0),

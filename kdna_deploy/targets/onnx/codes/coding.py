@@ -1,6 +1,6 @@
 """What a kernel's codes are, and the nodes that a runtime multiplies them out with when a session opens.
 
-    int8    w → q · s    q in −127 … 127, a byte each        s = max |w| / 127 of each filter, float32
+    int8    w → q · s    q in −127 … 127, a byte each        s = max |w| / 127 of each filter, or block, float32
     int4    w → q · s    q in −8 … 7, two in a byte          s = w* / −8 of each block of a filter, half precision
 
 w* is the number of the largest magnitude in its block, of either sign, which is −8 exactly; max |w| / 7 would leave
@@ -14,6 +14,9 @@ Both are written in operators that every runtime folds when it opens the file:
 
 What else there is for 4 bits was measured (docs/precision.md): ONNX's own type needs a later operator set and runtime,
 its DequantizeLinear is computed at every inference, and so are bit operators on OpenVINO.
+
+A bank, whose rows kernels for each image are mixed of, has blocks in 8 bits as well, of up to 64 numbers: the filters
+that a row is made of are not told apart here.
 
 Does not apply to 4 bits: filters without such a block (depthwise kernels, 3×3×3), small kernels, and those whose scales
 a half cannot hold. They have 8.
@@ -33,6 +36,7 @@ Array = NDArray[np.float32]
 
 BLOCK = 32  # numbers that share a scale, at most
 _SMALLEST_BLOCK = 16
+_BANK_BLOCK = 64  # in 8 bits
 _SMALLEST = 2048  # numbers in a kernel: the table is shared, the nodes are not
 _HALVES = (2.0**-11, 65504)  # between which the largest scale lies: those of small blocks are halves with fewer bits
 _TABLE = "two_codes"
@@ -59,6 +63,20 @@ def int8(graph: ir.Graph, name: str, weights: Array, axis: int) -> Coded:
     cast = ir.node("Cast", whole.outputs, {"to": ir.DataType.FLOAT})
     product = ir.node("Mul", [*cast.outputs, add_constant(graph, f"{name}_scale", scales)])
     return Coded(codes.astype(np.float32) * scales, (whole, cast, product))
+
+
+def int8_bank(graph: ir.Graph, name: str, bank: Array) -> Coded:
+    """Codes of 8 bits, a scale for each block of the rows of a `bank` [rows, …]; constants are added to `graph`."""
+    coded = int8(graph, name, bank.reshape(-1, bank_block(bank)), 0)
+    shape = add_constant(graph, f"{name}_shape", np.array(bank.shape, np.int64))
+    last = ir.node("Reshape", [*coded.nodes[-1].outputs, shape])
+    return Coded(coded.values.reshape(bank.shape), (*coded.nodes, last))
+
+
+def bank_block(bank: Array) -> int:
+    """How many numbers of a row of a `bank` share a scale of 8-bit codes: as many as divide it, up to 64."""
+    numbers = bank.size // bank.shape[0]
+    return max(size for size in range(1, _BANK_BLOCK + 1) if numbers % size == 0)
 
 
 def block_of(weights: Array, axis: int) -> int | None:

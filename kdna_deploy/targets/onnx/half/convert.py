@@ -34,19 +34,23 @@ def to_half(model: ir.Model, keep_float: Collection[str] = (), half_io: bool = F
     """
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
     graph, io = model.graph, _HALF if half_io else _FLOAT
-    computed = [value for node in graph for value in node.outputs]
+    inner = {within: node for node in graph for within in _within(node)}
+    nodes = [*graph, *inner]
+    taken = [value for node in graph for body in _bodies(node) for value in body.inputs]
+    computed = [*taken, *(value for node in nodes for value in node.outputs)]
     # Their type becomes that of the node that computes them.
     floats = {v for v in (*graph.inputs, *graph.initializers.values(), *computed) if v.dtype == _FLOAT}
     wanted = {
-        node: _FLOAT if node.name in keep_float or node.op_type in _FLOAT_ONLY else _HALF
-        for node in graph
+        node: _FLOAT if inner.get(node, node).name in keep_float or node.op_type in _FLOAT_ONLY else _HALF
+        for node in nodes
         if floats & {*node.inputs, *node.outputs}
     }
     for value in floats.intersection(graph.inputs):
-        value.dtype = io
+        value.type = ir.TensorType(io)
     for node, precision in wanted.items():
-        for value in floats.intersection(node.outputs):
-            value.dtype = precision
+        made = (*node.outputs, *(value for body in _bodies(node) for value in body.inputs))
+        for value in floats.intersection(made):
+            value.type = ir.TensorType(precision)  # of its own: one type may be that of several values
     casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
     for position, value in enumerate(graph.outputs):
         if value in floats and value.dtype != io:
@@ -59,6 +63,15 @@ def to_half(model: ir.Model, keep_float: Collection[str] = (), half_io: bool = F
                 node.replace_input_with(position, casts[read, precision])
     RemoveUnusedNodesPass()(model)
     return PassResult(sum(precision == _HALF for precision in wanted.values()))
+
+
+def _bodies(node: ir.Node) -> list[ir.Graph]:
+    return [value.as_graph() for value in node.attributes.values() if value.type == ir.AttributeType.GRAPH]
+
+
+def _within(node: ir.Node) -> list[ir.Node]:
+    """The nodes in the bodies of a loop, which are of its precision."""
+    return [inner for body in _bodies(node) for inner in body]
 
 
 def _end(graph: ir.Graph, value: ir.Value, precision: ir.DataType) -> ir.Value:
@@ -77,7 +90,7 @@ def _cast(graph: ir.Graph, value: ir.Value, precision: ir.DataType, name: str = 
             return add_constant(graph, name, value.const_value.numpy().astype(precision.numpy()))
     cast = ir.node("Cast", [value], {"to": precision}, name=f"{name}/Cast")
     made = cast.outputs[0]
-    made.name, made.dtype, made.shape = name, precision, value.shape
+    made.name, made.type, made.shape = name, ir.TensorType(precision), value.shape
     made_by = value.producer()
     if made_by is None:
         graph.insert_before(graph[0], cast)

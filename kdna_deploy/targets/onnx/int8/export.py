@@ -32,6 +32,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.computed_kernels import computed_kernels
 from kdna_deploy.targets.onnx.guarded import GuardedExport, accuracy_notes
 from kdna_deploy.targets.onnx.half_storage import store_half
 from kdna_deploy.targets.onnx.int8.compact import compact
@@ -95,7 +96,7 @@ def export_int8(
         listener.step("calibrate")
         ranges = calibrate(path, int8.images.calibration(), int8.method, listener)
         kernels = _kernels(path) if int8.share else {}
-        small = _small_notes(path, target)
+        small = (*_small_notes(path, target), *_computed_notes(path))
 
         def build(keep_float: Iterable[str]) -> onnx.ModelProto:
             return _finished(quantise(path, ranges, (*int8.keep_float, *keep_float), target), target, kernels)
@@ -139,6 +140,13 @@ def _small_notes(path: Path, target: QuantisedFor) -> tuple[str, ...]:
     small = small_kernels(graph) if target == "cpu" else set()
     names = ", ".join(node.name or "" for node in graph if node.op_type == "Conv" and node.name in small)
     return (f"{names} stays in float32, in which ONNX Runtime is faster at filters so small",) if names else ()
+
+
+def _computed_notes(path: Path) -> tuple[str, ...]:
+    """Of convolutions of a float32 file that stay in float32 because their kernels are made for the image."""
+    count = len(computed_kernels(ir.from_proto(read_model(path, weights=False)).graph))
+    text = f"{count} convolutions with a kernel for each image stay in float32, and so does what makes their kernels"
+    return (text,) if count else ()
 
 
 def _processor_notes(target: QuantisedFor) -> tuple[str, ...]:

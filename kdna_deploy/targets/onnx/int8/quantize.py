@@ -16,6 +16,9 @@ a fiftieth of the time and lose 2 dB (benchmarks/int8_forms.py).
 On CPUs so does a first convolution larger than 1×1 whose filters have fewer than 64 weights, as that of MobileNets. In
 int8 ONNX Runtime gathers the pixels under each filter before it multiplies, which then takes longer than the products.
 
+What makes kernels for the image at hand, and the convolutions with these, stay in float32: codes need weights that are
+known, and attention that mixes kernels makes much of a small error.
+
 Does not apply to shared children: each child's filters have scales of their own, which the parent's codes cannot
 express in general (docs/int8-sharing.md); the graph must be materialised.
 """
@@ -47,6 +50,7 @@ from kdna_deploy.graph.passes.result import PassResult
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import read_model
+from kdna_deploy.targets.onnx.computed_kernels import kernel_nodes
 from kdna_deploy.targets.onnx.constants import add_constant
 from kdna_deploy.targets.onnx.gates import gate_layers
 from kdna_deploy.targets.onnx.int8.qdq_placement import place_for_tensorrt
@@ -211,11 +215,10 @@ def quantise(
             extra_options=scheme.options,
         )
         quantizer.quantize_model()
-        quantizer.model.topological_sort()
-    if target != "tensorrt":
-        return quantizer.model.model
     quantised = ir.from_proto(quantizer.model.model)
-    place_for_tensorrt(quantised)
+    quantised.graph.sort()  # the quantiser's own forgets what the bodies of loops read
+    if target == "tensorrt":
+        place_for_tensorrt(quantised)
     return ir.to_proto(quantised)
 
 
@@ -249,8 +252,18 @@ def quantisable(path: Path, target: QuantisedFor = "cpu") -> list[str]:
 
 
 def float_nodes(graph: ir.Graph, target: QuantisedFor) -> set[str]:
-    """Names of the nodes that always stay in float32: gates but for their pools, for ONNX Runtime small kernels too."""
-    return gate_layers(graph) | (small_kernels(graph) if target == "cpu" else set())
+    """Names of the nodes that always stay in float32: gates but for their pools, and what makes and takes kernels.
+
+    For ONNX Runtime small kernels too.
+    """
+    computed = {node.name or "" for node in kernel_nodes(graph)} | _read_in_bodies(graph)
+    return gate_layers(graph) | computed | (small_kernels(graph) if target == "cpu" else set())
+
+
+def _read_in_bodies(graph: ir.Graph) -> set[str]:
+    """Names of the activations that the body of a loop reads: the quantiser would take them away, and not tell it."""
+    read = {value for node in graph.all_nodes() if node.graph is not graph for value in node.inputs}
+    return {node.name or "" for node in graph if node.op_type in ("Relu", "Clip") and node.outputs[0] in read}
 
 
 def small_kernels(graph: ir.Graph) -> set[str]:
