@@ -5,6 +5,8 @@
     torch.onnx the same network as PyTorch's own exporter writes it for one image: neither folded nor respelled
     batch 1    our file for one image; `any` ours for any batch, with one image and with four
 
+KARST's networks are merged, and are compared alone: their files are the plain ones.
+
 Weights are those of the published layouts' fixtures (tests/data/systems), for latency does not depend on them. One
 thread, pinned; ratios to the plain backbone for one image, interleaved (kdna_deploy/benchmark/protocol.py).
 """
@@ -47,6 +49,7 @@ from kdna_deploy.runtimes.ort import OrtSession  # noqa: E402
 from kdna_deploy.targets.onnx.export import export_fused  # noqa: E402
 from kdna_deploy.targets.onnx.options import OnnxOptions  # noqa: E402
 from kdna_deploy.targets.source import Request, open_fused_source  # noqa: E402
+from tests.data import fill  # noqa: E402
 from tests.data.systems.fill_systems import golden_input, state_dict  # noqa: E402
 
 GOLDENS = ROOT / "tests" / "data" / "systems" / "golden"
@@ -67,8 +70,8 @@ class Files:
     distances: tuple[float, float, float]
 
 
-def made(arch: str, folder: Path) -> Files:
-    """The files of `arch` with the fixture's weights."""
+def made(arch: str, folder: Path, measured: bool) -> Files:
+    """The files of `arch` with the fixture's weights; PyTorch's own is for measuring alone."""
     checkpoint = folder / f"{arch}.pth"
     torch.save({"model": state_dict(arch)}, checkpoint)
     opened = open_fused_source(checkpoint, Request())
@@ -76,14 +79,17 @@ def made(arch: str, folder: Path) -> Files:
     one, dynamic, by_torch = (folder / f"{arch}-{form}.onnx" for form in ("one", "any", "torch"))
     export_fused(opened, one, OnnxOptions(target="cpu", batch=1))
     export_fused(opened, dynamic, OnnxOptions(target="cpu"))
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(load_network(checkpoint).module, (torch.zeros(1, *SHAPE),), by_torch, verbose=False)
+    if measured:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(load_network(checkpoint).module, (torch.zeros(1, *SHAPE),), by_torch, verbose=False)
     return Files(one, dynamic, by_torch, _distances(arch, folder / f"{arch}.fused.pt2", one, dynamic))
 
 
 def _distances(arch: str, fused: Path, one: Path, dynamic: Path) -> tuple[float, float, float]:
-    images, golden = golden_input(), np.load(GOLDENS / f"{arch}.npz")["logits64"]
+    # KARST's goldens were made with noise alone.
+    images = fill.golden_input(shape=(3, *SHAPE)) if arch.startswith("karst") else golden_input()
+    golden = np.load(GOLDENS / f"{arch}.npz")["logits64"]
     graph = load_fused(fused).graph(images).numpy()
     with OrtSession(one, 1) as session:
         single = np.concatenate([session.run(image[None]) for image in images.numpy()])
@@ -121,15 +127,16 @@ def main() -> None:
     parser.add_argument("--min-time", type=float, default=8.0, help="seconds of measuring per network")
     parser.add_argument("--arch", action="append", help="only this architecture; repeatable")
     parser.add_argument("--goldens", action="store_true", help="compare with the goldens of all, and measure nothing")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "systems.md")
+    parser.add_argument("--out", type=Path, help="Markdown file; by default in docs/benchmarks")
     options = parser.parse_args()
+    table = ROOT / "docs" / "benchmarks" / ("goldens.md" if options.goldens else "systems.md")
     logging.disable(logging.WARNING)
-    known = sorted(path.stem for path in GOLDENS.glob("*.npz") if path.stem in ARCHITECTURES)
+    known = sorted(path.stem for path in GOLDENS.glob("*.npz"))
     rows, busy = [], []
     for arch in options.arch or (known if options.goldens else MEASURED):
         print(f"{arch} …", file=sys.stderr)
         with tempfile.TemporaryDirectory() as name:
-            files = made(arch, Path(name))
+            files = made(arch, Path(name), not options.goldens)
             row = [arch, f"{file_bytes(files.one) / 1e6:.1f}", *(f"{one:.1e}" for one in files.distances)]
             if not options.goldens:
                 busy.append(psutil.cpu_percent(interval=2.0))
@@ -140,7 +147,7 @@ def main() -> None:
     ratios = ["batch 1", "any, one image", "torch.onnx", "any, each of four"]
     others = f" Other work took {min(busy):.0f} to {max(busy):.0f} % of its cores right before each." if busy else ""
     write_table(
-        options.out,
+        options.out or table,
         "Kernels computed for each image",
         f"`python benchmarks/systems.py{' --goldens' if options.goldens else ''}`",
         "Distances from the published code's logits in float64, over the largest logit; then, one thread, pinned, "

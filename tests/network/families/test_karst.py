@@ -7,25 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
 
 import kdna_deploy as kd
-from kdna_deploy.graph.capture import captured
-from kdna_deploy.graph.file import load_fused, save_fused
-from kdna_deploy.graph.graph import cast_floats
-from kdna_deploy.graph.passes import FOLDING
-from kdna_deploy.graph.passes.materialise import materialise
-from kdna_deploy.graph.provenance import provenance_of
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.families.karst import canonical
 from kdna_deploy.network.load import Network, load_network
 from kdna_deploy.network.recognise import network_shapes, recognise
 from kdna_deploy.network.record import from_record, to_record
-from kdna_deploy.targets.onnx.convert import to_onnx
 from tests.data import fill
 from tests.data.systems import fill_systems
 from tests.small_transformers import NAMES, SIZE, SWIN, VIT, images, saved, small, trained
@@ -70,26 +60,6 @@ def test_outputs_are_those_of_the_published_code(name: str, tmp_path: Path) -> N
     expected, most = allowed(name)
     with torch.no_grad():
         assert np.abs(network.module(batch).numpy() - expected).max() <= most
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # of 86 million weights, each folded in float64; what exports verify beside this is left out
-def test_files_of_the_whole_vit_have_the_published_codes_outputs(tmp_path: Path) -> None:
-    """Fused, and in ONNX files of one image and of any number."""
-    network, batch = published(VIT, tmp_path)
-    expected, most = allowed(VIT)
-    graph = captured(network, (3, 224, 224))
-    cast_floats(graph.module, torch.float64)
-    for transform in (*FOLDING, materialise):
-        transform(graph.module)
-    cast_floats(graph.module, torch.float32)
-    save_fused(graph, provenance_of(network, graph.image_shape, 0), tmp_path / "net.fused.pt2")
-    assert np.abs(load_fused(tmp_path / "net.fused.pt2").graph(batch).numpy() - expected).max() <= most
-    for size, some in ((None, slice(None)), (1, slice(1, 2))):
-        onnx.save(ir.to_proto(to_onnx(graph, batch=size, target="cpu")), tmp_path / "net.onnx")
-        session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
-        (logits,) = session.run(None, {session.get_inputs()[0].name: batch[some].numpy()})
-        assert np.abs(logits - expected[some]).max() <= most
 
 
 @pytest.mark.parametrize("rescaling", [0, 1, 1 << 16])
