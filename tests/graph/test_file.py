@@ -17,11 +17,14 @@ from torch import nn
 
 from kdna_deploy.errors import ArtifactError, KdnaError, UsageError
 from kdna_deploy.graph.capture import capture
+from kdna_deploy.graph.dynamic_convolution import dynamic_convolutions
 from kdna_deploy.graph.file import load_fused, save_fused
-from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.graph import Graph, cast_floats
+from kdna_deploy.graph.passes import FOLDING
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.targets.fuse import fuse
-from tests.graph.passes.equivalence import trained
+from tests.dynamic import LAYERS
+from tests.graph.passes.equivalence import captured, images, trained
 
 IMAGE = (4, 7, 8)
 PROVENANCE = Provenance(
@@ -86,6 +89,20 @@ def test_a_graph_with_symbolic_sizes_comes_back_too(tmp_path: Path) -> None:
     save_fused(unfused, PROVENANCE, tmp_path / "a.pt2")
     images = torch.randn(3, *IMAGE)
     assert load_fused(tmp_path / "a.pt2").graph(images).equal(unfused(images))
+
+
+@pytest.mark.parametrize("name", ["mixture with biases and a temperature", "depthwise", "warehouse"])
+def test_kernels_for_each_image_come_back_as_one_operator(name: str, tmp_path: Path) -> None:
+    graph = captured(LAYERS[name]())
+    for transform in FOLDING:
+        transform(graph.module)
+    cast_floats(graph.module, torch.float32)
+    save_fused(graph, PROVENANCE, tmp_path / "net.fused.pt2")
+    opened = load_fused(tmp_path / "net.fused.pt2").graph
+    assert len(dynamic_convolutions(opened.module)) == len(dynamic_convolutions(graph.module)) > 0
+    for batch in (1, 3):
+        x = images(batch, IMAGE).float()
+        assert torch.equal(opened(x), graph(x))
 
 
 def refusal(path: Path) -> str:
