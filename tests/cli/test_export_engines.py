@@ -6,9 +6,12 @@ import importlib.util
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+import torch
 
 from tests.conftest import SAMPLES, Cli
+from tests.dynamic import Mixture, network
 from tests.samples import RESNET, sample_path
 
 DIGITS = SAMPLES / "digits"
@@ -50,6 +53,26 @@ def test_int8_goes_into_an_engine_through_one_command(cli_here: Cli, tmp_path: P
     refused = cli_here("verify", "small.rtx.engine")
     assert refused.returncode == 4
     assert "runs engines on a GPU, and there is none here" in refused.stderr
+
+
+@needs_rtx
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "loops"), [("1", False), ("1:2:4", True)])
+def test_kernels_for_each_image_take_a_loop_where_the_batch_is_open(
+    batch: str, loops: bool, cli_here: Cli, tmp_path: Path
+) -> None:
+    model, folder = network(Mixture(c_in=3, padding=1)), tmp_path / "net"
+    folder.mkdir()
+    torch.save(model.state_dict(), folder / "net.pt")
+    (folder / "net.py").write_text(
+        "from tests.dynamic import Mixture, network\n\n\ndef build():\n    return network(Mixture(c_in=3, padding=1))\n"
+    )
+    build = ("--model", f"{folder / 'net.py'}:build", "--input-size", "16", "--batch", batch)
+    done = cli_here("export", folder / "net.pt", *build, "--tensorrt-rtx", "-o", "net.rtx.engine")
+    assert done.returncode == 0, done.stderr
+    nodes = onnx.load(tmp_path / "net.tensorrt.onnx").graph.node
+    assert ("Loop" in {node.op_type for node in nodes}) == loops
+    assert (tmp_path / "net.rtx.engine").is_file()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")

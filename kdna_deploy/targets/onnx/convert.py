@@ -106,7 +106,7 @@ _WAYS = (
 def spell(translated: ir.Model, target: Target) -> ir.Model:
     """A copy of a translated model in the form that `target` does best with, complete."""
     model = translated.clone()
-    if lower(model, scan=target == "cpu").changed and target != "tensorrt":
+    if lower(model, scan=target == "cpu").changed:
         precise_means(model)
     if target == "cpu":
         fill_hidden_channels(model)

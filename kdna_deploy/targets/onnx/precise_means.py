@@ -7,7 +7,7 @@ that of `ReduceMean`, and attention that makes kernels normalises means by what 
 which makes as much more of that (KernelWarehouse, ResNet-18: logits are 1e-3 off and 1e-4).
 
 Does not apply to networks whose kernels are fixed: there the pooling stays in ONNX Runtime's blocked layout, and a gate
-makes little of the difference; nor for TensorRT.
+makes little of the difference.
 """
 
 from __future__ import annotations
