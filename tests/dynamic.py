@@ -57,6 +57,19 @@ class Einsum(nn.Module):
         return F.conv2d(x.reshape(1, n * c, h, w), kernels, padding=1, groups=n).reshape(n, 6, h, w)
 
 
+class Columns(nn.Module):
+    """Kernels for each image, multiplied by the columns of its windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bank, self.route = nn.Parameter(torch.empty(3, 6, CHANNELS * 9)), nn.Linear(CHANNELS, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        kernels = (self.route(x.mean((2, 3))).softmax(1) @ self.bank.flatten(1)).view(n, 6, -1)
+        return (kernels @ F.unfold(x, 3, padding=2, stride=2)).view(n, 6, (h + 3) // 2, (w + 3) // 2)
+
+
 class Hypernetwork(nn.Module):
     """W(x) is what a layer makes of the image: a kernel of one convolution, nothing that could be mixed before."""
 
@@ -140,6 +153,7 @@ LAYERS: Mapping[str, Callable[[], nn.Module]] = {
     "groups": lambda: network(Mixture(groups=2, padding=1)),
     "depthwise": lambda: network(Mixture(c_out=CHANNELS, groups=CHANNELS, padding=1), CHANNELS),
     "depthwise with multiplier and biases": lambda: network(Mixture(c_out=8, groups=4, bias=True), 8),
+    "columns of windows": lambda: network(Columns()),
     "einsum": lambda: network(Einsum()),
     "hypernetwork": lambda: network(Hypernetwork()),
     "four attentions": lambda: network(FourAttentions()),

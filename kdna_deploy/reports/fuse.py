@@ -51,6 +51,7 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
         ),
         ("BatchNorms folded", str(changed["fold_batchnorm"])),
         *([("layer scales folded", str(scales))] if (scales := changed["fold_layer_scale"]) else []),
+        *([("input scales folded", str(scales))] if (scales := changed["fold_input_scale"]) else []),
         *([("LayerNorm affines folded", str(norms))] if (norms := changed["fold_layer_norm"]) else []),
         ("still dynamic", _dynamic(fused)),
         (

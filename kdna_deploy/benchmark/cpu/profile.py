@@ -6,14 +6,14 @@
 
 Every node of the graph that the runtime executes belongs to one group:
 
-    convolutions        with what the runtime fused into them, and the classifier
+    convolutions        with what the runtime fused into them, loops over images that convolve, and the classifier
     channel attention   the gate β(x): average pool, two layers, and its repetition to the map's size
     pre-scale           x ⊙ β
     layout              conversions into and out of the blocked layout, and of 8 bits
     other
 
-Times are medians over runs, and include the profiler's own cost of one to two microseconds a node, which is why their
-sum lies above the latency. Does not apply to other runtimes.
+A loop is one node, with what its body took. Times are medians over runs, and include the profiler's own cost of one to
+two microseconds a node, which is why their sum lies above the latency. Does not apply to other runtimes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import onnx_ir as ir
 
 from kdna_deploy.images.batch import Images
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.computed_kernels import computed_kernels
 from kdna_deploy.targets.onnx.gates import prescales
 
 GROUPS = ("convolutions", "channel attention", "pre-scale", "layout", "other")
@@ -143,7 +144,7 @@ def profile(requests: Sequence[ProfileRequest], threads: int, cores: tuple[int, 
                 for session, request in zip(sessions, requests, strict=True):
                     session.run_all(request.images)
             return tuple(
-                Profile(session.name, _layers(_events(session), _groups(_graph(place))))
+                Profile(session.name, _layers(_events(session), _graph(place)))
                 for session, place in zip(sessions, places, strict=True)
             )
 
@@ -157,13 +158,16 @@ def _graph(place: Path) -> onnx.GraphProto:
     return onnx.load(place.with_suffix(".onnx"), load_external_data=False).graph
 
 
-def _layers(events: list[dict[str, Any]], groups: dict[str, str]) -> tuple[Layer, ...]:
+def _layers(events: list[dict[str, Any]], graph: onnx.GraphProto) -> tuple[Layer, ...]:
+    groups, within = _groups(graph), _in_bodies(graph)
     durations: dict[str, list[float]] = defaultdict(list)
     about: dict[str, dict[str, Any]] = {}
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") == "Node" and name.endswith(_SUFFIX):
             node = name.removesuffix(_SUFFIX)
+            if node in within:  # in the time of its loop already
+                continue
             durations[node].append(float(event["dur"]))
             about[node] = event["args"]
     return tuple(
@@ -185,10 +189,18 @@ def _shape(recorded: Any) -> tuple[int, ...]:
     return tuple(next(iter(recorded[0].values()), ()))
 
 
+def _in_bodies(graph: onnx.GraphProto) -> set[str]:
+    """Names of the nodes in the bodies of loops alone."""
+    bodies = [a.g for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return {node.name for body in bodies for node in body.node} - {node.name for node in graph.node}
+
+
 def _groups(graph: onnx.GraphProto) -> dict[str, str]:
     """Node name → group."""
     groups = {node.name: _group_by_operator(node) for node in graph.node}
-    for product, gate in prescales(ir.from_proto(graph)).items():
+    read = ir.from_proto(graph)
+    groups.update({one.node.name or "": "convolutions" for one in computed_kernels(read)})
+    for product, gate in prescales(read).items():
         groups[product] = "pre-scale"
         groups.update({node.name or "": "channel attention" for node in gate if node.op_type not in _LAYOUT})
     return groups

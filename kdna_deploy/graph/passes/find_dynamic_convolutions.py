@@ -3,6 +3,9 @@
     conv(x' [1, n·c, h, w], W' [n·c', c/g, k, k], groups = n·g)
         → reshape(dynamic_convolution(reshape(x', [n, c, h, w]), reshape(W', [n, c', c/g, k, k])), [1, n·c', h', w'])
 
+    W' [n, c', c·k²] · im2col(x) [n, c·k², h'·w']
+        → reshape(dynamic_convolution(x, reshape(W', [n, c', c, k, k])), [n, c', h'·w'])
+
 A convolution with n·g groups is that whatever made x' and W': its groups i·g + j read the channels of image i alone.
 Reshapes that undo each other go, and a constant that is added to its channels becomes its bias.
 
@@ -11,6 +14,7 @@ Does not apply: paddings that are told in words, and groups that are no multiple
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +23,18 @@ import torch
 from torch import fx
 
 from kdna_deploy.graph.dynamic_convolution import dynamic_convolution, dynamic_convolutions
-from kdna_deploy.graph.graph import ATEN, CONVOLUTIONS, add_constant, calls, constant_nodes, site, take_site, tidy
+from kdna_deploy.graph.graph import (
+    ATEN,
+    CONVOLUTIONS,
+    PRODUCTS,
+    add_constant,
+    calls,
+    constant_nodes,
+    each_axis,
+    site,
+    take_site,
+    tidy,
+)
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.graph.weight_expression import evaluate
 
@@ -38,6 +53,11 @@ def find_dynamic_convolutions(module: fx.GraphModule) -> PassResult:
             changed += 1
         else:
             refused.append(Refusal(site(layer), f"it has a kernel for each image, with {reason}"))
+    fixed = constant_nodes(module)
+    for product in calls(module, PRODUCTS):
+        if _is_of_columns(product, fixed):
+            _replace_columns(product)
+            changed += 1
     changed += sum(_take_bias(node, constant_nodes(module)) for node in dynamic_convolutions(module))
     tidy(module)
     return PassResult(changed, tuple(refused))
@@ -84,15 +104,44 @@ def _replace(layer: fx.Node) -> None:
     with layer.graph.inserting_before(layer):
         x, weight = _reshaped(x, [-1, channels, *images[2:]]), _reshaped(weight, [-1, filters, *kernels[1:]])
         bias = None if bias is None else _reshaped(bias, [-1, filters])
-        settings = [_each_axis(given[name], axes) for name in ("stride", "padding", "dilation")]
+        settings = [each_axis(given[name], axes) for name in ("stride", "padding", "dilation")]
         made = layer.graph.call_function(dynamic_convolution, (x, weight, bias, *settings, groups))
-        result = layer.meta["val"]
-        _describe(made, [x.meta["val"].shape[0], filters, *result.shape[2:]], layer)
-        whole = _reshaped(made, [1, -1, *result.shape[2:]])
+    _put(made, layer, layer.meta["val"].shape[2:], [1, -1, *layer.meta["val"].shape[2:]])
+
+
+def _is_of_columns(product: fx.Node, fixed: set[fx.Node]) -> bool:
+    """Whether a product multiplies the columns of an image's windows by a matrix of that image's own."""
+    matrix, columns = product.args[:2]
+    if not isinstance(matrix, fx.Node) or matrix in fixed or not isinstance(columns, fx.Node):
+        return False
+    return columns.target is ATEN.im2col.default and matrix.meta["val"].dim() == 3
+
+
+def _replace_columns(product: fx.Node) -> None:
+    matrix, columns = product.args[:2]
+    assert isinstance(matrix, fx.Node) and isinstance(columns, fx.Node)
+    x, kernel, dilation, padding, stride = columns.args
+    assert isinstance(x, fx.Node)
+    channels, *size = x.meta["val"].shape[1:]
+    filters = matrix.meta["val"].shape[1]
+    settings = [each_axis(one, 2) for one in (kernel, stride, padding, dilation)]
+    sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, *settings, strict=True)]
+    with product.graph.inserting_before(product):
+        weight = _reshaped(matrix, [-1, filters, channels, *settings[0]])
+        made = product.graph.call_function(dynamic_convolution, (x, weight, None, *settings[1:], 1))
+    _put(made, product, sizes, [-1, filters, math.prod(sizes)])
+
+
+def _put(made: fx.Node, layer: fx.Node, sizes: Sequence[Any], whole_shape: Sequence[Any]) -> None:
+    """Let `made`, with maps of `sizes`, stand for `layer`, whose result has the `whole_shape`."""
+    x, weight = made.args[:2]
+    _describe(made, [x.meta["val"].shape[0], weight.meta["val"].shape[1], *sizes], layer)  # type: ignore[union-attr]
     take_site(made, layer)
+    with layer.graph.inserting_before(layer):
+        whole = _reshaped(made, whole_shape)
     layer.replace_all_uses_with(whole)
     layer.graph.erase_node(layer)
-    for user in [user for user in whole.users if user.target in _RESHAPES]:
+    for user in [user for user in whole.users if user.target in _RESHAPES and whole is not made]:
         with layer.graph.inserting_before(user):
             user.replace_all_uses_with(_reshaped(made, list(user.meta["val"].shape), user.args[1]))
 
@@ -113,12 +162,6 @@ def _reshaped(source: fx.Node, shape: Sequence[Any], spelled: Any = None) -> fx.
 
 def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return [str(size) for size in one] == [str(size) for size in other]
-
-
-def _each_axis(sizes: Any, axes: int) -> list[int]:
-    """One number for each axis, where PyTorch takes one for all."""
-    given = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
-    return given * axes if len(given) == 1 else given
 
 
 def _describe(made: fx.Node, shape: Sequence[Any], layer: fx.Node) -> None:

@@ -49,6 +49,15 @@ def test_a_scale_is_folded(network: Network, layers: dict[str, nn.Module | Tenso
     assert operators(graph.module).count("mul") == 1  # the kernel's modulation
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_rescaling_is_folded_scale_and_shift(bias: bool) -> None:
+    layers = {"linear": nn.Linear(C, 6, bias=bias), "s": torch.ones(1), "t": torch.ones(6)}
+    network = Lambda(lambda m, x: m.linear(x.permute(0, 2, 3, 1)) * m.s + m.t, **layers)
+    graph, results = run(trained(network), fold_layer_scale, *PIPELINE)
+    assert results[0].changed == 2
+    assert operators(graph.module) == ["permute", "linear"]
+
+
 def test_children_of_one_kernel_keep_it_and_have_scales_of_their_own() -> None:
     def network(m: Lambda, x: Tensor) -> Tensor:
         x = m.first * m.conv(x)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdna_deploy.benchmark.cpu.profile import ProfileRequest, profile
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.network.cost import count
 from kdna_deploy.runtimes.ort import OrtSession
@@ -54,6 +55,14 @@ def test_macs_of_a_file_of_any_size(layer: tuple[nn.Module, Graph], tmp_path: Pa
     ir.save(to_onnx(graph, target="cpu", dynamic_size=True), tmp_path / "net.onnx")
     larger = (IMAGE[0], 11, 9)
     assert count_onnx(tmp_path / "net.onnx", larger).macs == count(module, larger).macs
+
+
+def test_a_loop_is_profiled_as_one_convolution(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    ir.save(to_onnx(folded(NETWORKS["warehouse"]()), target="cpu"), path)
+    (found,) = profile([ProfileRequest("net", path, images(BATCH, IMAGE).numpy().astype(np.float32))], threads=1)
+    assert {layer.operator: layer.group for layer in found.layers}["Scan"] == "convolutions"
+    assert {"Conv", "Unsqueeze", "Squeeze"}.isdisjoint(found.by_operator)  # those in its body
 
 
 def sqnr(model: ir.Model, module: nn.Module, folder: Path) -> float:

@@ -14,8 +14,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from kdna_deploy.graph.graph import ATEN
-from kdna_deploy.targets.onnx.operators.writer import Size, Table, Untranslated, Writer, each_axis
+from kdna_deploy.graph.graph import ATEN, each_axis
+from kdna_deploy.targets.onnx.operators.writer import Size, Table, Untranslated, Writer
 
 
 def max_pool(

@@ -272,12 +272,6 @@ class Writer:
                 return found
 
 
-def each_axis(sizes: Any, axes: int) -> list[int]:
-    """One number for each axis, where PyTorch takes one for all."""
-    given = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
-    return given * axes if len(given) == 1 else given
-
-
 def _broadcast(shapes: Sequence[Sequence[Size]]) -> list[Size] | None:
     """Shape of an element-wise result; None where sizes are not known to fit."""
     rank = max(map(len, shapes))
