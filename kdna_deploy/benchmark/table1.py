@@ -64,7 +64,7 @@ REMARKS: dict[str, str] = {
     "resnet18_plain": "the printed 22.16 ms are less than the 34 ms that one AVX2 core takes for its MACs at 3.3 GHz",
     "mobilenet_v2_1d2": "prints 0.11 G, where its count is 0.1048 G",
     "convnext_tiny": "a reconstruction that meets the printed parameters, and not the FLOPs",
-    "cgc_resnet18": "the published code, mended, adds 32,279 parameters, the print none; 2.19 G is no count of it",
+    "cgc_resnet18": "the published code, mended, has 32,279 parameters more than the print; 2.19 G is no count of it",
     "dcd_resnet18": "prints 1.90 G, where its count is 1.8909 G",
     "cond_resnet18": _ASSEMBLY,
     **dict.fromkeys(("dy_resnet18", "dy_resnet50", "dy_mobilenetv2_100"), _DYCONV),

@@ -109,6 +109,8 @@ def test_what_is_printed_is_met_or_remarked_on(name: str) -> None:
     printed = next(row for networks in METHODS.values() for row in [networks.get(name)] if row)
     figures = (round(cost.parameters / 1e6, 2), round(cost.table_flops / 1e9, 2))
     assert (figures == (printed.parameters_m, printed.flops_g)) != (name in REMARKS)
+    shown = f"| {name} | {figures[0]:.2f} | {printed.parameters_m:.2f} | {figures[1]:.2f} | {printed.flops_g:.2f} |"
+    assert shown in (REPOSITORY / "docs" / "benchmarks" / "table1.md").read_text(encoding="utf-8")
 
 
 def test_the_documentation_has_every_network_and_remark() -> None:
