@@ -35,6 +35,14 @@ from tests.data.systems import fill_systems
 RELEASED = sorted(path.stem for path in (fill_systems.HERE / "keys").glob("kw*.json"))
 FAST = ("kw1d2x_mobilenetv2_050",)
 COUNTED = (*FAST, "kw1d4x_resnet18")
+# Of each backbone, and with a basis; `benchmarks/systems.py --goldens` compares all fifteen, and their files.
+COMPARED = (
+    *FAST,
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("kw1d4x_resnet18", "kw1d2x_resnet50", "kw1x_convnext_tiny")
+    ),
+)
 FLOAT32, FLOAT64 = 1e-4, 1e-12  # of the largest logit; measured 2e-5 and 4e-14
 
 
@@ -93,7 +101,7 @@ def test_counts_are_those_of_the_published_code(arch: str) -> None:
     assert counted.table_flops == published["table_flops_224"] + uncounted
 
 
-@pytest.mark.parametrize("arch", some(FAST))
+@pytest.mark.parametrize("arch", COMPARED)
 def test_outputs_are_those_of_the_published_code(arch: str) -> None:
     network, images = built(arch), fill_systems.golden_input()
     network.load_state_dict(fill_systems.state_dict(arch), assign=True)
