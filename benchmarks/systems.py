@@ -141,7 +141,7 @@ def main() -> None:
             if not options.goldens:
                 busy.append(psutil.cpu_percent(interval=2.0))
                 with pinned(1):
-                    row += measure(arch, files, Path(name), Settings(60, options.min_time))
+                    row += measure(arch, files, Path(name), Settings(6, options.min_time))
             rows.append(row)
     heading = ["network", "MB", "`.fused.pt2`", "batch 1", "any batch, 3"]
     ratios = ["batch 1", "any, one image", "torch.onnx", "any, each of four"]

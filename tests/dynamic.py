@@ -105,6 +105,18 @@ class Warehouse(nn.Module):
         return F.conv2d(x.reshape(1, n * c, h, w), kernels, padding=1, groups=n).view(n, c, h, w)
 
 
+class ArrangedWarehouse(Warehouse):
+    """The same, its cells arranged with an axis for everything, as in the published code."""
+
+    def convolve(self, x: Tensor, route: nn.Module) -> Tensor:
+        n, c, h, w = x.shape
+        z = route(x.mean((2, 3))).view(n * 9, -1)
+        mixture = (z / (z.abs().sum(1, keepdim=True) + 1e-3))[:, :-1]
+        cells = (mixture @ self.cells.flatten(1)).view(n, 9, 1, 1, c, c, 1, 1)
+        kernels = cells.permute(0, 2, 4, 3, 5, 1, 6, 7).reshape(n * c, c, 3, 3)
+        return F.conv2d(x.reshape(1, n * c, h, w), kernels, padding=1, groups=n).view(n, c, h, w)
+
+
 class FourAttentions(nn.Module):
     """y = f(x) ⊙ conv(g(x) ⊙ x, Σ π_i(x) s(x) K_i), as in ODConv."""
 
@@ -158,4 +170,5 @@ LAYERS: Mapping[str, Callable[[], nn.Module]] = {
     "hypernetwork": lambda: network(Hypernetwork()),
     "four attentions": lambda: network(FourAttentions()),
     "warehouse": lambda: trained(Warehouse()),
+    "warehouse, arranged by eight axes": lambda: trained(ArrangedWarehouse()),
 }

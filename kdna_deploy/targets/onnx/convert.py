@@ -23,7 +23,8 @@ from kdna_deploy.graph.graph import CONVOLUTIONS, Graph, calls, site
 from kdna_deploy.graph.passes.find_dynamic_convolutions import refusal
 from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.cpu_layout import fill_hidden_channels, widen_gates
-from kdna_deploy.targets.onnx.dynamic_convolution import lower
+from kdna_deploy.targets.onnx.dynamic_convolution import DOMAIN, lower
+from kdna_deploy.targets.onnx.merged_transposes import merge_transposes
 from kdna_deploy.targets.onnx.operators.writer import Untranslated
 from kdna_deploy.targets.onnx.precise_means import precise_means
 from kdna_deploy.targets.onnx.translation import translate_directly
@@ -106,7 +107,9 @@ _WAYS = (
 def spell(translated: ir.Model, target: Target) -> ir.Model:
     """A copy of a translated model in the form that `target` does best with, complete."""
     model = translated.clone()
-    if lower(model, scan=target == "cpu").changed:
+    if any(node.domain == DOMAIN for node in model.graph):
+        merge_transposes(model)
+        lower(model, scan=target == "cpu")
         precise_means(model)
     if target == "cpu":
         fill_hidden_channels(model)

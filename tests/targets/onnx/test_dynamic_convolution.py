@@ -83,3 +83,9 @@ def test_a_mixture_is_one_product_for_all_images_with_no_transpose() -> None:
     found = operators("mixture", None, "cpu")
     assert found["MatMul"] == 1
     assert found["Transpose"] == 0
+
+
+def test_cells_are_arranged_by_transposes_of_few_axes() -> None:
+    model = to_onnx(folded(LAYERS["warehouse, arranged by eight axes"]()), batch=1, target="cpu")
+    transposes = [node for node in model.graph if node.op_type == "Transpose"]
+    assert [len(node.attributes.get_ints("perm", [])) for node in transposes] == [2, 2]
