@@ -29,7 +29,7 @@ from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.gates import gate_layers, prescales
-from kdna_deploy.targets.onnx.int8 import quantize
+from kdna_deploy.targets.onnx.int8 import calibration, quantize
 from kdna_deploy.targets.onnx.int8.compact import compact
 from kdna_deploy.targets.onnx.int8.quantize import small_kernels
 
@@ -59,7 +59,7 @@ FORMS: dict[str, tuple[Kept, bool]] = {
 def quantised(source: Path, target: Path, kept: Kept) -> None:
     """Write the float32 file `source` in int8, calibrated with random images."""
     images = np.random.default_rng(0).standard_normal((CALIBRATING, *SHAPE), dtype=np.float32)
-    ranges = quantize.calibrate(source, [images], "minmax")
+    ranges = calibration.calibrate(source, [images], "minmax")
     with patch.object(quantize, "float_nodes", lambda graph, _: kept(graph)):
         model = ir.from_proto(quantize.quantise(source, ranges))
     compact(model)

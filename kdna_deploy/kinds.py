@@ -54,6 +54,7 @@ LABEL_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")  # of a table of image files
 FUSED = ".fused.pt2"
 PREPARED = ".prepared.onnx"
 BASELINE = ".baseline.onnx"  # the plain backbone of a file
+RELEASE = ".release"  # a folder
 _NAMED = {suffix: kind for kind, suffix in SUFFIXES.items()}
 _CHECKPOINT_SUFFIXES = (FUSED, ".pth.tar", ".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".pt2")
 

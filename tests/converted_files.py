@@ -11,7 +11,7 @@ import pytest
 
 from kdna_deploy.targets.converted import ConvertedExport, export_converted
 from kdna_deploy.targets.onnx.options import OnnxOptions
-from kdna_deploy.verbs.own_formats import FORMATS
+from kdna_deploy.verbs.own_formats import FORMATS, missing
 from tests.samples import RESNET, fused_sample
 from tests.session_folder import made_once, shared_folder
 
@@ -21,8 +21,8 @@ NAMES = tuple(name for name in EVERY if name != "executorch")  # whose converter
 
 def require(name: str) -> None:
     """Skip the test where a package of the format is not installed."""
-    for package in FORMATS[name].packages:
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'kdna-deploy[{name}]'")
+    if absent := missing(name):
+        pytest.skip(absent)
 
 
 def converted_sample(name: str, weights: str = "fp32", children: Any = None) -> ConvertedExport:

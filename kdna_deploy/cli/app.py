@@ -25,7 +25,6 @@ from kdna_deploy.cli.command import Command, Program
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.failure import failure_of, usage_failure
 from kdna_deploy.cli.late import Late
-from kdna_deploy.cli.next_step import next_step
 from kdna_deploy.cli.signals import INTERRUPTED, Received, ending_signals
 from kdna_deploy.cli.spelling import Spelling
 from kdna_deploy.cli.streams import open_standard_streams, stdout_for_results, writing
@@ -52,6 +51,8 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
                 wait_asleep()
             with stdout_for_results(), SPELLING.in_use():
                 function(*arguments, **options)
+                from kdna_deploy.cli.next_step import next_step  # what help and a wrong word end without
+
                 if (step := next_step(function.__name__, options)) is not None:
                     Sink().say(f"next: {step}")
         except Exception as error:

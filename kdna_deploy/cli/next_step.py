@@ -20,11 +20,10 @@ from typing import Any
 from kdna_deploy.cli.options.graph import Attention
 from kdna_deploy.cli.options.precision import Precision
 from kdna_deploy.errors import UsageError
-from kdna_deploy.kinds import Kind, named_kind, prepared_name, stem
+from kdna_deploy.kinds import RELEASE, Kind, named_kind, prepared_name, stem
 from kdna_deploy.network.configuration import Configuration
 from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.own_formats import own_suffix
-from kdna_deploy.verbs.ship import SUFFIX
 
 Said = Mapping[str, Any]  # the options of a command, by parameter
 _ATTENTIONS = ("channel", "filter", "spatial")
@@ -121,7 +120,7 @@ def _after_sweep(said: Said) -> Sequence[Any]:
 
 
 def _after_ship(said: Said) -> Sequence[Any]:
-    return ["verify", said["to"] or Path(stem(said["ckpt"]) + SUFFIX)]
+    return ["verify", said["to"] or Path(stem(said["ckpt"]) + RELEASE)]
 
 
 def _loading(said: Said) -> list[str]:

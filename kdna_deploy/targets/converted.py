@@ -27,7 +27,6 @@ from kdna_deploy.files import check_output, scratch_folder
 from kdna_deploy.graph.dynamic_convolution import dynamic_convolutions
 from kdna_deploy.graph.provenance import Provenance, package_versions
 from kdna_deploy.graph.stored_kernels import KernelStorage
-from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.images.split import Split
 from kdna_deploy.kinds import Kind, beside_own, named_kind
 from kdna_deploy.precision import CODES
@@ -42,6 +41,7 @@ from kdna_deploy.targets.onnx.guarded import GuardedExport
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.sensitivity import drop
+from kdna_deploy.targets.onnx.verification import proving_probes
 from kdna_deploy.targets.skeleton import Export, parity, write_judged
 from kdna_deploy.targets.source import FusedSource, Request, fused_as_asked
 
@@ -213,11 +213,10 @@ def verified(
     listener.step("verify")
     tolerance, reference = options.allowed, opened.reference
     plain = tolerance.roundoff < HALF.roundoff
-    probes = standard_probes(opened.graph.image_shape, options.batch, plain, candidate.interface, options.dynamic_size)
-    given = () if opened.sample is None else (Probe(GIVEN, opened.sample),)
+    probes = proving_probes(opened.graph.image_shape, options, candidate.interface, opened.sample)
     departs = f"The {runtime} file departs from the {reference.name}"
     remedy = "Please report this." if plain else "Store the weights in float32."
-    return parity(candidate, reference, (*probes, *given), tolerance, departs, remedy)
+    return parity(candidate, reference, probes, tolerance, departs, remedy)
 
 
 def judged(

@@ -18,7 +18,7 @@ from kdna_deploy.graph.passes import Children
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.folder import Color, Preprocessing
 from kdna_deploy.precision import GraphPrecision, Weights
-from kdna_deploy.targets.onnx.int8.quantize import Method
+from kdna_deploy.targets.onnx.int8.calibration import Method
 from kdna_deploy.targets.onnx.options import OnnxOptions, Target
 
 _LARGEST_INPUT = 1 << 28  # numbers in a batch of images: a gigabyte

@@ -8,7 +8,6 @@ A further format is a further entry of `FORMATS`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,17 +50,17 @@ class OwnFormat:
         title: of the runtime.
         kind: of the file.
         suffix: what NAME gets where no other is said.
-        packages: what is imported to write and verify one.
         refusals: of what such a file cannot have.
         why: of its last suffix.
+        also: packages that writing one takes beside its runtime.
     """
 
     title: str
     kind: Kind
     suffix: str
-    packages: tuple[str, ...]
     refusals: Callable[[Said], Refusals]
     why: str
+    also: tuple[str, ...] = ()
 
 
 def _openvino(said: Said) -> Refusals:
@@ -132,14 +131,11 @@ def _litert(said: Said) -> Refusals:
 
 
 FORMATS = {
-    "openvino": OwnFormat(
-        "OpenVINO", Kind.openvino, ".xml", ("openvino",), _openvino, "so that OpenVINO finds its weights"
-    ),
+    "openvino": OwnFormat("OpenVINO", Kind.openvino, ".xml", _openvino, "so that OpenVINO finds its weights"),
     "ncnn": OwnFormat(
         "ncnn",
         Kind.ncnn,
         ".ncnn.param",
-        ("ncnn", "pnnx"),
         _plain(
             "ncnn",
             ("fp32", "fp16"),
@@ -147,12 +143,12 @@ FORMATS = {
             "halves the file.",
         ),
         "so that ncnn finds its weights",
+        also=("pnnx",),
     ),
     "mnn": OwnFormat(
         "MNN",
         Kind.mnn,
         ".mnn",
-        ("MNN",),
         _plain(
             "MNN",
             ("fp32", "fp16", "int8"),
@@ -160,14 +156,11 @@ FORMATS = {
         ),
         "by which MNN files are told",
     ),
-    "litert": OwnFormat(
-        "LiteRT", Kind.litert, ".tflite", ("ai_edge_litert",), _litert, "by which LiteRT files are told"
-    ),
+    "litert": OwnFormat("LiteRT", Kind.litert, ".tflite", _litert, "by which LiteRT files are told"),
     "executorch": OwnFormat(
         "ExecuTorch",
         Kind.executorch,
         ".pte",
-        ("executorch",),
         _plain(
             "ExecuTorch",
             ("fp32",),
@@ -262,16 +255,16 @@ def require_format(name: str) -> None:
     Raises:
         RuntimeFailure: a package is not installed.
     """
-    form = FORMATS[name]
-    missing = next((package for package in form.packages if not installed(package)), None)
-    if missing:
-        title = form.title if missing == form.packages[0] else missing
-        raise RuntimeFailure(f"{title} is not installed; run: pip install 'kdna-deploy[{name}]'.")
+    if absent := missing(name):
+        raise RuntimeFailure(f"{absent}.")
 
 
-def installed(package: str) -> bool:
-    """Whether it can be imported."""
-    return importlib.util.find_spec(package) is not None
+def missing(name: str) -> str | None:
+    """What writing the format `name` lacks and how to get it, a sentence; None where nothing is missing."""
+    from kdna_deploy.runtimes.table import RUNTIMES, package
+
+    also = (package(one, one, f"pip install 'kdna-deploy[{name}]'") for one in FORMATS[name].also)
+    return RUNTIMES[name].missing or next(filter(None, (find() for find in also)), None)
 
 
 def own_suffix(named: Mapping[str, object]) -> str:

@@ -76,7 +76,9 @@ class Search:
 
     @property
     def settings(self) -> Settings:
-        said = {"iterations": self.iterations, "min_time": self.min_time}
+        # 0 and 0.0 are one wish, and two texts in the digest that figures are kept by.
+        seconds = None if self.min_time is None else float(self.min_time)
+        said = {"iterations": self.iterations, "min_time": seconds}
         return Settings(**{name: value for name, value in said.items() if value is not None})  # type: ignore[arg-type]
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kdna_deploy.extras import require_converter
 from kdna_deploy.files import check_folder
 from kdna_deploy.input_files import Kind, check_input
-from kdna_deploy.kinds import stem
+from kdna_deploy.kinds import RELEASE, stem
 from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.targets.release.plan import plan
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from kdna_deploy.reports.report import Report
     from kdna_deploy.targets.release.manifest import Manifest
     from kdna_deploy.verbs.source import Files
-
-SUFFIX = ".release"
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +110,7 @@ def ship(
     path, names = file_of(network, "ship"), optional_path(labels)
     check_input(path, (Kind.checkpoint,), "ship")
     class_names(path, names)
-    folder, own = optional_path(to) or Path(stem(path) + SUFFIX), chosen_licence(licence)
+    folder, own = optional_path(to) or Path(stem(path) + RELEASE), chosen_licence(licence)
     check_folder(folder)
     require_converter("Making a release")
     planned = plan(asked, stem(path))

@@ -52,7 +52,10 @@ class _Part(Part):
 
     def __init__(self, whole: Listener, notes: list[str]) -> None:
         super().__init__(whole)
-        self.note = notes.append  # type: ignore[assignment,method-assign]
+        self._notes = notes
+
+    def note(self, sentence: str) -> None:
+        self._notes.append(sentence)
 
 
 @dataclass

@@ -56,7 +56,7 @@ _LIBRARY: dict[str, Callable[[], Any] | None] = {
     "kdna_deploy.benchmark.baseline.write_baseline": None,
     "kdna_deploy.targets.openvino.export.export_openvino": None,
     "kdna_deploy.targets.converted.export_converted": None,
-    "kdna_deploy.verbs.own_formats.installed": lambda: True,
+    "kdna_deploy.verbs.own_formats.missing": lambda: None,
     # Whether the library and a GPU are there is asked before the engine is built.
     "kdna_deploy.runtimes.nvidia.library.open_library": lambda: "the library",
     "kdna_deploy.runtimes.nvidia.library.check_capabilities": dict,

@@ -16,6 +16,7 @@ import onnx
 import pytest
 import torch
 
+from kdna_deploy.cli import app
 from kdna_deploy.network.families import ARCHITECTURES
 from kdna_deploy.network.families.resnet import ResNetSpec
 from tests.conftest import REPOSITORY, SAMPLES, Cli
@@ -309,7 +310,7 @@ def test_help_answers_without_importing_anything_heavy(
     assert (code, heavy) == (0, [])
     assert f"Usage: kdna-deploy {command}".rstrip() in out
     if not command:
-        assert all(name in out for name in COMMANDS)
+        assert all(name in out for name in COMMANDS) and COMMANDS == app.COMMANDS
 
 
 def test_debugging_shows_the_traceback(cli: Cli) -> None:

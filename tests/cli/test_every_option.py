@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdna_deploy.cli.app import COMMANDS
 from kdna_deploy.errors import UsageError
 from kdna_deploy.images.folder import MEAN, STD, Preprocessing, image_files, read_image
 from tests.benchmark.test_saved import PAIR, save
@@ -24,21 +25,6 @@ from tests.cli.handed import SHAPE, WORST, Request, changed, commands, handed, i
 from tests.samples import RESNET, SIZE, sample_path
 
 Check = Callable[[Request, Request], bool]  # the request without the option, and with it
-COMMANDS = (
-    "inspect",
-    "fuse",
-    "export",
-    "prepare",
-    "verify",
-    "run",
-    "evaluate",
-    "bench",
-    "sweep",
-    "report",
-    "package",
-    "ship",
-    "list",
-)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from kdna_deploy.errors import AccuracyError, ExportError, InputError, ParityErr
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.kinds import Kind, beside_own, named_kind
 from kdna_deploy.runtimes.open import own_session, read_provenance
+from kdna_deploy.targets import converted
 from kdna_deploy.targets.converted import export_converted
 from kdna_deploy.targets.inspect_file import inspect_file
 from kdna_deploy.targets.onnx.options import OnnxOptions
@@ -47,7 +48,7 @@ def test_logits_are_those_of_the_network(name: str) -> None:
     made = read_provenance(done.path)
     assert (made.name, made.options["format"], made.options["batch"]) == (opened.provenance.name, name, "dynamic")
     assert made.source_sha256 == opened.network.checkpoint.sha256
-    assert made.versions[FORMATS[name].packages[0].replace("_", "-")] in done.version
+    assert made.versions[converted.FORMATS[FORMATS[name].kind].packages[0]] in done.version
     assert kd.verify(done.path, against=sample_path(RESNET)).passed
 
 

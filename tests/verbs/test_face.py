@@ -14,33 +14,14 @@ import torch
 from torch import nn
 
 import kdna_deploy as kd
+from kdna_deploy.cli.app import COMMANDS
 from kdna_deploy.network.configuration import Words
 from tests.cli.handed import commands
 from tests.samples import RESNET, sample_path
 
 pytestmark = pytest.mark.usefixtures("fused_once")
 
-VERBS: dict[str, Callable[..., Any]] = {
-    name: getattr(kd, name)
-    for name in (
-        *(
-            "load",
-            "inspect",
-            "fuse",
-            "export",
-            "prepare",
-            "verify",
-            "run",
-            "evaluate",
-            "bench",
-            "sweep",
-            "report",
-            "package",
-            "ship",
-            "list",
-        ),
-    )
-}
+VERBS: dict[str, Callable[..., Any]] = {name: getattr(kd, name) for name in ("load", *COMMANDS)}
 # What only a command needs (a confirmation, a form of output, another thing to do), and only a verb; earlier names are
 # further names of an option.
 OF_COMMANDS = {

@@ -17,7 +17,8 @@ import kdna_deploy as kd
 from kdna_deploy.cli.app import run as command
 from kdna_deploy.images.folder import Preprocessing, image_files, read_image
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
-from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
+from kdna_deploy.targets.onnx.int8.quantize import quantise
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.verbs.fuse import FusedNetwork
 from kdna_deploy.verbs.run import Classified

@@ -130,7 +130,8 @@ def test_other_limits_measure_nothing_and_what_fits_none_says_the_nearest(
     brief = ("--iterations", "3", "--min-time", "0")
     assert invoke("sweep", "a net.pth.tar", *words, *brief, "--max-size", "1kB", "--json") == 1
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["recommended"] is None
+    document = json.loads(printed.out)
+    assert document["recommended"] is None and set(document["work"].values()) == {0}
     assert f"error: No file fits: the nearest, {SHARED.name}, misses --max-size, by " in printed.err
     assert "made by: " not in printed.err
     assert invoke("sweep", "a net.pth.tar", *words, *brief) == 0

@@ -3,7 +3,7 @@
     Conv(x [1, c, h, w], W [c, 1, k, k], groups = c)  →  back(BlockedConv(blocks(x), W as [c/b, k, k, b]))
 
 ONNX Runtime lays out (`runtimes.blocked_layout`) only convolutions with a constant kernel. A depthwise one that is put
-together for each image is computed as c products of a single row, copies of its map included, which took 1.5 to 8 times
+together for each image is computed as c products of a single row, copies of its map included, which took 1.5 to 9 times
 as long on an AMD EPYC with AVX-512. The operator of the layout takes its kernel as an input like any other, so that two
 reorderings and a small transpose give it what it takes.
 

@@ -6,8 +6,8 @@
 What spelling or simplifying makes of an odd graph may be wrong or invalid. Then the file is written without (see
 `fallback`), with a note; only where the plain translation fails too is that an error.
 
-Parity is measured at batch 1, 2 and 5 (at the fixed batch alone where one is fixed), against the module as it was
-trained, not against the fused graph. When it fails nothing is written.
+Parity (`verification`) is measured against the module as it was trained, not against the fused graph. When it fails
+nothing is written.
 """
 
 from __future__ import annotations
@@ -21,44 +21,30 @@ import onnx
 import onnx_ir as ir
 from torch import Tensor
 
-from kdna_deploy.errors import ExportError, InputError, UsageError
+from kdna_deploy.errors import ExportError, UsageError
 from kdna_deploy.evaluation.agreement import Agreement
-from kdna_deploy.evaluation.tolerance import HALF, INT4_WEIGHTS, INT8_WEIGHTS
-from kdna_deploy.files import check_output, scratch_folder
+from kdna_deploy.files import check_output
 from kdna_deploy.graph.gates import channel_attentions
 from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.ledger import KernelStorage, graph_storage
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.interface import KEY
-from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
 from kdna_deploy.precision import CODES
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model, record, save
-from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.remembered import Remembered
-from kdna_deploy.runtimes.session import Session
 from kdna_deploy.targets.fallback import Attempt, first_that_works
 from kdna_deploy.targets.onnx.convert import spell, translate
 from kdna_deploy.targets.onnx.half_storage import HalfStorage, store_half
-from kdna_deploy.targets.onnx.interface import answering_logits, complete_interface
+from kdna_deploy.targets.onnx.interface import complete_interface
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_folder
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.simplify import simplify
-from kdna_deploy.targets.skeleton import Export, Verdict, parity, write_judged
+from kdna_deploy.targets.onnx.verification import verify_file
+from kdna_deploy.targets.skeleton import Export, Verdict, write_judged
 from kdna_deploy.targets.source import FusedSource, reference_of
 
-_TOO_COARSE = {
-    HALF: "Half precision is too coarse for this network: leave it in float32.",
-    INT8_WEIGHTS: "8 bits a weight are too coarse for this network: choose `weights='fp16'`.",
-    INT4_WEIGHTS: "4 bits a weight are too coarse for this network: choose `weights='int8'`.",
-}
-
-# Pooling a map of one pixel is nothing, and left out of the graph.
-_OF_ONE_SIZE = (
-    "Where the network depends on the size of its images, leave `dynamic_size` out; where one of its maps is one pixel "
-    "at this size, fuse it with a larger `input_size`."
-)
 _UNWIDENED = (
     "height and width are dynamic, so that channel attention is not repeated to the size of its maps, with which ONNX "
     "Runtime is up to 2 % faster; leave `dynamic_size` out for a file of one size"
@@ -215,51 +201,6 @@ def finish(model: onnx.ModelProto, provenance: Provenance, options: OnnxOptions)
     record(model, made)
     model.producer_name, model.producer_version = "kdna-deploy", made.versions.get("kdna-deploy", "")
     model.graph.name = provenance.name
-
-
-def verify_file(
-    path: Path,
-    shape: tuple[int, int, int],
-    reference: Session,
-    options: OnnxOptions,
-    sample: Images | None,
-    listener: Listener,
-    optimised_to: Path | None = None,
-) -> tuple[Agreement, ...]:
-    """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
-
-    ONNX Runtime writes what it makes of it to `optimised_to`.
-    Probabilities that are 0 or 1 tell little of logits, and of classes that are not named nothing: of a file that
-    answers with them, the logits on its way are compared first.
-
-    Raises:
-        ParityError: they do not agree, or not at another size where any is allowed.
-    """
-    listener.step("verify")
-    strong = options.allowed.roundoff < HALF.roundoff
-    probes = standard_probes(shape, options.batch, strong, options.interface, options.dynamic_size)
-    given = () if sample is None else (Probe(GIVEN, sample),)
-    plain = _OF_ONE_SIZE if options.dynamic_size else "Fuse again with the `input_size` to export for."
-    remedy = _TOO_COARSE.get(options.allowed, plain)
-    departs = f"The ONNX file departs from the {reference.name}"
-
-    def judged(file: Path, optimised_to: Path | None = None) -> tuple[Agreement, ...]:
-        with OrtSession(file, optimised_to=optimised_to) as candidate:
-            return parity(candidate, reference, (*probes, *given), options.allowed, departs, remedy)
-
-    try:
-        if options.interface.answers_probabilities:
-            with scratch_folder("logits") as folder:
-                save(answering_logits(path), folder / "logits.onnx")
-                judged(folder / "logits.onnx")
-        return judged(path, optimised_to)
-    except InputError as error:  # of one of the two, at another size
-        if not options.dynamic_size:
-            raise
-        _, h, w = shape
-        raise ExportError(
-            f"The network cannot be run on images of another size than {h}×{w}; nothing was written. {_OF_ONE_SIZE}"
-        ) from error
 
 
 def check_bloat(size: int, provenance: Provenance, most: float | None) -> None:

@@ -21,9 +21,10 @@ from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.progress import Listener
-from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, verify_file, write_onnx
+from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, write_onnx
 from kdna_deploy.targets.onnx.interface import complete_interface
 from kdna_deploy.targets.onnx.options import OnnxOptions
+from kdna_deploy.targets.onnx.verification import verify_file
 from kdna_deploy.targets.skeleton import Verdict
 from kdna_deploy.targets.source import FusedSource
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.fuse import fuse
 from kdna_deploy.targets.onnx.convert import to_onnx
-from kdna_deploy.targets.onnx.int8.quantize import QuantisedFor, calibrate, quantise
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
+from kdna_deploy.targets.onnx.int8.quantize import QuantisedFor, quantise
 from kdna_deploy.targets.onnx.int8.shared_codes import share_codes
 from tests.targets.onnx.int8.quantised import constants, producers
 from tests.targets.onnx.passes import applied

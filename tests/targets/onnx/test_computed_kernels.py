@@ -21,7 +21,8 @@ from kdna_deploy.targets.onnx.computed_kernels import computed_kernels, kernel_n
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.cost import count_onnx
 from kdna_deploy.targets.onnx.half.convert import to_half
-from kdna_deploy.targets.onnx.int8.quantize import QuantisedFor, calibrate, quantise
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
+from kdna_deploy.targets.onnx.int8.quantize import QuantisedFor, quantise
 from kdna_deploy.targets.onnx.ledger import onnx_storage, shared_kernels
 from kdna_deploy.targets.onnx.options import Target
 from tests.dynamic import LAYERS, Mixture, Warehouse, network

@@ -22,7 +22,8 @@ from kdna_deploy.progress import SILENT
 from kdna_deploy.reports.cells import rich_table
 from kdna_deploy.reports.guarded import sensitivity_cells
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
+from kdna_deploy.targets.onnx.int8.quantize import quantise
 from kdna_deploy.targets.onnx.sensitivity import Guard, Sensitivity, drop, within_limit
 from tests.conftest import SAMPLES
 from tests.samples import RESNET, SIZE, exported_sample, fused_sample

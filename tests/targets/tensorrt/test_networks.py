@@ -16,7 +16,8 @@ from kdna_deploy.precision import GraphPrecision
 from kdna_deploy.runtimes.nvidia.library import OpenedLibrary
 from kdna_deploy.targets.onnx.convert import to_onnx
 from kdna_deploy.targets.onnx.half.convert import to_half
-from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
+from kdna_deploy.targets.onnx.int8.quantize import quantise
 from kdna_deploy.targets.tensorrt.export import EngineExport, export_engine
 from tests.conftest import SUMMARY
 from tests.samples import MOBILENET, PRESCALES, RESNET, fused_small, narrow, sample_path

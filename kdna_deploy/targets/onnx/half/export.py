@@ -27,7 +27,7 @@ from kdna_deploy.runtimes.onnx_file import file_bytes, read_model
 from kdna_deploy.targets.onnx.export import OnnxExport
 from kdna_deploy.targets.onnx.half.audit import HalfAudit, audit_half
 from kdna_deploy.targets.onnx.half.convert import to_half
-from kdna_deploy.targets.onnx.int8.quantize import FEWEST_IMAGES, activation_sizes
+from kdna_deploy.targets.onnx.int8.calibration import FEWEST_IMAGES, activation_sizes
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.precision import float_file, write_verified
 from kdna_deploy.targets.skeleton import Export

@@ -36,8 +36,9 @@ from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.computed_kernels import computed_kernels
 from kdna_deploy.targets.onnx.guarded import GuardedExport, accuracy_notes
 from kdna_deploy.targets.onnx.half_storage import store_half
+from kdna_deploy.targets.onnx.int8.calibration import Method, calibrate
 from kdna_deploy.targets.onnx.int8.compact import compact
-from kdna_deploy.targets.onnx.int8.quantize import Method, QuantisedFor, calibrate, quantisable, quantise, small_kernels
+from kdna_deploy.targets.onnx.int8.quantize import QuantisedFor, quantisable, quantise, small_kernels
 from kdna_deploy.targets.onnx.int8.shared_codes import Array, share_codes
 from kdna_deploy.targets.onnx.ledger import onnx_storage, shared_kernels
 from kdna_deploy.targets.onnx.options import OnnxOptions

@@ -1,13 +1,10 @@
 """Float ONNX → int8 ONNX with QDQ nodes, through `onnxruntime.quantization`, in the form that a target takes.
 
                  cpu (ONNX Runtime)            tensorrt
-    activations  u8 = round(x / s) + z         s8 = round(x / s)     one scale a tensor, from calibration
+    activations  u8 = round(x / s) + z         s8 = round(x / s)     one scale a tensor (`calibration`)
     weights      s8 = round(w / s_f)           the same              one scale a filter f, from the weights themselves
     biases       s32, scale s · s_f            float32
     QDQ pairs    around every operator         at inputs only (`qdq_placement`)
-
-Calibration takes the range of each activation over images: ``minmax`` its extremes; ``percentile`` leaves out the
-outermost hundred-thousandth; ``entropy`` chooses the range whose quantised histogram tells most of the original.
 
 The gate β(x) of a channel attention is pooled in codes and multiplied in codes, so that the map never leaves 8 bits and
 only [n, c, 1, 1] is dequantised. Its two layers stay in float32: they work on one pixel, and codes for them would gain
@@ -25,37 +22,27 @@ express in general (docs/int8-sharing.md); the graph must be materialised.
 
 from __future__ import annotations
 
-import errno
-import itertools
-import logging
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata
 
-from kdna_deploy.errors import InputError
-from kdna_deploy.files import scratch_folder
 from kdna_deploy.graph.passes.result import PassResult
-from kdna_deploy.images.batch import Images
-from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import read_model
 from kdna_deploy.targets.onnx.computed_kernels import kernel_nodes
 from kdna_deploy.targets.onnx.constants import add_constant, unused_name, value_names
 from kdna_deploy.targets.onnx.gates import gate_layers
+from kdna_deploy.targets.onnx.int8.calibration import CALIBRATED, quiet
 from kdna_deploy.targets.onnx.int8.qdq_placement import place_for_tensorrt
 
-Method = Literal["minmax", "percentile", "entropy"]
 QuantisedFor = Literal["cpu", "openvino", "tensorrt"]
 _GIVEN = ("_scale", "_zero_point", "_quantized")  # endings of the names that the quantiser gives
 
@@ -74,10 +61,7 @@ class _Scheme:
         return set(self.operators) & {"Conv", "Gemm", "Add", "Mul", "GlobalAveragePool"}
 
 
-# What has a quantised kernel on the CPU.
-_CPU = _Scheme(
-    QuantType.QUInt8, ["Conv", "Gemm", "Add", "Mul", "MaxPool", "GlobalAveragePool", "Reshape", "Relu", "Clip"]
-)
+_CPU = _Scheme(QuantType.QUInt8, [*CALIBRATED])
 # The pre-scale is the only product in a fused graph.
 _SCHEMES: dict[QuantisedFor, _Scheme] = {
     "cpu": _CPU,
@@ -94,103 +78,7 @@ _SCHEMES: dict[QuantisedFor, _Scheme] = {
         },
     ),
 }
-_CALIBRATED = _SCHEMES["cpu"].operators
-_METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "percentile": CalibrationMethod.Percentile,
-    "entropy": CalibrationMethod.Entropy,
-}
-_PERCENTILE = 99.999
-FEWEST_IMAGES = 8
 _FEWEST_WEIGHTS = 64  # in a filter larger than 1×1
-_CHUNK = 4  # batches; a histogram calibrator holds every activation of a chunk in memory
-
-
-class _Reader(CalibrationDataReader):
-    """Feeds batches to a calibrator."""
-
-    def __init__(self, name: str, batches: Iterable[Images]) -> None:
-        self._feeds = iter([{name: batch} for batch in batches])
-
-    def get_next(self) -> dict[str, Images]:
-        return next(self._feeds, None)  # type: ignore[arg-type]  # None at the end, which its annotation forgets
-
-
-def calibrate(path: Path, batches: Iterable[Images], method: Method, listener: Listener = SILENT) -> TensorsData:
-    """Ranges of the activations of the float model at `path` over `batches`.
-
-    Raises:
-        InputError: fewer than `FEWEST_IMAGES` images, or all of them equal.
-    """
-    return _ranges(path, batches, method, _CALIBRATED, listener)
-
-
-def activation_sizes(path: Path, batches: Iterable[Images], listener: Listener = SILENT) -> dict[str, float]:
-    """Name of every activation of the float model at `path` → its largest absolute value over `batches`.
-
-    Raises:
-        InputError: as `calibrate`.
-    """
-    found = _ranges(path, batches, "minmax", None, listener)
-    return {name: float(np.abs(found[name].range_value).max()) for name in found.keys()}  # noqa: SIM118
-
-
-def _ranges(
-    path: Path,
-    batches: Iterable[Images],
-    method: Method,
-    operators: list[str] | None,
-    listener: Listener,
-) -> TensorsData:
-    """Ranges of what `operators` read and make; of every activation where they are None."""
-    with scratch_folder("calibration") as folder, _quiet():
-        try:
-            calibrator = create_calibrator(
-                path,
-                operators,
-                augmented_model_path=str(folder / "augmented.onnx"),
-                calibrate_method=_METHODS[method],
-                extra_options={"percentile": _PERCENTILE} if method == "percentile" else {},
-            )
-        except DecodeError as error:  # onnx infers shapes from file to file, and does not tell when a disk is full
-            raise OSError(errno.ENOSPC, "a file was cut short") from error
-        name = read_model(path, weights=False).graph.input[0].name
-        seen = _Seen()
-        for chunk in _chunks(batches):
-            calibrator.collect_data(_Reader(name, map(seen.look, chunk)))
-            listener.advance(sum(len(batch) for batch in chunk))
-        seen.check()
-        return calibrator.compute_data()
-
-
-def _chunks(batches: Iterable[Images]) -> Iterator[list[Images]]:
-    """Batches of one size each: the histogram calibrators stack the activations of a chunk."""
-    for _, equal in itertools.groupby(batches, len):
-        while chunk := list(itertools.islice(equal, _CHUNK)):
-            yield chunk
-
-
-class _Seen:
-    """Counts images, and notices when all are equal: ranges of one image are ranges of nothing else."""
-
-    def __init__(self) -> None:
-        self.images = 0
-        self._first: Images | None = None
-        self._varied = False
-
-    def look(self, batch: Images) -> Images:
-        self.images += len(batch)
-        self._first = batch[0] if self._first is None else self._first
-        self._varied = self._varied or bool((batch != self._first).any())
-        return batch
-
-    def check(self) -> None:
-        if self.images < FEWEST_IMAGES:
-            raise InputError(f"{self.images} calibration images are too few; give at least {FEWEST_IMAGES}.")
-        if not self._varied:
-            raise InputError(
-                f"All {self.images} calibration images are equal; give images as the network will see them."
-            )
 
 
 def quantise(
@@ -203,7 +91,7 @@ def quantise(
     scheme = _SCHEMES[target]
     shaped = onnx.shape_inference.infer_shapes(ir.to_proto(model))
     add_infer_metadata(shaped)  # or the quantiser would write it to the disk, with all weights, to infer them again
-    with _quiet():
+    with quiet():
         quantizer = QDQQuantizer(
             shaped,
             per_channel=True,
@@ -291,14 +179,3 @@ def small_kernels(graph: ir.Graph) -> set[str]:
             behind = (use.node for use in node.outputs[0].uses())
             found |= {node.name or "", *(n.name or "" for n in behind if n.op_type in ("Relu", "Clip"))}
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """onnxruntime.quantization warns through the root logger of what is meant to be."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

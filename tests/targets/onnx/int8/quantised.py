@@ -11,7 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.runtimes.ort import OrtSession
-from kdna_deploy.targets.onnx.int8.quantize import QuantisedFor, calibrate, quantise
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
+from kdna_deploy.targets.onnx.int8.quantize import QuantisedFor, quantise
 
 Array = np.ndarray
 SIZE = 6

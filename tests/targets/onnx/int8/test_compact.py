@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
 from kdna_deploy.targets.onnx.int8.compact import compact
-from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
+from kdna_deploy.targets.onnx.int8.quantize import quantise
 from kdna_deploy.targets.onnx.ledger import optimised_model
 from tests.samples import RESNET, exported_sample
 from tests.targets.onnx.int8.quantised import operators, producers

@@ -30,8 +30,8 @@ from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.guarded import GuardedExport
 from kdna_deploy.targets.onnx.int8 import export as int8_export
+from kdna_deploy.targets.onnx.int8.calibration import Method, calibrate
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
-from kdna_deploy.targets.onnx.int8.quantize import Method, calibrate
 from kdna_deploy.targets.onnx.ledger import optimised_model
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from tests.conftest import SAMPLES, Cli

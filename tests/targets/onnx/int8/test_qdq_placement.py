@@ -12,8 +12,9 @@ from onnx import TensorProto
 
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.onnx.gates import prescales
+from kdna_deploy.targets.onnx.int8.calibration import calibrate
 from kdna_deploy.targets.onnx.int8.qdq_placement import place_for_tensorrt
-from kdna_deploy.targets.onnx.int8.quantize import calibrate, quantise
+from kdna_deploy.targets.onnx.int8.quantize import quantise
 from tests.samples import MOBILENET, RESNET, exported_sample
 from tests.targets.onnx.int8.quantised import constants, operators, producers
 from tests.targets.onnx.passes import applied, opened
