@@ -251,8 +251,8 @@ def told(python: Path, figures: Figures, load: float) -> str:
     ]
     return "\n".join(
         [
-            f"Made by `python benchmarks/serving.py` on {machine.cpu}, {machine.cores} cores, server and client on the "
-            f"same, {versions}; a load of {load:.1f} before.",
+            f"Made by `python benchmarks/serving.py` on {machine.processor}, {machine.cores} cores, server and client "
+            f"on the same, {versions}; a load of {load:.1f} before.",
             "",
             "| | |",
             "|---|---|",

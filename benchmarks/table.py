@@ -31,7 +31,7 @@ def write_table(path: Path, title: str, command: str, notes: str, heading: list[
     lines = [
         f"# {title}",
         "",
-        f"Made by {command} on {machine.cpu}, {machine.cores} cores, {versions}.",
+        f"Made by {command} on {machine.processor}, {machine.cores} cores, {versions}.",
         notes,
         "",
         _line(heading),

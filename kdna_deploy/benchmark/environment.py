@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ _KERNEL_FLAGS = (
     *("amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
 )
+# The widest of a kind first; then what products of int8 need.
+_WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse4_2": "SSE4.2", "sve": "SVE", "asimd": "NEON"}
+_OF_INT8 = {"avx512_vnni": "VNNI", "avx_vnni": "VNNI", "amx_int8": "AMX", "asimddp": "dot products", "i8mm": "I8MM"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Environment:
         """As it is stored, in types that JSON has."""
         return {**asdict(self), "flags": list(self.flags)}
 
+    @property
+    def processor(self) -> str:
+        """Its name and what tells it from others of that name: ``AMD EPYC (AVX2, no VNNI)``."""
+        return processor(self.cpu, self.flags)
+
 
 def environment() -> Environment:
     """This machine, now."""
@@ -71,6 +80,17 @@ def environment() -> Environment:
         python=platform.python_version(),
         versions=package_versions(),
     )
+
+
+def processor(cpu: str, flags: Iterable[str]) -> str:
+    """Name of a processor with the instruction sets `flags`: a provider may give one name to several kinds."""
+    present = set(flags)
+    widest = next((name for flag, name in _WIDEST.items() if flag in present), None)
+    if widest is None:
+        return cpu
+    products = dict.fromkeys(name for flag, name in _OF_INT8.items() if flag in present)
+    without = "no dot products" if widest in ("SVE", "NEON") else "no VNNI"
+    return f"{cpu} ({', '.join((widest, *products) if products else (widest, without))})"
 
 
 def _kernel_flags(info: dict[str, str]) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class CpuTables:
     def machine(self) -> str:
         machine = self._result.environment
         governor = f", governor {machine.governor}" if machine.governor else ""
-        return f"{machine.cpu}, {machine.cores} cores, load {machine.load}{governor}"
+        return f"{machine.processor}, {machine.cores} cores, load {machine.load}{governor}"
 
     def protocol(self) -> str:
         options, cores = self._result.options, self._found.cores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kdna_deploy.benchmark.environment import processor
 from kdna_deploy.reports.cells import Cells, Fact
 from kdna_deploy.reports.quantities import between, megabytes, milliseconds
 from kdna_deploy.reports.report import Facts, Report
@@ -35,7 +36,8 @@ def _facts(sweep: Sweep) -> list[Fact]:
     shown += [("network", f"{network.name}, {network.checkpoint}{top1}")]
     if base:
         shown += [("ratio to", f"{base.name}: {milliseconds(base.latency_ms)} ms, {megabytes(base.bytes)}")]
-    shown += [("machine", f"{sweep.machine.get('cpu')}, load up to {sweep.machine.get('load')}")]
+    named = processor(str(sweep.machine.get("cpu")), sweep.machine.get("flags") or ())
+    shown += [("machine", f"{named}, load up to {sweep.machine.get('load')}")]
     work = sweep.work
     shown += [("this call", f"{counted(work.made, 'file')} made, {work.evaluated} evaluated, {work.timed} timed")]
     return [*shown, ("kept in", sweep.folder)]

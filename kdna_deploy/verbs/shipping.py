@@ -193,7 +193,12 @@ def _finished(
         packages=packages,
         files=(),
         commands={"ship": request.command, "verify": request.proving},
-        made_with={"versions": here.versions, "python": here.python, "system": here.system, "processor": here.cpu},
+        made_with={
+            "versions": here.versions,
+            "python": here.python,
+            "system": here.system,
+            "processor": here.processor,
+        },
         notes=tuple(dict.fromkeys(making.notes)),
     )
     (place / "README.md").write_text(readme(manifest), encoding="utf-8")

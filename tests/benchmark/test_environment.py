@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kdna_deploy.benchmark import environment as module
-from kdna_deploy.benchmark.environment import environment
+from kdna_deploy.benchmark.environment import environment, processor
 
 EPYC = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -44,6 +45,22 @@ def test_an_arm_processor_calls_its_flags_features(machine: Path) -> None:
     found = environment()
     assert found.flags == ("asimd", "asimddp", "i8mm", "bf16")
     assert found.cpu  # from Python, where the kernel gives no name
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (("sse4_2", "avx", "fma", "avx2"), "EPYC (AVX2, no VNNI)"),
+        (("avx2", "avx_vnni"), "EPYC (AVX2, VNNI)"),
+        (("avx2", "avx512f", "avx512bw"), "EPYC (AVX-512, no VNNI)"),
+        (("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"), "EPYC (AVX-512, VNNI, AMX)"),
+        (("asimd",), "EPYC (NEON, no dot products)"),
+        (("asimd", "asimddp", "i8mm", "sve"), "EPYC (SVE, dot products, I8MM)"),
+        ((), "EPYC"),
+    ],
+)
+def test_processors_of_one_name_are_told_apart_by_what_they_compute_with(flags: tuple[str, ...], name: str) -> None:
+    assert processor("EPYC", flags) == replace(environment(), cpu="EPYC", flags=flags).processor == name
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ def facts_of(result: BenchResult) -> dict[str, str]:
 
 def test_the_facts_say_how_it_was_measured() -> None:
     facts = facts_of(FULL)
-    assert facts["machine"] == "AMD EPYC, 2 cores, load 0.1"
+    assert facts["machine"] == "AMD EPYC (AVX2, no VNNI), 2 cores, load 0.1"
     assert facts["protocol"] == "batch 1, 1 thread, pinned to core 1, 36 runs each, interleaved"
     assert facts["runtime"] == "onnxruntime 1.20.0"
     assert facts["noise floor"] == f"± 1.5%: {PLAIN} against itself 1.002"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kdna_deploy.benchmark.environment import processor
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.reports.cells import Cells
 from kdna_deploy.reports.page.commands import checking_command, making_command, preparing_command
@@ -51,7 +52,8 @@ def _origin(file: FileEvidence) -> tuple[str, str]:
 
 
 def _machine(record: Mapping[str, Any]) -> str:
-    said = [str(record.get("cpu", "not told")), f"{record.get('cores', '?')} cores"]
+    said = [processor(str(record.get("cpu", "not told")), record.get("flags") or ())]
+    said += [f"{record.get('cores', '?')} cores"]
     said += [f"{record['gpu']}"] if record.get("gpu") else []
     said += [f"load {record['load']}"] if record.get("load") is not None else []
     said += [str(record[name]) for name in ("system",) if record.get(name)]

@@ -63,7 +63,7 @@ def summary_parts(evidence: Evidence) -> tuple[Part, ...]:
     rows = [(one.file.path.name, _network(one)) for one in evidence.networks]
     rows += [(f"swept in {name}", _swept(sweep)) for name, sweep in evidence.sweeps]
     rows += [
-        (f"measured {name}", f"{counted(len(result.rows), 'row')} on {result.environment.cpu}")
+        (f"measured {name}", f"{counted(len(result.rows), 'row')} on {result.environment.processor}")
         for name, result in evidence.runs
     ]
     notes = [("note", note) for note in evidence.notes]

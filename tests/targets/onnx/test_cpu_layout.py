@@ -181,7 +181,8 @@ def test_maps_that_share_a_gate_share_its_repeat_where_they_are_of_a_size(name: 
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     assert [node.op_type for node in proto.graph.node].count("Resize") == repeats
-    assert np.array_equal(run(model, tmp_path), before)
+    # The product is the same bit for bit; a pooling behind it adds in the order of the layout that it now has.
+    np.testing.assert_allclose(run(model, tmp_path), before, rtol=0, atol=1e-6 if repeats > 1 else 0)
 
 
 def test_names_that_are_taken_are_not_used_again(tmp_path: Path) -> None:
