@@ -58,7 +58,7 @@ class FusedOnce:
             return _kept(self._traced, network, lambda: trace(module, shape)).clone()
 
         def fused() -> Fused:
-            return fuse(original, image_shape, replace(options, in_float64=True), listener, once)
+            return fuse(original, image_shape, replace(options, proof="float64"), listener, once)
 
         keeps = options.attention.choice == "keep"
         return _kept(self._held, (*network, options.children), fused) if keeps else fused()

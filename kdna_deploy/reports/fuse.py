@@ -17,7 +17,8 @@ from kdna_deploy.reports.ledger import assembled, bank_cells, ledger_cells, shar
 from kdna_deploy.reports.quantities import megabytes, small
 from kdna_deploy.reports.refusals import by_reason
 from kdna_deploy.reports.report import Facts, Report, document
-from kdna_deploy.targets.fuse import Fused, Rounding
+from kdna_deploy.targets.fuse import Fused
+from kdna_deploy.targets.fused_rounding import Rounding
 from kdna_deploy.targets.source import FusedSource
 
 _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
@@ -41,7 +42,7 @@ def _rows(fused: Fused, path: Path | None) -> list[tuple[str, str]]:
     changed = Counter[str]()
     for step in fused.steps:
         changed[step.name] += step.result.changed
-    r = fused.rounding
+    r = fused.compared
     rows = [
         *([("kernels for each image", assembled(fused.ledger.banks))] if fused.ledger.banks else []),
         *(
@@ -99,7 +100,7 @@ def _data(fused: Fused, path: Path | None) -> dict[str, Any]:
             "channel_attentions": fused.channel_attentions,
             "parameters_trained": fused.parameters_before,
             "parameters_stored": fused.parameters_after,
-            "rounding": {**asdict(fused.rounding), "agreements": agreements_data(fused.rounding.agreements)},
+            "rounding": {**asdict(fused.compared), "agreements": agreements_data(fused.compared.agreements)},
             **attention_data(fused),
         },
     )

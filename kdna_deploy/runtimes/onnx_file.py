@@ -22,7 +22,7 @@ from onnx.external_data_helper import (
 )
 
 from kdna_deploy.errors import ArtifactError, ExportError
-from kdna_deploy.external_data import weights_name
+from kdna_deploy.external_data import external_files, weights_name
 from kdna_deploy.graph.provenance import KEY, Provenance
 from kdna_deploy.runtimes.onnx_metadata import metadata_of, provenance_in_metadata
 
@@ -81,10 +81,12 @@ def file_bytes(path: Path) -> int:
     """Size of an ONNX file, together with the files of weights that it refers to.
 
     Raises:
-        ArtifactError: as `read_model`.
+        ArtifactError: there is none, or one of them is not there.
     """
-    beside = _locations(read_model(path, weights=False))
-    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in beside)
+    try:
+        return sum(file.stat().st_size for file in (path, *external_files(path)))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"'{path}' is not all there: there is no file '{error.filename}'.") from error
 
 
 def _locations(model: onnx.ModelProto) -> set[str]:

@@ -14,14 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from kdna_deploy.images.batch import Answers, Images
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.session import Closing, logits_of
 
 
 class Remembered(Closing):
-    """A `Session` over a PyTorch one; answers are for reading only."""
+    """A `Session` over one that tells how far rounding moves its answers, which are for reading only."""
 
-    def __init__(self, session: TorchSession) -> None:
+    def __init__(self, session: TorchSession | OrtSession) -> None:
         self._session = session
         self._answers: dict[str, Answers] = {}
         self._observations: dict[tuple[str, float], _Observations] = {}
@@ -60,9 +61,9 @@ class Remembered(Closing):
         return iter(self._observations[key])
 
     def in_float64(self, images: Images) -> Answers | None:
-        """What it returns, computed in float64; None where the network cannot run in it."""
+        """What it returns, computed in float64; None where the network cannot run in it, and of a file."""
         self._check_open()
-        return self._session.in_float64(images)
+        return self._session.in_float64(images) if isinstance(self._session, TorchSession) else None
 
     def _release(self) -> None:
         self._session.close()

@@ -24,7 +24,7 @@ from kdna_deploy.network.load import Network
 from kdna_deploy.network.module_copy import twin
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.remembered import Remembered
-from kdna_deploy.targets.fuse import ROUNDING_ONLY
+from kdna_deploy.targets.fused_rounding import ROUNDING_ONLY
 
 
 def merged_weights(network: Network) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from kdna_deploy.network.stages import output_names
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.remembered import Remembered
-from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
+from kdna_deploy.targets.fuse import Fused, FuseOptions, Proof, fuse
 
 _NOT_SHARED = "not shared: "
 
@@ -48,7 +48,7 @@ class Request:
         children: materialised or shared.
         attention: makes the options for channel attention, given the image shape (c, h, w) and the preprocessing that
             is recorded, if any.
-        in_float64: whether rounding is measured against float64 too (`FuseOptions`).
+        proof: when the fused graph is compared with its network (`FuseOptions`).
     """
 
     source: Path | None = None
@@ -58,7 +58,7 @@ class Request:
     size: tuple[int, int] | None = None
     children: Children | None = None
     attention: Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None = None
-    in_float64: bool = True
+    proof: Proof = "float64"
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,20 @@ class FusedSource:
         made = replace(self.provenance, class_names=list(names)).with_options(labels=labels.name)
         return replace(self, provenance=made)
 
-    @cached_property
+    @property
     def reference(self) -> Remembered:
-        """What an artifact must agree with."""
+        """What an artifact must agree with, and the fused graph does.
+
+        Raises:
+            ParityError: it does not.
+        """
+        if self.fused is not None:
+            _ = self.fused.compared
+        return self.trained
+
+    @cached_property
+    def trained(self) -> Remembered:
+        """What an artifact must agree with, whether or not the fused graph has been compared with it."""
         choice = self.provenance.options.get("channel_attention", "keep")
         if choice == "keep":
             made = self.fused.reference if self.fused else None
@@ -254,7 +265,7 @@ def fuse_network(
                 "What freezing or dropping attention changes is measured on logits, and this network returns "
                 f"stage outputs ({', '.join(output_names(network.module))}); leave `attention` out."
             )
-    options = FuseOptions(request.children or "materialize", attention, request.in_float64)
+    options = FuseOptions(request.children or "materialize", attention, request.proof)
     fused = fuse(network.module, shape, options, listener, lambda _, shape: captured(network, shape))
     provenance = provenance_of(network, shape, fused.channel_attentions).with_options(
         children=options.children, channel_attention=fused.freezing.done

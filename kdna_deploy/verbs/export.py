@@ -246,7 +246,9 @@ def export(
     choice = attention_choice(attention, channel_attention)
     dynamic = AttentionWords(choice, freeze_below, images, other_use=words.uses_images)
     dynamic.check()
-    steps = writing_steps(given, choice, precision, weights, simplify, with_baseline)
+    as_it_is = not (fixed or dynamic_size) and (ends.plain or words.uses_images)
+    by_file = choice == "keep" and as_it_is and weights != "fp16"  # such a file proves its graph as well
+    steps = writing_steps(given, choice, words, simplify, with_baseline, by_file)
     further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else own.steps
     listener.plan((*steps, *further))
     listener.step("load")
@@ -255,7 +257,7 @@ def export(
     from kdna_deploy.targets.source import Request
 
     asked: Any = own.children or words.children_in_graph
-    request = Request(checkpoint, said, model, ema, size, asked, dynamic.request(listener), in_float64=False)
+    request = Request(checkpoint, said, model, ema, size, asked, dynamic.request(listener), proof="file")
     opened = words.prepared(named(opened_source(given, request, listener), names, optional_path(labels)))
     words.check_outputs(opened.graph.stage_names)
     opened, interface = ends.applied(opened)

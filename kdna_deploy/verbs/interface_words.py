@@ -28,6 +28,11 @@ class InterfaceWords:
     images: ImageWords
     half_io: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing was said of what it takes and answers."""
+        return self.preprocess is None and self.postprocess is None
+
     def check(self, from_onnx: bool) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
 

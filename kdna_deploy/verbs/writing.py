@@ -118,11 +118,11 @@ def prepared(written: Path, beside: Path | None, listener: Listener) -> Prepared
 
 
 def writing_steps(
-    given: Any, attention: str, precision: str, weights: str, simplify: bool, baseline: bool
+    given: Any, attention: str, words: PrecisionWords, simplify: bool, baseline: bool, by_file: bool
 ) -> tuple[str, ...]:
-    """For a listener's plan."""
+    """For a listener's plan; `by_file`: a float32 file proves the fused graph."""
     fused = hasattr(given, "graph") or (isinstance(given, Path) and given.suffix == ".pt2")
-    before = ("load",) if fused and attention == "keep" else fuse_steps(attention)
+    before = ("load",) if fused and attention == "keep" else fuse_steps(attention)[: -1 if by_file else None]
     write = (
         *([BASELINE_STEP] if baseline else []),
         "translate to ONNX",
@@ -132,8 +132,8 @@ def writing_steps(
         "read the sharing ledger",
     )
     after = {
-        "fp32": ("evaluate on held-out images", "write", "verify") if weights in CODES else (),
+        "fp32": ("evaluate on held-out images", "write", "verify") if words.weights in CODES else (),
         "fp16": ("see how large activations get", "cast to half precision", "write", "verify"),
         "int8": ("calibrate", "evaluate on held-out images", "write"),
     }
-    return (*before, *write, *after[precision])
+    return (*before, *write, *after[words.precision])

@@ -319,4 +319,4 @@ def test_infinite_logits_are_equal_where_both_are() -> None:
 def test_what_nobody_asks_for_is_not_computed_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusion.Remembered, "in_float64", lambda *_: pytest.fail("in float64"))
     choice = options("freeze", images(12))
-    assert fused_kind("behind", FuseOptions(attention=choice.attention, in_float64=False)).freezing.done == "freeze"
+    assert fused_kind("behind", FuseOptions(attention=choice.attention, proof="float32")).freezing.done == "freeze"

@@ -35,13 +35,14 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.onnx_file import file_bytes, read_model, record, save
 from kdna_deploy.runtimes.remembered import Remembered
 from kdna_deploy.targets.fallback import Attempt, first_that_works
+from kdna_deploy.targets.fuse import Fused
 from kdna_deploy.targets.onnx.convert import spell, translate
 from kdna_deploy.targets.onnx.half_storage import HalfStorage, store_half
 from kdna_deploy.targets.onnx.interface import complete_interface
 from kdna_deploy.targets.onnx.ledger import onnx_storage, optimised_folder
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.onnx.simplify import simplify
-from kdna_deploy.targets.onnx.verification import verify_file
+from kdna_deploy.targets.onnx.verification import stands_for, verify_file
 from kdna_deploy.targets.skeleton import Export, Verdict, write_judged
 from kdna_deploy.targets.source import FusedSource, reference_of
 
@@ -80,12 +81,14 @@ def export_onnx(
     inputs: tuple[Path, ...] = (),
     listener: Listener = SILENT,
     sample: Images | None = None,
+    fused: Fused | None = None,
 ) -> OnnxExport:
     """Write `graph` as a verified ONNX file. `inputs` are files that `output` must not be.
 
     `original` is what the file must agree with: the network as it was trained, or, where channel attention was frozen
     or dropped and so the function changed, the frozen graph. The file is verified on generated images, and on those of
-    `sample` [n, c, h, w].
+    `sample` [n, c, h, w]. Where the graph is that of `fused` and nobody has compared it with the network, the file is
+    to prove it.
 
     Raises:
         UsageError: `options.weights` are codes, which images judge: `codes.export`.
@@ -96,6 +99,10 @@ def export_onnx(
     if options.weights in CODES:
         raise UsageError(f"`weights={options.weights!r}` is to be judged by images, which export_codes does.")
     check_output(output, inputs)
+    unproved = fused if stands_for(fused, options) else None
+    if fused is not None and fused.rounding is None and unproved is None:
+        listener.step("compare with the original")
+        _ = fused.compared
     listener.step("translate to ONNX")
     translated = translate(graph, options.opset, options.batch, options.dynamic_size)
     trained = original if isinstance(original, Remembered) else reference_of(original)
@@ -106,7 +113,7 @@ def export_onnx(
 
         def judge(path: Path) -> tuple[tuple[Agreement, ...], tuple[KernelStorage, ...]]:
             with optimised_folder() as executed:
-                agreements = verify_file(path, graph.image_shape, trained, chosen, sample, listener, executed)
+                agreements = verify_file(path, graph.image_shape, trained, chosen, sample, listener, executed, unproved)
                 listener.step("read the sharing ledger")
                 return agreements, _ledger(executed, graph, model, provenance)
 
@@ -239,6 +246,7 @@ def export_fused(
     checkpoint = opened.network.checkpoint.path
     provenance = opened.provenance.beside(output, checkpoint)
     return export_onnx(
-        *(opened.graph, opened.reference, provenance, output, options, (*inputs, checkpoint), listener),
+        *(opened.graph, opened.trained, provenance, output, options, (*inputs, checkpoint), listener),
         sample=opened.sample,
+        fused=opened.fused,
     )

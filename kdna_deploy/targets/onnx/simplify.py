@@ -3,7 +3,8 @@
 Its output replaces the model when it is no larger, `onnx.checker` accepts it and no kernel is stored twice that was
 stored once; otherwise it is dropped, with a sentence. Shared children are simplified without constant folding, which
 would multiply them out. Kernels that nothing is computed from are kept out of its sight: they would be copied again
-and again. Whether the result still computes the same is decided by the verification of every export.
+and again. Where nothing is to be had (`settled`), it is not loaded. Whether the result still computes the same is
+decided by the verification of every export.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import onnx_ir as ir
 
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.targets.onnx.ledger import onnx_storage
+from kdna_deploy.targets.onnx.settled import is_settled
 
 # Operators whose second operand is a kernel.
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -31,6 +33,8 @@ class Simplified(PassResult):
 
 def simplify(model: ir.Model, shared: bool = False) -> Simplified:
     """Run onnxsim over `model`; with `shared`, only what keeps children shared."""
+    if is_settled(model.graph, shared):
+        return Simplified(0, note="nothing to simplify")
     try:
         import onnxsim
     except ImportError:

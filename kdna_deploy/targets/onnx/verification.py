@@ -4,6 +4,9 @@
 
 At batch 1, 2 and 5, and at the fixed batch alone where one is fixed; where any height and width are allowed, at two
 other sizes as well.
+
+A float32 file that departs from the network by rounding alone (`fused_rounding`) proves the fused graph that it was
+translated from, which then need not run; where it departs by more, the graph is compared, to tell whose fault it is.
 """
 
 from __future__ import annotations
@@ -12,15 +15,20 @@ from pathlib import Path
 
 from kdna_deploy.errors import ExportError, InputError
 from kdna_deploy.evaluation.agreement import Agreement
-from kdna_deploy.evaluation.tolerance import HALF, INT4_WEIGHTS, INT8_WEIGHTS
+from kdna_deploy.evaluation.compare import compare
+from kdna_deploy.evaluation.tolerance import FLOAT32, HALF, INT4_WEIGHTS, INT8_WEIGHTS
 from kdna_deploy.files import scratch_folder
+from kdna_deploy.graph.shapes import is_traced
 from kdna_deploy.images.batch import Images, Shape
 from kdna_deploy.images.interface import Interface
-from kdna_deploy.images.probes import GIVEN, Probe, standard_probes
+from kdna_deploy.images.probes import GIVEN, Probe, few_probes, standard_probes
 from kdna_deploy.progress import Listener
 from kdna_deploy.runtimes.onnx_file import save
 from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.runtimes.remembered import Remembered
 from kdna_deploy.runtimes.session import Session
+from kdna_deploy.targets.fuse import Fused
+from kdna_deploy.targets.fused_rounding import ROUNDING_ONLY
 from kdna_deploy.targets.onnx.interface import answering_logits
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.skeleton import parity
@@ -38,6 +46,25 @@ _OF_ONE_SIZE = (
 )
 
 
+def stands_for(fused: Fused | None, options: OnnxOptions) -> bool:
+    """Whether a file of `options` is to prove the graph of `fused` as well: it takes the same images, in float32."""
+    as_it_is = options.interface.plain and options.batch is None and not options.dynamic_size
+    return fused is not None and fused.rounding is None and as_it_is and options.allowed == FLOAT32
+
+
+def _prove(fused: Fused, candidate: Session, reference: Remembered) -> None:
+    """Have the `candidate` prove the graph of `fused`; else compare it.
+
+    Raises:
+        ParityError: it departs from the network.
+    """
+    few = few_probes(fused.graph.image_shape)
+    if is_traced(fused.graph):  # of code that is known to answer each image by itself
+        reference.answer_together([probe.images for probe in few])
+    if not all(agreement.passed for agreement in compare(candidate, reference, few, ROUNDING_ONLY)):
+        _ = fused.compared
+
+
 def proving_probes(
     shape: Shape, options: OnnxOptions, interface: Interface, sample: Images | None
 ) -> tuple[Probe, ...]:
@@ -50,20 +77,22 @@ def proving_probes(
 def verify_file(
     path: Path,
     shape: tuple[int, int, int],
-    reference: Session,
+    reference: Remembered,
     options: OnnxOptions,
     sample: Images | None,
     listener: Listener,
     optimised_to: Path | None = None,
+    unproved: Fused | None = None,
 ) -> tuple[Agreement, ...]:
     """Agreement of the file at `path` with `reference` on probes of every kind and on the images of `sample`.
 
-    ONNX Runtime writes what it makes of it to `optimised_to`.
+    ONNX Runtime writes what it makes of it to `optimised_to`. The file `stands_for` the graph of `unproved`.
     Probabilities that are 0 or 1 tell little of logits, and of classes that are not named nothing: of a file that
     answers with them, the logits on its way are compared first.
 
     Raises:
-        ParityError: they do not agree, or not at another size where any is allowed.
+        ParityError: they do not agree, or not at another size where any is allowed, or the graph of `unproved` does
+            not.
     """
     listener.step("verify")
     probes = proving_probes(shape, options, options.interface, sample)
@@ -72,7 +101,11 @@ def verify_file(
     departs = f"The ONNX file departs from the {reference.name}"
 
     def judged(file: Path, optimised_to: Path | None = None) -> tuple[Agreement, ...]:
-        with OrtSession(file, optimised_to=optimised_to) as candidate:
+        with OrtSession(file, optimised_to=optimised_to) as session:
+            candidate: Session = session
+            if unproved is not None:
+                candidate = Remembered(session)
+                _prove(unproved, candidate, reference)
             return parity(candidate, reference, probes, options.allowed, departs, remedy)
 
     try:

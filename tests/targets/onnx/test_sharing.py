@@ -27,6 +27,8 @@ from kdna_deploy.targets.onnx.simplify import simplify
 from tests.samples import export_sample, fused_sample, fused_small, narrow
 from tests.targets.onnx.passes import applied
 
+ASKED = "kdna_deploy.targets.onnx.simplify.is_settled"  # where it is, onnxsim is not asked
+
 # mobilenet_v2 has the structure of its half, `mobilenet_v2_1d2`.
 SHARED_PARENTS = {"resnet18": 4, "resnet50": 4, "mobilenet_v2_1d2": 8}
 NARROW = ("resnet50",)  # of a quarter of its widths, where the graph takes a part of the file
@@ -133,6 +135,7 @@ def test_constant_folding_of_onnxsim_would_undo_sharing_and_is_dropped(
     folding = onnxsim.simplify(model)[0]
     assert onnx_storage(folding, "").unique_bytes > 1.5 * onnx_storage(model, "").unique_bytes
     monkeypatch.setattr(onnxsim, "simplify", lambda *_, **__: (folding, True))
+    monkeypatch.setattr(ASKED, lambda *_: False)
     dropped = applied(simplify, model, shared=True)
     assert dropped.changed == 0
     assert onnx_storage(model, "").unique_bytes == unique_bytes
@@ -150,6 +153,7 @@ def test_a_simplification_that_changes_the_result_is_dropped(tmp_path: Path, mon
         return changed, True
 
     monkeypatch.setattr(onnxsim, "simplify", wrong)
+    monkeypatch.setattr(ASKED, lambda *_: False)
     result = export_sample(tmp_path / "net.onnx")
     assert all(agreement.passed for agreement in result.agreements)
     assert result.notes[0] == "not simplified: the file departs beyond the tolerance"

@@ -77,7 +77,7 @@ def test_a_model_with_nothing_to_remove_is_left_as_it_was() -> None:
     before = model.SerializeToString()
     result = applied(simplify, model)
     assert (result.changed, model.SerializeToString()) == (0, before)
-    assert result.note == "onnxsim found nothing to remove"
+    assert result.note == "nothing to simplify"
 
 
 def test_a_model_that_onnxsim_cannot_read_is_left_as_it_was() -> None:
