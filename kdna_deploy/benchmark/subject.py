@@ -123,7 +123,8 @@ class Given:
         if self._kind == "fused":
             return open_fused_source(self._source.path, Request(factory=self._source.factory))
         made_from = self._checkpoint
-        request = Request(None, made_from.arch, made_from.factory, made_from.ema, (h, w), children)  # type: ignore[arg-type]
+        loading = (made_from.arch, made_from.factory, made_from.ema)
+        request = Request(None, *loading, (h, w), children, proof="float32")  # type: ignore[arg-type]
         return open_fused_source(made_from.path, request)
 
     @property

@@ -19,7 +19,7 @@ from kdna_deploy.network.load import network_of
 from kdna_deploy.network.record import configuration_of, to_record
 from kdna_deploy.runtimes.table import Artifact, Source
 from kdna_deploy.targets.converted import export_converted
-from kdna_deploy.targets.fuse import Fused, fuse
+from kdna_deploy.targets.fuse import Fused, FuseOptions, fuse
 from kdna_deploy.targets.onnx.export import export_onnx
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource
@@ -84,11 +84,12 @@ class Untrained:
         if kind == "checkpoint":
             torch.save({"state_dict": module.state_dict(), "arch": self._architecture.name}, path)
             return
-        fused = fuse(module, self.shape)
+        fused = fuse(module, self.shape, FuseOptions(proof="file" if kind != "fused" else "float32"))
         if kind == "fused":
             save_fused(fused.graph, self._provenance(fused), path)
         elif kind == "onnx":
-            export_onnx(fused.graph, module, self._provenance(fused), path, self.options)
+            assert fused.reference is not None
+            export_onnx(fused.graph, fused.reference, self._provenance(fused), path, self.options, fused=fused)
         else:
             made = self._provenance(fused)
             export_converted(FusedSource(fused.graph, network_of(module), made, fused), path, self.options)

@@ -159,7 +159,7 @@ def _seen(
     if found.inspection.stages:
         notes.append(f"{found.file.path.name} returns stage outputs, whose attention is not looked at over images")
         return found
-    graph = fuse_network(network, Request(size=shape[1:]), listener).graph
+    graph = fuse_network(network, Request(size=shape[1:], proof="float32"), listener).graph
     count = min(len(images), _LOOKED_AT)
     if count < len(images):
         notes.append(f"attention and similarity are those of {count} images at random, of {len(images)}")
@@ -170,7 +170,9 @@ def _seen(
     graphs = [NamedGraph(network.name, graph)]
     if asked.plain is not None:
         plain = load_network(asked.plain, asked.arch if asked.arch and not asked.arch.of_sharing else None)
-        graphs.append(NamedGraph(plain.name, fuse_network(plain, Request(size=shape[1:]), listener).graph))
+        graphs.append(
+            NamedGraph(plain.name, fuse_network(plain, Request(size=shape[1:], proof="float32"), listener).graph)
+        )
     listener.expect(count)
     found = replace(found, gates=gates, costs=costs)
     if count < FEWEST:
