@@ -1,8 +1,9 @@
 """Every runtime that is installed here, in every precision that it has: size, latency, opening, memory, agreement.
 
 The architectures at 224×224, one thread, pinned. A ratio is to the plain backbone in float32 on the same runtime,
-measured in turn with the file: what shared kernels, attention and the precision make of it there. Agreement is with the
-network's own float32 ONNX file, on images that calibration has not seen: the networks are trained for a few epochs on
+measured in turn with the file: what shared kernels, attention and the precision make of it there. Then all files of a
+network are measured in turn: the ratio to its own float32 ONNX file compares runtimes. Agreement is with that file, on
+images that calibration has not seen: the networks are trained for a few epochs on
 scikit-learn's handwritten digits (`precisions`). What cannot be written is a row with the reason, and a runtime that is
 not installed is named above the table.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,29 @@ from precisions import TRAINING, Digits, image_files, load_split, trained
 from table import interval, write_table
 
 import kdna_deploy as kd
+from kdna_deploy.benchmark.cpu.device import Cpu
 from kdna_deploy.benchmark.cpu.findings import CpuFigures
+from kdna_deploy.benchmark.device import BenchOptions, Group
+from kdna_deploy.benchmark.plan import candidate
+from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.result import Row
+from kdna_deploy.benchmark.run import measure as compare
 from kdna_deploy.errors import KdnaError, RuntimeFailure
 from kdna_deploy.evaluation.accuracy import evaluate
 from kdna_deploy.images.split import Split
 from kdna_deploy.network.families import ARCHITECTURES
-from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.open import open_session
 from kdna_deploy.runtimes.ort import OrtSession
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 224
 JUDGED = 100  # digits
+ROUNDS = 50  # of all files of a network
+ACROSS = 8
+COLUMNS = (
+    *("network", "runtime", "precision", "file", "latency", "ratio", "opens", "private", "of ONNX"),
+    *("same top-1, SQNR", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ def measure(
     network = kd.fuse(checkpoint, folder / f"{arch}.fused.pt2", arch=arch, input_size=SIZE)
     plain = plain_file(arch, folder)
     reference = folder / f"{arch}, {VARIANTS[0].precision}.onnx"
-    rows, absent = [], set[str]()
+    rows, files, absent = [], dict[int, Path](), set[str]()
     for variant in VARIANTS:
         if variant.runtime in absent:
             continue
@@ -89,10 +100,14 @@ def measure(
             absent.add(variant.runtime)
             continue
         except KdnaError as error:
-            rows.append([arch, variant.runtime, variant.precision, *[""] * 6, str(error)])
+            rows.append([arch, variant.runtime, variant.precision, *[""] * 7, str(error)])
             continue
         row = next(row for row in kd.bench(path, baseline=plain, min_time=min_time).rows if row.model == path.name)
-        rows.append([arch, variant.runtime, variant.precision, *figures(row), agreement(path, reference, images), ""])
+        files[len(rows)] = path
+        told = [*figures(row), "1", agreement(path, reference, images)]
+        rows.append([arch, variant.runtime, variant.precision, *told, ""])
+    for number, ratio in across([*files.values()], min_time).items():
+        rows[[*files][number]][ACROSS] = ratio
     return rows, absent
 
 
@@ -115,6 +130,19 @@ def figures(row: Row) -> list[str]:
         f"{started.load_ms:.0f} ms" if started else "",
         private,
     ]
+
+
+def across(files: Sequence[Path], min_time: float) -> dict[int, str]:
+    """Number of each of the `files` but the first → its latency in terms of the first's, all of them in one group."""
+    print(f"{files[0].name} and {len(files) - 1} others in turn …", file=sys.stderr)
+    options = BenchOptions(Cpu(1, cold_start=False), settings=Settings(ROUNDS, min_time))
+    group = []
+    for file in files:
+        subject = replace(options.device.given(file, file.parent / f"{file.name} given", options), name=file.name)
+        (variant,) = options.device.variants(subject, options)
+        group.append(candidate(subject, variant, options))
+    by_name = {row.model: row for row in compare([Group(tuple(group))], options).rows}
+    return {number: interval(by_name[file.name]) for number, file in enumerate(files) if number}
 
 
 def agreement(path: Path, reference: Path, images: Split) -> str:
@@ -152,16 +180,15 @@ def main() -> None:
 
 
 def write(path: Path, rows: list[list[str]], absent: set[str]) -> None:
-    vnni = "has no" if int8_kernels_here().entries else "has"
     not_here = f" Not installed, so not measured: {', '.join(sorted(absent))}." if absent else ""
     write_table(
         path,
         "Runtimes",
         "`python benchmarks/runtimes.py`",
-        f"The processor {vnni} VNNI (instructions for int8). One thread, batch 1, {SIZE}×{SIZE}; ratio to the plain "
-        "backbone in float32 on the same runtime, interleaved, with its 95 % interval; opening and private memory of "
-        f"fresh processes. Same top-1 and SQNR: with the network's float32 ONNX file, on {JUDGED} digits.{not_here}",
-        ["network", "runtime", "precision", "file", "latency", "ratio", "opens", "private", "same top-1, SQNR", ""],
+        f"One thread, batch 1, {SIZE}×{SIZE}; ratio to the plain backbone in float32 on the same runtime, interleaved, "
+        "with its 95 % interval; opening and private memory of fresh processes; of ONNX: to the network's float32 ONNX "
+        f"file, all files of a network interleaved. Same top-1 and SQNR: with that file, on {JUDGED} digits.{not_here}",
+        [*COLUMNS],
         rows,
     )
 
