@@ -21,6 +21,7 @@ from PIL import Image
 
 import kdna_deploy as kd
 from tests.conftest import REPOSITORY, SAMPLES
+from tests.converted_files import converted_sample
 from tests.distribution import installed_core, outside
 from tests.samples import RESNET, sample_path
 
@@ -56,6 +57,22 @@ REFUSED = {
     "report ckpt.pt": "Writing a page",
     "bench --suite table1": "Building the networks of --suite table1",
 }
+# A file that was written without a baseline: exit code, and what is said.
+OF_A_PHONE = {
+    f"bench ckpt.tflite{BRIEF}": (
+        0,
+        "ckpt.tflite is measured alone: without PyTorch no plain backbone",
+    ),
+    f"bench ckpt.tflite --fail-if ratio>1.4{BRIEF}": (
+        4,
+        "error: Nothing was compared, so that --fail-if says",
+    ),
+    f"bench ckpt.tflite --baseline ckpt.tflite{BRIEF}": (0, ""),
+    f"bench ckpt.tflite --baseline ckpt.onnx{BRIEF}": (
+        4,
+        "error: What to compare with cannot be measured: ",
+    ),
+}
 PROGRAM = """
 import contextlib, io, json, shlex, sys
 sys.modules.update(dict.fromkeys({converting}))
@@ -85,6 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(SAMPLES / "digits", folder / "images")
     with Image.open(SAMPLES / "digits" / "7" / "173.png") as seven:
         seven.convert("RGB").save(folder / "photo.jpg", quality=95)
+    shutil.copy(converted_sample("litert").path, folder / "ckpt.tflite")
     (folder / "alone").mkdir()
     shutil.copy(folder / "ckpt.onnx", folder / "alone")
     return folder
@@ -94,7 +112,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blocked(folder: Path) -> dict[str, tuple[int, str, str]]:
     """Command → exit code, and what it printed, of all in one process that can import nothing that converts."""
     _, *lines = commands()
-    asked = [shorter(line).removeprefix("kdna-deploy ") for line in lines] + list(REFUSED)
+    asked = [shorter(line).removeprefix("kdna-deploy ") for line in lines] + [*REFUSED, *OF_A_PHONE]
     program = PROGRAM.format(converting=CONVERTING)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -116,11 +134,18 @@ def shorter(line: str) -> str:
 
 
 def test_what_runs_files_imports_nothing_that_converts(blocked: dict[str, tuple[int, str, str]]) -> None:
-    done = {line.partition(" ")[0]: told for line, told in blocked.items() if line not in REFUSED}
+    done = {line.partition(" ")[0]: told for line, told in blocked.items() if line not in {**REFUSED, **OF_A_PHONE}}
     assert done.keys() == SAYS.keys()
     for command, (code, out, err) in done.items():
         assert (code, SAYS[command] in out) == (0, True), (command, out, err)
     assert "ckpt.onnx is measured beside ckpt.baseline.onnx, the plain backbone" in done["bench"][2]
+
+
+@pytest.mark.parametrize("line", OF_A_PHONE)
+def test_a_file_without_a_baseline_is_measured_alone(line: str, blocked: dict[str, tuple[int, str, str]]) -> None:
+    code, out, err = blocked[line]
+    assert (code, OF_A_PHONE[line][1] in " ".join(f"{out} {err}".split())) == (OF_A_PHONE[line][0], True), (out, err)
+    assert code != 0 or "ckpt.tflite" in out
 
 
 @pytest.mark.parametrize("line", REFUSED)

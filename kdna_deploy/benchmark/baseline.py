@@ -30,6 +30,7 @@ from kdna_deploy.targets.onnx.options import OnnxOptions
 if TYPE_CHECKING:
     from kdna_deploy.benchmark.untrained import Untrained
 
+_WITH_ONE = ("onnx", "openvino")  # the kinds of file that are written together with theirs
 KEY = "baseline"  # among the options of a file's provenance: a record with its "file" and "sha256"
 # What tells a network from its plain backbone, in the record of its architecture.
 _OF_SHARING = frozenset({"layouts", "attentions", "reductions", "method"})
@@ -72,6 +73,19 @@ def written_baseline(subject: Subject, options: BenchOptions, listener: Listener
     return replace(plain, name=f"{name} {h}×{w}")
 
 
+def measured_alone(subject: Subject) -> str:
+    """Why there can be no plain backbone beside the file of `subject` on this machine, a sentence; empty otherwise.
+
+    Files of the runtimes of phones are written without one, and nothing builds it where PyTorch is not.
+    """
+    if converter_installed() or subject.kind in (*_WITH_ONE, "fused", "checkpoint", "engine"):
+        return ""
+    return (
+        f"{subject.name} is measured alone: without PyTorch no plain backbone can be made for it; name a file of its "
+        "kind by `baseline` for a ratio"
+    )
+
+
 def plain_backbone(subject: Subject, folder: Path) -> Subject:
     """The baseline of `subject`, built: the same widths, classes, input, batch and export options, without KernelDNA.
 
@@ -91,7 +105,7 @@ def plain_backbone(subject: Subject, folder: Path) -> Subject:
     lost = _beside(subject)
     why = f" '{subject.name}', whose own {lost}," if isinstance(lost, str) else f" '{subject.name}'"
     name_one = "name a file by `baseline`"
-    remedy = f"export it with `with_baseline=True`, {name_one}" if subject.kind in ("onnx", "openvino") else name_one
+    remedy = f"export it with `with_baseline=True`, {name_one}" if subject.kind in _WITH_ONE else name_one
     require_converter(f"Building the plain backbone of{why}", remedy)
     from kdna_deploy.benchmark.untrained import untrained
 

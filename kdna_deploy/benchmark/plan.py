@@ -2,6 +2,7 @@
 
     group = baseline + every candidate that is compared with it, in one variant (a runtime in a precision)
     or, where the baseline is a runtime (--baseline pytorch), one network on all its runtimes
+    or a file alone, where it can have no baseline on this machine
 
 A runtime that is not installed, a precision that it does not have, or a file that cannot be made stays in the plan with
 the reason.
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdna_deploy.benchmark.baseline import plain_backbone, plain_identity, written_baseline
+from kdna_deploy.benchmark.baseline import measured_alone, plain_backbone, plain_identity, written_baseline
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.subject import Shape, Subject
@@ -154,19 +155,36 @@ def _free_names(path: Path) -> Iterator[str]:
 def _beside_a_network(
     subjects: list[Subject], options: BenchOptions, folder: Path, listener: Listener
 ) -> tuple[Group, ...]:
-    """Groups by baseline and variant, in the order in which the baselines are met first."""
+    """Groups by baseline and variant, in the order in which the baselines are met first.
+
+    Raises:
+        RuntimeFailure: a file could be measured, and what the user named to compare it with could not.
+    """
     groups: dict[tuple[str, str], list[Candidate]] = {}
     compared = subjects[1:] if options.baseline is not None else subjects
     plains = _written(compared, options, listener) if options.baseline is None else {}
     several = _several(compared, options)
     for subject in compared:
-        baseline = subjects[0] if options.baseline is not None else plain_of(subject, plains, options, folder)
+        if alone := options.baseline is None and measured_alone(subject):
+            subject = replace(subject, notes=(*subject.notes, alone))
+        baseline = subject if alone else subjects[0] if options.baseline else plain_of(subject, plains, options, folder)
         for variant in options.device.variants(subject, options):
             members = groups.setdefault((baseline.name, variant.label), [])
             if not members:
                 members.append(candidate(baseline, variant, options, listener, several))
-            members.append(candidate(subject, variant, options, listener, several))
+            if not alone:
+                members.append(candidate(subject, variant, options, listener, several))
+    if options.baseline is not None:
+        _check_baselines([*groups.values()])
     return tuple(Group(tuple(members)) for members in groups.values())
+
+
+def _check_baselines(groups: Sequence[Sequence[Candidate]]) -> None:
+    for baseline, *others in groups:
+        if baseline.unavailable and not all(one.unavailable for one in others):
+            raise RuntimeFailure(
+                f"What to compare with cannot be measured: {baseline.name}: {baseline.unavailable.rstrip('.')}."
+            )
 
 
 def _beside_a_runtime(subjects: list[Subject], options: BenchOptions, listener: Listener) -> tuple[Group, ...]:

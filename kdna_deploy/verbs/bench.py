@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdna_deploy.errors import UsageError
+from kdna_deploy.errors import RuntimeFailure, UsageError
 from kdna_deploy.files import atomic_output, check_output
 from kdna_deploy.input_files import MODELS, check_input
 from kdna_deploy.network.configuration import Configuration, Words, configured
@@ -172,6 +172,10 @@ def bench(
     )
     options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size, named)
     result = _measure(files, suite, options, listener)
+    if thresholds and not any(row.baseline for row in result.rows):
+        raise RuntimeFailure(
+            "Nothing was compared, so that `fail_if` says nothing; name a `baseline`, or leave it out."
+        )
     _write(result, targets, inputs)
     return Benchmark(result, thresholds, targets)
 
