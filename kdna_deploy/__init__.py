@@ -23,6 +23,7 @@ when it is first used, so that importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ from kdna_deploy.errors import (
 )
 from kdna_deploy.progress import Listener
 from kdna_deploy.version import VERSION as __version__
+
+# ONNX Runtime's packages report each session over the network (from 1.29 on), under a name of this machine, from a
+# thread of their own and a database in ~/.cache: nobody has asked for that, and it runs beside what is measured. It is
+# decided once in a process, when ONNX Runtime is first used. What a user has set stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from kdna_deploy.verbs.bench import bench

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -122,3 +124,14 @@ def test_rounding_is_observed_on_more_images_than_a_fixed_batch_holds(tmp_path: 
     # The same weights are moved by the same seed, and an image is moved as it is in any batch.
     np.testing.assert_allclose(observed[1][0], observed[0][0], rtol=0, atol=1e-5)
     assert observed[0][0].max() > 1e-4
+
+
+def test_nothing_is_reported_over_the_network(net: Path, tmp_path: Path) -> None:
+    """Where it reports, ONNX Runtime keeps what it has not sent yet, and a name of the machine, in these folders."""
+    program = (
+        "import pathlib, sys; from kdna_deploy.runtimes.ort import OrtSession; OrtSession(pathlib.Path(sys.argv[1]))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    own = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR"), str(tmp_path))
+    subprocess.run([sys.executable, "-c", program, str(net)], check=True, env={**kept, **own})
+    assert list(tmp_path.rglob("*")) == []

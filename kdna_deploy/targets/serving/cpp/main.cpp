@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <numeric>
 #include <type_traits>
@@ -48,6 +49,9 @@ int main(int count, char** arguments) try {
     if (count < 2) return std::fprintf(stderr, "usage: classify IMAGE.ppm|IMAGE.bmp ...\n"), 2;
     const std::filesystem::path folder = network::folder;
     const std::vector<std::string> labels = read_labels(folder / "labels.txt");
+#ifndef _WIN32
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // or every session is reported over the network
+#endif
     Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "classify");
     Ort::SessionOptions options;  // SetIntraOpNumThreads(1) where many processes share a machine
     Ort::Session session(env, (folder / "model.onnx").c_str(), options);
