@@ -9,7 +9,8 @@ from pathlib import Path
 from kdna_deploy.evaluation.recorded import NETWORK, Answered
 from kdna_deploy.reports.release import proof_report, ship_report
 from kdna_deploy.reports.terminal import rendered
-from kdna_deploy.targets.release.proof import FileProof, ModelProof, Proof
+from kdna_deploy.targets.release.proof import ModelProof, Proof
+from kdna_deploy.targets.release.shipped_files import FileProof
 from tests.reports.test_width import printed
 from tests.targets.release.test_manifest import MANIFEST
 

@@ -152,8 +152,12 @@ def other_byte(folder: Path) -> None:
 
 
 def with_digests_of_its_own(folder: Path, *names: str) -> None:
-    """As whoever changes a file could change the manifest."""
+    """As whoever changes a file could change the manifest, and its copies for servers."""
     manifest = read_manifest(folder)
+    copies = {path: file for one in manifest.packages for path, file in one.models.items() if file in names}
+    for path, file in copies.items():
+        shutil.copy(folder / file, folder / path)
+    names += (*copies,)
     new = {
         name: replace(one, bytes=(folder / name).stat().st_size, sha256=file_sha256(folder / name))
         for name in names
@@ -317,3 +321,11 @@ def test_a_release_is_packaged_for_another_server(release: Shipped, tmp_path: Pa
     assert [model.path.name for model in done.package.models] == MODELS[:3]
     with pytest.raises(kd.InputError, match=r"There is no manifest\.json in "):
         kd.package(tmp_path, "kserve", tmp_path / "other")
+
+
+def test_what_is_not_as_shipped_is_not_packaged(copied: Path, tmp_path: Path) -> None:
+    other_byte(copied)
+    with pytest.raises(kd.ArtifactError) as refused:
+        kd.package(copied, "kserve", tmp_path / "kserve")
+    assert str(refused.value) == f"'{copied / 'net.onnx'}' has other bytes than were shipped; copy it again."
+    assert not (tmp_path / "kserve").exists()

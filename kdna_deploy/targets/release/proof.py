@@ -8,10 +8,9 @@ A file that has changed is not run. One whose runtime is not installed is proved
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from kdna_deploy.errors import InputError, RuntimeFailure
 from kdna_deploy.evaluation.recorded import ITSELF, Answered, Recorded, judge_answers, read_recorded
@@ -19,25 +18,11 @@ from kdna_deploy.evaluation.verify import usual_tolerance
 from kdna_deploy.files import file_sha256
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.open import open_session
-from kdna_deploy.targets.release.manifest import NAME, Agreed, Manifest, ReleasedFile, ReleasedModel
+from kdna_deploy.targets.release.manifest import NAME, Agreed, Manifest, ReleasedModel
+from kdna_deploy.targets.release.shipped_files import FileProof, prove_file, unknown_files
 
 REFERENCE = "reference.npz"
 PROOF_STEPS = ("compare bytes", "compare answers")  # for a listener's plan
-State = Literal["as shipped", "changed", "missing"]
-
-
-@dataclass(frozen=True)
-class FileProof:
-    """Whether a file has the bytes that were shipped."""
-
-    path: str
-    state: State
-
-    @property
-    def complaint(self) -> str:
-        """A sentence; empty where it has."""
-        what = {"changed": "has other bytes than were shipped", "missing": "is missing"}
-        return f"'{self.path}' {what[self.state]}; copy it again." if self.state in what else ""
 
 
 @dataclass(frozen=True)
@@ -127,29 +112,13 @@ def prove(folder: Path, manifest: Manifest, listener: Listener = SILENT) -> Proo
     listener.expect(len(manifest.files), "files")
     files = []
     for one in manifest.files:
-        files.append(FileProof(one.path, _state(folder / one.path, one)))
+        files.append(prove_file(folder, one))
         listener.advance()
     whole = {one.path for one in files if one.state == "as shipped"}
     listener.step("compare answers")
     models = _proved_models(folder, manifest.models, whole, listener)
-    return Proof(folder, manifest, file_sha256(folder / NAME), tuple(files), models, tuple(_unknown(folder, manifest)))
-
-
-def _state(path: Path, shipped: ReleasedFile) -> State:
-    try:
-        if not path.is_file():
-            return "missing"
-        same = path.stat().st_size == shipped.bytes and file_sha256(path) == shipped.sha256
-    except OSError:  # it may not be read
-        return "missing"
-    return "as shipped" if same else "changed"
-
-
-def _unknown(folder: Path, manifest: Manifest) -> Iterator[str]:
-    known = {NAME, *(one.path for one in manifest.files)}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in known:
-            yield name
+    unknown = tuple(unknown_files(folder, manifest))
+    return Proof(folder, manifest, file_sha256(folder / NAME), tuple(files), models, unknown)
 
 
 def _proved_models(
