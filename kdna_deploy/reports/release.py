@@ -41,11 +41,12 @@ def proof_report(proof: Proof) -> Report:
     data = {
         "folder": str(proof.folder),
         "manifest_sha256": proof.sha256,
-        "passed": not proof.complaints,
+        "passed": not proof.complaints and not proof.unrun,
         "files": [{"path": one.path, "state": one.state} for one in proof.files],
         "models": [_model_data(one) for one in proof.models],
         "unknown": list(proof.unknown),
         "complaints": list(proof.complaints),
+        "unrun": proof.unrun or None,
         "notes": list(proof.notes),
     }
     return Report(

@@ -239,6 +239,29 @@ def test_what_is_no_fault_is_a_note(copied: Path, monkeypatch: pytest.MonkeyPatc
     assert others == ["not of the release, and not looked at: net.prepared.onnx"]
 
 
+@pytest.mark.skipif(not OPENVINO, reason="without OpenVINO nothing has a runtime that may be missing")
+def test_where_no_file_can_be_run_nothing_is_said_to_be_proved(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_manifest(copied)
+    alone = replace(manifest, models=manifest.models[-1:], packages=())
+    (copied / "manifest.json").write_text(alone.to_json(), encoding="utf-8")
+    assert run(["verify", str(copied)]) == 0
+    monkeypatch.delitem(sys.modules, "kdna_deploy.runtimes.openvino", raising=False)
+    monkeypatch.setitem(sys.modules, "kdna_deploy.runtimes.openvino_library", None)  # where OpenVINO is not installed
+    capsys.readouterr()
+    assert run(["verify", str(copied), "--json"]) == 4
+    told = capsys.readouterr()
+    assert "OpenVINO is not installed; run: pip install 'kdna-deploy[openvino]'" in told.err
+    said = f"No file of '{copied}' could be run here, so that nothing but its bytes was proved; "
+    assert [line for line in told.err.splitlines() if line.startswith(f"error: {said}")]
+    document = json.loads(told.out)
+    assert not document["passed"] and document["unrun"].startswith(said) and document["complaints"] == []
+    (copied / "labels.txt").unlink()
+    assert run(["verify", str(copied)]) == 1
+    assert not proved(copied).unrun
+
+
 class Planned(Heard):
     """Also what was planned, by whoever knows the whole job."""
 

@@ -96,6 +96,16 @@ class Proof:
         return tuple(text for text in (*(one.complaint for one in self.files), *models) if text)
 
     @property
+    def unrun(self) -> str:
+        """A sentence where nothing is wrong and nothing was run either, so that bytes alone were proved; else empty."""
+        if self.complaints or not self.models or any(one.answered for one in self.models):
+            return ""
+        return (
+            f"No file of '{self.folder}' could be run here, so that nothing but its bytes was proved; install what one "
+            "of them needs, and prove it again."
+        )
+
+    @property
     def notes(self) -> tuple[str, ...]:
         unknown = ", ".join(self.unknown)
         others = [f"not of the release, and not looked at: {unknown}"] if unknown else []
