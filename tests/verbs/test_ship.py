@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -329,12 +330,16 @@ def test_ctrl_c_and_a_file_that_is_not_proved_leave_nothing(folder: Path, monkey
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_name_that_no_server_takes_is_told_before_anything_is_made(folder: Path) -> None:
+def test_a_name_that_no_server_takes_is_told_before_anything_is_made(folder: Path, tmp_path: Path) -> None:
     shutil.copy("net.pt", "my net.pt")
     try:
-        with pytest.raises(kd.InputError, match="which is no part of an address"):
-            kd.ship("my net.pt", "triton", **LOADING)  # type: ignore[arg-type]
+        said = "'my net.pt' gives a model the name 'my net', which is no part of an address; rename the checkpoint, "
+        with pytest.raises(kd.InputError, match=re.escape(said)):
+            kd.ship("my net.pt", ("cpu", "triton"), **LOADING)  # type: ignore[arg-type]
         assert not Path("my net.release").exists()
+        # A program opens a file, and has no address.
+        program = kd.ship("my net.pt", "onnxruntime-cpp", tmp_path / "program", **LOADING)  # type: ignore[arg-type]
+        assert proved(program.path).passed
     finally:
         Path("my net.pt").unlink()
 
