@@ -263,6 +263,18 @@ def test_where_no_file_can_be_run_nothing_is_said_to_be_proved(
     assert not proved(copied).unrun
 
 
+def test_recorded_images_of_another_size_are_no_fault_of_the_files(copied: Path) -> None:
+    path = copied / "reference.npz"
+    recorded = read_recorded(path)
+    smaller = tuple(replace(one, images=np.ascontiguousarray(one.images[..., :4])) for one in recorded.probes)
+    save_recorded(replace(recorded, probes=smaller), path)
+    with_digests_of_its_own(copied, "reference.npz")
+    with pytest.raises(kd.ArtifactError) as refused:
+        kd.verify(copied)
+    said = "holds images of 3×8×4, which is not the size that manifest.json says; copy both again."
+    assert str(refused.value) == f"'{path}' {said}"
+
+
 class Planned(Heard):
     """Also what was planned, by whoever knows the whole job."""
 

@@ -8,11 +8,11 @@ A file that has changed is not run. One whose runtime is not installed is proved
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdna_deploy.errors import InputError, RuntimeFailure
+from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.evaluation.recorded import ITSELF, Answered, Recorded, judge_answers, read_recorded
 from kdna_deploy.evaluation.verify import usual_tolerance
 from kdna_deploy.files import file_sha256
@@ -22,6 +22,7 @@ from kdna_deploy.targets.release.manifest import NAME, Agreed, Manifest, Release
 from kdna_deploy.targets.release.shipped_files import FileProof, prove_file, unknown_files
 
 REFERENCE = "reference.npz"
+_NAMED = 5  # in one note
 PROOF_STEPS = ("compare bytes", "compare answers")  # for a listener's plan
 
 
@@ -77,7 +78,7 @@ class Proof:
 
     Attributes:
         sha256: of the manifest, which stands for all the rest.
-        unknown: files in the folder that the manifest does not name.
+        unknown: what lies in the folder and the manifest does not name.
     """
 
     folder: Path
@@ -107,7 +108,8 @@ class Proof:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        unknown = ", ".join(self.unknown)
+        more = f" and {len(self.unknown) - _NAMED} more" if len(self.unknown) > _NAMED else ""
+        unknown = ", ".join(self.unknown[:_NAMED]) + more
         others = [f"not of the release, and not looked at: {unknown}"] if unknown else []
         return tuple(note for note in (*(one.note for one in self.models), *others) if note)
 
@@ -126,23 +128,40 @@ def prove(folder: Path, manifest: Manifest, listener: Listener = SILENT) -> Proo
         listener.advance()
     whole = {one.path for one in files if one.state == "as shipped"}
     listener.step("compare answers")
-    models = _proved_models(folder, manifest.models, whole, listener)
-    unknown = tuple(unknown_files(folder, manifest))
-    return Proof(folder, manifest, file_sha256(folder / NAME), tuple(files), models, unknown)
+    models = _proved_models(folder, manifest, whole, listener)
+    sha256, unknown = file_sha256(folder / NAME), unknown_files(folder, manifest)
+    return Proof(folder, manifest, sha256, tuple(files), models, unknown)
 
 
 def _proved_models(
-    folder: Path, models: Sequence[ReleasedModel], whole: Collection[str], listener: Listener
+    folder: Path, manifest: Manifest, whole: Collection[str], listener: Listener
 ) -> tuple[ModelProof, ...]:
+    models = manifest.models
     if REFERENCE not in whole:
         return tuple(_not_run(one, f"what it should answer, '{REFERENCE}', is not as shipped.") for one in models)
     recorded = read_recorded(folder / REFERENCE)
+    _check_shapes(folder, manifest, recorded)
     return tuple(
         prove_model(folder, one, recorded, listener)
         if set(one.parts) <= set(whole)
         else _not_run(one, "its files are not as shipped.")
         for one in models
     )
+
+
+def _check_shapes(folder: Path, manifest: Manifest, recorded: Recorded) -> None:
+    """Refuse answers to images of another shape than the network's; no file would be at fault that cannot take them.
+
+    Raises:
+        ArtifactError: it is so.
+    """
+    said = manifest.network.get("image_shape")
+    for shape in (list(probe.images.shape[1:]) for probe in recorded.probes):
+        if shape != said:
+            raise ArtifactError(
+                f"'{folder / REFERENCE}' holds images of {'×'.join(map(str, shape))}, which is not the size that "
+                f"{NAME} says; copy both again."
+            )
 
 
 def _not_run(model: ReleasedModel, obstacle: str) -> ModelProof:

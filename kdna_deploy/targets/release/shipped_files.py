@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
 from kdna_deploy.targets.release.manifest import NAME, Manifest, ReleasedFile, ReleasedModel
 
-State = Literal["as shipped", "changed", "missing"]
+State = Literal["as shipped", "changed", "missing", "not readable"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
 class FileProof:
-    """Whether a file has the bytes that were shipped."""
+    """Whether a file has the bytes that were shipped; `why` it may not be read, where that is so."""
 
     path: str
     state: State
+    why: str = ""
 
     @property
     def complaint(self) -> str:
         """A sentence; empty where it has."""
-        what = {"changed": "has other bytes than were shipped", "missing": "is missing"}
-        return f"'{self.path}' {what[self.state]}; copy it again." if self.state in what else ""
+        what = {
+            "changed": "has other bytes than were shipped; copy it again",
+            "missing": "is missing; copy it again",
+            "not readable": f"may not be read: {self.why}; allow it, or copy it again",
+        }
+        return f"'{self.path}' {what[self.state]}." if self.state in what else ""
 
 
 def prove_file(folder: Path, shipped: ReleasedFile) -> FileProof:
-    return FileProof(shipped.path, _state(folder / shipped.path, shipped))
+    try:
+        return FileProof(shipped.path, _state(folder / shipped.path, shipped))
+    except (FileNotFoundError, NotADirectoryError):
+        return FileProof(shipped.path, "missing")
+    except OSError as error:
+        return FileProof(shipped.path, "not readable", (error.strerror or str(error)).lower())
 
 
 def check_model(folder: Path, manifest: Manifest, model: ReleasedModel) -> None:
@@ -45,18 +57,44 @@ def check_model(folder: Path, manifest: Manifest, model: ReleasedModel) -> None:
 
 
 def _state(path: Path, shipped: ReleasedFile) -> State:
-    try:
-        if not path.is_file():
-            return "missing"
-        same = path.stat().st_size == shipped.bytes and file_sha256(path) == shipped.sha256
-    except OSError:  # it may not be read
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
         return "missing"
+    same = found.st_size == shipped.bytes and file_sha256(path) == shipped.sha256
     return "as shipped" if same else "changed"
 
 
-def unknown_files(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Files that the manifest does not name."""
+def unknown_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """What lies in the folder and is not named in the manifest: files, pipes, links, and folders that may not be read.
+
+    A link to a folder is not followed, but where files lie behind it that the manifest names.
+    """
     known = {NAME, *(one.path for one in manifest.files)}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in known:
-            yield name
+    above = {parent.as_posix() for path in known for parent in PurePosixPath(path).parents}
+    found: list[str] = []
+    folders = [folder]
+    while folders:
+        for path in _listed(inside := folders.pop()):
+            name = path.relative_to(folder).as_posix()
+            if path == inside:
+                found.append(f"{name}/")
+            elif _is_folder(path) and (name in above or not path.is_symlink()):
+                folders.append(path)
+            elif name not in known:
+                found.append(name)
+    return tuple(sorted(found))
+
+
+def _listed(folder: Path) -> Sequence[Path]:
+    """What is in `folder`; itself where it may not be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return [folder]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # what it lies in may be listed, and not looked into
+        return False
