@@ -16,6 +16,7 @@ _WITH_PYTORCH = frozenset({"executorch"})  # whose runtime imports it
 
 def readme(manifest: Manifest) -> str:
     """Prove, try, make again."""
+    extras = _extras(manifest)
     text = files("kdna_deploy.targets.release").joinpath("README.md").read_text(encoding="utf-8")
     return text.format(
         name=manifest.name,
@@ -24,7 +25,8 @@ def readme(manifest: Manifest) -> str:
         licence=f"Licence: {manifest.licence}." if manifest.licence else "Under which licence, it does not say.",
         files=", ".join(f"`{one.file}` ({one.target})" for one in manifest.models),
         servers=_servers(manifest),
-        install=_install(manifest),
+        package=f"'kdna-deploy[{','.join(extras)}]'" if extras else "kdna-deploy",
+        pytorch="" if _WITH_PYTORCH & {*extras} else "; PyTorch is not needed",
         trying=_trying(manifest),
         ship=manifest.commands["ship"],
     )
@@ -42,13 +44,10 @@ def _servers(manifest: Manifest) -> str:
     return f" Folders for servers, each with a README of its own: {folders}." if folders else ""
 
 
-def _install(manifest: Manifest) -> str:
-    """What runs all of the files."""
+def _extras(manifest: Manifest) -> tuple[str, ...]:
+    """With which the package runs all of the files."""
     targets = {one.target for one in manifest.models}
-    extras = tuple(dict.fromkeys(row.extra for name, row in FILES.items() if name in targets and row.extra))
-    package = f"'kdna-deploy[{','.join(extras)}]'" if extras else "kdna-deploy"
-    without = "" if _WITH_PYTORCH & {*extras} else "; PyTorch is not needed"
-    return f"`pip install {package}`{without}"
+    return tuple(dict.fromkeys(row.extra for name, row in FILES.items() if name in targets and row.extra))
 
 
 def _trying(manifest: Manifest) -> str:
