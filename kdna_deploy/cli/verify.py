@@ -12,6 +12,7 @@ from kdna_deploy.cli.options.comparison import Atol, Bisect, Reference, Rtol
 from kdna_deploy.cli.options.images import Inputs
 from kdna_deploy.cli.options.output import Json, SaveWorst
 from kdna_deploy.cli.options.source import Arch, Artifact, Ema, InputSize, Model
+from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.verbs.arguments import newest
 from kdna_deploy.verbs.verify import Verification
 from kdna_deploy.verbs.verify import verify as verified
@@ -35,7 +36,8 @@ def verify(
 ) -> None:
     """Compare a file with the trained network, or prove a release.
 
-    Exit code 1 where it computes something else, or the folder is not what was shipped.
+    Exit code 1 where it computes something else, or the folder is not what was shipped; 4 where none of its files
+    can be run here.
     """
     sink = Sink(json)
     if model_file is None:
@@ -60,7 +62,11 @@ def verify(
     if isinstance(done, Verification) and done.saved is not None:
         sink.say(f"the image that departs most is in {done.saved}; compare on it with --inputs {done.saved}")
     sink.report(done.report)
-    if not done.passed:
-        for complaint in (done.complaint,) if isinstance(done, Verification) else done.complaints:
-            sink.fail(complaint)
-        raise typer.Exit(1)
+    if done.passed:
+        return
+    if not isinstance(done, Verification) and done.unrun:
+        sink.fail(done.unrun)
+        raise typer.Exit(RuntimeFailure.exit_code)
+    for complaint in (done.complaint,) if isinstance(done, Verification) else done.complaints:
+        sink.fail(complaint)
+    raise typer.Exit(1)

@@ -13,6 +13,7 @@ from kdna_deploy.reports.quantities import megabytes
 from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.targets.release.manifest import Agreed, Manifest, ReleasedModel
 from kdna_deploy.targets.release.proof import ModelProof, Proof
+from kdna_deploy.targets.release.shipped_files import STATES
 from kdna_deploy.words import counted
 
 _BESIDE = "used: share of what is allowed, of the image and the output that use most of it"
@@ -41,11 +42,12 @@ def proof_report(proof: Proof) -> Report:
     data = {
         "folder": str(proof.folder),
         "manifest_sha256": proof.sha256,
-        "passed": not proof.complaints,
+        "passed": not proof.complaints and not proof.unrun,
         "files": [{"path": one.path, "state": one.state} for one in proof.files],
         "models": [_model_data(one) for one in proof.models],
         "unknown": list(proof.unknown),
         "complaints": list(proof.complaints),
+        "unrun": proof.unrun or None,
         "notes": list(proof.notes),
     }
     return Report(
@@ -68,7 +70,7 @@ def _known(manifest: Manifest, sha256: str) -> list[Fact]:
 
 def _bytes(proof: Proof) -> str:
     states = [one.state for one in proof.files]
-    told = (f"{states.count(state)} {state}" for state in ("as shipped", "changed", "missing") if state in states)
+    told = (f"{states.count(state)} {state}" for state in STATES if state in states)
     return ", ".join(told)
 
 

@@ -221,4 +221,5 @@ def _by(shape: Iterable[object]) -> str:
 
 def _cause(error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return _STATUS.sub("", text).rstrip(".").replace(". ", "; ")[:200]
+    text = _STATUS.sub("", text).rstrip(".").removesuffix(" for the following indices")  # on lines that are left out
+    return text.replace(". ", "; ")[:200]

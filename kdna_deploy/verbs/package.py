@@ -14,6 +14,7 @@ from kdna_deploy.input_files import check_input
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.targets.release.manifest import read_manifest
 from kdna_deploy.targets.release.plan import taken
+from kdna_deploy.targets.release.shipped_files import check_model
 from kdna_deploy.targets.serving.servers import SERVERS
 from kdna_deploy.verbs.arguments import PathLike, chosen, optional_path
 from kdna_deploy.verbs.result import Result
@@ -81,14 +82,18 @@ def _files(given: Path, server: str) -> list[Path]:
 
     Raises:
         InputError: there are none.
+        ArtifactError: one is not as it was shipped.
     """
     if not given.is_dir():
         return [given]
+    manifest = read_manifest(given)
     # Of an engine and the file that it was built from, the engine comes last.
-    released = {one.target: given / one.file for one in read_manifest(given).models}
+    released = {one.target: one for one in manifest.models}
     found = [released[target] for target in taken(server, tuple(released))]
     if not found:
         raise InputError(
             f"'{given}' holds no file that {SERVERS[server].title} takes; ship it with `targets='cpu'` as well."
         )
-    return found
+    for model in found:
+        check_model(given, manifest, model)
+    return [given / model.file for model in found]

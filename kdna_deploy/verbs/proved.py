@@ -29,7 +29,8 @@ class Proved(Result):
 
     @property
     def passed(self) -> bool:
-        return not self.complaints
+        """Whether nothing is wrong, and some file was run."""
+        return not self.complaints and not self.unrun
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -44,6 +45,11 @@ class Proved(Result):
     def complaint(self) -> str:
         """All of them; empty where it passed."""
         return " ".join(self.complaints)
+
+    @property
+    def unrun(self) -> str:
+        """A sentence where no file could be run here, so that bytes alone were proved; else empty."""
+        return self.proof.unrun
 
     @property
     def report(self) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from kdna_deploy.verbs.engine_words import EngineWords
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.own_formats import FORMATS, require_format
 
+_TEXTS = (".txt", ".md", ".rst")
 _LARGEST_LICENCE = 1 << 20  # bytes
 _LONGEST_NAME = 200
 
@@ -77,16 +79,23 @@ def chosen_licence(value: PathLike | None) -> Licence | None:
 
     Raises:
         UsageError: it is neither.
-        InputError: the file holds no text, or more than a megabyte of it.
+        InputError: the file is not there, holds no text, or more than a megabyte of it.
     """
     if value is None:
         return None
     path, name = Path(value), str(value).strip()
-    if name and (path.exists() or len(path.parts) > 1):
+    if name and (path.exists() or _is_said_to_be_a_file(value)):
         return _licence_in(path)
     if not name or not is_plain(name) or len(name) > _LONGEST_NAME:
         raise UsageError(f"`licence` '{name}' is neither a file nor the name of a licence, such as Apache-2.0.")
     return Licence(name)
+
+
+def _is_said_to_be_a_file(value: PathLike) -> bool:
+    """Told by the text as it was typed: a path drops "./"."""
+    if not isinstance(value, str):
+        return True
+    return "/" in value or os.sep in value or value.strip().lower().endswith(_TEXTS)
 
 
 def _licence_in(path: Path) -> Licence:

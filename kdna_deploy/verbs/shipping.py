@@ -35,7 +35,8 @@ from kdna_deploy.targets.release.manifest import (
 from kdna_deploy.targets.release.plan import FALLBACK, FILES
 from kdna_deploy.targets.release.proof import REFERENCE, prove_model
 from kdna_deploy.targets.release.readme import readme
-from kdna_deploy.targets.serving.model import served_name
+from kdna_deploy.targets.serving.model import check_address
+from kdna_deploy.targets.serving.servers import SERVERS
 from kdna_deploy.verbs.export import ExportedFile, export
 from kdna_deploy.verbs.fuse import FusedNetwork
 from kdna_deploy.verbs.load import LoadedNetwork
@@ -86,8 +87,8 @@ def shipped(request: Shipment, listener: Listener) -> tuple[Manifest, str]:
         KdnaError: as the verbs; nothing is written.
     """
     planned = request.planned
-    for name in (name for files in planned.packages.values() for name in files):
-        served_name(Path(name))  # told now, not after all has been made
+    for name in (name for server, files in planned.packages.items() if SERVERS[server].port for name in files):
+        check_address(Path(name), request.checkpoint)  # told now, not after all has been made
     servers = tuple(f"{server}/" for server in planned.packages)
     listener.plan(("load", "fuse", *planned.files.values(), *servers, _RECORD, _REPORT, _PROVE))
     listener.step("load")

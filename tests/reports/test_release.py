@@ -9,7 +9,8 @@ from pathlib import Path
 from kdna_deploy.evaluation.recorded import NETWORK, Answered
 from kdna_deploy.reports.release import proof_report, ship_report
 from kdna_deploy.reports.terminal import rendered
-from kdna_deploy.targets.release.proof import FileProof, ModelProof, Proof
+from kdna_deploy.targets.release.proof import ModelProof, Proof
+from kdna_deploy.targets.release.shipped_files import FileProof
 from tests.reports.test_width import printed
 from tests.targets.release.test_manifest import MANIFEST
 
@@ -50,3 +51,8 @@ def test_what_was_found_of_one_is_told_and_is_json_whatever_it_is() -> None:
         "not of the release, and not looked at: extra",
     )
     assert not replace(found, files=(), models=()).complaints
+    many = replace(found, unknown=tuple(f"extra.{n}" for n in range(300)))
+    assert many.notes[-1].endswith(": extra.0, extra.1, extra.2, extra.3, extra.4 and 295 more")
+    assert len(proof_report(many).data["unknown"]) == 300
+    unread = replace(found, files=(FileProof("net.bin", "not readable", "permission denied"),))
+    assert "bytes     1 not readable" in printed(rendered(proof_report(unread)), 80)

@@ -67,6 +67,8 @@ def test_what_a_server_cannot_take_is_refused_and_leaves_nothing(
     Path("cut.onnx").write_bytes(Path(net).read_bytes()[:900])
     kd.prepare(net)
     before = sorted(path.name for path in Path().iterdir())
+    assert run(["package", "my net.onnx", "--for", "onnxruntime-cpp", "--to", str(tmp_path / "program")]) == 0
+    shutil.rmtree(tmp_path / "program")  # which has no address
     for words, exit_code, said in (
         (("net.onnx", "other/net.onnx", "--for", "triton"), 2, "Two files would be served as 'net'; rename one"),
         (("net.prepared.onnx", "--for", "triton"), 3, "is prepared for ONNX Runtime"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -152,8 +153,12 @@ def other_byte(folder: Path) -> None:
 
 
 def with_digests_of_its_own(folder: Path, *names: str) -> None:
-    """As whoever changes a file could change the manifest."""
+    """As whoever changes a file could change the manifest, and its copies for servers."""
     manifest = read_manifest(folder)
+    copies = {path: file for one in manifest.packages for path, file in one.models.items() if file in names}
+    for path, file in copies.items():
+        shutil.copy(folder / file, folder / path)
+    names += (*copies,)
     new = {
         name: replace(one, bytes=(folder / name).stat().st_size, sha256=file_sha256(folder / name))
         for name in names
@@ -235,6 +240,41 @@ def test_what_is_no_fault_is_a_note(copied: Path, monkeypatch: pytest.MonkeyPatc
     assert others == ["not of the release, and not looked at: net.prepared.onnx"]
 
 
+@pytest.mark.skipif(not OPENVINO, reason="without OpenVINO nothing has a runtime that may be missing")
+def test_where_no_file_can_be_run_nothing_is_said_to_be_proved(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_manifest(copied)
+    alone = replace(manifest, models=manifest.models[-1:], packages=())
+    (copied / "manifest.json").write_text(alone.to_json(), encoding="utf-8")
+    assert run(["verify", str(copied)]) == 0
+    monkeypatch.delitem(sys.modules, "kdna_deploy.runtimes.openvino", raising=False)
+    monkeypatch.setitem(sys.modules, "kdna_deploy.runtimes.openvino_library", None)  # where OpenVINO is not installed
+    capsys.readouterr()
+    assert run(["verify", str(copied), "--json"]) == 4
+    told = capsys.readouterr()
+    assert "OpenVINO is not installed; run: pip install 'kdna-deploy[openvino]'" in told.err
+    said = f"No file of '{copied}' could be run here, so that nothing but its bytes was proved; "
+    assert [line for line in told.err.splitlines() if line.startswith(f"error: {said}")]
+    document = json.loads(told.out)
+    assert not document["passed"] and document["unrun"].startswith(said) and document["complaints"] == []
+    (copied / "labels.txt").unlink()
+    assert run(["verify", str(copied)]) == 1
+    assert not proved(copied).unrun
+
+
+def test_recorded_images_of_another_size_are_no_fault_of_the_files(copied: Path) -> None:
+    path = copied / "reference.npz"
+    recorded = read_recorded(path)
+    smaller = tuple(replace(one, images=np.ascontiguousarray(one.images[..., :4])) for one in recorded.probes)
+    save_recorded(replace(recorded, probes=smaller), path)
+    with_digests_of_its_own(copied, "reference.npz")
+    with pytest.raises(kd.ArtifactError) as refused:
+        kd.verify(copied)
+    said = "holds images of 3×8×4, which is not the size that manifest.json says; copy both again."
+    assert str(refused.value) == f"'{path}' {said}"
+
+
 class Planned(Heard):
     """Also what was planned, by whoever knows the whole job."""
 
@@ -302,12 +342,16 @@ def test_ctrl_c_and_a_file_that_is_not_proved_leave_nothing(folder: Path, monkey
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_name_that_no_server_takes_is_told_before_anything_is_made(folder: Path) -> None:
+def test_a_name_that_no_server_takes_is_told_before_anything_is_made(folder: Path, tmp_path: Path) -> None:
     shutil.copy("net.pt", "my net.pt")
     try:
-        with pytest.raises(kd.InputError, match="which is no part of an address"):
-            kd.ship("my net.pt", "triton", **LOADING)  # type: ignore[arg-type]
+        said = "'my net.pt' gives a model the name 'my net', which is no part of an address; rename the checkpoint, "
+        with pytest.raises(kd.InputError, match=re.escape(said)):
+            kd.ship("my net.pt", ("cpu", "triton"), **LOADING)  # type: ignore[arg-type]
         assert not Path("my net.release").exists()
+        # A program opens a file, and has no address.
+        program = kd.ship("my net.pt", "onnxruntime-cpp", tmp_path / "program", **LOADING)  # type: ignore[arg-type]
+        assert proved(program.path).passed
     finally:
         Path("my net.pt").unlink()
 
@@ -317,3 +361,11 @@ def test_a_release_is_packaged_for_another_server(release: Shipped, tmp_path: Pa
     assert [model.path.name for model in done.package.models] == MODELS[:3]
     with pytest.raises(kd.InputError, match=r"There is no manifest\.json in "):
         kd.package(tmp_path, "kserve", tmp_path / "other")
+
+
+def test_what_is_not_as_shipped_is_not_packaged(copied: Path, tmp_path: Path) -> None:
+    other_byte(copied)
+    with pytest.raises(kd.ArtifactError) as refused:
+        kd.package(copied, "kserve", tmp_path / "kserve")
+    assert str(refused.value) == f"'{copied / 'net.onnx'}' has other bytes than were shipped; copy it again."
+    assert not (tmp_path / "kserve").exists()

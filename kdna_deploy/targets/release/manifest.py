@@ -8,7 +8,8 @@ Nothing of a file is believed before it has its kind: a path leads nowhere but i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ _MANIFEST = _made(
         "network": mapping(_NAME, anything),
         "licence": optional(text()),
         "targets": _several(_NAME),
-        "models": _several(_MODEL),
+        "models": _several(_MODEL, least=1),
         "packages": _several(_PACKAGE),
         "files": _several(_made(ReleasedFile, {"path": _PATH, "bytes": _COUNT, "sha256": _DIGEST})),
         "commands": mapping(_NAME, _LONG),
@@ -167,7 +168,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`.
 
     Raises:
-        ArtifactError: there is none, it is damaged, or of a later schema.
+        ArtifactError: there is none, it is damaged, contradicts itself, or is of a later schema.
     """
     path = folder / NAME
     if not path.is_file():
@@ -180,6 +181,8 @@ def read_manifest(folder: Path) -> Manifest:
     except (Misfit, RecursionError, ValueError) as error:
         why = f" ({error})" if isinstance(error, Misfit) else ""
         raise ArtifactError(f"'{path}' is no manifest of a release, or damaged{why}; copy it again.") from error
+    if contradiction := next(_contradictions(found), None):
+        raise ArtifactError(f"'{path}' contradicts itself: {contradiction}; copy it again.")
     return found
 
 
@@ -190,3 +193,29 @@ def _check_named(manifest: Manifest) -> None:
     named += [path for one in manifest.packages for path in one.models]
     if missing := next((path for path in named if path not in paths), None):
         raise Misfit(f"without '{missing}'", ("files",))
+
+
+def _contradictions(manifest: Manifest) -> Iterator[str]:
+    """What cannot be true of a release: the parts of a model are run as its file, and copies of it are not run."""
+    yield from (f"it names '{path}' twice" for path in _twice(one.path for one in manifest.files))
+    yield from (f"it has two models in '{file}'" for file in _twice(one.file for one in manifest.models))
+    for model in manifest.models:
+        if model.parts[0] != model.file:
+            yield f"the first part of the model in '{model.file}' is '{model.parts[0]}'"
+    yield from (f"'{one.folder}' holds no copy of a model" for one in manifest.packages if not one.models)
+    copies = [pair for package in manifest.packages for pair in package.models.items()]
+    models = {one.file for one in manifest.models}
+    for path, file in copies:
+        if file not in models:
+            yield f"'{path}' is said to be a copy of '{file}', which is none of its models"
+        elif _content(manifest, path) != _content(manifest, file):
+            yield f"'{path}' is said to be a copy of '{file}', and has other bytes"
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
+def _content(manifest: Manifest, path: str) -> tuple[int, str] | None:
+    file = manifest.file(path)
+    return (file.bytes, file.sha256) if file else None

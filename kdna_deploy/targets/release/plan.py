@@ -37,6 +37,11 @@ class FileTarget:
         """Whether it computes in int8, and is judged by images."""
         return self.words.get("precision") == "int8"
 
+    @property
+    def extra(self) -> str:
+        """Of the package, that what runs the file comes with; empty for ONNX Runtime, which the core has."""
+        return next((word.replace("_", "-") for word, said in self.words.items() if said is True), "")
+
 
 FILES: Mapping[str, FileTarget] = {
     "cpu": FileTarget(".onnx"),

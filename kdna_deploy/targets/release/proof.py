@@ -8,36 +8,22 @@ A file that has changed is not run. One whose runtime is not installed is proved
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from kdna_deploy.errors import InputError, RuntimeFailure
+from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.evaluation.recorded import ITSELF, Answered, Recorded, judge_answers, read_recorded
 from kdna_deploy.evaluation.verify import usual_tolerance
 from kdna_deploy.files import file_sha256
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.open import open_session
-from kdna_deploy.targets.release.manifest import NAME, Agreed, Manifest, ReleasedFile, ReleasedModel
+from kdna_deploy.targets.release.manifest import NAME, Agreed, Manifest, ReleasedModel
+from kdna_deploy.targets.release.shipped_files import FileProof, prove_file, unknown_files
 
 REFERENCE = "reference.npz"
+_NAMED = 5  # in one note
 PROOF_STEPS = ("compare bytes", "compare answers")  # for a listener's plan
-State = Literal["as shipped", "changed", "missing"]
-
-
-@dataclass(frozen=True)
-class FileProof:
-    """Whether a file has the bytes that were shipped."""
-
-    path: str
-    state: State
-
-    @property
-    def complaint(self) -> str:
-        """A sentence; empty where it has."""
-        what = {"changed": "has other bytes than were shipped", "missing": "is missing"}
-        return f"'{self.path}' {what[self.state]}; copy it again." if self.state in what else ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +78,7 @@ class Proof:
 
     Attributes:
         sha256: of the manifest, which stands for all the rest.
-        unknown: files in the folder that the manifest does not name.
+        unknown: what lies in the folder and the manifest does not name.
     """
 
     folder: Path
@@ -111,8 +97,19 @@ class Proof:
         return tuple(text for text in (*(one.complaint for one in self.files), *models) if text)
 
     @property
+    def unrun(self) -> str:
+        """A sentence where nothing is wrong and nothing was run either, so that bytes alone were proved; else empty."""
+        if self.complaints or not self.models or any(one.answered for one in self.models):
+            return ""
+        return (
+            f"No file of '{self.folder}' could be run here, so that nothing but its bytes was proved; install what one "
+            "of them needs, and prove it again."
+        )
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        unknown = ", ".join(self.unknown)
+        more = f" and {len(self.unknown) - _NAMED} more" if len(self.unknown) > _NAMED else ""
+        unknown = ", ".join(self.unknown[:_NAMED]) + more
         others = [f"not of the release, and not looked at: {unknown}"] if unknown else []
         return tuple(note for note in (*(one.note for one in self.models), *others) if note)
 
@@ -127,43 +124,44 @@ def prove(folder: Path, manifest: Manifest, listener: Listener = SILENT) -> Proo
     listener.expect(len(manifest.files), "files")
     files = []
     for one in manifest.files:
-        files.append(FileProof(one.path, _state(folder / one.path, one)))
+        files.append(prove_file(folder, one))
         listener.advance()
     whole = {one.path for one in files if one.state == "as shipped"}
     listener.step("compare answers")
-    models = _proved_models(folder, manifest.models, whole, listener)
-    return Proof(folder, manifest, file_sha256(folder / NAME), tuple(files), models, tuple(_unknown(folder, manifest)))
-
-
-def _state(path: Path, shipped: ReleasedFile) -> State:
-    try:
-        if not path.is_file():
-            return "missing"
-        same = path.stat().st_size == shipped.bytes and file_sha256(path) == shipped.sha256
-    except OSError:  # it may not be read
-        return "missing"
-    return "as shipped" if same else "changed"
-
-
-def _unknown(folder: Path, manifest: Manifest) -> Iterator[str]:
-    known = {NAME, *(one.path for one in manifest.files)}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in known:
-            yield name
+    models = _proved_models(folder, manifest, whole, listener)
+    sha256, unknown = file_sha256(folder / NAME), unknown_files(folder, manifest)
+    return Proof(folder, manifest, sha256, tuple(files), models, unknown)
 
 
 def _proved_models(
-    folder: Path, models: Sequence[ReleasedModel], whole: Collection[str], listener: Listener
+    folder: Path, manifest: Manifest, whole: Collection[str], listener: Listener
 ) -> tuple[ModelProof, ...]:
+    models = manifest.models
     if REFERENCE not in whole:
         return tuple(_not_run(one, f"what it should answer, '{REFERENCE}', is not as shipped.") for one in models)
     recorded = read_recorded(folder / REFERENCE)
+    _check_shapes(folder, manifest, recorded)
     return tuple(
         prove_model(folder, one, recorded, listener)
         if set(one.parts) <= set(whole)
         else _not_run(one, "its files are not as shipped.")
         for one in models
     )
+
+
+def _check_shapes(folder: Path, manifest: Manifest, recorded: Recorded) -> None:
+    """Refuse answers to images of another shape than the network's; no file would be at fault that cannot take them.
+
+    Raises:
+        ArtifactError: it is so.
+    """
+    said = manifest.network.get("image_shape")
+    for shape in (list(probe.images.shape[1:]) for probe in recorded.probes):
+        if shape != said:
+            raise ArtifactError(
+                f"'{folder / REFERENCE}' holds images of {'×'.join(map(str, shape))}, which is not the size that "
+                f"{NAME} says; copy both again."
+            )
 
 
 def _not_run(model: ReleasedModel, obstacle: str) -> ModelProof:

@@ -83,13 +83,15 @@ class ServedModel:
         return image if self.max_batch else (1, *image)
 
 
-def served_models(paths: Sequence[Path]) -> tuple[ServedModel, ...]:
-    """The files at `paths`, each under a name of its own.
+def served_models(paths: Sequence[Path], addressed: bool = True) -> tuple[ServedModel, ...]:
+    """The files at `paths`, each under a name of its own; `addressed` where that is part of an address.
 
     Raises:
         UsageError: two would have one name.
         InputError: a file cannot be served, or is damaged.
     """
+    for path in paths if addressed else ():
+        check_address(path)
     models = tuple(_served(path) for path in paths)
     for place, model in enumerate(models):
         if any(other.name == model.name for other in models[:place]):
@@ -97,23 +99,26 @@ def served_models(paths: Sequence[Path]) -> tuple[ServedModel, ...]:
     return models
 
 
-def served_name(path: Path) -> str:
-    """What the file at `path` is called on a server.
+def check_address(path: Path, checkpoint: Path | None = None) -> None:
+    """Refuse a file of whose name no address can be made; `checkpoint` is what it is called after, of one to be made.
 
     Raises:
-        InputError: that would be no part of an address.
+        InputError: it is one.
     """
-    name = path.name.removesuffix(".engine").removesuffix(".onnx").removesuffix(".xml")
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name := _served_name(path)):
         raise InputError(
-            f"'{path.name}' gives a model the name '{name}', which is no part of an address; rename the file, with "
-            "letters, digits, '.', '_' and '-'."
+            f"'{(checkpoint or path).name}' gives a model the name '{name}', which is no part of an address; rename "
+            f"the {'checkpoint' if checkpoint else 'file'}, with letters, digits, '.', '_' and '-'."
         )
-    return name
+
+
+def _served_name(path: Path) -> str:
+    """What the file at `path` is called on a server."""
+    return path.name.removesuffix(".engine").removesuffix(".onnx").removesuffix(".xml")
 
 
 def _served(path: Path) -> ServedModel:
-    name = served_name(path)
+    name = _served_name(path)
     found = inspect_file(path)
     if found.prepared is not None:
         raise InputError(

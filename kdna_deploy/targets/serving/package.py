@@ -64,7 +64,7 @@ def package_files(paths: Sequence[Path], name: str, folder: Path, listener: List
     """
     server = SERVERS[name]
     listener.step("read")
-    models = served_models(paths)
+    models = served_models(paths, addressed=server.port is not None)
     listener.step("write")
     with new_folder(folder) as place:
         notes = _WRITERS[name](models, place)

@@ -58,6 +58,7 @@ def set_path(value: str) -> Callable[[dict[str, Any]], None]:
         (lambda data: data.update(kind="sweep"), "damaged (kind is none of the known values)"),
         (lambda data: data.pop("models"), "damaged (models is missing)"),
         (lambda data: data["files"].pop(), "damaged (files is without 'triton/net/1/model.onnx')"),
+        (lambda data: data["models"].clear(), "damaged (models is a list of another length)"),
         (lambda data: data["models"][1]["parts"].clear(), "damaged (models.1.parts is a list of another length)"),
         (lambda data: data["files"][0].update(sha256="short"), "damaged (files.0.sha256 is not of its form)"),
         (lambda data: data.update(licence="MIT\x1b[2J"), "damaged (licence is not of its form)"),
@@ -74,6 +75,40 @@ def test_what_has_not_its_form_is_refused(tmp_path: Path, spoil: Callable[[Any],
     with pytest.raises(ArtifactError) as refused:
         read_manifest(tmp_path)
     assert said in str(refused.value)
+
+
+def other_bytes(field: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """Of the copy, and not of what it is a copy of."""
+    return lambda data: data["files"][-1].update({field: value})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        *(
+            (spoil, "'triton/net/1/model.onnx' is said to be a copy of 'net.onnx', and has other bytes")
+            for spoil in (other_bytes("sha256", "1" * 64), other_bytes("bytes", 8))
+        ),
+        (
+            lambda data: data["packages"][0]["models"].update({"triton/net/1/model.onnx": "net.bin"}),
+            "'triton/net/1/model.onnx' is said to be a copy of 'net.bin', which is none of its models",
+        ),
+        (lambda data: data["packages"][0]["models"].clear(), "'triton' holds no copy of a model"),
+        (lambda data: data["files"].append({**data["files"][1], "bytes": 8}), "it names 'net.xml' twice"),
+        (lambda data: data["models"].append(data["models"][0]), "it has two models in 'net.onnx'"),
+        (
+            lambda data: data["models"][1].update(parts=["net.onnx"]),
+            "the first part of the model in 'net.xml' is 'net.onnx'",
+        ),
+    ],
+)
+def test_one_that_contradicts_itself_is_refused(tmp_path: Path, spoil: Callable[[Any], object], said: str) -> None:
+    data = json.loads(MANIFEST.to_json())
+    spoil(data)
+    (tmp_path / NAME).write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ArtifactError) as refused:
+        read_manifest(tmp_path)
+    assert str(refused.value) == f"'{tmp_path / NAME}' contradicts itself: {said}; copy it again."
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
