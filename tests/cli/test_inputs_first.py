@@ -189,7 +189,8 @@ WRONG_VALUES = [
     (["bench", "net.pt", "--baseline", "run.json", "--save", "run.json"], "The output 'run.json' is the input itself"),
     (["verify", "net.pt", "--inputs", "a.npy", "--save-worst", "a.npy"], "The output 'a.npy' is the input itself"),
     (["verify", "net.pt", "--save-worst", "a.png"], "must end in .npy"),
-    (["bench", "net.pt", "--save", "gone/run.json"], "There is no folder 'gone' to write to"),
+    (["bench", "net.pt", "--save", "gone/run.json"], "make it, or choose another with --save."),
+    (["verify", "net.pt", "--save-worst", "gone/a.npy"], "make it, or choose another with --save-worst."),
 ]
 
 
