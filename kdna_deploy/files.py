@@ -213,9 +213,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield made
         made.chmod(0o755)  # others read it, servers too
         made.rename(place)
+    except KdnaError as error:  # that may name files in what is gone by the time it is read
+        error.args = tuple(_renamed(argument, made, folder) for argument in error.args)
+        raise
     except OSError as error:
         if not _concerns(error, made):
             raise
         raise _not_written(folder, error) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _renamed(argument: Any, made: Path, folder: Path) -> Any:
+    return argument.replace(str(made), str(folder)) if isinstance(argument, str) else argument

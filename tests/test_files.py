@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from kdna_deploy.errors import KdnaError, UsageError
+from kdna_deploy.errors import AccuracyError, KdnaError, UsageError
 from kdna_deploy.external_data import external_files, weights_name
 from kdna_deploy.files import atomic_output, check_folder, check_output, new_folder, scratch_folder
 from tests.test_external_data import model_bytes
@@ -174,6 +175,25 @@ def test_where_nothing_may_be_written_room_is_no_remedy(tmp_path: Path, context:
         folder or scratch_folder("test") as at,
     ):
         raise OSError(number, os.strerror(number), str(at / "file"))
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_a_file_in_a_new_folder_names_it_where_it_was_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = f"'{Path('release', 'net.onnx')}' could not be written: No space left on device; make room there"
+    with (
+        pytest.raises(KdnaError, match=f"^{re.escape(said)}"),
+        new_folder(Path("release")) as made,
+        atomic_output(made / "net.onnx"),
+    ):
+        raise full
+    with pytest.raises(AccuracyError) as caught, new_folder(Path("release")) as made:
+        raise AccuracyError(f"'{made / 'net.onnx'}' loses too much.", ("a layer",))  # type: ignore[arg-type]
+    assert str(caught.value) == f"'{Path('release', 'net.onnx')}' loses too much."
+    assert caught.value.sensitivities == ("a layer",)
     assert names(tmp_path) == []
 
 
