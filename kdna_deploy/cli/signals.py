@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from kdna_deploy.cli.early import raising_again
+
 INTERRUPTED = 128 + signal.SIGINT  # exit code after Ctrl-C
 _ENDING = ("SIGTERM", "SIGHUP")  # not every platform has both
 
@@ -56,7 +58,8 @@ def ending_signals() -> Iterator[Received]:
     for number in taken:
         signal.signal(number, end)
     try:
-        yield received
+        with raising_again():
+            yield received
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
