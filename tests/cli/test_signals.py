@@ -121,6 +121,21 @@ def test_handlers_are_there_for_as_long_as_the_command_runs() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_ctrl_c_is_remembered_whatever_becomes_of_its_exception() -> None:
+    """A library that is interrupted while it is imported may raise something else."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(ImportError) as caught, ending_signals() as received:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as error:
+                raise ImportError("a part of it") from error
+        assert failure_of(caught.value, received) == failure_of(KeyboardInterrupt(), Received())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 FRESH = "kdna_deploy.benchmark.cpu.fresh_process"
 
 
