@@ -49,7 +49,7 @@ def external_files(model: Path) -> tuple[Path, ...]:
 
 
 def abandoned_weights(model: Path) -> list[Path]:
-    """Files that an earlier `weights_name` of `model` named, and that no ONNX file beside it refers to any more.
+    """Files that an earlier `weights_name` of `model` named, to which neither it nor an ONNX file beside it refers.
 
     None while another process writes there and what it writes cannot be told.
     """
@@ -57,7 +57,7 @@ def abandoned_weights(model: Path) -> list[Path]:
     try:
         found = {path.name: path for path in model.parent.iterdir() if pattern.fullmatch(path.name)}
         # What others are writing comes first: it is either still there, or has its name by the time that is looked at.
-        for other in (*_being_written(model.parent), *model.parent.glob("*.onnx")):
+        for other in (*_being_written(model.parent), model, *model.parent.glob("*.onnx")):  # whatever `model` is named
             if not found:
                 break
             for name in _locations(other):

@@ -23,8 +23,8 @@ from kdna_deploy.errors import KdnaError, UsageError
 from kdna_deploy.external_data import PARTIAL, abandoned_weights, external_files
 from kdna_deploy.kinds import IMAGE_SUFFIXES
 
-# No space, a limit, a quota, a disk that takes no files.
-_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # no space, a limit, a quota
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}  # room would not help
 _PREFIX_LENGTH = 40  # names of 255 bytes must be possible
 
 
@@ -58,7 +58,12 @@ def _check_place(path: Path, word: str) -> None:
         raise UsageError(f"The output '{path}' is a folder; give a file name with `{word}`.")
     if path.exists() and not path.is_file():
         raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with `{word}`.")
-    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+    _check_open(path, word)
+
+
+def _check_open(path: Path, word: str) -> None:
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with `{word}`.")
 
 
@@ -110,9 +115,9 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
 
 
 def _no_scratch(error: OSError, place: str) -> KdnaError:
+    remedy = "set TMPDIR" if error.errno in _CLOSED else "make room there, or set TMPDIR"
     return KdnaError(
-        f"Temporary files could not be written to '{place}': {error.strerror or error}; "
-        "make room there, or set TMPDIR to another folder."
+        f"Temporary files could not be written to '{place}': {error.strerror or error}; {remedy} to another folder."
     )
 
 
@@ -135,7 +140,7 @@ def atomic_output(path: Path, inputs: tuple[Path, ...] = (), word: str = "output
         raise _not_written(path, error) from error
     try:
         yield folder / path.name
-        _rename(folder, place, sources)
+        _rename(folder, place, sources, word)
     except OSError as error:
         if not _concerns(error, folder):
             raise
@@ -144,11 +149,11 @@ def atomic_output(path: Path, inputs: tuple[Path, ...] = (), word: str = "output
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _rename(folder: Path, path: Path, inputs: tuple[Path, ...]) -> None:
+def _rename(folder: Path, path: Path, inputs: tuple[Path, ...], word: str) -> None:
     """Move what is in `folder` beside `path`, and what is to be `path` last."""
     written = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
     for file in written:
-        check_output(path.with_name(file.name), inputs)
+        check_output(path.with_name(file.name), inputs, word)
     for file in written:
         file.replace(path.with_name(file.name))
     for weights in abandoned_weights(path):
@@ -162,20 +167,19 @@ def _concerns(error: OSError, folder: Path) -> bool:
     named = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
     if named:
         return any(folder in Path(name).parents or folder == Path(name) for name in named)
-    return error.errno in _FULL
+    return error.errno in {*_FULL, errno.EROFS}
 
 
 def _not_written(path: Path, error: OSError) -> KdnaError:
-    return KdnaError(
-        f"'{path}' could not be written: {error.strerror or error}; make room there, or choose another place."
-    )
+    remedy = "choose another place" if error.errno in _CLOSED else "make room there, or choose another place"
+    return KdnaError(f"'{path}' could not be written: {error.strerror or error}; {remedy}.")
 
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder that could not be written, before any work is done for it.
 
     Raises:
-        UsageError: it holds something, is a file, or lies in no folder.
+        UsageError: it holds something, is a file, or lies in no folder, or in one that takes no files.
     """
     try:
         if folder.is_dir() and any(folder.iterdir()):
@@ -184,6 +188,7 @@ def check_folder(folder: Path) -> None:
             raise UsageError(f"'{folder}' is no folder; name another with `to`.")
         if not folder.absolute().parent.is_dir():
             raise UsageError(f"There is no folder '{folder.parent}' to write to; make it, or name another with `to`.")
+        _check_open(folder, "to")
     except OSError as error:
         raise UsageError(
             f"The folder '{folder}' cannot be written: {error.strerror or error}; name another with `to`."
@@ -208,9 +213,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield made
         made.chmod(0o755)  # others read it, servers too
         made.rename(place)
+    except KdnaError as error:  # that may name files in what is gone by the time it is read
+        error.args = tuple(_renamed(argument, made, folder) for argument in error.args)
+        raise
     except OSError as error:
         if not _concerns(error, made):
             raise
         raise _not_written(folder, error) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _renamed(argument: Any, made: Path, folder: Path) -> Any:
+    return argument.replace(str(made), str(folder)) if isinstance(argument, str) else argument

@@ -99,3 +99,11 @@ def test_only_weights_of_ours_that_no_model_refers_to_are_abandoned(tmp_path: Pa
     partial.mkdir()
     (partial / "net.onnx").write_bytes(model_bytes(coming))  # of another process, its weights already in place
     assert abandoned_weights(tmp_path / "net.onnx") == [tmp_path / unused]
+
+
+def test_a_model_keeps_its_weights_whatever_its_name_ends_in(tmp_path: Path) -> None:
+    used, unused = (weights_name("net.txt", digit * 16) for digit in "ab")
+    for name in (used, unused):
+        (tmp_path / name).touch()
+    (tmp_path / "net.txt").write_bytes(model_bytes(used))
+    assert abandoned_weights(tmp_path / "net.txt") == [tmp_path / unused]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from kdna_deploy.errors import KdnaError, UsageError
+from kdna_deploy.errors import AccuracyError, KdnaError, UsageError
 from kdna_deploy.external_data import external_files, weights_name
-from kdna_deploy.files import atomic_output, check_output, scratch_folder
+from kdna_deploy.files import atomic_output, check_folder, check_output, new_folder, scratch_folder
 from tests.test_external_data import model_bytes
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
@@ -102,8 +103,9 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
             parent.chmod(before[parent] | 0o011)
         if user == 0:  # who may write everywhere
             os.seteuid(65534)
-        with pytest.raises(UsageError, match="may not be written to"):
-            check_output(folder / "net.onnx")
+        for check, word in ((check_output, "output"), (check_folder, "to")):
+            with pytest.raises(UsageError, match=f"'{folder}' may not be written to; choose another with `{word}`"):
+                check(folder / "net")
     finally:
         os.seteuid(user)
         for parent in above:
@@ -159,6 +161,39 @@ def test_an_error_in_writing_names_the_place_and_the_remedy(tmp_path: Path, cont
     ):
         place = at if context == "output" else at / "file"
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([str(place)] if named else []))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+@pytest.mark.parametrize("context", ["output", "folder", "scratch"])
+def test_where_nothing_may_be_written_room_is_no_remedy(tmp_path: Path, context: str, number: int) -> None:
+    target = tmp_path / "net.onnx"
+    folder = {"output": atomic_output, "folder": new_folder}[context](target) if context != "scratch" else None
+    remedy = "set TMPDIR to another folder" if folder is None else "choose another place"
+    with (
+        pytest.raises(KdnaError, match=rf"could not be written.*: {os.strerror(number)}; {remedy}\."),
+        folder or scratch_folder("test") as at,
+    ):
+        raise OSError(number, os.strerror(number), str(at / "file"))
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_a_file_in_a_new_folder_names_it_where_it_was_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = f"'{Path('release', 'net.onnx')}' could not be written: No space left on device; make room there"
+    with (
+        pytest.raises(KdnaError, match=f"^{re.escape(said)}"),
+        new_folder(Path("release")) as made,
+        atomic_output(made / "net.onnx"),
+    ):
+        raise full
+    with pytest.raises(AccuracyError) as caught, new_folder(Path("release")) as made:
+        raise AccuracyError(f"'{made / 'net.onnx'}' loses too much.", ("a layer",))  # type: ignore[arg-type]
+    assert str(caught.value) == f"'{Path('release', 'net.onnx')}' loses too much."
+    assert caught.value.sensitivities == ("a layer",)
     assert names(tmp_path) == []
 
 

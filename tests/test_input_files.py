@@ -94,6 +94,23 @@ def test_what_is_no_checkpoint_is_told_as_what_it_is(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("model", ["net.ncnn.param", "net.xml"])
+def test_weights_alone_are_told_by_the_file_that_is_to_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = Path(model).with_suffix(".bin")
+    weights.write_bytes(b"\x47\x6b\x30\x01" + bytes(60))
+    check_input(weights, MODELS, "run")  # where nothing lies beside it, its reader says what it is
+    Path(model).touch()
+    with pytest.raises(InputError, match=rf"^'{weights}' holds the weights of '{model}'; give that\.$"):
+        check_input(weights, MODELS, "run")
+    with pytest.raises(InputError, match=rf"holds the weights of '{model}'; fuse takes a checkpoint\.$"):
+        check_input(weights, (Kind.checkpoint,), "fuse")
+    checkpoint(weights)
+    check_input(weights, MODELS, "run")
+
+
 @pytest.mark.parametrize("name", ["net.pt", "net.pth.tar", "net.onnx", "net.pt2", "no suffix"])
 def test_a_checkpoint_is_taken_under_any_name(tmp_path: Path, name: str) -> None:
     checkpoint(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Entry point: the commands, and what becomes of errors (`failure`), signals (`signals`), streams (`streams`),
+"""The commands, and what becomes of errors (`failure`), signals (`signals`), streams (`streams`),
 and names of parameters (`spelling`).
 
 A command is imported, and made by typer, when it is asked for: all of them take longer than ONNX Runtime does. They

@@ -12,6 +12,9 @@ from kdna_deploy.cli.help_page import help_page
 from kdna_deploy.cli.other_words import command_meant, likely, understood
 from kdna_deploy.cli.streams import writing
 from kdna_deploy.cli.terminal import console_on
+from kdna_deploy.errors import UsageError
+
+_PATHS = ("path", "file", "directory")  # what typer calls the type of one
 
 
 class Command(TyperCommand):
@@ -21,17 +24,32 @@ class Command(TyperCommand):
         """Parse what is said here, or in the words of other tools.
 
         Raises:
-            UsageError: a word of another tool for which there is none here.
+            UsageError: a word of another tool for which there is none here, or a path that is empty.
         """
         if ctx.resilient_parsing:  # of a line that is not complete, for a shell that completes it
             return super().parse_args(ctx, args)
         own = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
         try:
-            return super().parse_args(ctx, understood(str(self.name), args, own))
+            meant = understood(str(self.name), args, own)
+            if any(word == "" or word.endswith("=") for word in meant):
+                self._check_paths(ctx, meant)
+            return super().parse_args(ctx, meant)
         except Exception as error:  # of typer or of Click, by version
             if getattr(error, "possibilities", None):
                 error.possibilities = likely(error.option_name, own)  # type: ignore[attr-defined]
             raise
+
+    def _check_paths(self, ctx: Any, words: list[str]) -> None:
+        """An empty one, as of a shell's variable that is not set, would be the current folder once it is converted."""
+        said, _, _ = self.make_parser(ctx).parse_args(list(words))
+        for one in self.params:
+            values = said.get(str(one.name))
+            empty = "" in values if isinstance(values, (list, tuple)) else values == ""
+            if not empty or one.type.name not in _PATHS:
+                continue
+            if one.param_type_name == "argument":
+                raise UsageError(f"{str(one.metavar or one.name).rstrip('.')} is empty; name a file.")
+            raise UsageError(f"{one.opts[0]} is empty; name a file or a folder, or leave the option out.")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the page; what is written to `formatter` could not be as wide as the terminal."""

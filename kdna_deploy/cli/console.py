@@ -33,6 +33,7 @@ class Sink:
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
+        self._noted: set[str] = set()
         self._stdout = results()
         self._out = console_on(self._stdout)
         self._err = console_on(sys.stderr)
@@ -72,7 +73,10 @@ class Sink:
             self._err.print(table)
 
     def note(self, text: str) -> None:
-        self.say(f"note: {text}")
+        """A line on stderr, unless it was told before: a listener may have been told what the result tells too."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.say(f"note: {text}")
 
     def warn(self, text: str) -> None:
         self._line(f"[yellow]warning:[/] {plain(spelled(text))}")

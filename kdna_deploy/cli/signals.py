@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
+
+from kdna_deploy.cli.early import raising_again
 
 INTERRUPTED = 128 + signal.SIGINT  # exit code after Ctrl-C
 _ENDING = ("SIGTERM", "SIGHUP")  # not every platform has both
@@ -35,7 +37,9 @@ class Received:
 
     @property
     def sentence(self) -> str:
-        return "interrupted." if self.number is None else f"ended by {signal.Signals(self.number).name}."
+        return (
+            "interrupted." if self.number in (None, signal.SIGINT) else f"ended by {signal.Signals(self.number).name}."
+        )
 
 
 @contextlib.contextmanager
@@ -51,12 +55,30 @@ def ending_signals() -> Iterator[Received]:
             received.number = number
             raise Ended
 
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.number = received.number or number  # what an import that is interrupted raises may be anything
+        raise KeyboardInterrupt
+
     numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
     taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in taken:
         signal.signal(number, end)
     try:
-        yield received
+        with raising_again(), _in_place_of_pythons(interrupt):
+            yield received
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _in_place_of_pythons(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `handler` handle Ctrl-C, unless somebody else than Python does, or it is ignored."""
+    taken = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if taken:
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        if taken:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -140,7 +140,7 @@ def _worst_image(agreements: tuple[Agreement, ...], probes: Iterable[Probe]) -> 
 
 def save_image(image: Images, path: Path, inputs: tuple[Path, ...] = ()) -> None:
     """Write `image` [1, c, h, w] as a ``.npy`` file, all or nothing."""
-    with atomic_output(path, inputs) as temporary, temporary.open("wb") as stream:
+    with atomic_output(path, inputs, "save_worst") as temporary, temporary.open("wb") as stream:
         np.save(stream, image)
 
 

@@ -43,10 +43,17 @@ def read_model(path: Path, weights: bool = True) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"'{path}' is no ONNX file, or a damaged one; export it again.") from error
+        raise _damaged(path) from error
+    graph = model.graph  # of an empty file, or of one that is something else, an empty one
+    if not (graph.node and graph.input and graph.output):
+        raise _damaged(path)
     if weights:
         load_weights(model, path)
     return model
+
+
+def _damaged(path: Path) -> ArtifactError:
+    return ArtifactError(f"'{path}' is no ONNX file, or a damaged one; export it again.")
 
 
 def load_weights(model: onnx.ModelProto, path: Path) -> None:

@@ -162,7 +162,7 @@ def bench(
         check_input(path, MODELS, "bench")
     inputs = (*files, *baseline_file(compared))
     for target in targets:
-        check_output(target, inputs)
+        check_output(target, inputs, "save")
     listener.plan(("prepare",))  # the groups are planned once they are known
     listener.step("prepare")
     device = (
@@ -259,5 +259,5 @@ def _write(result: BenchResult, targets: Sequence[Path], inputs: tuple[Path, ...
     from kdna_deploy.reports.bench_data import written
 
     for target in targets:
-        with atomic_output(target, inputs) as temporary:
+        with atomic_output(target, inputs, "save") as temporary:
             temporary.write_text(written(result, target), encoding="utf-8")

@@ -234,6 +234,7 @@ def export(
     graph = () if from_onnx else own.files(written)
     for file in (*graph, *engine.files(built), *(one for one in (beside, plain) if one)):
         check_output(file, inputs)
+    own.check_name(written)
     own.require()
     if engine.library:
         engine.require(str(batch))

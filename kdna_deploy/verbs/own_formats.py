@@ -229,15 +229,20 @@ class OwnWords:
         return "materialize" if self.form and self.form.kind is not Kind.openvino else None
 
     def files(self, output: Path) -> tuple[Path, ...]:
-        """What is written for `output`.
+        """What is written for `output`."""
+        return output, *beside_own(output)
+
+    def check_name(self, output: Path) -> None:
+        """Refuse a name by which `output` would not be told.
 
         Raises:
-            UsageError: the runtime could not open a file of that name.
+            UsageError: it is one.
         """
         form = self.form
-        if form and output.suffix != SUFFIXES[form.kind]:
-            raise UsageError(f"'{output}' must end in {SUFFIXES[form.kind]}, {form.why}; give another `output`.")
-        return output, *beside_own(output)
+        if form is None:
+            check_onnx_name(output)
+        elif output.suffix != SUFFIXES[form.kind]:
+            raise _misnamed(output, form.kind, form.why)
 
     def require(self) -> None:
         """Refuse what could not be written before any work is done for it.
@@ -247,6 +252,20 @@ class OwnWords:
         """
         for name in self.wanted:
             require_format(name)
+
+
+def check_onnx_name(output: Path) -> None:
+    """Refuse a name by which an ONNX file would not be told.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if output.suffix != SUFFIXES[Kind.onnx]:
+        raise _misnamed(output, Kind.onnx, "by which ONNX files are told")
+
+
+def _misnamed(output: Path, kind: Kind, why: str) -> UsageError:
+    return UsageError(f"'{output}' must end in {SUFFIXES[kind]}, {why}; give another `output`.")
 
 
 def require_format(name: str) -> None:

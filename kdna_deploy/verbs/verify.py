@@ -163,7 +163,7 @@ def check_array_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
     """
     if path.suffix != ".npy":
         raise UsageError(f"'{path}' must end in .npy, so that `inputs` can read it.")
-    check_output(path, inputs)
+    check_output(path, inputs, "save_worst")
 
 
 def _remedy(path: Path) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.progress import Shown
+from kdna_deploy.reports.report import Report
 
 
 def console(terminal: bool) -> Console:
@@ -113,6 +114,14 @@ def test_what_was_skipped_and_warned_of_is_told_once_at_the_end(capsys: pytest.C
         "warning: 1 file is no readable image and was skipped (cut.png: it is cut short)",
         "warning: careful",
     ]
+
+
+def test_a_note_of_the_work_is_not_told_again_with_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = Sink()
+    with sink.listening() as listener:
+        listener.note("stored in float16")
+    sink.report(Report((), {"kind": "test"}, notes=("stored in float16", "as recorded")))
+    assert capsys.readouterr().err.splitlines() == ["note: stored in float16", "note: as recorded"]
 
 
 def test_what_is_left_of_the_whole_stands_beside_each_step_until_it_is_over() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kdna_deploy.cli.signals import Ended, ending_signals
+from kdna_deploy.cli.failure import failure_of
+from kdna_deploy.cli.signals import Ended, Received, ending_signals
 from tests.conftest import REPOSITORY
 from tests.samples import RESNET, sample_path
 
@@ -22,9 +23,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 SENTENCES = {signal.SIGINT: "interrupted.", signal.SIGTERM: "ended by SIGTERM.", signal.SIGHUP: "ended by SIGHUP."}
 
 
-def started(folder: Path, *arguments: str, module: str = "tests.cli.small_command") -> subprocess.Popen[str]:
+def started(
+    folder: Path, *arguments: str, module: str = "tests.cli.small_command", first: Path = REPOSITORY
+) -> subprocess.Popen[str]:
+    """The command, `first` being where modules are looked for first."""
     (folder / "tmp").mkdir()
-    paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(first), str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
@@ -76,6 +80,19 @@ def test_a_signal_that_comes_twice_ends_the_process_once(tmp_path: Path) -> None
     assert left(tmp_path) == ["tmp"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interruption_is_a_sentence_before_the_commands_are_imported(tmp_path: Path, as_json: bool) -> None:
+    (tmp_path / "typer.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    process = started(tmp_path, "list", *["--json"] * as_json, module="kdna_deploy", first=tmp_path)
+    assert process.stdout is not None and process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "error: interrupted.\n")
+    document = json.dumps(failure_of(KeyboardInterrupt(), Received()).document(), indent=2)
+    assert stdout == (f"{document}\n" if as_json else "")
+
+
 def test_what_was_ignored_from_the_start_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``nohup`` asks."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -102,6 +119,21 @@ def test_handlers_are_there_for_as_long_as_the_command_runs() -> None:
     assert cleaned
     assert (received.number, received.exit_code) == (signal.SIGTERM, 143)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ctrl_c_is_remembered_whatever_becomes_of_its_exception() -> None:
+    """A library that is interrupted while it is imported may raise something else."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(ImportError) as caught, ending_signals() as received:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as error:
+                raise ImportError("a part of it") from error
+        assert failure_of(caught.value, received) == failure_of(KeyboardInterrupt(), Received())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 FRESH = "kdna_deploy.benchmark.cpu.fresh_process"
