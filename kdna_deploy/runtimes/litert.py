@@ -37,7 +37,7 @@ class LiteRtSession(Closing):
     """
 
     def __init__(self, path: Path, threads: int | None = None, name: str | None = None) -> None:
-        made = read_litert(path).provenance
+        made = read_litert(path, whole=False).provenance
         try:
             with without_native_messages():  # a line when a process opens a file for the first time
                 self._interpreter = Interpreter(str(path), num_threads=threads)

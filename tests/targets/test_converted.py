@@ -208,6 +208,21 @@ def test_damaged_weights_are_refused_by_every_command(tmp_path: Path, capsys: py
         assert weights.name in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("name", ["mnn", "litert"])
+@pytest.mark.parametrize("share", [0.0007, 0.5])  # among the offsets, over which MNN crashes; among the weights
+def test_a_damaged_byte_is_refused_before_the_runtime_sees_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, share: float
+) -> None:
+    path = copy_of(converted_sample(name), tmp_path)
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 0xFF
+    path.write_bytes(content)
+    for command in (["verify", path], ["bench", path], ["evaluate", path, "--data", tmp_path], ["inspect", path]):
+        assert run(list(map(str, command))) == 3
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"'{path}' is damaged: its bytes are not those that were written; export it again." in said
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_is_its_images_and_a_closed_session_says_so(name: str) -> None:
     images = np.random.default_rng(1).standard_normal((3, *SHAPE), dtype=np.float32)
