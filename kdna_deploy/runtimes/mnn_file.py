@@ -11,7 +11,9 @@ they record before it opens them (`sealed`). What the operators compute is left 
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from kdna_deploy.runtimes.flatbuffer import Table, follow
 from kdna_deploy.runtimes.sealed import check_whole, with_room, without_digest
 
 # Numbers of the schema: of the fields of a table, in their order, and of operators.
-_CODE, _OPERATORS = 0, 3
+_CODE, _OPERATORS, _UUID = 0, 3, 11
 _MAIN, _TYPE = 2, 5
 _WEIGHTS, _QUANTISED = 1, 3
 _BUFFER, _SCALES = 0, 1
@@ -74,6 +76,16 @@ def read_mnn(path: Path, whole: bool = True) -> MnnFile:
 def recorded(text: str) -> str:
     """What is written into the field for a provenance `text`, in a file that is sealed then."""
     return f"{_OURS}{with_room(text)}"
+
+
+def with_own_uuid(content: bytes) -> bytearray:
+    """The file `content` with an identifier that follows from the rest, in place of the random one of the converter."""
+    place, count = Table(content, follow(content, 0)).span(_UUID)
+    made = bytearray(content)
+    made[place : place + count] = bytes(count)
+    own = uuid.UUID(bytes=hashlib.sha256(made).digest()[:16], version=5)
+    made[place : place + count] = str(own).encode()[:count].ljust(count)
+    return made
 
 
 def _kernels(net: Table) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import uuid
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.input_files import MODELS, Kind, check_input
-from kdna_deploy.runtimes.mnn_file import read_mnn, recorded
+from kdna_deploy.runtimes.mnn_file import read_mnn, recorded, with_own_uuid
 from kdna_deploy.runtimes.sealed import seal
 
 MADE = Provenance("net.pt", "0" * 64, None, "mine:net", False, (3, 8, 8), 1, 1, 0)
@@ -56,6 +57,18 @@ def test_damage_anywhere_is_refused(tmp_path: Path) -> None:
     changed = bytearray(content)
     changed[-1] ^= 1
     assert read_mnn(write(tmp_path, changed), whole=False).provenance == MADE
+
+
+def test_an_identifier_follows_from_the_rest_of_the_file() -> None:
+    def net(identifier: bytes, weights: bytes = b"weights") -> bytes:
+        vtable = struct.pack("<14H", 28, 8, *[0] * 11, 4)
+        return struct.pack("<I", 32) + vtable + struct.pack("<iII", 28, 4, len(identifier)) + identifier + weights
+
+    one, other = (bytes(with_own_uuid(net(str(uuid.uuid4()).encode()))) for _ in range(2))
+    assert one == other and one[:44] == net(b"-" * 36)[:44] and one[80:] == b"weights"
+    assert str(uuid.UUID(one[44:80].decode())).encode() == one[44:80]
+    assert with_own_uuid(net(b"-" * 36, b"WEIGHTS"))[44:80] != one[44:80]
+    assert with_own_uuid(flat_buffer(b"")) == flat_buffer(b"")  # of a converter that writes none
 
 
 @pytest.mark.parametrize("content", [flat_buffer(b"MNN"), flat_buffer(b""), flat_buffer(b"", fields=0)])

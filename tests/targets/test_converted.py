@@ -105,6 +105,17 @@ def test_every_kind_of_block(tmp_path: Path, name: str, checkpoint: Callable[[],
     assert all(agreement.passed for agreement in done.agreements)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_options_make_equal_bytes(tmp_path: Path, name: str) -> None:
+    require(name)
+    opened, written = fused_sample(RESNET), []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        export_converted(opened, folder / f"net{FORMATS[name].suffix}", PLAIN)
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert written[0] == written[1]
+
+
 def test_what_is_too_large_is_not_written(tmp_path: Path) -> None:
     require("mnn")
     with pytest.raises(ExportError, match=r"more than `max_bloat=0\.5` allows"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.provenance import Provenance
-from kdna_deploy.runtimes.mnn_file import recorded
+from kdna_deploy.runtimes.mnn_file import recorded, with_own_uuid
 from kdna_deploy.runtimes.sealed import seal
 
 # The arguments come by its input: a record may be longer than an argument can be.
@@ -52,8 +52,8 @@ def convert(onnx: Path, made: Provenance) -> Path:
 
 
 def save(converted: Path, made: Provenance, path: Path) -> None:
-    """Write what `convert` made to `path`; its record is in it."""
-    content = bytearray(converted.read_bytes())
+    """Write what `convert` made to `path`; its record is in it. Equal input gives equal bytes."""
+    content = with_own_uuid(converted.read_bytes())
     seal(content)
     path.write_bytes(content)
 
