@@ -95,20 +95,24 @@ def recorded_text(param: str, made: Provenance, weights: Path) -> str:
     return f"{param.rstrip()}\n# {KEY} {made.to_json()}\n# {WEIGHTS_KEY} {file_sha256(weights)}\n"
 
 
+class _Misfit(ValueError):
+    """What is wrong with a file, in words of ours; Python's say nothing to a user."""
+
+
 def _parsed(path: Path) -> tuple[tuple[NcnnLayer, ...], dict[str, str]]:
     try:
         if path.stat().st_size > _LARGEST:
-            raise ValueError("too large")
+            raise _Misfit("too large")
         lines = path.read_text(encoding="utf-8").split("\n")
         if lines[0].strip() != MAGIC:
-            raise ValueError(f"it does not begin with {MAGIC}")
+            raise _Misfit(f"it does not begin with {MAGIC}")
         count, _ = map(_number, lines[1].split())
         layers = tuple(map(_layer, lines[2 : 2 + count]))
         if len(layers) < count:
-            raise ValueError("it is cut short")
+            raise _Misfit("it is cut short")
     except (ValueError, LookupError, OSError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0][:80]
-        raise ArtifactError(f"'{path}' is no ncnn file, or a damaged one ({why}); export it again.") from error
+        why = f" ({str(error)[:80]})" if isinstance(error, _Misfit) else ""
+        raise ArtifactError(f"'{path}' is no ncnn file, or a damaged one{why}; export it again.") from error
     found = (_RECORD.fullmatch(line.rstrip("\r")) for line in lines[2 + count :])
     return layers, {match[1]: match[2] for match in found if match}
 
@@ -119,7 +123,7 @@ def _layer(line: str) -> NcnnLayer:
     ends = _number(inputs) + _number(outputs)
     blobs, parameters = rest[:ends], [_PARAMETER.fullmatch(word) for word in rest[ends:]]
     if len(blobs) < ends or any("=" in name for name in blobs) or not all(parameters):
-        raise ValueError(f"layer {line[:40].strip()!r}")
+        raise _Misfit(f"layer {line[:40].strip()!r}")
     said = {match[1]: match[2] for match in parameters if match}
     convolution = kind.startswith(("Convolution", "Deconvolution")) and said.get(_WEIGHTLESS, "0") == "0"
     return NcnnLayer(kind, int(said.get(_KERNEL, "0")) if convolution else 0)
@@ -127,5 +131,5 @@ def _layer(line: str) -> NcnnLayer:
 
 def _number(text: str) -> int:
     if not re.fullmatch(r"\d{1,7}", text) or int(text) > _MOST_LAYERS:
-        raise ValueError(f"{text[:20]!r} is no number of layers")
+        raise _Misfit(f"{text[:20]!r} is no number of layers")
     return int(text)
