@@ -59,6 +59,17 @@ def test_weights_are_held_to_their_recorded_digest(tmp_path: Path) -> None:
     assert read_ncnn(path, weights=False).provenance == MADE
 
 
+def test_the_text_is_held_to_its_recorded_digest(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace("1=3 ", "1=5 ", 1))
+    with pytest.raises(ArtifactError, match=r"net\.ncnn\.param' is damaged: .*; export it again\.$"):
+        read_ncnn(path, weights=False)
+    for taken in (text.replace("\n", "\r\n"), text.partition("\nkdna_sha256 ")[0]):  # an earlier one
+        path.write_bytes(taken.encode())
+        assert read_ncnn(path).provenance == MADE
+
+
 @pytest.mark.parametrize(
     ("text", "weights", "said"),
     [
