@@ -39,7 +39,7 @@ class ExecuTorchSession(Closing):
     interface = PLAIN
 
     def __init__(self, path: Path, threads: int | None = None, name: str | None = None) -> None:
-        made = read_executorch(path)
+        made = read_executorch(path, whole=False)
         if made is None:
             raise ArtifactError(f"'{path}' does not record which images it takes; write one with `export`.")
         self.options: Mapping[str, str | int] = {"threads": threads or torch.get_num_threads()}

@@ -69,7 +69,7 @@ def _litert(path: Path, weights: bool) -> OwnFile:
 
 
 def _executorch(path: Path, weights: bool) -> OwnFile:
-    return OwnFile(path.stat().st_size, (), read_executorch(path))
+    return OwnFile(path.stat().st_size, (), read_executorch(path, weights))
 
 
 _READERS: Mapping[Kind, Callable[[Path, bool], OwnFile]] = {
