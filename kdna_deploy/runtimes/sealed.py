@@ -33,7 +33,7 @@ def without_digest(recorded: str) -> str:
 def seal(content: bytearray) -> None:
     """Write the digest of a file with `content` into the room for it."""
     place = _place(content)
-    assert place is not None, "it records what `with_room` made"
+    assert place is not None, "it has room for one"
     content[place : place + len(_BLANK)] = _digest(content, place)
 
 
