@@ -45,7 +45,7 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[convert,dev,openvino,ncnn,mnn,litert,tensorrt-rtx,report,cluster,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[convert,dev,openvino,ncnn-convert,mnn,litert,tensorrt-rtx,report,cluster,docs]"
 	@touch $@
 
 clean:

@@ -98,6 +98,26 @@ def test_the_version_is_said_in_one_place() -> None:
     assert latest and latest[1] == VERSION
 
 
+def test_running_files_of_other_runtimes_takes_no_pytorch() -> None:
+    """ExecuTorch is an exception; pnnx, which writes ncnn files, requires PyTorch."""
+    extras = PROJECT["optional-dependencies"]
+    brought = {name: set(map(required, extras[name])) for name in ("openvino", "ncnn", "mnn", "litert")}
+    assert brought["ncnn"] == {"ncnn"}
+    assert not any(found & {"torch", "pnnx", "kdna-deploy", "executorch"} for found in brought.values())
+    assert set(map(required, extras["ncnn-convert"])) == {"kdna-deploy", "pnnx"}
+
+
+def test_every_extra_that_is_named_is_one() -> None:
+    files = [
+        *(REPOSITORY / "kdna_deploy").rglob("*.py"),
+        *(REPOSITORY / "docs").rglob("*.md"),
+        REPOSITORY / "README.md",
+    ]
+    named = {one for file in files for one in re.findall(r"kdna-deploy\[([\w,-]+)\]", file.read_text(encoding="utf-8"))}
+    assert "ncnn-convert" in named
+    assert {one for group in named for one in group.split(",")} <= set(PROJECT["optional-dependencies"])
+
+
 def test_the_extras_are_those_of_the_documentation() -> None:
     page = (REPOSITORY / "docs" / "installation.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `([\w-]+)` ", page, re.MULTILINE)) == set(PROJECT["optional-dependencies"])

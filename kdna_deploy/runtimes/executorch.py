@@ -39,7 +39,7 @@ class ExecuTorchSession(Closing):
     interface = PLAIN
 
     def __init__(self, path: Path, threads: int | None = None, name: str | None = None) -> None:
-        made = read_executorch(path)
+        made = read_executorch(path, whole=False)
         if made is None:
             raise ArtifactError(f"'{path}' does not record which images it takes; write one with `export`.")
         self.options: Mapping[str, str | int] = {"threads": threads or torch.get_num_threads()}
@@ -48,7 +48,8 @@ class ExecuTorchSession(Closing):
                 portable_lib._unsafe_reset_threadpool(self.options["threads"])
                 self._method = Runtime.get().load_program(path).load_method("forward")
         except RuntimeError as error:
-            raise ArtifactError(f"ExecuTorch cannot open '{path}': {str(error).splitlines()[0][:200]}.") from error
+            cause = str(error).splitlines()[0][:200]
+            raise ArtifactError(f"ExecuTorch cannot open '{path}': {cause}; export it again.") from error
         self.stage_names = made.stage_names
         self.name = name or path.name
         self.runtime = f"ExecuTorch {importlib.metadata.version('executorch')}"

@@ -3,7 +3,8 @@
     program (FlatBuffer) · segments │ record │ its length, 8 bytes │ 8 bytes that say that it is one
 
 The header of a program says where it and its segments end, and ExecuTorch reads no further: the record lies behind.
-What the program computes is left to ExecuTorch's own reader.
+Files of ours are compared with the digest that is part of the record (`sealed`); what the program computes is left to
+ExecuTorch's own reader.
 
 Does not apply to programs of other kinds' headers, from before ExecuTorch 1.0: they are refused.
 """
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.graph.provenance import Provenance, from_json
+from kdna_deploy.runtimes.sealed import check_whole, seal, with_room, without_digest
 
 _IDENTIFIER, _HEADER = b"ET12", b"eh00"  # behind the first offset; the second behind the first
 _SIZES = "<IQQQ"  # of the header itself, of the program, where the segments begin, and their size
@@ -24,8 +26,10 @@ _LENGTH = "<Q"
 _TAIL = struct.calcsize(_LENGTH) + len(_END)
 
 
-def read_executorch(path: Path) -> Provenance | None:
+def read_executorch(path: Path, whole: bool = True) -> Provenance | None:
     """The provenance of the ExecuTorch file at `path`; None where it is not ours.
+
+    Unless `whole`, its bytes are not compared with what is recorded.
 
     Raises:
         ArtifactError: there is none, or it is damaged.
@@ -37,13 +41,17 @@ def read_executorch(path: Path) -> Provenance | None:
             text = _record(stream, path.stat().st_size).decode()
     except (struct.error, ValueError, OSError) as error:
         raise ArtifactError(f"'{path}' is no ExecuTorch file, or a damaged one; export it again.") from error
-    return from_json(text, str(path)) if text else None
+    if whole:
+        check_whole(path.read_bytes(), path)
+    return from_json(without_digest(text), str(path)) if text else None
 
 
 def with_record(program: bytes, text: str) -> bytes:
     """A file of `program` that records `text`."""
-    record = text.encode()
-    return program + record + struct.pack(_LENGTH, len(record)) + _END
+    record = with_room(text).encode()
+    content = bytearray(program + record + struct.pack(_LENGTH, len(record)) + _END)
+    seal(content)
+    return bytes(content)
 
 
 def _record(stream: BinaryIO, size: int) -> bytes:

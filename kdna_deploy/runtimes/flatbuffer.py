@@ -39,8 +39,12 @@ class Table:
 
     def bytes(self, field: int) -> bytes:
         """A string, or a vector of bytes."""
-        at, count = self._vector(field, 1)
+        at, count = self.span(field)
         return self.content[at : at + count]
+
+    def span(self, field: int) -> tuple[int, int]:
+        """Where the first byte of a string, or of a vector of bytes, is, and how many there are."""
+        return self._vector(field, 1)
 
     def tables(self, field: int) -> list[Table]:
         """A vector of tables."""

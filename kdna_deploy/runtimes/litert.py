@@ -37,13 +37,13 @@ class LiteRtSession(Closing):
     """
 
     def __init__(self, path: Path, threads: int | None = None, name: str | None = None) -> None:
-        made = read_litert(path).provenance
+        made = read_litert(path, whole=False).provenance
         try:
             with without_native_messages():  # a line when a process opens a file for the first time
                 self._interpreter = Interpreter(str(path), num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"LiteRT cannot open '{path}': {_cause(error)}.") from error
+            raise ArtifactError(f"LiteRT cannot open '{path}': {_cause(error)}; export it again.") from error
         self.interface = made.interface(path) if made else PLAIN
         taken, returned = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         names = tuple(output["name"] for output in returned)

@@ -4,7 +4,8 @@
     graph → tensors (each the number of its buffer), operators (each the tensors that it reads and makes)
 
 A file is a FlatBuffer: offsets lead into it from everywhere, so that each is followed within the file or not at all.
-Every buffer is looked for, so that a file that was cut short is refused here, not by a crash of a runtime.
+Every buffer is looked for, so that a file that was cut short is refused here, not by a crash of a runtime; those of
+ours are compared with the digest that they record as well (`sealed`).
 
 Does not apply to files of more than 2 GB, which keep their weights behind the FlatBuffer.
 """
@@ -21,6 +22,7 @@ from kdna_deploy.errors import ArtifactError
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
 from kdna_deploy.graph.stored_kernels import KernelStorage
 from kdna_deploy.runtimes.flatbuffer import Table, follow
+from kdna_deploy.runtimes.sealed import check_whole, without_digest
 
 IDENTIFIER = b"TFL3"  # behind the first offset
 # Numbers of the schema: of the fields of a table, in their order, of operators and of types.
@@ -67,8 +69,8 @@ class LiteRtFile:
         return KernelStorage("LiteRT file", len(distinct), len(self.kernels), sum(distinct.values()), every)
 
 
-def read_litert(path: Path) -> LiteRtFile:
-    """Read the LiteRT file at `path`.
+def read_litert(path: Path, whole: bool = True) -> LiteRtFile:
+    """Read the LiteRT file at `path`; unless `whole`, its bytes are not compared with what is recorded.
 
     Raises:
         ArtifactError: there is none, or it is damaged.
@@ -76,6 +78,8 @@ def read_litert(path: Path) -> LiteRtFile:
     if not path.is_file():
         raise ArtifactError(f"There is no file '{path}'.")
     content = path.read_bytes()
+    if whole:
+        check_whole(content, path)
     try:
         if content[4:8] != IDENTIFIER:
             raise ValueError("it does not begin as one")
@@ -86,7 +90,7 @@ def read_litert(path: Path) -> LiteRtFile:
         text = recorded.get(KEY.encode(), b"").decode()
     except (struct.error, ValueError, LookupError) as error:
         raise ArtifactError(f"'{path}' is no LiteRT file, or a damaged one; export it again.") from error
-    return LiteRtFile(kernels, from_json(text, str(path)) if text else None)
+    return LiteRtFile(kernels, from_json(without_digest(text), str(path)) if text else None)
 
 
 def _kernels(model: Table, graph: Table) -> Iterator[StoredKernel]:

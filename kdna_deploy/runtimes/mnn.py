@@ -37,7 +37,7 @@ class MnnSession(Closing):
     """
 
     def __init__(self, path: Path, threads: int | None = None, name: str | None = None) -> None:
-        made = read_mnn(path).provenance
+        made = read_mnn(path, whole=False).provenance
         if made is None:
             raise ArtifactError(f"'{path}' does not record which images it takes; write one with `export`.")
         self.stage_names = made.stage_names

@@ -43,7 +43,9 @@ class NcnnSession(Closing):
             raise ArtifactError(f"'{path}' does not record which images it takes; write one with `export`.")
         unknown = next((layer.type for layer in found.layers if ncnn.layer_to_index(layer.type) < 0), None)
         if unknown is not None:
-            raise ArtifactError(f"ncnn {ncnn.__version__} has no layer '{unknown}', which '{path}' needs.")
+            raise ArtifactError(
+                f"ncnn {ncnn.__version__} has no layer '{unknown}', which '{path}' needs; export it again."
+            )
         self._net = ncnn.Net()
         self.options: Mapping[str, str | int] = _configure(self._net.opt, threads)
         if self._net.load_param(str(path)) or self._net.load_model(str(weights_of(path))):

@@ -67,6 +67,10 @@ def read_openvino(path: Path, weights: bool = True) -> OpenVinoFile:
     return OpenVinoFile(path.stat().st_size + size, found.reached, made)
 
 
+class _Misfit(ValueError):
+    """What is wrong with a file, in words of ours; Python's say nothing to a user."""
+
+
 class _Reader:
     """Hears the elements of an ``.xml``."""
 
@@ -78,14 +82,14 @@ class _Reader:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._depth and name != "net":
-            raise ValueError(f"its root is <{name[:40]}>")
+            raise _Misfit(f"its root is <{name[:40]}>")
         self._depth.append(name)
         if name == "layer":
             self._constant = attributes.get("type") == "Const"
         elif name == "data" and self._constant and self._depth[-2] == "layer":
             offset, size = (int(attributes.get(key, "0")) for key in ("offset", "size"))
             if min(offset, size) < 0:
-                raise ValueError("an offset below zero")
+                raise _Misfit("an offset below zero")
             self.reached = max(self.reached, offset + size)
         elif self._depth[:2] == ["net", "rt_info"] and len(self._depth) == 3 and name in _RECORDED:
             self.recorded[name] = attributes.get("value", "")
@@ -94,7 +98,7 @@ class _Reader:
         self._depth.pop()
 
     def document_type(self, *_: object) -> None:
-        raise ValueError("a document type")
+        raise _Misfit("a document type")
 
 
 def _parsed(path: Path) -> _Reader:
@@ -104,15 +108,10 @@ def _parsed(path: Path) -> _Reader:
     parser.StartDoctypeDeclHandler = reader.document_type
     try:
         if path.stat().st_size > _LARGEST:
-            raise ValueError("too large")
+            raise _Misfit("too large")
         with path.open("rb") as stream:
             parser.ParseFile(stream)
     except (expat.ExpatError, ValueError, OSError) as error:
-        raise ArtifactError(
-            f"'{path}' is no OpenVINO file, or a damaged one ({_why(error)}); export it again."
-        ) from error
+        why = f" ({str(error)[:80]})" if isinstance(error, (_Misfit, expat.ExpatError)) else ""
+        raise ArtifactError(f"'{path}' is no OpenVINO file, or a damaged one{why}; export it again.") from error
     return reader
-
-
-def _why(error: Exception) -> str:
-    return str(error).splitlines()[0][:80] if str(error) else type(error).__name__

@@ -39,7 +39,7 @@ class OwnFile:
 def own_file(path: Path, weights: bool = True) -> OwnFile | None:
     """Read the file at `path`; None where it is of another kind.
 
-    Without `weights`, those beside it are not compared with what is recorded.
+    Without `weights`, neither those beside it nor its own bytes are compared with what is recorded.
 
     Raises:
         ArtifactError: it is damaged, or what lies beside it is not what belongs to it.
@@ -59,17 +59,17 @@ def _ncnn(path: Path, weights: bool) -> OwnFile:
 
 
 def _mnn(path: Path, weights: bool) -> OwnFile:
-    found = read_mnn(path)
+    found = read_mnn(path, weights)
     return OwnFile(path.stat().st_size, (), found.provenance, found.storage)
 
 
 def _litert(path: Path, weights: bool) -> OwnFile:
-    found = read_litert(path)
+    found = read_litert(path, weights)
     return OwnFile(path.stat().st_size, (), found.provenance, found.storage)
 
 
 def _executorch(path: Path, weights: bool) -> OwnFile:
-    return OwnFile(path.stat().st_size, (), read_executorch(path))
+    return OwnFile(path.stat().st_size, (), read_executorch(path, weights))
 
 
 _READERS: Mapping[Kind, Callable[[Path, bool], OwnFile]] = {

@@ -52,7 +52,8 @@ class OwnFormat:
         suffix: what NAME gets where no other is said.
         refusals: of what such a file cannot have.
         why: of its last suffix.
-        also: packages that writing one takes beside its runtime.
+        extra: that has what writing one takes, where running takes less.
+        packages: of that, by the names they are imported by.
     """
 
     title: str
@@ -60,7 +61,8 @@ class OwnFormat:
     suffix: str
     refusals: Callable[[Said], Refusals]
     why: str
-    also: tuple[str, ...] = ()
+    extra: str = ""
+    packages: tuple[str, ...] = ()
 
 
 def _openvino(said: Said) -> Refusals:
@@ -143,7 +145,8 @@ FORMATS = {
             "halves the file.",
         ),
         "so that ncnn finds its weights",
-        also=("pnnx",),
+        extra="ncnn-convert",
+        packages=("ncnn", "pnnx"),
     ),
     "mnn": OwnFormat(
         "MNN",
@@ -282,8 +285,11 @@ def missing(name: str) -> str | None:
     """What writing the format `name` lacks and how to get it, a sentence; None where nothing is missing."""
     from kdna_deploy.runtimes.table import RUNTIMES, package
 
-    also = (package(one, one, f"pip install 'kdna-deploy[{name}]'") for one in FORMATS[name].also)
-    return RUNTIMES[name].missing or next(filter(None, (find() for find in also)), None)
+    form = FORMATS[name]
+    if not form.extra:
+        return RUNTIMES[name].missing
+    found = (package(one, one, f"pip install 'kdna-deploy[{form.extra}]'")() for one in form.packages)
+    return next(filter(None, found), None)
 
 
 def own_suffix(named: Mapping[str, object]) -> str:

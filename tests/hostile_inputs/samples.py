@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from tests.session_folder import made_once, shared_folder
 SIZE = str(SHAPE[1])
 CHECKPOINT, SAFE, FUSED, ONNX = "good.pt", "good.safetensors", "good.fused.pt2", "good.onnx"
 PREPARED = "good.prepared.onnx"
-IMAGES, CLASSES, RUN = "good-images", "good-classes", "good.json"
+MNN, LITERT, NCNN, NCNN_WEIGHTS = "good.mnn", "good.tflite", "good.param", "good.bin"
+IMAGES, CLASSES, RUN, RELEASE = "good-images", "good-classes", "good.json", "good-release"
 MODEL = ("--model", FACTORY)
 
 
@@ -74,6 +76,18 @@ def _prepared(path: Path) -> None:
     _run("prepare", str(sound(ONNX)), "-o", str(path))
 
 
+def _own(name: str) -> Callable[[Path], None]:
+    return lambda path: _run("export", str(sound(FUSED)), *MODEL, f"--{name}", "-o", str(path))
+
+
+def _ncnn_weights(path: Path) -> None:
+    assert sound(NCNN).with_suffix(".bin") == path, "it is written with the layers"
+
+
+def _release(path: Path) -> None:
+    _run("ship", str(sound(CHECKPOINT)), "--input-size", SIZE, *MODEL, "--targets", "cpu,mnn", "-o", str(path))
+
+
 def _images(path: Path) -> None:
     path.mkdir()
     for seed in range(3):
@@ -106,6 +120,11 @@ _MAKERS = {
     FUSED: _fused,
     ONNX: _onnx,
     PREPARED: _prepared,
+    MNN: _own("mnn"),
+    LITERT: _own("litert"),
+    NCNN: _own("ncnn"),
+    NCNN_WEIGHTS: _ncnn_weights,
+    RELEASE: _release,
     IMAGES: _images,
     CLASSES: _classes,
     RUN: _saved_run,

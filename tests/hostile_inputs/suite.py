@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from itertools import groupby
 
-from tests.hostile_inputs import archives, checkpoints, onnx_files, pictures, words
+from tests.hostile_inputs import archives, checkpoints, onnx_files, own_files, pictures, releases, words
 from tests.hostile_inputs.case import Case
 
 LEAST = 1000
@@ -19,13 +19,19 @@ _SWEEPS = {
     *(f"{kind}, damaged" for kind in ("checkpoint", "fused graph", "images", "ONNX file")),
     *(f"fused graph, {part}" for part in ("forbidden operators", "malformed program", "malformed provenance")),
     *("fused graph, weights", "ONNX file, malformed metadata", "engine records", "saved runs"),
-    *("prepared files, malformed record", "ONNX file, inspected"),
+    *("prepared files, malformed record", "ONNX file, inspected", "ncnn file, weights damaged"),
+    "release, malformed manifest",
+    *(f"{kind} file, damaged" for kind in ("MNN", "LiteRT", "ncnn")),
 }
 
 
 @functools.cache
 def all_cases() -> tuple[Case, ...]:
-    found = [case for source in (checkpoints, archives, onnx_files, pictures, words) for case in source.cases()]
+    found = [
+        case
+        for source in (checkpoints, archives, onnx_files, own_files, releases, pictures, words)
+        for case in source.cases()
+    ]
     return tuple(found)
 
 

@@ -65,5 +65,9 @@ def test_files_that_cannot_be_run_are_refused(path: Path, tmp_path: Path) -> Non
     changed = bytearray(content)
     changed[60:2000] = bytes(1940)  # the program; its header stays
     other.write_bytes(changed)
+    with pytest.raises(ArtifactError, match=r"net.pte' is damaged: its bytes are not those that were written"):
+        open_session(other)
+    earlier = content[-16 - length : -16].partition(b"\nkdna_sha256 ")[0]
+    other.write_bytes(changed[: -16 - length] + earlier + len(earlier).to_bytes(8, "little") + content[-8:])
     with pytest.raises(ArtifactError, match=r"ExecuTorch cannot open '.*net.pte'"):
         open_session(other)

@@ -43,6 +43,17 @@ def test_images_of_another_shape_are_refused_with_one_sentence(shape: tuple[int,
         LiteRtSession(converted_sample("litert").path).run(np.zeros(shape, np.float32))
 
 
+def test_what_litert_cannot_open_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
+    from kdna_deploy.targets.litert.writer import Writer
+
+    path, writer = tmp_path / "net.tflite", Writer()
+    taken = writer.tensor("input", (1, 3, 4, 4), np.float32)
+    writer.operator("RELU", [taken], [999])
+    path.write_bytes(writer.finish([taken], [taken], "key", "what is recorded"))
+    with pytest.raises(ArtifactError, match=r"^LiteRT cannot open '.*net\.tflite': .*; export it again\.$"):
+        LiteRtSession(path)
+
+
 def test_files_that_are_no_classifier_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "small.tflite"
     path.write_bytes(small_file())

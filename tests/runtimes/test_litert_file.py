@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.runtimes.litert_file import StoredKernel, read_litert
+from kdna_deploy.runtimes.sealed import seal, with_room
 from tests.targets.litert.small_file import small_file
 
 
@@ -52,7 +54,28 @@ def test_damage_anywhere_is_no_crash(content: bytes, tmp_path: Path) -> None:
             assert "\n" not in str(error)
 
 
-def written(folder: Path, content: bytes) -> Path:
+def test_files_of_ours_are_held_to_their_digest(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from kdna_deploy.targets.litert.writer import Writer
+
+    def file(text: str) -> bytes:
+        writer = Writer()
+        taken = writer.tensor("input", (1, 3, 4, 4), np.float32)
+        return writer.finish([taken], [taken], "kdna", text)
+
+    made = Provenance("net.pt", "0" * 64, None, "mine:net", False, (3, 4, 4), 1, 1, 0)
+    assert read_litert(written(tmp_path, file(made.to_json()))).provenance == made  # an earlier one
+    content = bytearray(file(with_room(made.to_json())))
+    seal(content)
+    assert read_litert(written(tmp_path, content)).provenance == made
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        with pytest.raises(ArtifactError, match=r"net\.tflite'.* damaged"):
+            read_litert(written(tmp_path, changed))
+
+
+def written(folder: Path, content: bytes | bytearray) -> Path:
     path = folder / "net.tflite"
     path.write_bytes(content)
     return path

@@ -48,6 +48,10 @@ def test_files_that_ncnn_cannot_run_are_refused_before_it_opens_them(tmp_path: P
     with pytest.raises(ArtifactError, match="does not record which images it takes"):
         NcnnSession(path)
     kind = next(layer.type for layer in read_ncnn(path).layers if layer.kernel)
-    path.write_text(ours.replace(f"{kind} ", "Unheard ", 1))
-    with pytest.raises(ArtifactError, match="has no layer 'Unheard'"):
+    unheard = ours.replace(f"{kind} ", "Unheard ", 1)
+    path.write_text(unheard)
+    with pytest.raises(ArtifactError, match="is damaged: its bytes are not those that were written"):
+        NcnnSession(path)
+    path.write_text(unheard.partition("\nkdna_sha256 ")[0])  # an earlier one, which another ncnn could open
+    with pytest.raises(ArtifactError, match=r"has no layer 'Unheard', which '.*' needs; export it again\.$"):
         NcnnSession(path)

@@ -59,6 +59,17 @@ def test_weights_are_held_to_their_recorded_digest(tmp_path: Path) -> None:
     assert read_ncnn(path, weights=False).provenance == MADE
 
 
+def test_the_text_is_held_to_its_recorded_digest(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace("1=3 ", "1=5 ", 1))
+    with pytest.raises(ArtifactError, match=r"net\.ncnn\.param' is damaged: .*; export it again\.$"):
+        read_ncnn(path, weights=False)
+    for taken in (text.replace("\n", "\r\n"), text.partition("\nkdna_sha256 ")[0]):  # an earlier one
+        path.write_bytes(taken.encode())
+        assert read_ncnn(path).provenance == MADE
+
+
 @pytest.mark.parametrize(
     ("text", "weights", "said"),
     [
@@ -75,6 +86,9 @@ def test_weights_are_held_to_their_recorded_digest(tmp_path: Path) -> None:
         (NET + "# kdna {}\n", bytes(8), "provenance in"),
         (NET + "# kdna [[[\n", bytes(8), "provenance in"),
         ("\0\xff", bytes(8), "or a damaged one"),
+        # Without Python's own words.
+        ("7767517\n3\n", bytes(8), "or a damaged one; export it again."),
+        (NET.replace("fc    1 1 3 out0 0=10 1=1 2=40", "fc"), bytes(8), "or a damaged one; export it again."),
     ],
 )
 def test_what_is_damaged_or_hostile_is_one_sentence(
@@ -83,4 +97,5 @@ def test_what_is_damaged_or_hostile_is_one_sentence(
     with pytest.raises(ArtifactError) as refused:
         read_ncnn(write(tmp_path, text, weights, made=None))
     assert said in str(refused.value)
+    assert "export it again" in str(refused.value) or "make the artifact again" in str(refused.value) or weights is None
     assert "\n" not in str(refused.value) and str(refused.value).endswith(".")

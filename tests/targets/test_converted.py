@@ -105,6 +105,17 @@ def test_every_kind_of_block(tmp_path: Path, name: str, checkpoint: Callable[[],
     assert all(agreement.passed for agreement in done.agreements)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_options_make_equal_bytes(tmp_path: Path, name: str) -> None:
+    require(name)
+    opened, written = fused_sample(RESNET), []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        export_converted(opened, folder / f"net{FORMATS[name].suffix}", PLAIN)
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert written[0] == written[1]
+
+
 def test_what_is_too_large_is_not_written(tmp_path: Path) -> None:
     require("mnn")
     with pytest.raises(ExportError, match=r"more than `max_bloat=0\.5` allows"):
@@ -206,6 +217,21 @@ def test_damaged_weights_are_refused_by_every_command(tmp_path: Path, capsys: py
     for command in (["verify", path], ["bench", path], ["evaluate", path, "--data", tmp_path], ["inspect", path]):
         assert run(list(map(str, command))) == 3
         assert weights.name in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["mnn", "litert"])
+@pytest.mark.parametrize("share", [0.0007, 0.5])  # among the offsets, over which MNN crashes; among the weights
+def test_a_damaged_byte_is_refused_before_the_runtime_sees_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, share: float
+) -> None:
+    path = copy_of(converted_sample(name), tmp_path)
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 0xFF
+    path.write_bytes(content)
+    for command in (["verify", path], ["bench", path], ["evaluate", path, "--data", tmp_path], ["inspect", path]):
+        assert run(list(map(str, command))) == 3
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"'{path}' is damaged: its bytes are not those that were written; export it again." in said
 
 
 @pytest.mark.parametrize("name", NAMES)

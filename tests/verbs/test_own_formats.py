@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kdna_deploy.cli.app import run
-from kdna_deploy.verbs.own_formats import FORMATS, own_suffix
+from kdna_deploy.runtimes.table import RUNTIMES
+from kdna_deploy.verbs.own_formats import FORMATS, missing, own_suffix
 from tests.samples import RESNET, sample_path
 
 
@@ -84,8 +85,22 @@ def test_without_its_package_one_sentence_says_how_to_get_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     assert run(["export", str(sample_path(RESNET)), f"--{name}"]) == 4
-    assert f"{FORMATS[name].title} is not installed; run: pip install 'kdna-deploy[{name}]'" in capsys.readouterr().err
+    form = FORMATS[name]
+    said = f"{form.title} is not installed; run: pip install 'kdna-deploy[{form.extra or name}]'"
+    assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_writes_ncnn_files_is_not_what_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(absent: str) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None if name == absent else object())
+
+    without("pnnx")
+    assert missing("ncnn") == "pnnx is not installed; run: pip install 'kdna-deploy[ncnn-convert]'"
+    assert RUNTIMES["ncnn"].missing is None
+    without("ncnn")
+    assert missing("ncnn") == "ncnn is not installed; run: pip install 'kdna-deploy[ncnn-convert]'"
+    assert RUNTIMES["ncnn"].missing == "ncnn is not installed; run: pip install 'kdna-deploy[ncnn]'"
 
 
 def test_a_name_is_made_of_the_format_that_is_asked_for() -> None:

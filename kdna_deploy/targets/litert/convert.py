@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kdna_deploy.graph.provenance import KEY, Provenance
 from kdna_deploy.runtimes.onnx_file import read_model
+from kdna_deploy.runtimes.sealed import seal, with_room
 from kdna_deploy.targets.litert.lowering import Lowering
 from kdna_deploy.targets.litert.onnx_facts import Facts
 from kdna_deploy.targets.litert.operators import translate
@@ -31,9 +32,11 @@ def convert(onnx: Path, made: Provenance) -> bytes:
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None
     lowering = Lowering(Facts(model, batch), batch is None, str(made.options.get("weights", "fp32")))
     inputs, outputs = lowering.run(translate)
-    return lowering.writer.finish(inputs, outputs, KEY, made.to_json())
+    return lowering.writer.finish(inputs, outputs, KEY, with_room(made.to_json()))
 
 
 def save(converted: bytes, made: Provenance, path: Path) -> None:
     """Write what `convert` made to `path`; its record is in it."""
-    path.write_bytes(converted)
+    content = bytearray(converted)
+    seal(content)
+    path.write_bytes(content)

@@ -12,14 +12,14 @@ installs a further package (`MNN/tools/utils/log.py`).
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from kdna_deploy.errors import ExportError
 from kdna_deploy.graph.provenance import Provenance
-from kdna_deploy.runtimes.mnn_file import recorded
+from kdna_deploy.runtimes.mnn_file import recorded, with_own_uuid
+from kdna_deploy.runtimes.sealed import seal
 
 # The arguments come by its input: a record may be longer than an argument can be.
 _CONVERTER = "import json, sys, _tools; _tools.mnnconvert(json.load(sys.stdin))"
@@ -52,8 +52,10 @@ def convert(onnx: Path, made: Provenance) -> Path:
 
 
 def save(converted: Path, made: Provenance, path: Path) -> None:
-    """Write what `convert` made to `path`; its record is in it."""
-    shutil.copyfile(converted, path)
+    """Write what `convert` made to `path`; its record is in it. Equal input gives equal bytes."""
+    content = with_own_uuid(converted.read_bytes())
+    seal(content)
+    path.write_bytes(content)
 
 
 def _cause(done: subprocess.CompletedProcess[str]) -> str:

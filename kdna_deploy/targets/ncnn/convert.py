@@ -56,7 +56,7 @@ def _program() -> str:
     found = find_spec("pnnx")
     folders = found.submodule_search_locations if found else None
     if not folders:
-        raise RuntimeFailure("pnnx is not installed; run: pip install 'kdna-deploy[ncnn]'.")
+        raise RuntimeFailure("pnnx is not installed; run: pip install 'kdna-deploy[ncnn-convert]'.")
     return str(Path(folders[0]) / ("pnnx.exe" if os.name == "nt" else "pnnx"))
 
 

@@ -66,14 +66,6 @@ def test_weights_as_codes_are_shared_too(tmp_path: Path) -> None:
     assert inspect_file(done.path).storage[-1] == done.storage
 
 
-def test_equal_options_make_equal_bytes(tmp_path: Path) -> None:
-    require("litert")
-    first, second = tmp_path / "a.tflite", tmp_path / "b.tflite"
-    for path in (first, second):
-        export_converted(fused_sample(RESNET), path, PLAIN)
-    assert first.read_bytes() == second.read_bytes()
-
-
 def test_a_file_takes_pixels_and_names_classes(tmp_path: Path) -> None:
     require("litert")
     words = {"preprocess": "nhwc", "postprocess": "topk:3", "batch": 2, "simplify": False}
