@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import random
 import resource
 import statistics
@@ -46,7 +45,6 @@ def run_once(command: str, checkpoint: Path, folder: Path) -> dict[str, float]:
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # as the command line sets it
     )
     return {**json.loads(done.stdout.splitlines()[-1]), "whole": time.perf_counter() - began}
 
@@ -58,6 +56,9 @@ def convert(command: str, checkpoint: Path, folder: Path) -> dict[str, float]:
     def note(name: str) -> None:
         steps.append((name, time.time()))
 
+    from kdna_deploy.cli.waiting import wait_asleep
+
+    wait_asleep()  # as the command line does
     import torch
 
     note("published")
