@@ -17,7 +17,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.kinds import LABEL_SUFFIXES, MODELS, OWN, SUFFIXES, Kind, named_kind, weights_of
+from kdna_deploy.kinds import LABEL_SUFFIXES, MODELS, OWN, SUFFIXES, Kind, model_of_weights, named_kind
 
 __all__ = ["MODELS", "Kind", "check_images", "check_input", "check_labelled", "check_readable"]
 
@@ -45,7 +45,7 @@ def check_input(path: Path, wanted: Collection[Kind], reader: str) -> None:
         raise InputError(f"'{path}' is a folder; {reader} takes {_listed(wanted)}.")
     _check_regular(path, mode)
     kind = _kind(path)
-    if kind is None and (model := weights_of(path)) is not None:
+    if kind is None and (model := model_of_weights(path)) is not None:
         advice = "give that" if named_kind(model) in wanted else f"{reader} takes {_listed(wanted)}"
         raise InputError(f"'{path}' holds the weights of '{model}'; {advice}.")
     if kind is not None and kind not in wanted:

@@ -87,7 +87,7 @@ def beside_own(path: Path) -> tuple[Path, ...]:
     return (path.with_suffix(".bin"),) if named_kind(path) in (Kind.openvino, Kind.ncnn) else ()
 
 
-def weights_of(path: Path) -> Path | None:
+def model_of_weights(path: Path) -> Path | None:
     """The OpenVINO or ncnn file whose weights must lie in `path`; None where none lies beside it."""
     models = (path.with_suffix(SUFFIXES[kind]) for kind in (Kind.ncnn, Kind.openvino))
     return next((model for model in models if path in beside_own(model) and model.is_file()), None)
