@@ -172,7 +172,7 @@ def bench(
     )
     options = _options(device, batch_size, runtimes, compared, iterations, min_time, protocol, said, model, size, named)
     result = _measure(files, suite, options, listener)
-    if thresholds and not any(row.baseline for row in result.rows):
+    if thresholds and not result.partial and not any(row.baseline for row in result.rows):
         raise RuntimeFailure(
             "Nothing was compared, so that `fail_if` says nothing; name a `baseline`, or leave it out."
         )
