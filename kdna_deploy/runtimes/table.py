@@ -48,10 +48,12 @@ class OnCpu:
         threads: of an inference; of all of them together with `streams`.
         streams: inferences that may be under way at once, for a runtime that shares its threads out among them; None
             for one, as fast as may be.
+        batch: images in every inference, where that is known; a runtime that plans for a batch plans for it.
     """
 
     threads: int = 1
     streams: int | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ def _openvino(precision: Literal["f32", "bf16"]) -> Callable[[Source, OnCpu], Op
     def prepare(source: Source, how: OnCpu) -> Opener:
         from kdna_deploy.runtimes.openvino import OpenVinoSession
 
-        return lambda cores=(): OpenVinoSession(source.path, how.threads, precision=precision, streams=how.streams)
+        return lambda cores=(): OpenVinoSession(
+            source.path, how.threads, precision=precision, streams=how.streams, batch=how.batch
+        )
 
     return prepare
 

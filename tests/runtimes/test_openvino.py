@@ -77,6 +77,18 @@ def test_the_images_are_left_alone(net: Path) -> None:
 
 
 @pytest.mark.slow
+def test_compiled_for_one_batch_it_takes_that_alone(net: Path) -> None:
+    """A file of any batch; one of a batch of its own keeps that."""
+    reference = OrtSession(net)
+    with OpenVinoSession(net, threads=1, batch=3) as session:
+        assert (session.batch, session.image_shape, session.options["batch"]) == (3, (3, 64, 64), 3)
+        assert difference(session.run(images(3)), reference.run(images(3))) <= 1e-4
+        with pytest.raises(InputError) as caught:
+            session.run(images(1))
+    assert is_one_sentence(str(caught.value))
+
+
+@pytest.mark.slow
 def test_a_session_tells_what_it_takes_and_what_was_set(net: Path, tmp_path: Path) -> None:
     session = OpenVinoSession(net, threads=1, precision="bf16")
     assert (session.name, session.batch, session.image_shape) == ("net.onnx", None, (3, 64, 64))
@@ -87,6 +99,7 @@ def test_a_session_tells_what_it_takes_and_what_was_set(net: Path, tmp_path: Pat
     assert "INFERENCE_NUM_THREADS" not in OpenVinoSession(net).options
     exported_sample(tmp_path / "four.onnx", RESNET, batch=4, simplify=False)
     assert OpenVinoSession(tmp_path / "four.onnx").batch == 4
+    assert OpenVinoSession(tmp_path / "four.onnx", batch=1).batch == 4
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 1, 64, 64), (3, 64, 64)])

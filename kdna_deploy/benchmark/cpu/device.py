@@ -96,7 +96,7 @@ class Cpu:
         return subject.artifacts.source(subject.kind if subject.kind == entry.own else entry.artifact)
 
     def how(self, variant: Variant, options: BenchOptions) -> OnCpu:
-        return OnCpu(self.threads)
+        return OnCpu(self.threads, batch=options.batch)
 
     def trying(self) -> AbstractContextManager[Cores]:
         """On all that are measured on afterwards, for OpenVINO never leaves those that it saw first."""

@@ -50,7 +50,7 @@ def _load_onnxruntime(request: dict[str, Any], lap: Callable[[str], None]) -> Ru
 def _load_openvino(request: dict[str, Any], lap: Callable[[str], None], precision: str = "f32") -> Run:
     import numpy
 
-    from kdna_deploy.runtimes.openvino_library import openvino
+    from kdna_deploy.runtimes.openvino_library import model_of_batch, openvino
 
     lap("import_ms")
     hints = {
@@ -59,7 +59,8 @@ def _load_openvino(request: dict[str, Any], lap: Callable[[str], None], precisio
         "INFERENCE_NUM_THREADS": request["threads"],
         "ENABLE_CPU_PINNING": "NO",
     }
-    model = openvino.Core().compile_model(request["path"], "CPU", hints)
+    core = openvino.Core()
+    model = core.compile_model(model_of_batch(core, request["path"], request["shape"][0]), "CPU", hints)
     infer, taken = model.create_infer_request(), model.inputs[0]
     sizes = [size.get_length() if size.is_static else None for size in taken.partial_shape]
     images = numpy.zeros(_axes(request, sizes), taken.element_type.to_dtype())

@@ -217,10 +217,10 @@ def _opened(
     with contextlib.ExitStack() as opened:
         sessions: list[Session]
         if entry.streams == "own":
-            opener = entry.prepare(candidate.source, OnCpu(streams, streams))
+            opener = entry.prepare(candidate.source, OnCpu(streams, streams, batch))
             sessions = [opened.enter_context(opener())] * streams
         else:
-            opener = entry.prepare(candidate.source, OnCpu())
+            opener = entry.prepare(candidate.source, OnCpu(batch=batch))
             sessions = [opened.enter_context(opener()) for _ in range(streams)]
         images = images_for(candidate.subject.image_shape, batch, sessions[0].interface)
         ran[candidate.name] = dict(sessions[0].options)
