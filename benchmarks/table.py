@@ -1,4 +1,4 @@
-"""How the benchmarks write down what they measured: a Markdown table under a line that names machine and versions."""
+"""How the benchmarks write down what they measured: a Markdown table for each processor, with command and versions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from kdna_deploy.benchmark.environment import environment
 from kdna_deploy.benchmark.result import Row
 
+_SECTION = "## "  # of a file, one for each processor
 RUNTIME_NAMES = {".onnx": "ONNX Runtime", ".xml": "OpenVINO"}
 
 
@@ -25,23 +26,34 @@ def interval(row: Row) -> str:
 
 
 def write_table(path: Path, title: str, command: str, notes: str, heading: list[str], rows: list[list[str]]) -> None:
-    """Write the table to `path` and print it."""
+    """Write the table to `path` under the name of this processor, and print it.
+
+    What was measured on processors of other names stays: a ratio on one does not tell that on another.
+    """
     machine = environment()
     versions = ", ".join(f"{name} {machine.versions[name]}" for name in ("onnxruntime", "torch"))
     lines = [
-        f"# {title}",
-        "",
         f"Made by {command} on {machine.processor}, {machine.cores} cores, {versions}.",
         notes,
         "",
         _line(heading),
         _line(["---"] * len(heading)),
         *map(_line, rows),
-        "",
     ]
+    table = "\n".join(lines)
+    tables = {**_tables(path), machine.processor: table}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines))
-    print("\n".join(lines))
+    parts = [f"# {title}", *(f"{_SECTION}{processor}\n\n{text}" for processor, text in tables.items())]
+    path.write_text("\n\n".join(parts) + "\n")
+    print(table)
+
+
+def _tables(path: Path) -> dict[str, str]:
+    """Processor → what was measured on it, of a file that there may be."""
+    text = path.read_text() if path.is_file() else ""
+    _, *sections = f"\n{text}".split(f"\n{_SECTION}")
+    parts = (section.partition("\n") for section in sections)
+    return {processor.strip(): text.strip() for processor, _, text in parts}
 
 
 def _line(cells: list[str]) -> str:

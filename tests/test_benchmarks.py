@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from kdna_deploy.benchmark.environment import environment
 from tests.conftest import REPOSITORY
 
 ALONE = ("table", "serving_load")  # no benchmarks: what one imports, and what one starts
 SCRIPTS = sorted(path for path in (REPOSITORY / "benchmarks").glob("*.py") if path.stem not in ALONE)
+
+
+def imported(script: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{script.stem}", script)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -20,13 +32,28 @@ def test_a_benchmark_tells_what_it_takes(
 ) -> None:
     monkeypatch.syspath_prepend(str(script.parent))
     monkeypatch.setattr(sys, "argv", [str(script), "--help"])
-    spec = importlib.util.spec_from_file_location(f"benchmark_{script.stem}", script)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = imported(script, monkeypatch)
     with pytest.raises(SystemExit) as ended:
         module.main()
     assert ended.value.code == 0
     assert "--out" in capsys.readouterr().out
     assert f"benchmarks/{script.name}`" in (script.parent / "README.md").read_text()
+
+
+def test_a_table_made_again_leaves_those_of_other_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, machine, path = (
+        imported(REPOSITORY / "benchmarks" / "table.py", monkeypatch),
+        environment(),
+        tmp_path / "t.md",
+    )
+    for processor, figure in (("EPYC (AVX2)", "1 ms"), ("Xeon (VNNI)", "2 ms"), ("EPYC (AVX2)", "3 ms")):
+        monkeypatch.setattr(table, "environment", lambda name=processor: replace(machine, processor=name))
+        table.write_table(path, "Times", "`made`", "One thread.", ["network", "time"], [["resnet18", figure]])
+    title, *sections = path.read_text().split("\n## ")
+    assert title == "# Times\n"
+    assert [section.splitlines()[0] for section in sections] == ["EPYC (AVX2)", "Xeon (VNNI)"]
+    assert [section.splitlines()[-1] for section in sections] == ["| resnet18 | 3 ms |", "| resnet18 | 2 ms |"]
+    assert all("Made by `made` on" in section for section in sections)
+    assert "2 ms" in capsys.readouterr().out
