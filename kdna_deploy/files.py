@@ -58,10 +58,15 @@ def _check_place(path: Path, word: str) -> None:
         raise UsageError(f"The output '{path}' is a folder; give a file name with `{word}`.")
     if path.exists() and not path.is_file():
         raise UsageError(f"The output '{path}' is a device, which would be replaced; give a file name with `{word}`.")
-    _check_open(path, word)
+    check_open(path, word)
 
 
-def _check_open(path: Path, word: str) -> None:
+def check_open(path: Path, word: str) -> None:
+    """Refuse a path in a folder that takes no files.
+
+    Raises:
+        UsageError: it does not. `word` names the path.
+    """
     folder = path.absolute().parent
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"The folder '{path.parent}' may not be written to; choose another with `{word}`.")
@@ -188,7 +193,7 @@ def check_folder(folder: Path) -> None:
             raise UsageError(f"'{folder}' is no folder; name another with `to`.")
         if not folder.absolute().parent.is_dir():
             raise UsageError(f"There is no folder '{folder.parent}' to write to; make it, or name another with `to`.")
-        _check_open(folder, "to")
+        check_open(folder, "to")
     except OSError as error:
         raise UsageError(
             f"The folder '{folder}' cannot be written: {error.strerror or error}; name another with `to`."

@@ -8,13 +8,14 @@ import os
 import re
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kdna_deploy.errors import AccuracyError, KdnaError, UsageError
 from kdna_deploy.external_data import external_files, weights_name
-from kdna_deploy.files import atomic_output, check_folder, check_output, new_folder, scratch_folder
+from kdna_deploy.files import atomic_output, check_folder, check_open, check_output, new_folder, scratch_folder
 from tests.test_external_data import model_bytes
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
@@ -97,13 +98,13 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     above = [parent for parent in tmp_path.parents if parent.stat().st_uid == os.geteuid() and parent != Path("/")]
     before = {parent: parent.stat().st_mode for parent in above}
-    user = os.geteuid()
+    user, of_figures = os.geteuid(), partial(check_open, word="figures")
     try:
         for parent in above:
             parent.chmod(before[parent] | 0o011)
         if user == 0:  # who may write everywhere
             os.seteuid(65534)
-        for check, word in ((check_output, "output"), (check_folder, "to")):
+        for check, word in ((check_output, "output"), (check_folder, "to"), (of_figures, "figures")):
             with pytest.raises(UsageError, match=f"'{folder}' may not be written to; choose another with `{word}`"):
                 check(folder / "net")
     finally:

@@ -4,7 +4,8 @@
     NAME.bin   the numbers that the offsets lead into
 
 OpenVINO takes any ``.bin`` of that name that is long enough, and computes with what lies in it. Files of ours therefore
-record its SHA-256, and another one is refused: two files can be moved apart, and cannot be renamed at once.
+record its SHA-256, and another one is refused: two files can be moved apart, and cannot be renamed at once. The
+``.xml`` has its own as well (`sealed`).
 
 Document types, with which XML defines entities, are refused: no such file has one. What the layers compute is left to
 OpenVINO's own reader.
@@ -19,6 +20,7 @@ from xml.parsers import expat
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import KEY, Provenance, from_json
+from kdna_deploy.runtimes.sealed import XML_MARK, check_whole
 
 WEIGHTS_KEY = f"{KEY}_weights"  # the SHA-256 of the .bin
 _RECORDED = (KEY, WEIGHTS_KEY)
@@ -109,9 +111,10 @@ def _parsed(path: Path) -> _Reader:
     try:
         if path.stat().st_size > _LARGEST:
             raise _Misfit("too large")
-        with path.open("rb") as stream:
-            parser.ParseFile(stream)
+        content = path.read_bytes()
+        parser.Parse(content, True)
     except (expat.ExpatError, ValueError, OSError) as error:
         why = f" ({str(error)[:80]})" if isinstance(error, (_Misfit, expat.ExpatError)) else ""
         raise ArtifactError(f"'{path}' is no OpenVINO file, or a damaged one{why}; export it again.") from error
+    check_whole(content, path, XML_MARK)
     return reader

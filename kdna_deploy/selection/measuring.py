@@ -42,6 +42,7 @@ from kdna_deploy.selection.result import Baseline, Interval
 from kdna_deploy.selection.store import Evaluated, Timed
 
 _RUNTIMES = ("kdna-deploy", "onnxruntime", "openvino", "torch", "numpy", "pillow")
+_PROTOCOL = 2  # another number where files are measured in another way: what was measured before is measured again
 # What a latency depends on, of all that is told of a machine.
 _MACHINE = ("cpu", "flags", "cores", "governor", "cgroup_cpus", "cgroup_memory_gib", "system")
 
@@ -92,7 +93,8 @@ class Measuring:
         """What a latency depends on, beside the file."""
         told = environment().record
         machine = {name: told[name] for name in _MACHINE}
-        return {**machine, "threads": self.threads, "settings": self.settings, "versions": package_versions(_RUNTIMES)}
+        how = {"threads": self.threads, "settings": self.settings, "protocol": _PROTOCOL}
+        return {**machine, **how, "versions": package_versions(_RUNTIMES)}
 
     def evaluated(self, path: Path, against: Path, state: Path, listener: Listener) -> Evaluated:
         """Evaluate a file beside another; what is interrupted goes on from `state`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.errors import UsageError
 from kdna_deploy.extras import require_converter
 from kdna_deploy.files import check_output
-from kdna_deploy.kinds import baseline_name, prepared_name, stem
+from kdna_deploy.kinds import Kind, baseline_name, prepared_name, stem
 from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import (
@@ -28,6 +28,7 @@ from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
 from kdna_deploy.verbs.export_source import check_given, class_names, name_of, named, opened_source
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.interface_words import InterfaceWords
+from kdna_deploy.verbs.output_names import check_name
 from kdna_deploy.verbs.own_formats import OwnWords, Said, own_suffix
 from kdna_deploy.verbs.precision_words import PrecisionWords
 from kdna_deploy.verbs.prepare import PREPARE_STEPS
@@ -235,6 +236,8 @@ def export(
     for file in (*graph, *engine.files(built), *(one for one in (beside, plain) if one)):
         check_output(file, inputs)
     own.check_name(written)
+    if built:
+        check_name(built, Kind.engine)
     own.require()
     if engine.library:
         engine.require(str(batch))

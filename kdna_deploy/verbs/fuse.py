@@ -15,6 +15,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import Numbers, PathLike, Size, chosen, image_size, optional_path
 from kdna_deploy.verbs.attention_words import AttentionWords, attention_choice
 from kdna_deploy.verbs.image_words import ImageWords
+from kdna_deploy.verbs.output_names import check_name
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import files_of, size_of, source_of
 
@@ -123,6 +124,7 @@ def fuse(
         check_input(given, (Kind.checkpoint,), "fuse")
     if target is not None:
         check_output(target, inputs)
+        check_name(target, Kind.fused)
     merged = _checked_merged(optional_path(save_merged), target, *inputs)
     require_converter("Fusing a network")
     listener.plan((*fuse_steps(choice), *(["write"] if target else [])))

@@ -15,6 +15,7 @@ from pathlib import Path
 from kdna_deploy.errors import RuntimeFailure, UsageError
 from kdna_deploy.kinds import SUFFIXES, Kind, beside_own
 from kdna_deploy.precision import CODES
+from kdna_deploy.verbs.output_names import check_name
 
 Refusals = tuple[tuple[bool, str], ...]
 
@@ -241,11 +242,10 @@ class OwnWords:
         Raises:
             UsageError: it is one.
         """
-        form = self.form
-        if form is None:
-            check_onnx_name(output)
-        elif output.suffix != SUFFIXES[form.kind]:
-            raise _misnamed(output, form.kind, form.why)
+        if self.form is None:
+            check_name(output, Kind.onnx)
+        else:
+            check_name(output, self.form.kind, self.form.why)
 
     def require(self) -> None:
         """Refuse what could not be written before any work is done for it.
@@ -255,20 +255,6 @@ class OwnWords:
         """
         for name in self.wanted:
             require_format(name)
-
-
-def check_onnx_name(output: Path) -> None:
-    """Refuse a name by which an ONNX file would not be told.
-
-    Raises:
-        UsageError: it is one.
-    """
-    if output.suffix != SUFFIXES[Kind.onnx]:
-        raise _misnamed(output, Kind.onnx, "by which ONNX files are told")
-
-
-def _misnamed(output: Path, kind: Kind, why: str) -> UsageError:
-    return UsageError(f"'{output}' must end in {SUFFIXES[kind]}, {why}; give another `output`.")
 
 
 def require_format(name: str) -> None:

@@ -11,7 +11,7 @@ from kdna_deploy.input_files import Kind, check_input
 from kdna_deploy.kinds import prepared_name
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import PathLike, optional_path
-from kdna_deploy.verbs.own_formats import check_onnx_name
+from kdna_deploy.verbs.output_names import check_name
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
@@ -61,7 +61,7 @@ def prepare(file: Files, output: PathLike | None = None, *, listener: Listener =
     check_input(path, (Kind.onnx,), "prepare")
     wanted = optional_path(output) or prepared_name(path)
     check_output(wanted, (path,))
-    check_onnx_name(wanted)
+    check_name(wanted, Kind.onnx)
     listener.plan(PREPARE_STEPS)
     from kdna_deploy.targets.onnx.prepare import prepare_onnx
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kdna_deploy.errors import RuntimeFailure, UsageError
 from kdna_deploy.extras import require_converter
-from kdna_deploy.files import atomic_output, check_output
+from kdna_deploy.files import atomic_output, check_open, check_output
 from kdna_deploy.input_files import Kind, check_input
 from kdna_deploy.network.configuration import Words, configured
 from kdna_deploy.progress import SILENT, Listener
@@ -198,3 +198,4 @@ def _check_folder(folder: Path | None) -> None:
         raise UsageError(f"`figures` '{folder}' is a file; name a folder.")
     if not folder.is_dir() and not folder.parent.is_dir():
         raise UsageError(f"There is no folder '{folder.parent}' to make `figures` in; make it, or choose another.")
+    check_open(folder / "figure" if folder.is_dir() else folder, "figures")

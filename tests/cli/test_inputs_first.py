@@ -196,6 +196,8 @@ WRONG_VALUES = [
     (["export", "net.pt", "-o", "z.mnn"], "'z.mnn' must end in .onnx, by which ONNX files are told; give another -o."),
     (["export", "net.pt", "--prepare", "-o", "z"], "'z' must end in .onnx"),
     (["export", "net.pt", "--external-data", "--with-baseline", "-o", ".onnx"], "'.onnx' must end in .onnx"),
+    (["export", "net.pt", "--tensorrt-rtx", "-o", "z.plan"], "'z.plan' must end in .engine, by which engines are told"),
+    (["fuse", "net.pt", "-o", "z.onnx"], "'z.onnx' must end in .pt2, by which fused graphs are told; give another -o."),
     (["prepare", "net.onnx", "-o", "z.txt"], "'z.txt' must end in .onnx, by which ONNX files are told"),
     (["bench", "net.pt", "--baseline", "run.json", "--save", "run.json"], "The output 'run.json' is the input itself"),
     (["verify", "net.pt", "--inputs", "a.npy", "--save-worst", "a.npy"], "The output 'a.npy' is the input itself"),

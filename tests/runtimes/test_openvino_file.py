@@ -10,6 +10,7 @@ import pytest
 from kdna_deploy.errors import ArtifactError
 from kdna_deploy.input_files import MODELS, Kind, check_input
 from kdna_deploy.runtimes.openvino_file import read_openvino
+from kdna_deploy.runtimes.sealed import ROOM, SEAL_KEY, XML_MARK, seal
 
 DATA = '<data element_type="f32" shape="2" offset="{0}" size="{1}"/>'
 LAYER = f'<layers><layer id="0" name="w" type="Const">{DATA}</layer></layers>'
@@ -44,6 +45,17 @@ def test_weights_are_held_to_their_recorded_digest(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"net.bin' is cut short, or not the weights of"):
         read_openvino(other)
     assert read_openvino(other, weights=False).weights == 8
+
+
+def test_the_text_is_held_to_its_recorded_digest(tmp_path: Path) -> None:
+    path = write(tmp_path, net(recorded=f'<{SEAL_KEY} value="{ROOM}" />'))
+    content = bytearray(path.read_bytes())
+    seal(content, XML_MARK)
+    path.write_bytes(content)
+    assert read_openvino(path).weights == 8
+    path.write_bytes(content.replace(b'shape="2"', b'shape="1"'))
+    with pytest.raises(ArtifactError, match=r"^'.*net\.xml' is damaged: its bytes are not .*; export it again\.$"):
+        read_openvino(path, weights=False)
 
 
 @pytest.mark.parametrize(

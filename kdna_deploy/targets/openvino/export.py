@@ -33,6 +33,7 @@ from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model
 from kdna_deploy.runtimes.openvino import OpenVinoSession
 from kdna_deploy.runtimes.openvino_file import WEIGHTS_KEY, read_openvino, weights_of
 from kdna_deploy.runtimes.openvino_library import openvino
+from kdna_deploy.runtimes.sealed import ROOM, SEAL_KEY, XML_MARK, seal
 from kdna_deploy.targets.converted import ConvertedExport, judged, verified
 from kdna_deploy.targets.onnx.codes.export import StorageOptions, export_codes
 from kdna_deploy.targets.onnx.export import OnnxExport, check_bloat, export_fused
@@ -166,13 +167,17 @@ def _converted(path: Path, layers: set[str], as_it_is: bool) -> Any:
 
 
 def _save(model: Any, made: Provenance, path: Path) -> None:
-    """Write `model` to `path` and its weights beside it, then once more with their digest."""
+    """Write `model` to `path` and its weights beside it, then once more with their digest, and its own."""
     model.set_rt_info(made.to_json(), [KEY])
+    model.set_rt_info(ROOM, [SEAL_KEY])
     try:
         openvino.save_model(model, str(path), compress_to_fp16=False)
         model.set_rt_info(file_sha256(weights_of(path)), [WEIGHTS_KEY])
         openvino.save_model(model, str(path), compress_to_fp16=False)
-    except RuntimeError as error:
+        content = bytearray(path.read_bytes())
+        seal(content, XML_MARK)
+        path.write_bytes(content)
+    except (RuntimeError, OSError) as error:
         raise ExportError(f"OpenVINO could not write the file: {_cause(error)}; is there room for it?") from error
 
 
