@@ -102,7 +102,11 @@ def measure(
         except KdnaError as error:
             rows.append([arch, variant.runtime, variant.precision, *[""] * 7, str(error)])
             continue
-        row = next(row for row in kd.bench(path, baseline=plain, min_time=min_time).rows if row.model == path.name)
+        try:
+            row = next(row for row in kd.bench(path, baseline=plain, min_time=min_time).rows if row.model == path.name)
+        except KdnaError as error:  # no reason to lose the rows that have been measured
+            rows.append([arch, variant.runtime, variant.precision, *[""] * 7, str(error)])
+            continue
         files[len(rows)] = path
         told = [*figures(row), "1", agreement(path, reference, images)]
         rows.append([arch, variant.runtime, variant.precision, *told, ""])

@@ -193,7 +193,7 @@ def check_folder(folder: Path) -> None:
             raise UsageError(f"'{folder}' is no folder; name another with `to`.")
         if not folder.absolute().parent.is_dir():
             raise UsageError(f"There is no folder '{folder.parent}' to write to; make it, or name another with `to`.")
-        check_open(folder, "to")
+        check_open(folder / "file" if folder.is_dir() else folder, "to")
     except OSError as error:
         raise UsageError(
             f"The folder '{folder}' cannot be written: {error.strerror or error}; name another with `to`."
@@ -204,20 +204,27 @@ def check_folder(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder; it becomes `folder` if the block succeeds, and vanishes if not.
 
+    A `folder` that is there stays the one it is, with its owner and mode, for it may be a mount, a link or the current
+    one: what was made is moved into it.
+
     Raises:
         UsageError: as `check_folder`.
         KdnaError: the disk is full or not writable.
     """
     check_folder(folder)
     place = folder.absolute()  # wherever the block goes
+    there = place.is_dir()
     try:
-        made = Path(tempfile.mkdtemp(PARTIAL, f".{folder.name[:_PREFIX_LENGTH]}.", place.parent))
+        made = Path(tempfile.mkdtemp(PARTIAL, f".{folder.name[:_PREFIX_LENGTH]}.", place if there else place.parent))
     except OSError as error:
         raise _not_written(folder, error) from error
     try:
         yield made
         made.chmod(0o755)  # others read it, servers too
-        made.rename(place)
+        if there:
+            _move_into(place, made)
+        else:
+            made.rename(place)
     except KdnaError as error:  # that may name files in what is gone by the time it is read
         error.args = tuple(_renamed(argument, made, folder) for argument in error.args)
         raise
@@ -227,6 +234,18 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise _not_written(folder, error) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _move_into(place: Path, made: Path) -> None:
+    """Move all that is in `made` to `place`, or nothing."""
+    moved: list[Path] = []
+    try:
+        for one in sorted(made.iterdir()):
+            moved.append(one.rename(place / one.name))
+    except BaseException:
+        for one in moved:
+            one.rename(made / one.name)  # which is removed
+        raise
 
 
 def _renamed(argument: Any, made: Path, folder: Path) -> Any:

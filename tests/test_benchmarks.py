@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from kdna_deploy.benchmark.environment import environment
 from tests.conftest import REPOSITORY
 
 ALONE = ("table", "serving_load")  # no benchmarks: what one imports, and what one starts
@@ -43,13 +41,10 @@ def test_a_benchmark_tells_what_it_takes(
 def test_a_table_made_again_leaves_those_of_other_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table, machine, path = (
-        imported(REPOSITORY / "benchmarks" / "table.py", monkeypatch),
-        environment(),
-        tmp_path / "t.md",
-    )
+    table, path = imported(REPOSITORY / "benchmarks" / "table.py", monkeypatch), tmp_path / "t.md"
+    told = {"cores": 2, "versions": {"onnxruntime": "1.31.1", "torch": "2.13.0"}}
     for processor, figure in (("EPYC (AVX2)", "1 ms"), ("Xeon (VNNI)", "2 ms"), ("EPYC (AVX2)", "3 ms")):
-        monkeypatch.setattr(table, "environment", lambda name=processor: replace(machine, processor=name))
+        monkeypatch.setattr(table, "environment", lambda name=processor: SimpleNamespace(processor=name, **told))
         table.write_table(path, "Times", "`made`", "One thread.", ["network", "time"], [["resnet18", figure]])
     title, *sections = path.read_text().split("\n## ")
     assert title == "# Times\n"

@@ -113,6 +113,25 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
             parent.chmod(before[parent])
 
 
+@pytest.mark.parametrize("way", ["there", "link", "."])
+def test_a_folder_that_is_there_stays_the_one_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    place = tmp_path / "there"
+    place.mkdir(0o700)
+    (tmp_path / "link").symlink_to(place)
+    monkeypatch.chdir(place if way == "." else tmp_path)
+    before = place.stat()
+    with pytest.raises(ValueError, match="amid the work"), new_folder(Path(way)) as made:
+        (made / "a").touch()
+        raise ValueError("amid the work")
+    assert not list(place.iterdir())
+    with new_folder(Path(way)) as made:
+        (made / "a").touch()
+        (made / "b").mkdir()
+    assert sorted(path.name for path in place.iterdir()) == ["a", "b"]
+    assert (place.stat().st_ino, place.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert (tmp_path / "link").is_symlink() and sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+
+
 def test_folders_that_killed_processes_left_stop_nobody_and_are_left_alone(tmp_path: Path) -> None:
     left = tmp_path / f".net.onnx.{os.getpid()}.partial"
     left.mkdir()

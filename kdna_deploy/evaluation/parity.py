@@ -7,7 +7,8 @@ spread      standard deviation of that output over the images of the same kind, 
             asked for more than its neighbours' float32 rounding.
 rounding    what rounding explains: 8 times the reference's own distance from float64, and from itself with its weights
             moved by the format's roundoff, on the same images (`runtimes.rounding`), and 8 units in the last place of
-            the output's largest number. The distances are measured only where the spread does not do.
+            the output's largest number, or more where a runtime adds products one after another (`tolerance`). The
+            distances are measured only where the spread does not do.
 
 Of a stage output [n, c', h', w'] each channel is judged, by its spread over images and positions.
 
@@ -41,8 +42,6 @@ Array = NDArray[np.float64]
 # On average the float32 rounding of a graph and of what it was made from are alike; the largest difference on a few
 # images scatters, and must not refuse a correct network.
 ROUNDING_FACTOR = 8.0
-# Units in the last place that an output may be off which does not vary.
-_LAST_PLACES = 8.0
 _LEAST_SPREAD = 1e-2
 _FEWEST = 3  # images for a spread of their own
 # One image may amplify rounding far more in one run than in the next: times what is usual among the outputs.
@@ -163,7 +162,9 @@ class _Limits:
 
     @property
     def _rounded(self) -> Array:
-        return np.maximum(_LAST_PLACES * self.tolerance.roundoff * self.magnitude, self.alike * self.rounding)
+        return np.maximum(
+            self.tolerance.last_places * self.tolerance.roundoff * self.magnitude, self.alike * self.rounding
+        )
 
     @property
     def _varying(self) -> Array:

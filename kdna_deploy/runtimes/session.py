@@ -10,7 +10,7 @@ leaving that to the garbage collector would hold them while the next session is 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -81,6 +81,11 @@ def stage_names(session: Session) -> tuple[str, ...]:
 def run_all(session: Session, images: Images) -> Answers:
     """All that a session returns for `images`, whatever it is."""
     return session.run_all(images) if isinstance(session, StageSession) else (session.run(images),)
+
+
+def runner(session: Session) -> Callable[[Images], object]:
+    """What runs a session, whatever it returns: looked up once, for that takes time."""
+    return session.run_all if isinstance(session, StageSession) else session.run
 
 
 def run_in_parts(session: Session, images: Images, batch: int | None) -> Answers:

@@ -22,7 +22,7 @@ from typing import Any
 from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.evaluation.accuracy import Evaluation, evaluate
 from kdna_deploy.evaluation.agreement import Agreement
-from kdna_deploy.evaluation.tolerance import HALF
+from kdna_deploy.evaluation.tolerance import HALF, summed_as
 from kdna_deploy.files import check_output, scratch_folder
 from kdna_deploy.graph.dynamic_convolution import dynamic_convolutions
 from kdna_deploy.graph.provenance import Provenance, package_versions
@@ -161,6 +161,7 @@ def export_converted(
     onnx_options = replace(onnx_options, batch=1) if alone else onnx_options
     batch = 1 if alone else None if form.plain else options.batch
     judging = replace(onnx_options, weights=options.weights, batch=batch)
+    judging = replace(judging, tolerance=summed_as(kind.name, judging.allowed))
     converter: Any = importlib.import_module(f"kdna_deploy.targets.{kind.name}.convert")
     with scratch_folder(kind.name) as folder:
         made_from = _onnx(opened, folder / "net.onnx", onnx_options, int8, listener)

@@ -84,11 +84,18 @@ def chosen_licence(value: PathLike | None) -> Licence | None:
     if value is None:
         return None
     path, name = Path(value), str(value).strip()
-    if name and (path.exists() or _is_said_to_be_a_file(value)):
+    if name and (_is_said_to_be_a_file(value) or _exists(path)):
         return _licence_in(path)
     if not name or not is_plain(name) or len(name) > _LONGEST_NAME:
         raise UsageError(f"`licence` '{name}' is neither a file nor the name of a licence, such as Apache-2.0.")
     return Licence(name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _is_said_to_be_a_file(value: PathLike) -> bool:

@@ -52,7 +52,7 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class ColdRequest:
-    """What a fresh process opens: a source on a runtime, with images of `shape` [n, c, h, w]."""
+    """What a fresh process opens: a source on a runtime, with images of `shape`, its axes as the source has them."""
 
     name: str
     runtime: str

@@ -30,10 +30,12 @@ from kdna_deploy.benchmark.result import Row
 from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.statistics import Ratio
 from kdna_deploy.benchmark.subject import Subject, given
-from kdna_deploy.errors import RuntimeFailure
+from kdna_deploy.errors import KdnaError
 from kdna_deploy.images.batch import Images
-from kdna_deploy.kinds import OWN, named_kind
+from kdna_deploy.images.interface import PLAIN, Interface
+from kdna_deploy.kinds import OWN, Kind, named_kind
 from kdna_deploy.progress import Listener
+from kdna_deploy.runtimes.open import recorded_provenance
 from kdna_deploy.runtimes.ort import SessionNeeds, session_needs
 from kdna_deploy.runtimes.session import Session
 from kdna_deploy.runtimes.table import RUNTIMES, Artifact, Cores, DeviceName, OnCpu, Precision, Source
@@ -149,17 +151,25 @@ class CpuWatch:
     def after(self, groups: Sequence[Group], listener: Listener) -> None:
         if self.device.streams:
             self.troubles += limits(groups, self.device.streams, self.options, self.allowed)
-            for found in measure_streams(groups, self.device.streams, self.options, self.allowed, listener):
-                self.streams += found
+            with self._told():
+                for found in measure_streams(groups, self.device.streams, self.options, self.allowed, listener):
+                    self.streams += found
         if self.device.cold_start:
             listener.step("measure cold starts in fresh processes")
-            try:
+            with self._told():
                 self._start([c for group in groups for c in group.available], listener)
-            except RuntimeFailure as error:  # no reason to lose the latencies
-                self.troubles.append(str(error))
         if self.device.profile:
             listener.step("profile")
-            self.profiles = tuple(one for group in groups for one in self._profiled(group))
+            with self._told():
+                self.profiles = tuple(one for group in groups for one in self._profiled(group))
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong is noted: no reason to lose the latencies, which have been measured by then."""
+        try:
+            yield
+        except KdnaError as error:
+            self.troubles.append(str(error))
 
     def figures(self, candidate: Candidate, taken: Taken | None, ratio: Ratio | None) -> CpuFigures:
         share = None
@@ -211,7 +221,10 @@ class CpuWatch:
         self.cold = {request.name: start for request, start in zip(requests, starts, strict=True)}
 
     def _shape(self, candidate: Candidate) -> tuple[int, ...]:
-        return (self.options.batch, *candidate.subject.image_shape)
+        """The axes of its images as its file has them."""
+        assert candidate.source is not None
+        interface = _interface(candidate.source.path)
+        return (self.options.batch, *interface.shape(candidate.subject.image_shape))
 
     def _profiled(self, group: Group) -> tuple[Profile, ...]:
         requests = [
@@ -224,6 +237,12 @@ class CpuWatch:
             if c.source is not None and c.variant.runtime == "onnxruntime"
         ]
         return profile(requests, self.device.threads, self.cores)
+
+
+def _interface(path: Path) -> Interface:
+    """What the file at `path` takes and returns, as it records."""
+    made = recorded_provenance(path) if named_kind(path) in (Kind.onnx, *OWN) else None
+    return made.interface(path) if made else PLAIN
 
 
 def _needs(source: Source) -> SessionNeeds:

@@ -18,7 +18,7 @@ Run = Callable[[], object]
 
 
 def _axes(request: dict[str, Any], taken: list[Any]) -> list[int]:
-    """Of the images: those that the file has, which may be in another order, but for what it leaves open."""
+    """Of the images: those that the file has, but for what it leaves open."""
     return [size if isinstance(size, int) else asked for size, asked in zip(taken, request["shape"], strict=True)]
 
 

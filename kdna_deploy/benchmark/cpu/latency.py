@@ -16,7 +16,7 @@ from kdna_deploy.benchmark.protocol import RUNS, WARM_UP_RUNS, Measured, Runner,
 from kdna_deploy.benchmark.statistics import is_steady
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.runtimes.session import Session, StageSession
+from kdna_deploy.runtimes.session import Session, runner
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class LatencyRunner:
 
     @cached_property
     def _run(self) -> Callable[[Images], object]:
-        """Looked up once, for that takes time."""
-        return self.session.run_all if isinstance(self.session, StageSession) else self.session.run
+        return runner(self.session)
 
     def _time(self) -> float:
         begin = time.perf_counter_ns()

@@ -44,7 +44,7 @@ from kdna_deploy.benchmark.statistics import (
 )
 from kdna_deploy.images.batch import Images
 from kdna_deploy.progress import SILENT, Listener
-from kdna_deploy.runtimes.session import Session
+from kdna_deploy.runtimes.session import Session, runner
 from kdna_deploy.runtimes.table import RUNTIMES, Cores, OnCpu
 from kdna_deploy.words import counted
 
@@ -95,7 +95,7 @@ class Throughput:
 class StreamsRunner:
     """As many `runs` as streams, each of which runs an inference of `images`; on `cores`, wherever that leaves them."""
 
-    runs: Sequence[Callable[[Images], Images]]
+    runs: Sequence[Callable[[Images], object]]
     images: Images
     pool: ThreadPoolExecutor
     cores: Cores = ()
@@ -121,7 +121,7 @@ class StreamsRunner:
             done.result()
         return 1000 * (time.perf_counter() - begin) / inferences
 
-    def _work(self, run: Callable[[Images], Images], numbers: Iterator[int], inferences: int) -> None:
+    def _work(self, run: Callable[[Images], object], numbers: Iterator[int], inferences: int) -> None:
         hold(self.cores)
         while next(numbers) < inferences:
             run(self.images)
@@ -158,9 +158,10 @@ def limits(groups: Sequence[Group], streams: int, options: BenchOptions, allowed
     if streams > cores_of(allowed):
         yield f"{streams} streams share {cores_of(allowed)} cores: more of them than cores add no throughput"
     every = [one for group in groups for one in group.available]
-    without = [one.name for one in every if not RUNTIMES[one.variant.runtime].streams]
-    if without:
-        yield f"throughput is not measured in PyTorch, whose streams wait for Python: {', '.join(without)}"
+    without = {one.name: RUNTIMES[one.variant.runtime] for one in every if not RUNTIMES[one.variant.runtime].streams}
+    for title in dict.fromkeys(runtime.title for runtime in without.values()):
+        names = ", ".join(name for name, runtime in without.items() if runtime.title == title)
+        yield f"throughput is not measured in {title}, whose inferences are not run side by side here: {names}"
     for batch in _batches(options.batch):
         fixed = [one.name for one in every if one.name not in without and not _applies(one, batch)]
         if fixed:
@@ -225,4 +226,4 @@ def _opened(
         images = images_for(candidate.subject.image_shape, batch, sessions[0].interface)
         ran[candidate.name] = dict(sessions[0].options)
         pool = opened.enter_context(ThreadPoolExecutor(streams, "stream"))
-        yield StreamsRunner([session.run for session in sessions], images, pool, cores)
+        yield StreamsRunner([runner(session) for session in sessions], images, pool, cores)

@@ -7,12 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import kdna_deploy as kd
+from kdna_deploy.evaluation.compare import compare
+from kdna_deploy.evaluation.tolerance import FLOAT32
+from kdna_deploy.evaluation.verify import usual_tolerance
 from kdna_deploy.images.preprocessing import Preprocessing
+from kdna_deploy.images.probes import standard_probes
 from kdna_deploy.images.split import Split, split_images
 from kdna_deploy.runtimes.litert_file import read_litert
 from kdna_deploy.runtimes.open import open_session, read_provenance
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.converted import export_converted
 from kdna_deploy.targets.inspect_file import inspect_file
 from kdna_deploy.targets.onnx.int8.export import Int8Options
@@ -93,3 +100,30 @@ def test_stage_outputs_have_their_names(tmp_path: Path) -> None:
         assert session.stage_names == ("C2", "C3", "C4", "C5")  # type: ignore[attr-defined]
         maps = session.run_all(np.zeros((1, *SHAPE), np.float32))  # type: ignore[attr-defined]
     assert [one.shape[2:] for one in maps] == [(16, 16), (8, 8), (4, 4), (2, 2)]
+
+
+class Biased(nn.Module):
+    """Of 2,048 products for a logit, none as large as its bias: XNNPACK rounds each of the sums at the bias's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear = nn.Conv2d(3, 2048, 1, bias=False), nn.Linear(2048, 1000)
+        with torch.no_grad():
+            self.conv.weight.mul_(1e-2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.conv(images).relu().mean((2, 3)))
+
+
+def test_what_adding_one_product_after_another_rounds_is_no_fault(tmp_path: Path) -> None:
+    require("litert")
+    file = kd.export(Biased().eval(), tmp_path / "net.tflite", litert=True, input_size=8)
+    assert kd.verify(file).passed
+    tolerance = usual_tolerance(file.path)
+    assert (tolerance.last_places, replace(tolerance, last_places=FLOAT32.last_places)) == (128, FLOAT32)
+    with OrtSession(kd.export(Biased().eval(), tmp_path / "net.onnx", input_size=8).path) as exact:
+        probes = standard_probes((3, 8, 8))
+        with open_session(file.path) as session:
+            assert not all(agreement.passed for agreement in compare(session, exact, probes))
+            assert all(agreement.passed for agreement in compare(session, exact, probes, tolerance))
