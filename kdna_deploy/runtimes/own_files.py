@@ -39,7 +39,7 @@ class OwnFile:
 def own_file(path: Path, weights: bool = True) -> OwnFile | None:
     """Read the file at `path`; None where it is of another kind.
 
-    Without `weights`, neither those beside it nor its own bytes are compared with what is recorded.
+    Without `weights`, those beside it are not compared with what is recorded, nor the bytes of a file that has its own.
 
     Raises:
         ArtifactError: it is damaged, or what lies beside it is not what belongs to it.

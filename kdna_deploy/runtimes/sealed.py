@@ -4,7 +4,8 @@
     … <kdna_sha256 value="DIGEST" …                      in XML
 
 A runtime takes a file whose numbers are damaged, and ends the process over one whose offsets are. The digest lies
-behind the provenance, wherever a format has room for that; where its mark is damaged, the provenance is no JSON.
+behind the provenance, wherever a format has room for that; where its mark is damaged, the provenance is no JSON. An
+XML file whose mark is damaged is taken for one without; its weights have a digest of their own.
 
 Does not apply to files without a digest, which are taken as they are: those of others, and earlier ones of ours.
 """

@@ -70,13 +70,13 @@ def test_threads_that_were_there_before_are_pinned_and_freed_again(pool: None) -
     assert {thread: after[thread] for thread in before if thread in after} == before
 
 
-def one_convolution(path: Path, batch: int | str = 1) -> None:
+def one_convolution(path: Path, batch: int | str = 1, output: str = "logits") -> None:
     weight = numpy_helper.from_array(np.ones((16, 3, 3, 3), np.float32), "w")
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["input", "w"], ["logits"])],
+        [helper.make_node("Conv", ["input", "w"], [output])],
         "one",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, 64, 64])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
         [weight],
     )
     onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from kdna_deploy.benchmark.cpu import cold_start, fresh_process
 from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
+from kdna_deploy.benchmark.cpu.device import Cpu
+from kdna_deploy.benchmark.device import BenchOptions
+from kdna_deploy.benchmark.protocol import Settings
+from kdna_deploy.benchmark.run import bench
 from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.runtimes.ort import SessionNeeds
 from kdna_deploy.runtimes.table import Source, runtimes_on
@@ -18,6 +23,8 @@ from tests.samples import RESNET, exported_sample, sample_path
 from tests.targets.tensorrt.onnx_files import PIXELS, SMALL, write_small
 
 SHAPE = (1, 3, 64, 64)
+FIRST = ColdStart(1.0, 1.0, 1.0, 1, 1)
+FEW = Settings(1, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +86,24 @@ def test_a_file_that_takes_pixels_is_started_with_pixels(runtime: str, one_proce
     net = write_small(tmp_path / "net.onnx", interface=PIXELS)
     for start in measure_cold_starts([ColdRequest("net", runtime, Source(net), 1, (2, *SMALL))]):
         check(start)
+
+
+@pytest.mark.slow
+def test_of_a_file_of_any_size_the_axes_are_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    c, h, w = SMALL
+    model = onnx.load(write_small(tmp_path / "net.onnx", interface=PIXELS))
+    for axis in model.graph.input[0].type.tensor_type.shape.dim[1:3]:
+        axis.dim_param = "any"
+    for name in ("net", "base"):
+        onnx.save_model(model, tmp_path / f"{name}.onnx")
+    started: list[tuple[int, ...]] = []
+    monkeypatch.setattr("kdna_deploy.benchmark.cpu.device.measure_peak", lambda *_: None)
+    monkeypatch.setattr(
+        "kdna_deploy.benchmark.cpu.device.measure_cold_starts",
+        lambda requests, _: started.extend(request.shape for request in requests) or [FIRST for _ in requests],
+    )
+    bench([tmp_path / "net.onnx"], BenchOptions(Cpu(cold_start=True), baseline=tmp_path / "base.onnx", settings=FEW))
+    assert started == [(1, h, w, c)] * 2
 
 
 def test_every_runtime_can_be_started_in_a_fresh_process() -> None:

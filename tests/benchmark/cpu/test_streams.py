@@ -202,6 +202,31 @@ def test_what_cannot_be_measured_is_said(files: tuple[Path, Path], tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_bench")
+def test_files_with_stage_outputs_are_measured_too(tmp_path: Path) -> None:
+    for name in ("net", "base"):
+        one_convolution(tmp_path / f"{name}.onnx", batch="n", output="C2")
+    found = measured((tmp_path / "net.onnx", tmp_path / "base.onnx"), 1, "onnxruntime")
+    assert isinstance(found.findings, CpuFindings)
+    assert [one.batch for one in found.findings.streams] == [1, 1, 8, 8]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_bench")
+def test_what_goes_wrong_in_streams_keeps_the_latencies(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> Iterator[object]:
+        raise InputError("out of memory")
+        yield
+
+    monkeypatch.setattr("kdna_deploy.benchmark.cpu.device.measure_streams", fails)
+    found = measured(files, 1, "onnxruntime")
+    assert not found.partial and all(row.latency for row in found.rows)
+    assert "out of memory" in found.notes
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_bench")
 def test_an_interruption_keeps_the_latencies(files: tuple[Path, Path]) -> None:
     options = BenchOptions(Cpu(streams=1), baseline=files[1], settings=FEW)
     found = bench([files[0]], options, InterruptAt("1 stream, batch 1"))
