@@ -2,6 +2,7 @@
 
     inspect → fuse → export → verify | run | evaluate | prepare → bench → report
     ship → verify
+    package → the README in the folder, which is read and not typed
 
 A function of the command line alone, so that a command need not know of the others: what was left out there is found
 again as the command found it. After int8 and frozen attention comes `evaluate`, for they change the function; an engine
@@ -37,9 +38,12 @@ _SWEPT = (
 
 
 def next_step(command: str, said: Said) -> str | None:
-    """The command line that comes after `command` was done; None where nothing does."""
+    """The command line that comes after `command` was done, or what to read; None where nothing does."""
     if said.get("json") or said.get("check") or said.get("compare"):
         return None
+    if command == "package":
+        readme = (said["to"] or Path(said["server"].value)) / "README.md"
+        return f"read {shlex.quote(str(readme))}, which says how to start it"
     after = _AFTER.get(command)
     try:
         words = after(said) if after else None

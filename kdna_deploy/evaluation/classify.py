@@ -25,7 +25,7 @@ from kdna_deploy.evaluation.model_record import ModelRecord, open_model
 from kdna_deploy.evaluation.reading import Reading, Times, groups
 from kdna_deploy.evaluation.terms import softmax
 from kdna_deploy.images.batch import Shape
-from kdna_deploy.images.class_names import IMAGENET_CLASSES, check_class_names, imagenet_classes
+from kdna_deploy.images.class_names import check_class_names, known_names
 from kdna_deploy.images.file import ImageBytes
 from kdna_deploy.images.folder import check_channels, image_files
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
@@ -224,13 +224,13 @@ def _names(request: ClassifyRequest, model: ModelRecord, outputs: int) -> tuple[
         check_class_names(request.class_names, outputs, str(request.labels))
         return request.class_names, None
     recorded, where = model.class_names, model.session.name
-    if not recorded and outputs == IMAGENET_CLASSES:
-        return imagenet_classes(), f"nothing in {where} names its classes; assumed the {outputs} of ImageNet"
+    names = known_names(recorded, outputs)
     if not recorded:
-        return (), f"nothing in {where} names its classes; give `labels`"
-    if len(recorded) != outputs:
+        remedy = f"assumed the {outputs} of ImageNet" if names else "give `labels`"
+        return names, f"nothing in {where} names its classes; {remedy}"
+    if not names:
         return (), f"{where} has {outputs} classes and records {len(recorded)} names, which are not used; give `labels`"
-    return recorded, None
+    return names, None
 
 
 def _likeliest(probabilities: NDArray[np.float64], names: Sequence[str], top: int) -> tuple[NamedClass, ...]:

@@ -62,6 +62,13 @@ def imagenet_ids() -> tuple[str, ...]:
     return tuple(identifier for identifier, _ in _imagenet())
 
 
+def known_names(recorded: tuple[str, ...], outputs: int) -> tuple[str, ...]:
+    """Names of so many `outputs`: those `recorded`, if they are as many; if there are none, ImageNet's of 1000."""
+    if not recorded:
+        return imagenet_classes() if outputs == IMAGENET_CLASSES else ()
+    return recorded if len(recorded) == outputs else ()
+
+
 def _imagenet() -> list[tuple[str, str]]:
     lines = files("kdna_deploy.images").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
     parts = (line.partition(" ") for line in lines if not line.startswith("#"))

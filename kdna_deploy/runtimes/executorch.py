@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdna_deploy.errors import ArtifactError, RuntimeFailure
+from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.interface import PLAIN
 from kdna_deploy.runtimes.executorch_file import read_executorch
@@ -48,8 +48,7 @@ class ExecuTorchSession(Closing):
                 portable_lib._unsafe_reset_threadpool(self.options["threads"])
                 self._method = Runtime.get().load_program(path).load_method("forward")
         except RuntimeError as error:
-            cause = str(error).splitlines()[0][:200]
-            raise ArtifactError(f"ExecuTorch cannot open '{path}': {cause}; export it again.") from error
+            raise ArtifactError(f"ExecuTorch cannot open '{path}': {_cause(error)}; export it again.") from error
         self.stage_names = made.stage_names
         self.name = name or path.name
         self.runtime = f"ExecuTorch {importlib.metadata.version('executorch')}"
@@ -63,9 +62,17 @@ class ExecuTorchSession(Closing):
         self._check_open()
         require_shape(self, images)
         given = torch.from_numpy(np.ascontiguousarray(images, np.float32))
-        # Copied: the next run overwrites them.
-        answers = [[one.numpy().copy() for one in self._method.execute([image[None]])] for image in given]
+        try:
+            # Copied: the next run overwrites them.
+            answers = [[one.numpy().copy() for one in self._method.execute([image[None]])] for image in given]
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
         return tuple(np.concatenate(one) for one in zip(*answers, strict=True))
 
     def _release(self) -> None:
         del self._method
+
+
+def _cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")[:200]

@@ -52,7 +52,7 @@ class LiteRtSession(Closing):
         if len(taken) != 1 or several or len(taken[0]["shape"]) != _AXES:
             raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
         self._takes, self._returns = taken[0], [output["index"] for output in returned]
-        self._laid_out = tuple(map(int, self._takes["shape"]))
+        self._laid_out: tuple[int, ...] = tuple(map(int, self._takes["shape"]))
         self._alone = threading.Lock()
         self.name = name or path.name
         self.runtime = f"LiteRT {importlib.metadata.version('ai-edge-litert')}"
@@ -70,13 +70,22 @@ class LiteRtSession(Closing):
         if self._misfits(given.shape) or given.dtype != self._takes["dtype"]:
             raise InputError(f"{self.name} cannot run on {images.shape}: it takes {self._sizes()}.")
         with self._alone:
-            if given.shape != self._laid_out:
-                self._interpreter.resize_tensor_input(self._takes["index"], given.shape)
-                self._interpreter.allocate_tensors()
-                self._laid_out = given.shape
-            self._interpreter.set_tensor(self._takes["index"], given)
-            self._interpreter.invoke()
-            return self.interface.returned([self._interpreter.get_tensor(index) for index in self._returns])
+            try:
+                self._lay_out(given.shape)
+                self._interpreter.set_tensor(self._takes["index"], given)
+                self._interpreter.invoke()
+                return self.interface.returned([self._interpreter.get_tensor(index) for index in self._returns])
+            except (RuntimeError, ValueError) as error:
+                raise InputError(f"{self.name} cannot run on {images.shape}: {_cause(error)}.") from error
+
+    def _lay_out(self, shape: tuple[int, ...]) -> None:
+        """Give every map its memory; where that fails, none has any, not even for the shape before."""
+        if shape == self._laid_out:
+            return
+        self._laid_out = ()
+        self._interpreter.resize_tensor_input(self._takes["index"], shape)
+        self._interpreter.allocate_tensors()
+        self._laid_out = shape
 
     def _misfits(self, shape: tuple[int, ...]) -> bool:
         """Whether a batch is not of the file's sizes; LiteRT itself would compute with another."""

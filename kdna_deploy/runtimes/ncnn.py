@@ -1,8 +1,7 @@
 """ncnn on the CPU, from its own file. Optional: ``pip install 'kdna-deploy[ncnn]'``.
 
-It computes in float32 here: by itself it computes in half precision, or bfloat16, on processors that have instructions
-for it, which other than float32 nobody has verified. ncnn knows no batches: the images of one are run one after
-another.
+It computes in float32 here, for which files are verified (`ncnn_library`). ncnn knows no batches: the images of one are
+run one after another.
 
 Does not apply to files that do not record which images they take: ncnn would read beyond those that are too small.
 """
@@ -21,13 +20,9 @@ from kdna_deploy.runtimes.openvino_file import weights_of
 from kdna_deploy.runtimes.session import Closing, logits_of, require_shape
 
 try:
-    import ncnn
+    from kdna_deploy.runtimes.ncnn_library import extracted, float32_alone, ncnn
 except ImportError as error:
     raise RuntimeFailure("ncnn is not installed; run: pip install 'kdna-deploy[ncnn]'.") from error
-
-_INPUT, _OUTPUT = "in0", "out{}"  # as pnnx names them
-# Of its options, those by which it would compute in less than float32.
-_NARROWER = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
 
 
 class NcnnSession(Closing):
@@ -66,10 +61,7 @@ class NcnnSession(Closing):
         return tuple(np.stack(one) for one in zip(*answers, strict=True))
 
     def _answers(self, image: Images) -> Answers:
-        extractor = self._net.create_extractor()
-        # A copy of its own: ncnn keeps channels apart by as much as its instructions like.
-        extractor.input(_INPUT, ncnn.Mat(np.ascontiguousarray(image, np.float32)).clone())
-        found = [extractor.extract(_OUTPUT.format(number)) for number in range(len(self.stage_names) or 1)]
+        found = extracted(self._net, np.ascontiguousarray(image, np.float32), len(self.stage_names) or 1)
         if any(code for code, _ in found):
             raise InputError(f"{self.name} cannot run on an image of {image.shape}: ncnn fails.")
         return tuple(np.array(made) for _, made in found)
@@ -80,9 +72,7 @@ class NcnnSession(Closing):
 
 def _configure(options: ncnn.Option, threads: int | None) -> dict[str, str | int]:
     """Set float32, no GPU, and so many threads; returns what was set."""
-    narrower = [name for name in _NARROWER if hasattr(options, name)]
-    for name in (*narrower, "use_vulkan_compute"):
-        setattr(options, name, False)
+    off = float32_alone(options)
     if threads is not None:
         options.num_threads = threads
-    return {"num_threads": options.num_threads, **dict.fromkeys(narrower, 0)}
+    return {"num_threads": options.num_threads, **off}

@@ -15,6 +15,7 @@ from kdna_deploy.files import scratch_folder
 from kdna_deploy.images.batch import Answers, Images
 from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.network.stages import are_stages
+from kdna_deploy.runtimes.image_graph import misfit
 from kdna_deploy.runtimes.int8_kernels import int8_kernels_here
 from kdna_deploy.runtimes.onnx_metadata import metadata, provenance_in_metadata
 from kdna_deploy.runtimes.prepared import LEVEL, PreparedRecord, check_fits, record_in_metadata
@@ -96,11 +97,8 @@ class OrtSession(Closing):
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         interface, names = needs.interface, tuple(output.name for output in outputs)
         self.stage_names = names if are_stages(names) else ()
-        several = len(outputs) != (len(self.stage_names) or interface.outputs)
-        if len(inputs) != 1 or several or len(inputs[0].shape) != 4:
-            raise ArtifactError(f"'{path}' does not map one image batch [n, c, h, w] to one output.")
-        if (inputs[0].type == "tensor(uint8)") != (interface.layout is not None):
-            raise ArtifactError(f"'{path}' takes {inputs[0].type}, and its metadata do not say so; export it again.")
+        if wrong := misfit(interface, [(one.type, len(one.shape)) for one in inputs], names):
+            raise ArtifactError(f"'{path}' {wrong}; write one with `export`.")
         self._path = path
         self.options: Mapping[str, str | int] = recorded
         self.name = name or path.name

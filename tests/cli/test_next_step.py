@@ -75,6 +75,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("bench a.onnx b.onnx --gpu", "bench a.onnx b.onnx --gpu --save today.json"),
         ("bench a.onnx --save a.csv --save 'my run.json'", "report a.onnx 'my run.json' --no-bench"),
         ("report ckpt.pt", None),
+        ("list", None),
         ("bench a.onnx --save a.md", None),
         (
             "sweep ckpt.pt --data val --calibration images --input-size 64 --max-drop 0.5",
@@ -105,6 +106,18 @@ def test_the_next_step_follows_and_is_a_command_line(done: str, then: str | None
     if said:
         _, command, *words = shlex.split(said)
         commands()[command].make_context(command, words)
+
+
+@pytest.mark.parametrize(
+    ("done", "readme"),
+    [
+        ("package net.onnx --for triton", "triton/README.md"),
+        ("package net.onnx --for onnxruntime-cpp --to 'my net'", "'my net/README.md'"),
+    ],
+)
+def test_after_a_package_comes_its_readme(done: str, readme: str) -> None:
+    assert after(done) == f"read {readme}, which says how to start it"
+    assert after(f"{done} --json") is None
 
 
 def test_a_folder_that_was_emptied_meanwhile_is_no_failure(tmp_path: Path) -> None:

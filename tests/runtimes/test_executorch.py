@@ -54,6 +54,23 @@ def test_images_of_another_shape_are_refused_with_one_sentence(path: Path, shape
         session.run(np.zeros(shape, np.float32))
 
 
+def test_what_the_program_does_not_stand_is_refused_with_one_sentence(path: Path, tmp_path: Path) -> None:
+    other = copy_of(converted_sample("executorch"), tmp_path)
+    with_other_record(other, b'"image_shape": [3, 64, 64]', b'"image_shape": [3, 96, 96]')
+    with open_session(other) as session, pytest.raises(InputError, match=r"^net\.pte cannot run on .*[^.]\.$"):
+        session.run(np.zeros((1, 3, 96, 96), np.float32))
+
+
+def with_other_record(path: Path, old: bytes, new: bytes) -> None:
+    """As an earlier file, which has no digest, would record it."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[-16:-8], "little")
+    record = content[-16 - length : -16].partition(b"\nkdna_sha256 ")[0]
+    assert record.count(old) == 1
+    record = record.replace(old, new)
+    path.write_bytes(content[: -16 - length] + record + len(record).to_bytes(8, "little") + content[-8:])
+
+
 def test_files_that_cannot_be_run_are_refused(path: Path, tmp_path: Path) -> None:
     other = copy_of(converted_sample("executorch"), tmp_path)
     content = other.read_bytes()

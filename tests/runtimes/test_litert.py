@@ -43,6 +43,23 @@ def test_images_of_another_shape_are_refused_with_one_sentence(shape: tuple[int,
         LiteRtSession(converted_sample("litert").path).run(np.zeros(shape, np.float32))
 
 
+def test_a_batch_that_the_graph_does_not_stand_is_refused_and_forgotten(tmp_path: Path) -> None:
+    from kdna_deploy.targets.litert.writer import Writer
+
+    path, writer = tmp_path / "net.tflite", Writer()
+    taken = writer.tensor("input", (1, 3, 4, 4), np.float32)
+    writer.open_batch(taken)
+    made = writer.tensor("logits", (1, 48), np.float32)
+    writer.operator("RESHAPE", [taken, writer.constant("shape", np.array([1, 48], np.int32))], [made])
+    path.write_bytes(writer.finish([taken], [made], "key", "what is recorded"))
+    images = np.random.default_rng(0).standard_normal((2, 3, 4, 4), dtype=np.float32)
+    with LiteRtSession(path) as session:
+        for _ in range(2):
+            assert np.array_equal(session.run(images[:1]), images[:1].reshape(1, 48))
+            with pytest.raises(InputError, match=r"^net\.tflite cannot run on \(2, 3, 4, 4\): .*[^.]\.$"):
+                session.run(images)
+
+
 def test_what_litert_cannot_open_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
     from kdna_deploy.targets.litert.writer import Writer
 

@@ -52,7 +52,10 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class ColdRequest:
-    """What a fresh process opens: a source on a runtime, with images of `shape`, its axes as the source has them."""
+    """What a fresh process opens: a source on a runtime, with images of `shape`, its axes as the source has them.
+
+    All its `outputs` are computed.
+    """
 
     name: str
     runtime: str
@@ -60,6 +63,7 @@ class ColdRequest:
     threads: int
     shape: tuple[int, ...]
     needs: SessionNeeds = field(default_factory=SessionNeeds)
+    outputs: int = 1
 
 
 def measure_cold_starts(requests: Sequence[ColdRequest], listener: Listener = SILENT) -> list[ColdStart]:
@@ -97,6 +101,7 @@ def _command(request: ColdRequest, held: bool = False) -> list[str]:
             },
             "threads": request.threads,
             "shape": request.shape,
+            "outputs": request.outputs,
             "disabled_optimizers": request.needs.disabled_optimizers,
             "optimised": request.needs.prepared is not None,
             "session_config": int8_kernels_here().entries,

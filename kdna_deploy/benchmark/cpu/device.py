@@ -213,7 +213,9 @@ class CpuWatch:
 
     def _start(self, candidates: Sequence[Candidate], listener: Listener) -> None:
         requests = [
-            ColdRequest(c.name, c.variant.runtime, c.source, self.device.threads, self._shape(c), _needs(c.source))
+            ColdRequest(
+                c.name, c.variant.runtime, c.source, self.device.threads, self._shape(c), _needs(c.source), _outputs(c)
+            )
             for c in candidates
             if c.source is not None
         ]
@@ -247,6 +249,12 @@ def _interface(path: Path) -> Interface:
 
 def _needs(source: Source) -> SessionNeeds:
     return session_needs(source.path) if source.path.suffix == ".onnx" else SessionNeeds()
+
+
+def _outputs(candidate: Candidate) -> int:
+    """Of a file: its stage outputs, or one."""
+    made = candidate.subject.provenance
+    return max(len(made.stage_names), 1) if made else 1
 
 
 def _explanations(rows: Sequence[Row]) -> tuple[Explanation, ...]:

@@ -72,23 +72,21 @@ def _load_openvino_bf16(request: dict[str, Any], lap: Callable[[str], None]) -> 
 
 
 def _load_ncnn(request: dict[str, Any], lap: Callable[[str], None]) -> Run:
-    import ncnn
     import numpy
+
+    from kdna_deploy.runtimes.ncnn_library import extracted, float32_alone, ncnn
 
     lap("import_ms")
     net = ncnn.Net()
     net.opt.num_threads = request["threads"]
-    for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
-        setattr(net.opt, name, False)
+    float32_alone(net.opt)
     net.load_param(request["path"])
     net.load_model(str(Path(request["path"]).with_suffix(".bin")))
     image = numpy.zeros(request["shape"][1:], numpy.float32)
 
     def run() -> object:
         for _ in range(request["shape"][0]):
-            extractor = net.create_extractor()
-            extractor.input("in0", ncnn.Mat(image).clone())
-            answers = numpy.array(extractor.extract("out0")[1])
+            answers = [numpy.array(made) for _, made in extracted(net, image, request["outputs"])]
         return answers
 
     return run

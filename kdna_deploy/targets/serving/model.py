@@ -18,7 +18,8 @@ from pathlib import Path
 from kdna_deploy.errors import ArtifactError, InputError, UsageError
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import Provenance
-from kdna_deploy.images.interface import PLAIN, Interface
+from kdna_deploy.images.class_names import known_names
+from kdna_deploy.images.interface import PLAIN, Interface, Layout
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind
 from kdna_deploy.runtimes.nvidia.batches import Batches
@@ -41,6 +42,7 @@ class ServedModel:
         inputs, outputs: as the file has them; none of an OpenVINO file.
         max_batch: images that the server may put together; 0 where the batch is not open.
         provenance: None of a file that is not ours.
+        least_batch: images that it takes at least, where the axis of the batch is open.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ServedModel:
     outputs: tuple[TakenOrReturned, ...]
     max_batch: int
     provenance: Provenance | None
+    least_batch: int = 1
 
     @property
     def interface(self) -> Interface:
@@ -64,8 +67,51 @@ class ServedModel:
         return recorded or Preprocessing()
 
     @property
-    def class_names(self) -> tuple[str, ...]:
+    def layout(self) -> Layout | None:
+        """Of the pixels that it takes: as recorded, else where one axis alone has as many numbers as colours."""
+        recorded = self.interface.layout
+        if recorded or len(self.inputs) != 1 or self.inputs[0].type != "uint8" or len(self.inputs[0].shape) != 4:
+            return recorded
+        _, second, _, last = (axis == self.preprocessing.channels for axis in self.inputs[0].shape)
+        return None if second == last else "nchw" if second else "nhwc"
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(h, w) of its images; None where nothing tells."""
+        if self.provenance:
+            return self.provenance.image_shape[1:]
+        if len(self.inputs) != 1 or len(self.inputs[0].shape) != 4:
+            return None
+        axes = self.inputs[0].shape
+        height, width = axes[1:3] if self.layout == "nhwc" else axes[2:]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+    @property
+    def answers_classes(self) -> bool:
+        """Whether it answers an image with logits or with classes, as far as is known."""
+        if not self.outputs:
+            return not (self.provenance and self.provenance.stage_names)
+        return self.interface.top is not None or (len(self.outputs) == 1 and len(self.outputs[0].shape) in (0, 2))
+
+    @property
+    def num_classes(self) -> int | None:
+        """Of the network; None where nothing tells."""
+        if self.interface.top is not None:
+            return self.interface.classes
+        axes = self.outputs[0].shape if len(self.outputs) == 1 else ()
+        if len(axes) == 2 and isinstance(axes[1], int):
+            return axes[1]
+        return self.provenance.num_classes if self.provenance else None
+
+    @property
+    def recorded_names(self) -> tuple[str, ...]:
         return tuple(self.provenance.class_names) if self.provenance else ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """As `run` names them; none where they are not known."""
+        recorded, classes = self.recorded_names, self.num_classes
+        return known_names(recorded, len(recorded) if classes is None else classes)
 
     def dims(self, value: TakenOrReturned) -> tuple[int, ...]:
         """Axes of an input or output, −1 where one is open; without the batch's, where that is open."""
@@ -73,14 +119,17 @@ class ServedModel:
         return numbers[1:] if self.max_batch else numbers
 
     def sample_dims(self, value: TakenOrReturned) -> tuple[int, ...] | None:
-        """The same of an input in numbers, for images of the recorded size; None where that is not known."""
+        """The same of an input in numbers: the fewest images, of the recorded size; None where that is not known."""
         dims = self.dims(value)
         if -1 not in dims:
             return dims
-        if self.provenance is None or len(value.shape) != 4:
+        if len(value.shape) != 4:
             return None
-        image = self.interface.shape(self.provenance.image_shape)
-        return image if self.max_batch else (1, *image)
+        batch = () if self.max_batch else (max(dims[0], self.least_batch),)
+        image = dims[len(batch) :]
+        if -1 not in image:
+            return (*batch, *image)
+        return (*batch, *self.interface.shape(self.provenance.image_shape)) if self.provenance else None
 
 
 def served_models(paths: Sequence[Path], addressed: bool = True) -> tuple[ServedModel, ...]:
@@ -151,7 +200,7 @@ def _engine(name: str, found: FileInspection, record: EngineRecord) -> ServedMod
     batches = record.batches
     inputs, outputs = (_of_batch(values, batches) for values in (graph.inputs, graph.outputs))
     max_batch = batches.largest if batches.smallest == 1 and _batch_is_open((*inputs, *outputs)) else 0
-    return ServedModel(name, path, found.kind, (), inputs, outputs, max_batch, found.provenance)
+    return ServedModel(name, path, found.kind, (), inputs, outputs, max_batch, found.provenance, batches.smallest)
 
 
 def _of_batch(values: Sequence[TakenOrReturned], batches: Batches) -> tuple[TakenOrReturned, ...]:

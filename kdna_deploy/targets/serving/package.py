@@ -7,7 +7,7 @@ holds something already is not touched: a server may be reading it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -70,36 +70,54 @@ def package_files(paths: Sequence[Path], name: str, folder: Path, listener: List
         notes = _WRITERS[name](models, place)
         (place / "README.md").write_text(_readme(name, models), encoding="utf-8")
         if server.port is not None:
-            _write_client(models, server.port, place)
+            _write_client(models, server.port, server.ensembles, place)
         written = tuple(
             (path.relative_to(place).as_posix(), path.stat().st_size)
             for path in sorted(place.rglob("*"))
             if path.is_file()
         )
-    assumed = (
-        f"nothing in {model.path.name} tells how images are prepared; assumed {model.preprocessing}"
+    asked = tuple(
+        f"send.py shows no classes of {model.name}, which answers with no row of logits"
         for model in models
-        if not model.provenance or not model.provenance.preprocessing
+        if server.port is not None and not model.answers_classes
     )
-    return Package(folder, name, models, written, (*notes, *assumed))
+    return Package(folder, name, models, written, (*notes, *asked, *_assumed(models)))
 
 
-def _write_client(models: Sequence[ServedModel], port: int, place: Path) -> None:
-    """`send.py` needs Pillow and NumPy alone, and reads what the models take from `send.json`."""
-    sending = {"url": f"http://localhost:{port}", "models": {model.name: _taken(model) for model in models}}
+def _assumed(models: Sequence[ServedModel]) -> Iterator[str]:
+    """What no file tells, a sentence each."""
+    for model in models:
+        if not model.provenance or not model.provenance.preprocessing:
+            yield f"nothing in {model.path.name} tells how images are prepared; assumed {model.preprocessing}"
+        if model.class_names and not model.recorded_names:
+            yield f"nothing in {model.path.name} names its classes; assumed the {len(model.class_names)} of ImageNet"
+
+
+def _write_client(models: Sequence[ServedModel], port: int, ensembles: bool, place: Path) -> None:
+    """`send.py` needs Pillow and NumPy alone, and reads what the models take from `send.json`.
+
+    It asks the last of them, unless it is told which: that is a file, also where there are ensembles.
+    """
+    pairs = triton.ensembles(models) if ensembles else ()
+    taken = {triton.ensemble_name(second): _taken(first, second) for first, second in pairs}
+    taken |= {model.name: _taken(model, model) for model in models}
+    sending = {"url": f"http://localhost:{port}", "models": taken}
     (place / "send.json").write_text(json.dumps(sending, indent=1) + "\n", encoding="utf-8")
     (place / "send.py").write_text(_data("send.py.txt"), encoding="utf-8")
 
 
-def _taken(model: ServedModel) -> dict[str, Any]:
-    """What a client needs to make of an image; null where the file does not tell."""
-    made, interface = model.provenance, model.interface
+def _taken(model: ServedModel, answering: ServedModel) -> dict[str, Any]:
+    """What a client needs to make of an image, and of what the model `answering` returns; null where no file tells.
+
+    In an ensemble `model` takes the image; how it is resized and cropped is recorded where the network is.
+    """
     return {
-        "size": list(made.image_shape[1:]) if made else None,
-        "layout": interface.layout,
-        **model.preprocessing.to_record(),
-        "top": interface.top,
-        "classes": list(model.class_names),
+        "batch": model.least_batch,
+        "size": model.image_size or answering.image_size,
+        "layout": model.layout,
+        **(model if model.provenance else answering).preprocessing.to_record(),
+        "top": answering.interface.top,
+        "classes": answering.class_names,
     }
 
 

@@ -3,7 +3,7 @@
     request (HTTP: JSON or bytes; gRPC) → one array, by its name, type and axes → session → the outputs of the file
 
 An inference has one thread, and as many run at once as there are cores: throughput, and a bound on memory. What a
-session answers for files that name K classes, an array with −∞ for the others, becomes what the file answers again.
+session answers becomes what the file answers again (`answers`).
 
 Does not apply to the protocol v1, which knows neither names nor types.
 """
@@ -18,13 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kdna_deploy.errors import ArtifactError, InputError, RuntimeFailure
 from kdna_deploy.images.decoding import cores
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.inspect_file import TakenOrReturned
+from kdna_deploy.targets.serving.answers import answer_type, answers_of_file
 from kdna_deploy.targets.serving.kserve_model_server import FILE, TYPES
 from kdna_deploy.targets.serving.model import ServedModel, served_models
 
@@ -82,7 +82,7 @@ class ServedFile(Model):  # type: ignore[misc]  # of no type where KServe is not
         return [_told(taken, TYPES[taken.type])]
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        return [_told(one, "INT64" if one.type == "int64" else "FP32") for one in self._model.outputs]
+        return [_told(one, answer_type(one)) for one in self._model.outputs]
 
     async def predict(self, payload: InferRequest, headers: Mapping[str, str] | None = None) -> InferResponse:
         """What the file returns for the images of a request.
@@ -95,7 +95,7 @@ class ServedFile(Model):  # type: ignore[misc]  # of no type where KServe is not
             answers = await asyncio.get_running_loop().run_in_executor(self._threads, self._session.run_all, images)
         except InputError as error:
             raise InvalidInput(str(error)) from error
-        found = zip(self.get_output_types(), self._returned(answers), strict=True)
+        found = zip(self.get_output_types(), answers_of_file(self._model, answers), strict=True)
         return InferResponse(
             response_id=payload.id or uuid.uuid4().hex,  # the server wants one
             model_name=self.name,
@@ -122,15 +122,6 @@ class ServedFile(Model):  # type: ignore[misc]  # of no type where KServe is not
         if not images.size:
             raise InvalidInput(f"There is no image in {told['name']} of {list(given[0].shape)}.")
         return images
-
-    def _returned(self, answers: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
-        """The outputs of the file, in its order."""
-        top = self._model.interface.top
-        if top is None:
-            return answers
-        (every,) = answers
-        classes = np.argsort(-every, axis=1, kind="stable")[:, :top]
-        return np.take_along_axis(every, classes, axis=1), classes
 
 
 def _told(value: TakenOrReturned, datatype: str) -> dict[str, Any]:

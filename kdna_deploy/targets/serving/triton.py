@@ -30,6 +30,7 @@ from kdna_deploy.targets.serving.protobuf_text import Word, text_format
 
 _PLATFORMS = {Kind.onnx: ("onnxruntime_onnx", "model.onnx"), Kind.engine: ("tensorrt_plan", "model.plan")}
 _WAIT_MICROSECONDS = 500  # for further images of a batch; less than an inference takes
+_FIXED = "batch of the file"  # what warms a model up whose batch is an axis
 _TYPES = {
     **{f"{sign}int{bits}": f"TYPE_{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     **{f"float{bits}": f"TYPE_FP{bits}" for bits in (16, 32, 64)},
@@ -55,7 +56,7 @@ def write_triton(models: Sequence[ServedModel], folder: Path) -> tuple[str, ...]
         if any(_has_labels(model, output) for output in model.outputs):
             (place / "labels.txt").write_text("".join(f"{name}\n" for name in model.class_names), encoding="utf-8")
     for first, second in ensembles(models):
-        name = f"ensemble_{second.name}"
+        name = ensemble_name(second)
         if (folder / name).exists():
             raise UsageError(
                 f"Two models would be served as '{name}', of which one runs {first.name} and {second.name} in a row; "
@@ -73,6 +74,11 @@ def ensembles(models: Sequence[ServedModel]) -> Iterator[tuple[ServedModel, Serv
         for second in models:
             if first is not second and _feeds(first, second):
                 yield first, second
+
+
+def ensemble_name(second: ServedModel) -> str:
+    """Of the ensemble that ends in `second`."""
+    return f"ensemble_{second.name}"
 
 
 def _feeds(first: ServedModel, second: ServedModel) -> bool:
@@ -119,7 +125,10 @@ def _device(model: ServedModel) -> str:
 
 
 def _warm_up(model: ServedModel) -> list[dict[str, Any]]:
-    """One image, and as many as are put together: a runtime plans its memory when it sees a size first."""
+    """One image, and as many as are put together: a runtime plans its memory when it sees a size first.
+
+    A sample of none is skipped; where the batch is an axis, the server takes all that is in it for one.
+    """
     inputs = []
     for value in model.inputs:
         dims = model.sample_dims(value)
@@ -127,8 +136,8 @@ def _warm_up(model: ServedModel) -> list[dict[str, Any]]:
             return []
         zeros = {"data_type": _type(model, value), "dims": dims, "zero_data": True}
         inputs.append({"key": value.name, "value": zeros})
-    sizes = sorted({1, model.max_batch}) if model.max_batch else [0]
-    return [{"name": f"batch of {size or 'the file'}", "batch_size": size, "inputs": inputs} for size in sizes]
+    sizes = {f"batch of {size}": size for size in sorted({1, model.max_batch})} if model.max_batch else {_FIXED: 1}
+    return [{"name": name, "batch_size": size, "inputs": inputs} for name, size in sizes.items()]
 
 
 def _has_labels(model: ServedModel, output: TakenOrReturned) -> bool:

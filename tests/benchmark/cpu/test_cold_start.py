@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
+import kdna_deploy as kd
 from kdna_deploy.benchmark.cpu import cold_start, fresh_process
 from kdna_deploy.benchmark.cpu.cold_start import ColdRequest, ColdStart, measure_cold_starts
 from kdna_deploy.benchmark.cpu.device import Cpu
@@ -18,7 +22,8 @@ from kdna_deploy.errors import RuntimeFailure
 from kdna_deploy.runtimes.ort import SessionNeeds
 from kdna_deploy.runtimes.table import Source, runtimes_on
 from tests.benchmark.heard import Heard
-from tests.converted_files import converted_sample
+from tests.converted_files import converted_sample, require
+from tests.network.test_stages import narrow, saved
 from tests.samples import RESNET, exported_sample, sample_path
 from tests.targets.tensorrt.onnx_files import PIXELS, SMALL, write_small
 
@@ -104,6 +109,43 @@ def test_of_a_file_of_any_size_the_axes_are_in_its_order(tmp_path: Path, monkeyp
     )
     bench([tmp_path / "net.onnx"], BenchOptions(Cpu(cold_start=True), baseline=tmp_path / "base.onnx", settings=FEW))
     assert started == [(1, h, w, c)] * 2
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ncnn file of a backbone that returns two of its stages."""
+    require("ncnn")
+    folder = tmp_path_factory.mktemp("stages")
+    checkpoint = saved(narrow("resnet18", "C3,C5").build(), folder / "net.pt")
+    return kd.export(checkpoint, folder / "net.ncnn.param", ncnn=True, outputs="C3,C5", input_size=32).path
+
+
+@pytest.mark.slow
+def test_all_outputs_of_an_ncnn_file_are_computed(stages: Path) -> None:
+    """ncnn computes what is extracted alone."""
+    from kdna_deploy.runtimes.ncnn import NcnnSession
+
+    shape = (1, 3, 32, 32)
+    with NcnnSession(stages, threads=1) as session:
+        expected = session.run_all(np.zeros(shape, np.float32))
+    request = {"path": str(stages), "threads": 1, "shape": shape, "outputs": 2}
+    found = fresh_process._LOADERS["ncnn"](request, lambda _: None)()
+    assert [one.shape for one in found] == [one.shape[1:] for one in expected]
+    assert all(np.array_equal(one, many[0]) for one, many in zip(found, expected, strict=True))
+
+
+@pytest.mark.slow
+def test_bench_asks_for_all_of_them(stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def measured(requests: Sequence[ColdRequest], listener: object) -> list[ColdStart]:
+        asked.extend(json.loads(cold_start._command(request)[-1])["outputs"] for request in requests)
+        raise RuntimeFailure("Asked.")
+
+    monkeypatch.setattr("kdna_deploy.benchmark.cpu.device.measure_cold_starts", measured)
+    classifier = converted_sample("ncnn").path
+    kd.bench(stages, baseline=classifier, iterations=1, min_time=0)
+    assert sorted(asked) == [1, 2]
 
 
 def test_every_runtime_can_be_started_in_a_fresh_process() -> None:

@@ -1,4 +1,7 @@
-"""The folder's ONNX models behind the Open Inference Protocol (v2) over HTTP, on plain ONNX Runtime."""
+"""The folder's ONNX models behind the Open Inference Protocol (v2) over HTTP, on plain ONNX Runtime.
+
+As Triton and KServe do, it answers in JSON unless it is asked for bytes, and halves in bytes alone.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import onnxruntime
 
 _TYPES = {
     "tensor(float)": ("FP32", np.float32),
+    "tensor(float16)": ("FP16", np.float16),
     "tensor(uint8)": ("UINT8", np.uint8),
     "tensor(int64)": ("INT64", np.int64),
 }
@@ -21,9 +25,11 @@ _LENGTH = "Inference-Header-Content-Length"
 
 
 @contextlib.contextmanager
-def served(model: Path, name: str) -> Iterator[str]:
-    """The address of a server that has `model` alone."""
+def served(model: Path, name: str, first: Path | None = None) -> Iterator[str]:
+    """The address of a server that has `model` alone, or an ensemble that runs `first` before it."""
     session = onnxruntime.InferenceSession(model)
+    before = onnxruntime.InferenceSession(first) if first else None
+    inputs = (before or session).get_inputs()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -36,7 +42,7 @@ def served(model: Path, name: str) -> Iterator[str]:
                     "datatype": _TYPES[one.type][0],
                     "shape": [n if isinstance(n, int) else -1 for n in one.shape],
                 }
-                for one in session.get_inputs()
+                for one in inputs
             ]
             assert self.path == f"/v2/models/{name}"
             self._answer(json.dumps({"name": name, "inputs": taken}).encode())
@@ -44,20 +50,28 @@ def served(model: Path, name: str) -> Iterator[str]:
         def do_POST(self) -> None:
             assert self.path == f"/v2/models/{name}/infer"
             body, length = self.rfile.read(int(self.headers["Content-Length"])), int(self.headers[_LENGTH])
-            (one,) = json.loads(body[:length])["inputs"]
+            asked = json.loads(body[:length])
+            (one,) = asked["inputs"]
             kind = dict(_TYPES.values())[one["datatype"]]
-            outputs = session.run(None, {one["name"]: np.frombuffer(body[length:], kind).reshape(one["shape"])})
+            given = {one["name"]: np.frombuffer(body[length:], kind).reshape(one["shape"])}
+            if before is not None:
+                given = {session.get_inputs()[0].name: before.run(None, given)[0]}
+            outputs = session.run(None, given)
+            binary = asked.get("parameters", {}).get("binary_data_output", False)
             told = [
                 {
                     "name": value.name,
                     "datatype": _TYPES[value.type][0],
                     "shape": output.shape,
-                    "parameters": {"binary_data_size": output.nbytes},
+                    **({"parameters": {"binary_data_size": output.nbytes}} if binary else {"data": _listed(output)}),
                 }
                 for value, output in zip(session.get_outputs(), outputs, strict=True)
             ]
             head = json.dumps({"model_name": name, "outputs": told}).encode()
-            self._answer(head + b"".join(output.tobytes() for output in outputs), len(head))
+            if binary:
+                self._answer(head + b"".join(output.tobytes() for output in outputs), len(head))
+            else:
+                self._answer(head)
 
         def _answer(self, body: bytes, length: int | None = None) -> None:
             self.send_response(200)
@@ -74,3 +88,8 @@ def served(model: Path, name: str) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def _listed(output: np.ndarray) -> list[float]:
+    assert output.dtype != np.float16, "no server answers halves in JSON"
+    return output.ravel().tolist()

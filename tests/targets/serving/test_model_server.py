@@ -14,18 +14,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import onnx
+import numpy as np
+import onnxruntime
 import pytest
 
 import kdna_deploy as kd
+from kdna_deploy.runtimes.ort import OrtSession
+from kdna_deploy.targets.serving.answers import answer_type, answers_of_file
+from kdna_deploy.targets.serving.model import served_models
 from tests import serving_environment
 from tests.conftest import REPOSITORY
-from tests.targets.serving.conftest import SIZE
+from tests.targets.serving.conftest import SIZE, write_graph
 
 PYTHON = serving_environment.python()
 pytestmark = pytest.mark.slow
 needs_server = pytest.mark.skipif(PYTHON is None, reason=serving_environment.MISSING)
 FILES = ("net", "pixels")
+IMAGES = f"[n, 3, {SIZE}, {SIZE}]"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def benchmark() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def models(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    given = [files / f"{name}.onnx" for name in FILES]
+    given = [files / f"{name}.onnx" for name in (*FILES, "half")]
     return kd.package(given, "kserve-model-server", tmp_path_factory.mktemp("server") / "models").path
 
 
@@ -74,7 +79,7 @@ def test_all_requests_are_answered_as_run_does_while_the_server_is_started_again
 
 
 @needs_server
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, "half"])
 def test_the_readme_sends_an_image_and_gets_the_classes_of_run(
     server: Any, models: Path, files: Path, name: str
 ) -> None:
@@ -95,6 +100,24 @@ def test_a_model_tells_what_it_takes_and_returns(server: Any) -> None:
         ("probabilities", "FP32", [-1, 2]),
         ("classes", "INT64", [-1, 2]),
     ]
+    _, told = asked(f"{server.url}/v2/models/half")
+    assert [one["datatype"] for one in (*told["inputs"], *told["outputs"])] == ["FP16", "FP16"]
+
+
+@pytest.mark.parametrize(("name", "types"), [("net", ["FP32"]), ("half", ["FP16"]), ("pixels", ["FP32", "INT64"])])
+def test_what_a_session_answers_is_what_the_file_answers(files: Path, name: str, types: list[str]) -> None:
+    """Without the server: the numbers and types of its answers."""
+    (model,) = served_models([files / f"{name}.onnx"])
+    images = np.random.default_rng(2).standard_normal((2, 3, SIZE, SIZE), np.float32)
+    with OrtSession(model.path) as session:
+        given = session.interface.taken(images)
+        answers = answers_of_file(model, session.run_all(images))
+    alone = onnxruntime.InferenceSession(model.path)
+    outputs = alone.run(None, {"input": given.astype(np.float16) if name == "half" else given})
+    assert [answer_type(one) for one in model.outputs] == types
+    for answer, output in zip(answers, outputs, strict=True):
+        assert answer.dtype == output.dtype
+        np.testing.assert_array_equal(answer, output)
 
 
 @needs_server
@@ -116,12 +139,31 @@ def test_what_the_file_does_not_take_is_refused_in_a_sentence(server: Any, chang
     assert (status, said in str(answer)) == (400, True), answer
 
 
-def test_what_a_session_does_not_run_is_not_packaged(tmp_path: Path) -> None:
-    text = "net (float[n, 3] x, float[n, 3] y) => (float[n, 3] z) { z = Add(x, y) }"
-    onnx.save_model(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text}'), tmp_path / "net.onnx")
-    with pytest.raises(kd.InputError, match=r"takes x: float32 \[n, 3\] and y: .* feeds one batch of images; serve it"):
-        kd.package(tmp_path / "net.onnx", "kserve-model-server", tmp_path / "models")
-    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "(float[n, 3] x, float[n, 3] y) => (float[n, 3] z) { z = Add (x, y) }",
+            r"takes x: float32 \[n, 3\] and y: .* feeds one batch of images; serve it with Triton\.",
+        ),
+        (
+            f"(float{IMAGES} x) => (float{IMAGES} y, float{IMAGES} z) {{ y = Relu (x) z = Abs (x) }}",
+            r"does not map one image batch \[n, c, h, w\] to one output, and this server would not start with it;",
+        ),
+        (
+            f"(uint8{IMAGES} x) => (float{IMAGES} y) {{ y = Cast <to = 1> (x) }}",
+            "takes uint8, and its metadata do not say so, and this server would not start with it; serve it",
+        ),
+    ],
+    ids=["inputs", "outputs", "pixels"],
+)
+def test_what_a_session_does_not_run_is_not_packaged(files: Path, tmp_path: Path, text: str, said: str) -> None:
+    path = write_graph(tmp_path / "odd.onnx", f"net {text}")
+    with pytest.raises(kd.InputError, match=said):
+        kd.package([files / "net.onnx", path], "kserve-model-server", tmp_path / "models")
+    with pytest.raises(kd.ArtifactError, match=r"; write one with `export`\.$"):
+        OrtSession(path)
+    assert [one.name for one in tmp_path.iterdir()] == ["odd.onnx"]
 
 
 def test_without_the_server_the_program_says_what_to_install(models: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -136,6 +137,26 @@ def test_the_program_prints_the_classes_of_run(files: Path, tmp_path: Path, name
     assert [label for _, label in printed] == [one.name for one in image.classes]
     assert np.allclose([float(number) for number, _ in printed], [one.probability for one in image.classes], atol=2e-6)
     assert set(NAMES) >= {label for _, label in printed}
+
+
+@pytest.mark.parametrize("system", ["_WIN32", "__linux__"])
+def test_sessions_are_not_reported_unless_somebody_asks_for_it(files: Path, tmp_path: Path, system: str) -> None:
+    """The lines of main.cpp that say so, as each system's compiler takes them."""
+    project = kd.package(files / "net.onnx", "onnxruntime-cpp", tmp_path / "project").path
+    source = (project / "main.cpp").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^#ifdef _WIN32.*?^#endif$", source, re.MULTILINE | re.DOTALL)
+    (tmp_path / "said.cpp").write_text(
+        "#include <cstdio>\n#include <cstdlib>\n"
+        "[[maybe_unused]] static int _putenv_s(const char* name, const char* value) "
+        "{ return setenv(name, value, 1); }\n"
+        f"#undef _WIN32\n#undef {system}\n#define {system}\n"
+        f'int main() {{\n{lines}\n    std::puts(std::getenv("ORT_DISABLE_TELEMETRY"));\n}}\n'
+    )
+    assert COMPILER
+    subprocess.run([COMPILER, "-std=c++17", "-Wall", "-Werror", "said.cpp", "-o", "said"], cwd=tmp_path, check=True)
+    for own, expected in (({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")):
+        done = subprocess.run([tmp_path / "said"], env=own, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def test_what_the_program_cannot_run_is_refused(files: Path, tmp_path: Path) -> None:

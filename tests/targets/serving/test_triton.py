@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,10 @@ def test_a_fixed_batch_is_an_axis_and_weights_beside_come_along(files: Path, tmp
     read = config(done.path, "one")
     assert (read.max_batch_size, read.HasField("dynamic_batching")) == (0, False)
     assert values(read.input) == [("input", FP32, [1, 3, SIZE, SIZE])]
-    assert [one.batch_size for one in read.model_warmup] == [0]
+    # One of none is skipped; with the batch an axis, all images of the file are one batch.
+    (warm_up,) = read.model_warmup
+    assert (warm_up.name, warm_up.batch_size) == ("batch of the file", 1)
+    assert list(warm_up.inputs["input"].dims) == [1, 3, SIZE, SIZE]
     onnx.checker.check_model(done.path / "one" / "1" / "model.onnx", full_check=True)
     assert {path.name for path in (done.path / "one" / "1").iterdir()} >= {"model.onnx"}
     assert len(list((done.path / "one" / "1").iterdir())) == 1 + len(list(files.glob("one.onnx.*.data")))
@@ -140,6 +145,34 @@ def engine(files: Path, folder: Path, batches: Batches, library: LibraryName = "
     )
     record_path(path).write_text(record.to_json(), encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize(
+    ("batches", "samples"),
+    [
+        (Batches(1, 4, 16), [(1, [3, SIZE, SIZE]), (16, [3, SIZE, SIZE])]),
+        (Batches(4, 4, 4), [(1, [4, 3, SIZE, SIZE])]),
+        (Batches(2, 4, 8), [(1, [2, 3, SIZE, SIZE])]),
+    ],
+)
+def test_an_engine_is_warmed_up_with_images_that_it_takes(
+    files: Path, tmp_path: Path, batches: Batches, samples: list[tuple[int, list[int]]]
+) -> None:
+    """And so is a client told; without tritonclient, as text."""
+    done = kd.package(engine(files, tmp_path, batches), "triton", tmp_path / "models")
+    _, *blocks = (done.path / "fast" / "config.pbtxt").read_text(encoding="utf-8").split("model_warmup {")
+    numbers = [written(block) for block in blocks]
+    assert [(one["batch_size"], one["dims"]) for one in numbers] == [([size], dims) for size, dims in samples]
+    client = json.loads((done.path / "send.json").read_text(encoding="utf-8"))
+    assert client["models"]["fast"]["batch"] == batches.smallest
+
+
+def written(block: str) -> dict[str, list[int]]:
+    """The numbers in a message, by their names."""
+    found: dict[str, list[int]] = {}
+    for name, number in re.findall(r"^ *(\w+): (\d+)$", block, re.MULTILINE):
+        found.setdefault(name, []).append(int(number))
+    return found
 
 
 @pytest.mark.parametrize(

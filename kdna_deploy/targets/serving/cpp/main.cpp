@@ -49,8 +49,10 @@ int main(int count, char** arguments) try {
     if (count < 2) return std::fprintf(stderr, "usage: classify IMAGE.ppm|IMAGE.bmp ...\n"), 2;
     const std::filesystem::path folder = network::folder;
     const std::vector<std::string> labels = read_labels(folder / "labels.txt");
-#ifndef _WIN32
-    setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // or every session is reported over the network
+#ifdef _WIN32  // or every session is reported over the network
+    if (!std::getenv("ORT_DISABLE_TELEMETRY")) _putenv_s("ORT_DISABLE_TELEMETRY", "1");
+#else
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
 #endif
     Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "classify");
     Ort::SessionOptions options;  // SetIntraOpNumThreads(1) where many processes share a machine
