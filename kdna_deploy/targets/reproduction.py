@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.external_data import model_name
 from kdna_deploy.files import file_sha256, scratch_folder
+from kdna_deploy.graph.classes import class_count, returned_shape
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.graph.provenance import Provenance
@@ -243,7 +243,9 @@ def _split(
     shape = opened.graph.image_shape
     if options.held_out == EVERY_FIFTH:
         # Class folders are read class by class: which fifth judges depends on whether they are the network's classes.
-        outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
+        outputs = None if opened.graph.stage_names else class_count(returned_shape(opened.graph))
+        if outputs is None:
+            raise ArtifactError(f"'{given.model}' returns no logits, by which a file in int8 is judged; give another.")
         names = tuple(made.class_names)
         split = split_images(
             *(given.calibration, None, shape, options.images.preprocessing, outputs, written.batch), class_names=names

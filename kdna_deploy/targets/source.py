@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.graph.capture import captured
+from kdna_deploy.graph.classes import class_count, returned_shape, shown
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.graph.graph import Graph, cast_floats
@@ -83,12 +84,17 @@ class FusedSource:
 
         Raises:
             InputError: they are not as many as the network has classes.
+            UsageError: it returns no logits.
         """
         if self.graph.stage_names:
             raise UsageError(
                 f"Stage outputs ({', '.join(self.graph.stage_names)}) have no classes to be named; leave `labels` out."
             )
-        check_class_names(names, self.provenance.num_classes or _classes(self.graph), str(labels))
+        returned = returned_shape(self.graph)
+        classes = class_count(returned)
+        if classes is None:
+            raise UsageError(f"This network returns {shown(returned)} and no logits to be named; leave `labels` out.")
+        check_class_names(names, classes, str(labels))
         made = replace(self.provenance, class_names=list(names)).with_options(labels=labels.name)
         return replace(self, provenance=made)
 
@@ -290,7 +296,5 @@ def fuse_network(
     return FusedSource(fused.graph, network, provenance, fused, (*chosen.notes, *lost), sample)
 
 
-def _classes(graph: Graph) -> int:
-    if graph.stage_names:
-        return 0
-    return int(graph(torch.zeros(1, *graph.image_shape)).shape[-1])
+def _classes(graph: Graph) -> int | None:
+    return 0 if graph.stage_names else class_count(returned_shape(graph))

@@ -263,7 +263,7 @@ def export(
     asked: Any = own.children or words.children_in_graph
     request = Request(checkpoint, said, model, ema, size, asked, dynamic.request(listener), proof="file")
     opened = words.prepared(named(opened_source(given, request, listener), names, optional_path(labels)))
-    words.check_outputs(opened.graph.stage_names)
+    words.check_outputs(opened.graph)
     opened, interface = ends.applied(opened)
     if dynamic_convolutions(opened.graph.module):  # of one batch size they need no loop over its images
         fixed = fixed or engine.fixed(str(batch))

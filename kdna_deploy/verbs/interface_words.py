@@ -85,18 +85,19 @@ class InterfaceWords:
         import torch
 
         from kdna_deploy.evaluation.logits import are_probabilities
+        from kdna_deploy.graph.classes import class_count, shown
         from kdna_deploy.images.probes import random_images
 
         if stages := opened.graph.stage_names:
             raise UsageError(f"Stage outputs ({', '.join(stages)}) have no classes; leave `postprocess` out.")
         answers = opened.graph(torch.from_numpy(random_images(2, opened.graph.image_shape))).numpy()
-        if answers.ndim != 2 or answers.shape[1] < 2:
-            returned = ", ".join(["n", *map(str, answers.shape[1:])])
+        classes = class_count(answers.shape[1:])
+        if classes is None or classes < 2:
             raise UsageError(
-                f"`postprocess` is for logits of two classes or more, and this network returns [{returned}]; "
-                "leave it out."
+                "`postprocess` is for logits of two classes or more, and this network returns "
+                f"{shown(answers.shape[1:])}; leave it out."
             )
-        classes, already = answers.shape[1], are_probabilities(answers)
+        already = are_probabilities(answers)
         if self.postprocess == _SOFTMAX:
             if already:
                 raise UsageError("The network ends in a softmax of its own; leave `postprocess='softmax'` out.")
