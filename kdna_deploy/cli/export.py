@@ -68,6 +68,7 @@ from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.verbs.arguments import DYNAMIC, newest
 from kdna_deploy.verbs.check import check as checked
 from kdna_deploy.verbs.export import export as exported
+from kdna_deploy.verbs.own_formats import written_alone
 
 # What a file that is checked cannot hold; everything else is in its provenance.
 _TAKEN = {"model_file", "check", "source", "model", "calibration", "json"}
@@ -138,6 +139,9 @@ def export(
     if check is not None:
         _check(context, check, model_file, source, model, calibration, sink)
         return
+    own = {"openvino": openvino, "ncnn": ncnn, "mnn": mnn, "litert": litert, "executorch": executorch}
+    if onnx and (name := next((name for name, wanted in own.items() if wanted), None)):
+        raise UsageError(written_alone(name, "`onnx`"))
     if model_file is None:
         model_file = newest("*.fused.pt2", "kdna-deploy fuse CKPT")
         sink.say(f"using {model_file}, the newest fused graph here")
