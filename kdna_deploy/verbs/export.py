@@ -154,7 +154,7 @@ def export(
         ncnn, mnn, litert, executorch: likewise an ncnn file, ``.param`` and ``.bin``, an MNN file, a LiteRT
             file, ``.tflite``, or an ExecuTorch file, ``.pte``, see docs/edge.md and docs/litert.md.
         tensorrt, tensorrt_rtx: build an engine as well, with that library.
-        source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere.
+        source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere; told by its SHA-256.
         arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as it was fused or recorded, else 224.
         batch: ``"dynamic"``, a number, or for engines a range such as ``"1:8:128"``.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kdna_deploy.errors import UsageError
 from kdna_deploy.images.class_names import read_class_names
 from kdna_deploy.input_files import Kind, check_input
-from kdna_deploy.kinds import stem
+from kdna_deploy.kinds import named_kind, stem
 from kdna_deploy.progress import Listener
 from kdna_deploy.verbs.engine_words import EngineWords
 
@@ -31,8 +31,22 @@ def check_given(given: Any, engine: EngineWords, precision: str, checkpoint: Pat
                 f"'{given}' is an ONNX file already, with its precision in the graph; give the fused graph or the "
                 "checkpoint."
             )
-    if checkpoint is not None:
-        check_input(checkpoint, (Kind.checkpoint,), "`source`")
+    check_source(given, checkpoint)
+
+
+def check_source(given: Any, checkpoint: Path | None) -> None:
+    """Refuse what cannot be the checkpoint of `given`.
+
+    Raises:
+        InputError: it is not there, or no checkpoint.
+        UsageError: `given` is no fused graph in a file.
+    """
+    if checkpoint is None:
+        return
+    check_input(checkpoint, (Kind.checkpoint,), "`source`")
+    if not isinstance(given, Path) or named_kind(given) is not Kind.fused:
+        this = f"'{given}' is none" if isinstance(given, Path) else "this network is in memory"
+        raise UsageError(f"`source` names the checkpoint of a fused graph in a file, and {this}; leave it out.")
 
 
 def class_names(given: Any, labels: Path | None) -> tuple[str, ...]:
