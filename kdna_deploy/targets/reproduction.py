@@ -43,7 +43,7 @@ from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.recorded_options import RecordedOptions, recorded_options
-from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
+from kdna_deploy.targets.source import Asked, FusedSource, Request, open_fused_source
 from kdna_deploy.version import VERSION
 
 
@@ -177,10 +177,10 @@ def _frozen_there(made: Provenance, given: Ingredients) -> bool:
 
 def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> Request:
     fused = named_kind(given.model) is Kind.fused
-    attention = None
+    attention: Asked | None = "keep" if options.channel_attention == "keep" else None
     if options.channel_attention != "keep" and not _frozen_there(made, given):
 
-        def attention(shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
+        def frozen(shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
             source = _images(options, shape, given)
             return AttentionOptions(
                 options.channel_attention,
@@ -190,6 +190,7 @@ def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> 
                 from_record(made.preprocessing, str(given.model)) if source and source.path.is_dir() else None,
             )
 
+        attention = frozen
     return Request(
         given.source,
         None if fused else made.loading(given.model),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ from kdna_deploy.targets.fuse import Fused, FuseOptions, Proof, fuse
 from kdna_deploy.targets.resized import assumed_notes, resized, sized
 
 _NOT_SHARED = "not shared: "
+Asked = Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | Literal["keep"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Request:
         size: (h, w) of the images.
         children: materialised or shared.
         attention: makes the options for channel attention, given the image shape (c, h, w) and the preprocessing that
-            is recorded, if any.
+            is recorded, if any; "keep" to have it dynamic, of a graph too in which it is fixed.
         proof: when the fused graph is compared with its network (`FuseOptions`).
     """
 
@@ -58,7 +60,7 @@ class Request:
     ema: bool = False
     size: tuple[int, int] | None = None
     children: Children | None = None
-    attention: Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None = None
+    attention: Asked | None = None
     proof: Proof = "float64"
 
 
@@ -182,14 +184,15 @@ def fused_as_asked(given: FusedSource, path: Path, request: Request, listener: L
     made, network = given.provenance, given.network
     children = made.options.get("children", "materialize")
     choice = made.options.get("channel_attention", "keep")
-    if request.children == "share" and children == "materialize" and choice != "keep" and not request.attention:
+    otherwise = callable(request.attention) or (request.attention == "keep" and choice != "keep")
+    if request.children == "share" and children == "materialize" and choice != "keep" and not otherwise:
         raise UsageError(
             f"'{path}' has its channel attention fixed ({choice}) and its children multiplied out; "
             "to share them, fuse the checkpoint again with both choices."
         )
     # In memory, what fusing assumed has been said already.
     assumed = () if given.fused else assumed_notes(made, path, request.size)
-    if request.attention or (request.children == "share" and children == "materialize"):
+    if otherwise or (request.children == "share" and children == "materialize"):
         again = replace(request, size=request.size or made.image_shape[1:], children=request.children or children)
         fused = fuse_network(network, again, listener, from_record(made.preprocessing, str(path)))
         notes = (
@@ -224,7 +227,7 @@ def fuse_network(
     chosen = choose_size(request.size, training, network.only_size)
     shape = network.image_shape(chosen.size)
     attention = AttentionOptions()
-    if request.attention:
+    if callable(request.attention):
         attention = request.attention(shape, recorded or training.preprocessing)
         if attention.choice != "keep" and output_names(network.module):
             raise UsageError(

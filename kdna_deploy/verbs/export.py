@@ -123,7 +123,7 @@ def export(
     max_drop: float | None = None,
     workers: int | None = None,
     ray: str | None = None,
-    attention: str = "keep",
+    attention: str | None = None,
     freeze_below: float | None = None,
     calibration: PathLike | None = None,
     mean: Numbers | None = None,
@@ -171,7 +171,8 @@ def export(
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
         workers, ray: who evaluates what int8 loses, see `evaluate`.
-        attention, channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
+        attention, channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`; attention
+            is as it was fused by default, and another choice fuses again from the checkpoint, `"keep"` too.
         labels: file of class names to record: one a line, or a JSON list or mapping; "imagenet" for those of
             ImageNet; as the checkpoint records by default.
         preprocess: let the file take uint8 pixels, ``"nhwc"`` or ``"nchw"``, and normalise them itself.
@@ -251,8 +252,8 @@ def export(
     dynamic = AttentionWords(choice, freeze_below, images, other_use=words.uses_images)
     dynamic.check()
     as_it_is = not (fixed or dynamic_size) and (ends.plain or words.uses_images)
-    by_file = choice == "keep" and as_it_is and weights != "fp16"  # such a file proves its graph as well
-    steps = writing_steps(given, choice, words, simplify, with_baseline, by_file)
+    by_file = not dynamic.changes and as_it_is and weights != "fp16"  # such a file proves its graph as well
+    steps = writing_steps(given, choice or "keep", words, simplify, with_baseline, by_file)
     further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else own.steps
     listener.plan((*steps, *further))
     listener.step("load")

@@ -188,6 +188,7 @@ TABLE: dict[str, list[Entry]] = {
     "export": [
         *loading("export ckpt.pt", FROM_FUSED, "export_fused.inputs"),
         *attention("export ckpt.pt", FROM_FUSED, "export_fused.inputs"),
+        Entry("export ckpt.pt", "--attention keep", {f"{FROM_FUSED}.attention": "keep"}),
         Entry("export ckpt.pt", "--onnx"),  # what is done by default
         Entry(
             "export ckpt.pt",
