@@ -25,7 +25,7 @@ from kdna_deploy.verbs.arguments import (
 )
 from kdna_deploy.verbs.attention_words import AttentionWords, attention_choice
 from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
-from kdna_deploy.verbs.export_source import check_given, class_names, name_of, named, opened_source
+from kdna_deploy.verbs.export_source import check_given, class_names, name_of, named, opened_source, said_of_graph
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.interface_words import InterfaceWords
 from kdna_deploy.verbs.output_names import check_name
@@ -193,6 +193,7 @@ def export(
         ParityError, AccuracyError, ExportError: the file is not what it must be; nothing is written.
         RuntimeFailure: a library is missing, or needs a GPU that is not there.
     """
+    of_graph = said_of_graph(locals(), export)  # before there are other names
     size, said = image_size(input_size) or size_of(network), configured(arch, architecture)
     check_number("max_bloat", max_bloat, above=0)
     engine = EngineWords(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability), layers)
@@ -222,11 +223,11 @@ def export(
     words.check_size(dynamic_size)
     given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
-    check_given(given, engine, precision, checkpoint)
+    check_given(given, engine, of_graph, checkpoint)
     from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
     ends = InterfaceWords(preprocess, postprocess, images, half_io)
-    ends.check(from_onnx)
-    names = class_names(given, optional_path(labels))
+    ends.check()
+    names = class_names(optional_path(labels))
     inputs = (*files_of(given, checkpoint), *said.files, *words.inputs, *([Path(labels)] if labels else []))
     name = stem(given) if isinstance(given, Path) else name_of(given)
     built = (wanted or engine.output(Path(str(given)), name)) if engine.library else None

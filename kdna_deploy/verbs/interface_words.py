@@ -33,19 +33,17 @@ class InterfaceWords:
         """Whether nothing was said of what it takes and answers."""
         return self.preprocess is None and self.postprocess is None
 
-    def check(self, from_onnx: bool) -> None:
+    def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
 
         Raises:
-            UsageError: a word that there is not, of a file that is written already, or beside halves.
+            UsageError: a word that there is not, or beside halves.
         """
         if self.preprocess is not None:
             chosen("preprocess", self.preprocess, LAYOUTS)
         if self.postprocess is not None and self.postprocess != _SOFTMAX and not _TOP.fullmatch(self.postprocess):
             raise UsageError(f"`postprocess` is {self.postprocess!r}; choose 'softmax', or 'topk:K' such as 'topk:5'.")
         given = [name for name in ("preprocess", "postprocess") if getattr(self, name) is not None]
-        if given and from_onnx:
-            raise UsageError(f"`{given[0]}` goes into an ONNX file when it is written; give its checkpoint.")
         if given and self.half_io:
             raise UsageError(f"`half_io` is for images and logits as they are; leave it or `{given[0]}` out.")
 
