@@ -227,6 +227,12 @@ def export(
     from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
     ends = InterfaceWords(preprocess, postprocess, images, half_io)
     ends.check()
+    if preprocess is None:
+        images.check_read(
+            *(images.path, judges),
+            instead="name a folder of them with `calibration`, let the file prepare them with `preprocess`, or say it "
+            "to `run` and `evaluate`",
+        )
     names = class_names(optional_path(labels))
     inputs = (*files_of(given, checkpoint), *said.files, *words.inputs, *([Path(labels)] if labels else []))
     name = stem(given) if isinstance(given, Path) else name_of(given)

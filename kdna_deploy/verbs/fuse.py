@@ -118,6 +118,7 @@ def fuse(
     dynamic = AttentionWords(choice, freeze_below, words)
     dynamic.check()
     words.check()
+    words.check_read(words.path, instead="name a folder of them with `calibration`, or say it to `run` and `evaluate`")
     given, target = source_of(network, said, model, ema), optional_path(output)
     inputs = (*files_of(given), *said.files, *words.inputs)
     if isinstance(given, Path):

@@ -589,7 +589,7 @@ TABLE: dict[str, list[Entry]] = {
             )
         ),
         *(
-            Entry(f"report ckpt.pt {SAID}", option, {f"gather.asked.preprocessing.{name}": value})
+            Entry(f"report ckpt.pt --data held {SAID}", option, {f"gather.asked.preprocessing.{name}": value})
             for option, words in WORDS.items()
             for name, value in words.items()
         ),

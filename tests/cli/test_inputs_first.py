@@ -163,6 +163,22 @@ WRONG_VALUES = [
     (["evaluate", "net.pt", "--data", ".", "--crop", ""], "'' is not an image size"),
     (["fuse", "net.pt", *FREEZE, ".", "--std", "0,0,0"], "--std 0 is not above 0, to 1"),
     (["export", "net.pt", *INT8, ".", "--crop", "99999"], "'99999' is not an image size"),
+    (
+        ["fuse", "net.pt", "--mean", "0.5"],
+        "--mean says how image files become input, and none are read; name a folder of them with --calibration, or say "
+        "it to kdna-deploy run and kdna-deploy evaluate.",
+    ),
+    (["fuse", "net.pt", *FREEZE, "a.npy", "--std", "0.5"], "--std says how image files become input, and none"),
+    (["fuse", "net.pt", "--attention", "drop", "--yes-drop", "--crop", "20"], "--crop says how image files"),
+    (["export", "net.pt", "--mean", "0.5", "--color", "BGR"], "--mean and --color say how image files become input"),
+    (["export", "net.pt", "--resize", "72"], "none are read; name a folder of them with --calibration, let the file"),
+    (["export", "net.pt", *INT8, "a.npy", "--std", "0.5"], "--std says how image files become input, and none"),
+    (["export", "net.pt", "--weights", "int8", "--crop", "20"], "--crop says how image files become input, and none"),
+    (["report", "net.pt", "--std", "0.5", "--crop", "20"], "--std and --crop say how image files become input, and"),
+    (
+        ["ship", "net.pt", "--targets", "cpu-int8", "--calibration", "a.npy", "--mean", "0.5"],
+        "--mean says how image files become input, and none are read",
+    ),
     (["fuse", "net.pt", "--input-size", "9" * 5000], "is not an image size"),
     (["inspect", "net.pt", "--input-size", ""], "'' is not an image size"),
     (["verify", "net.pt", "--input-size", ""], "'' is not an image size"),
