@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _LONGEST = 240
 
@@ -17,6 +18,12 @@ def first_sentence(error: BaseException) -> str:
         return type(error).__name__
     sentence = re.split(r"[.!?]\s+(?=[A-Z])", lines[0])[0].rstrip(".:")
     return sentence if len(sentence) <= _LONGEST else sentence[:_LONGEST] + "…"
+
+
+def parameters(names: Sequence[str]) -> str:
+    """Of verbs, as sentences of ours name them: ```mean`, `std` and `crop```."""
+    *some, last = (f"`{name}`" for name in names)
+    return f"{', '.join(some)} and {last}" if some else last
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -13,12 +13,11 @@ from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.engine import Capabilities, Layers, TensorRt, TensorRtRtx, Tf32
 from kdna_deploy.cli.options.graph import (
-    Attention,
-    AttentionOption,
+    ExportAttentionOption,
     ExportChildrenOption,
     FreezeBelow,
     YesDrop,
-    confirmed,
+    check_confirmed,
 )
 from kdna_deploy.cli.options.images import (
     Calibration,
@@ -68,6 +67,7 @@ from kdna_deploy.errors import AccuracyError, UsageError
 from kdna_deploy.verbs.arguments import DYNAMIC, newest
 from kdna_deploy.verbs.check import check as checked
 from kdna_deploy.verbs.export import export as exported
+from kdna_deploy.verbs.own_formats import written_alone
 
 # What a file that is checked cannot hold; everything else is in its provenance.
 _TAKEN = {"model_file", "check", "source", "model", "calibration", "json"}
@@ -105,7 +105,7 @@ def export(
     max_drop: MaxDrop = None,
     workers: Workers = None,
     ray: Ray = None,
-    attention: AttentionOption = Attention.keep,
+    attention: ExportAttentionOption = None,
     yes_drop: YesDrop = False,
     freeze_below: FreezeBelow = None,
     calibration: Calibration = None,
@@ -138,6 +138,10 @@ def export(
     if check is not None:
         _check(context, check, model_file, source, model, calibration, sink)
         return
+    own = {"openvino": openvino, "ncnn": ncnn, "mnn": mnn, "litert": litert, "executorch": executorch}
+    if onnx and (name := next((name for name, wanted in own.items() if wanted), None)):
+        raise UsageError(written_alone(name, "`onnx`"))
+    check_confirmed(attention, yes_drop)
     if model_file is None:
         model_file = newest("*.fused.pt2", "kdna-deploy fuse CKPT")
         sink.say(f"using {model_file}, the newest fused graph here")
@@ -171,7 +175,7 @@ def export(
             max_drop=max_drop,
             workers=workers,
             ray=ray,
-            attention=confirmed(attention, yes_drop),
+            attention=attention.value if attention else None,
             freeze_below=freeze_below,
             calibration=calibration,
             mean=mean,

@@ -14,7 +14,7 @@ from kdna_deploy.cli.options.graph import (
     ChildrenOption,
     FreezeBelow,
     YesDrop,
-    confirmed,
+    check_confirmed,
 )
 from kdna_deploy.cli.options.images import Calibration, ColorOption, Crop, Mean, Resize, Std
 from kdna_deploy.cli.options.output import Json, Output, SaveMerged
@@ -51,6 +51,7 @@ def fuse(
     fused graph is compared with the network as it was trained before it is written.
     """
     sink = Sink(json)
+    check_confirmed(attention, yes_drop)
     with sink.listening() as listener:
         done = fused(
             ckpt,
@@ -61,7 +62,7 @@ def fuse(
             ema=ema,
             input_size=input_size,
             children=children.value,
-            attention=confirmed(attention, yes_drop),
+            attention=attention.value,
             freeze_below=freeze_below,
             calibration=calibration,
             mean=mean,

@@ -70,7 +70,7 @@ def _after_export(said: Said) -> Sequence[Any]:
     if said["tensorrt"] or said["tensorrt_rtx"]:
         return ["verify", said["output"] or _engine(model, said["tensorrt"]), *_own_network(said)]
     written = said["output"] or Path(stem(model) + own_suffix(said))
-    if said["precision"] is Precision.int8 or said["attention"] is not Attention.keep:
+    if said["precision"] is Precision.int8 or said["attention"] not in (None, Attention.keep):
         return ["evaluate", written, "--data", "DIR", "--against", model, *_own_network(said)]
     prepared = [written.with_name(prepared_name(written).name)] if said["prepare"] else []
     return [

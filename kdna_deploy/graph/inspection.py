@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kdna_deploy.graph.capture import captured
+from kdna_deploy.graph.classes import class_count
 from kdna_deploy.graph.gates import channel_attentions
-from kdna_deploy.graph.graph import Graph
 from kdna_deploy.graph.ledger import Ledger, sharing_ledger
 from kdna_deploy.graph.modulations import Modulation, modulations
 from kdna_deploy.graph.passes import Refusal
@@ -23,6 +23,7 @@ from kdna_deploy.graph.passes.fold_static_attention import fold_static_attention
 from kdna_deploy.network.cost import Cost, count
 from kdna_deploy.network.input_size import InputSize, choose_size
 from kdna_deploy.network.load import Network
+from kdna_deploy.network.stages import LOGITS
 from kdna_deploy.progress import SILENT, Listener
 
 
@@ -42,19 +43,21 @@ class AttentionStatistics:
 class Inspection:
     """Everything `inspect` shows. `refused` are kernels that depend on the input; `size` tells where h, w are from.
 
-    `stages` are the shapes (c', h', w') of the stage outputs by their names; empty of a network that returns logits.
+    `stages` are the shapes (c', h', w') of the stage outputs by their names; empty of a network that returns something
+    else, for an image of the shape `returned`. `num_classes` is None where that is no logits, and 0 of stage outputs.
     """
 
     network: Network
     image_shape: tuple[int, int, int]
     cost: Cost
-    num_classes: int
+    num_classes: int | None
     channel_attentions: int
     ledger: Ledger
     modulations: tuple[Modulation, ...]
     refused: tuple[Refusal, ...]
     size: InputSize
     stages: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    returned: tuple[int, ...] = ()
 
     @property
     def attention(self) -> tuple[AttentionStatistics, ...]:
@@ -78,27 +81,21 @@ def inspect_network(
     attentions = len(channel_attentions(graph.module))
     find_dynamic_convolutions(graph.module)
     folded = fold_static_attention(graph.module)
+    shapes = {name: tuple(node.meta["val"].shape[1:]) for name, node in graph.returned.items()}
+    returned = () if graph.stage_names else shapes[LOGITS]
     return Inspection(
         network=network,
         image_shape=shape,
         cost=count(network.module, shape),
-        num_classes=_classes(graph),
-        stages={name: tuple(node.meta["val"].shape[1:]) for name, node in graph.returned.items() if graph.stage_names},
+        num_classes=0 if graph.stage_names else class_count(returned),
+        stages=shapes if graph.stage_names else {},
+        returned=returned,
         channel_attentions=attentions,
         ledger=sharing_ledger(graph.module),
         modulations=modulations(graph.module),
         refused=folded.refused,
         size=size,
     )
-
-
-def _classes(graph: Graph) -> int:
-    """Numbers in the last axis of what the network returns; one where that is the batch, none of stage outputs."""
-    if graph.stage_names:
-        return 0
-    (returned,) = graph.returned.values()
-    last = returned.meta["val"].shape[-1]
-    return last if isinstance(last, int) else 1
 
 
 def _statistics(found: Modulation) -> AttentionStatistics:

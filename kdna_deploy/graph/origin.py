@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdna_deploy.errors import UsageError
+from kdna_deploy.errors import ArtifactError, UsageError
+from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import Provenance, find_source
 from kdna_deploy.network.load import Network, load_network
+
+
+def check_source(provenance: Provenance, artifact: Path, source: Path) -> None:
+    """Refuse a checkpoint `source` that `artifact` was not made from; where it lies, and its name, are no matter.
+
+    Raises:
+        ArtifactError: it is another one, or has changed.
+    """
+    known = provenance.source_sha256  # of a network that never was in a file, none
+    if known and file_sha256(source) != known:
+        raise ArtifactError(
+            f"'{source}' is not '{provenance.source}', from which '{artifact}' was made, or has changed since; name "
+            "that checkpoint with `source`, or fuse this one."
+        )
 
 
 def original_network(provenance: Provenance, artifact: Path, source: Path | None, factory: str | None) -> Network:

@@ -71,7 +71,7 @@ class Provenance:
         preprocessing: `Preprocessing` of the images that it was made with, or that the checkpoint records, as a
             dictionary; empty where it is not known.
         recorded_top1: accuracy in percent that the checkpoint records.
-        num_classes: number of logits; 0 for stage outputs.
+        num_classes: number of logits; 0 for stage outputs, None where neither is returned, or it is not known.
         class_names: in the order of the logits; empty where they are not known.
         base: of adapters in a file of their own, file name of the checkpoint that the rest is from; else empty.
         base_sha256: of that checkpoint.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -33,7 +34,8 @@ def file_inspection_report(found: FileInspection) -> Report:
 
 
 def _rows(found: FileInspection) -> Iterator[tuple[str, str]]:
-    beside = f", with {', '.join(path.name for path in found.beside)} beside it" if found.beside else ""
+    names = ", ".join(os.path.relpath(path, found.path.parent) for path in found.beside)
+    beside = f", with {names} beside it" if names else ""
     yield "file", f"{found.kind.value} ({megabytes(found.bytes)}{beside})"
     if found.provenance is None:
         yield "made of", _UNKNOWN

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from kdna_deploy.graph.classes import shown
 from kdna_deploy.graph.inspection import Inspection
 from kdna_deploy.network.record import to_record
 from kdna_deploy.reports.cells import Cells
@@ -60,6 +61,8 @@ def _rows(inspection: Inspection) -> list[tuple[str, str]]:
 
 
 def _returned(inspection: Inspection) -> list[tuple[str, str]]:
+    if inspection.num_classes is None:
+        return [("returns", f"{shown(inspection.returned)}, no logits")]
     if not inspection.stages:
         return [("classes", str(inspection.num_classes))]
     return [("stage output", f"{name}: {'×'.join(map(str, shape))}") for name, shape in inspection.stages.items()]

@@ -84,6 +84,24 @@ def weights_file(model: onnx.ModelProto, path: Path) -> Path | None:
     return beside
 
 
+def weights_files(path: Path) -> tuple[Path, ...]:
+    """The files in the folder of the ONNX file `path`, or below it, that its weights lie in; none where they are in it.
+
+    Raises:
+        ArtifactError: one of them is not there, or lies elsewhere.
+    """
+    files = external_files(path)
+    lost = next((file for file in files if not (_is_within(file, path.parent) and file.is_file())), None)
+    if lost is not None:
+        raise ArtifactError(f"The weights '{lost}' of '{path}' are not in its folder; keep all of its files together.")
+    return files
+
+
+def _is_within(file: Path, folder: Path) -> bool:
+    """As it is written: what lies there may be a link."""
+    return file.is_relative_to(folder) and ".." not in file.relative_to(folder).parts
+
+
 def file_bytes(path: Path) -> int:
     """Size of an ONNX file, together with the files of weights that it refers to.
 

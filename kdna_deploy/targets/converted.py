@@ -84,6 +84,16 @@ class Format:
             asked = OnnxOptions(opset=asked.opset, batch=self.batch, simplify=asked.simplify, tolerance=asked.tolerance)
         return replace(asked, target="any", weights="fp32", max_bloat=None, external_data=False)
 
+    def takes_one(self, opened: FusedSource) -> bool:
+        """Whether the file of `opened` takes one image at a time, whatever was asked for."""
+        return self.alone and bool(dynamic_convolutions(opened.graph.module))
+
+    def file_batch(self, opened: FusedSource, asked: OnnxOptions) -> int | None:
+        """The only batch size that the file of `opened` takes, and the images that judge it come in; None for any."""
+        if self.takes_one(opened):
+            return 1
+        return None if self.plain else asked.batch
+
 
 FORMATS = {
     Kind.ncnn: Format(
@@ -140,7 +150,8 @@ def export_converted(
 ) -> ConvertedExport:
     """Write the fused graph `opened` to `output`, whose suffix says the format; with `int8`, it computes in that.
 
-    Weights in codes are judged on the images of `storage` as well, where there are some.
+    Weights in codes are judged on the images of `storage` as well, where there are some. Images come in batches of
+    `Format.file_batch`.
 
     Raises:
         UsageError: the output cannot be written, or the format does not store weights so.
@@ -156,11 +167,10 @@ def export_converted(
         check_output(file, sources)
     if opened.provenance.options.get("children") == "share":
         opened = fused_as_asked(opened, checkpoint, Request(children="materialize"))
-    alone = form.alone and bool(dynamic_convolutions(opened.graph.module))
+    alone = form.takes_one(opened)
     onnx_options = form.onnx_options(options)
     onnx_options = replace(onnx_options, batch=1) if alone else onnx_options
-    batch = 1 if alone else None if form.plain else options.batch
-    judging = replace(onnx_options, weights=options.weights, batch=batch)
+    judging = replace(onnx_options, weights=options.weights, batch=form.file_batch(opened, options))
     judging = replace(judging, tolerance=summed_as(kind.name, judging.allowed))
     converter: Any = importlib.import_module(f"kdna_deploy.targets.{kind.name}.convert")
     with scratch_folder(kind.name) as folder:

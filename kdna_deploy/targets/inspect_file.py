@@ -22,7 +22,7 @@ from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.graph.stored_kernels import KernelStorage
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord, read_record, record_path
-from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, weights_file
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, weights_files
 from kdna_deploy.runtimes.open import recorded_provenance
 from kdna_deploy.runtimes.own_files import own_file
 from kdna_deploy.runtimes.prepared import PreparedRecord, record_in
@@ -114,7 +114,7 @@ def inspect_file(path: Path) -> FileInspection:
 def _onnx(path: Path) -> FileInspection:
     model = read_model(path, weights=False)
     made, prepared = provenance_of_model(model, path), record_in(model, path)
-    weights = weights_file(model, path)
+    weights = weights_files(path)
     storage = onnx_storage(model, "prepared file" if prepared else "ONNX file")
     graph = GraphFacts(
         opset=max((one.version for one in model.opset_import if not one.domain), default=0),
@@ -127,8 +127,8 @@ def _onnx(path: Path) -> FileInspection:
     return FileInspection(
         path=path,
         kind=Kind.onnx,
-        bytes=path.stat().st_size + (weights.stat().st_size if weights else 0),
-        beside=(weights,) if weights else (),
+        bytes=sum(file.stat().st_size for file in (path, *weights)),
+        beside=weights,
         provenance=made,
         graph=graph,
         prepared=prepared,

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 
 from kdna_deploy.errors import ArtifactError, UsageError
 from kdna_deploy.external_data import model_name
 from kdna_deploy.files import file_sha256, scratch_folder
+from kdna_deploy.graph.classes import class_count, returned_shape
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.graph.provenance import Provenance
@@ -43,7 +43,7 @@ from kdna_deploy.targets.onnx.half.export import HalfOptions, export_half
 from kdna_deploy.targets.onnx.int8.export import Int8Options, export_int8
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.recorded_options import RecordedOptions, recorded_options
-from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
+from kdna_deploy.targets.source import Asked, FusedSource, Request, open_fused_source
 from kdna_deploy.version import VERSION
 
 
@@ -177,10 +177,10 @@ def _frozen_there(made: Provenance, given: Ingredients) -> bool:
 
 def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> Request:
     fused = named_kind(given.model) is Kind.fused
-    attention = None
+    attention: Asked | None = "keep" if options.channel_attention == "keep" else None
     if options.channel_attention != "keep" and not _frozen_there(made, given):
 
-        def attention(shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
+        def frozen(shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:
             source = _images(options, shape, given)
             return AttentionOptions(
                 options.channel_attention,
@@ -190,6 +190,7 @@ def _request(made: Provenance, options: RecordedOptions, given: Ingredients) -> 
                 from_record(made.preprocessing, str(given.model)) if source and source.path.is_dir() else None,
             )
 
+        attention = frozen
     return Request(
         given.source,
         None if fused else made.loading(given.model),
@@ -243,7 +244,9 @@ def _split(
     shape = opened.graph.image_shape
     if options.held_out == EVERY_FIFTH:
         # Class folders are read class by class: which fifth judges depends on whether they are the network's classes.
-        outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
+        outputs = None if opened.graph.stage_names else class_count(returned_shape(opened.graph))
+        if outputs is None:
+            raise ArtifactError(f"'{given.model}' returns no logits, by which a file in int8 is judged; give another.")
         names = tuple(made.class_names)
         split = split_images(
             *(given.calibration, None, shape, options.images.preprocessing, outputs, written.batch), class_names=names

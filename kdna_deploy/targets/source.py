@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.graph.capture import captured
+from kdna_deploy.graph.classes import class_count, returned_shape, shown
 from kdna_deploy.graph.file import load_fused
 from kdna_deploy.graph.freezing import AttentionOptions
 from kdna_deploy.graph.graph import Graph, cast_floats
-from kdna_deploy.graph.origin import original_network
+from kdna_deploy.graph.origin import check_source, original_network
 from kdna_deploy.graph.passes import Children
 from kdna_deploy.graph.passes.materialise import materialise
 from kdna_deploy.graph.provenance import Provenance, provenance_of
@@ -24,8 +26,7 @@ from kdna_deploy.images.class_names import check_class_names
 from kdna_deploy.images.preprocessing import Preprocessing, from_record
 from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.network.configuration import Configuration
-from kdna_deploy.network.forward import input_dtype
-from kdna_deploy.network.input_size import ASSUMED, choose_size, made_for_assumed
+from kdna_deploy.network.input_size import ASSUMED, choose_size
 from kdna_deploy.network.load import Network, load_network
 from kdna_deploy.network.module_copy import twin
 from kdna_deploy.network.stages import output_names
@@ -33,8 +34,10 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.pytorch import TorchSession
 from kdna_deploy.runtimes.remembered import Remembered
 from kdna_deploy.targets.fuse import Fused, FuseOptions, Proof, fuse
+from kdna_deploy.targets.resized import assumed_notes, resized, sized
 
 _NOT_SHARED = "not shared: "
+Asked = Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | Literal["keep"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Request:
         size: (h, w) of the images.
         children: materialised or shared.
         attention: makes the options for channel attention, given the image shape (c, h, w) and the preprocessing that
-            is recorded, if any.
+            is recorded, if any; "keep" to have it dynamic, of a graph too in which it is fixed.
         proof: when the fused graph is compared with its network (`FuseOptions`).
     """
 
@@ -57,7 +60,7 @@ class Request:
     ema: bool = False
     size: tuple[int, int] | None = None
     children: Children | None = None
-    attention: Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions] | None = None
+    attention: Asked | None = None
     proof: Proof = "float64"
 
 
@@ -83,12 +86,17 @@ class FusedSource:
 
         Raises:
             InputError: they are not as many as the network has classes.
+            UsageError: it returns no logits.
         """
         if self.graph.stage_names:
             raise UsageError(
                 f"Stage outputs ({', '.join(self.graph.stage_names)}) have no classes to be named; leave `labels` out."
             )
-        check_class_names(names, self.provenance.num_classes or _classes(self.graph), str(labels))
+        returned = returned_shape(self.graph)
+        classes = class_count(returned)
+        if classes is None:
+            raise UsageError(f"This network returns {shown(returned)} and no logits to be named; leave `labels` out.")
+        check_class_names(names, classes, str(labels))
         made = replace(self.provenance, class_names=list(names)).with_options(labels=labels.name)
         return replace(self, provenance=made)
 
@@ -147,7 +155,7 @@ def open_fused_source(
     what was multiplied out cannot be taken apart.
 
     Raises:
-        ArtifactError: the ``.pt2`` or its checkpoint cannot be found or opened.
+        ArtifactError: the ``.pt2`` or its checkpoint cannot be found or opened, or that of the request is another.
         UsageError: the ``.pt2`` holds a user's own model, whose code is never run unasked, or the request tells how
             to load a checkpoint and there is none to load.
     """
@@ -159,6 +167,8 @@ def open_fused_source(
         )
     listener.step("load")
     opened = load_fused(path)
+    if request.source is not None:
+        check_source(opened.provenance, path, request.source)
     network = original_network(opened.provenance, path, request.source, request.factory)
     return fused_as_asked(FusedSource(opened.graph, network, opened.provenance), path, request, listener)
 
@@ -172,73 +182,32 @@ def fused_as_asked(given: FusedSource, path: Path, request: Request, listener: L
         UsageError: children are to be shared that were multiplied out together with fixed channel attention.
     """
     made, network = given.provenance, given.network
-    c, h, w = made.image_shape
-    shape = (c, *(request.size or (h, w)))
     children = made.options.get("children", "materialize")
     choice = made.options.get("channel_attention", "keep")
-    if request.children == "share" and children == "materialize" and choice != "keep" and not request.attention:
+    otherwise = callable(request.attention) or (request.attention == "keep" and choice != "keep")
+    if request.children == "share" and children == "materialize" and choice != "keep" and not otherwise:
         raise UsageError(
             f"'{path}' has its channel attention fixed ({choice}) and its children multiplied out; "
             "to share them, fuse the checkpoint again with both choices."
         )
     # In memory, what fusing assumed has been said already.
-    assumed = () if given.fused else _assumed_notes(made, path, request)
-    if request.attention or (request.children == "share" and children == "materialize"):
-        again = replace(request, size=shape[1:], children=request.children or children)
+    assumed = () if given.fused else assumed_notes(made, path, request.size)
+    if otherwise or (request.children == "share" and children == "materialize"):
+        again = replace(request, size=request.size or made.image_shape[1:], children=request.children or children)
         fused = fuse_network(network, again, listener, from_record(made.preprocessing, str(path)))
         notes = (
             f"fused again from {network.checkpoint.path.name or network.name}",
             *assumed,
             *(note for note in fused.notes if note.startswith(_NOT_SHARED)),
         )
-        return replace(fused, provenance=_sized(fused.provenance, made, request), notes=notes)
-    graph = replace(given.graph, image_shape=shape)
-    if shape != made.image_shape:
-        _check_size(graph, path, made)
-        resized = provenance_of(network, shape, made.channel_attentions)
-        made = replace(
-            resized,
-            options=made.options,
-            kernels=made.kernels,
-            parents=made.parents,
-            preprocessing=made.preprocessing,
-            num_classes=made.num_classes,
-        )
-    made = _sized(made, given.provenance, request)
+        return replace(fused, provenance=sized(fused.provenance, made, request.size), notes=notes)
+    graph, made = resized(given.graph, made, network, path, request.size)
     if request.children == "materialize" and children == "share":
         graph = graph.clone()  # in memory, it is the caller's
         materialise(graph.module)
         cast_floats(graph.module, torch.float32)
         made = made.with_options(children="materialize")
     return replace(given, graph=graph, provenance=made, notes=(*given.notes, *assumed))
-
-
-def _check_size(graph: Graph, path: Path, made: Provenance) -> None:
-    """Refuse a graph that cannot be run on images of its `image_shape`, where it was `made` for others.
-
-    Raises:
-        UsageError: it has a constant of a map's size, as attention that was frozen to one, or a layer of all pixels.
-    """
-    image = torch.zeros(1, *graph.image_shape, dtype=input_dtype(graph.module))
-    try:
-        graph(image)
-    except Exception as error:  # an operator's, which may raise anything
-        _, h, w = made.image_shape
-        raise UsageError(
-            f"The graph of '{path}' has constants of the size of its maps, and fits images of {h}×{w} alone; "
-            "fuse its checkpoint again with the `input_size` to export for."
-        ) from error
-
-
-def _assumed_notes(made: Provenance, path: Path, request: Request) -> tuple[str, ...]:
-    return () if request.size else made_for_assumed(path.name, made.image_shape, made.options)
-
-
-def _sized(provenance: Provenance, made: Provenance, request: Request) -> Provenance:
-    """With what `made` says of its size, unless the request names one."""
-    options = {name: value for name, value in provenance.options.items() if name != ASSUMED}
-    assumed = bool(made.options.get(ASSUMED)) and not request.size
-    return replace(provenance, options={**options, ASSUMED: True} if assumed else options)
 
 
 def fuse_network(
@@ -258,7 +227,7 @@ def fuse_network(
     chosen = choose_size(request.size, training, network.only_size)
     shape = network.image_shape(chosen.size)
     attention = AttentionOptions()
-    if request.attention:
+    if callable(request.attention):
         attention = request.attention(shape, recorded or training.preprocessing)
         if attention.choice != "keep" and output_names(network.module):
             raise UsageError(
@@ -290,7 +259,5 @@ def fuse_network(
     return FusedSource(fused.graph, network, provenance, fused, (*chosen.notes, *lost), sample)
 
 
-def _classes(graph: Graph) -> int:
-    if graph.stage_names:
-        return 0
-    return int(graph(torch.zeros(1, *graph.image_shape)).shape[-1])
+def _classes(graph: Graph) -> int | None:
+    return 0 if graph.stage_names else class_count(returned_shape(graph))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,33 +13,40 @@ from kdna_deploy.verbs.image_words import ImageWords
 if TYPE_CHECKING:
     from kdna_deploy.graph.freezing import AttentionOptions
     from kdna_deploy.images.preprocessing import Preprocessing
-
-    Asked = Callable[[tuple[int, int, int], Preprocessing | None], AttentionOptions]
+    from kdna_deploy.targets.source import Asked
 
 CHOICES: tuple[Literal["keep", "freeze", "drop"], ...] = ("keep", "freeze", "drop")
 
 
-def attention_choice(attention: str, channel_attention: str | None) -> str:
-    """What was said by either name; `channel_attention` is the earlier one.
+def attention_choice(attention: str | None, channel_attention: str | None, usual: str | None = None) -> str | None:
+    """What was said by either name, `usual` where nothing was; `channel_attention` is the earlier one.
 
     Raises:
         UsageError: both were said, and differ.
     """
     if channel_attention is None or channel_attention == attention:
         return attention
-    if attention != CHOICES[0]:
+    if attention != usual:
         raise UsageError("`attention` is said twice, once by its earlier name, and differently; give it once.")
     return channel_attention
 
 
 @dataclass(frozen=True)
 class AttentionWords:
-    """The words on attention. With `other_use`, calibration images are of use whatever becomes of it."""
+    """The words on attention, with a `choice` of None where nothing was said: as it is in what was given.
 
-    choice: str
+    With `other_use`, calibration images are of use whatever becomes of it.
+    """
+
+    choice: str | None
     below: float | None
     images: ImageWords
     other_use: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether any is to be frozen or dropped."""
+        return self.choice not in (None, "keep")
 
     def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
@@ -49,9 +55,10 @@ class AttentionWords:
             UsageError: another choice than there is, calibration images that nothing uses, or none where they are
                 needed.
         """
-        chosen("attention", self.choice, CHOICES)
+        if self.choice is not None:
+            chosen("attention", self.choice, CHOICES)
         check_number("freeze_below", self.below)
-        if self.choice == "keep" and ((self.images.path is not None and not self.other_use) or self.below is not None):
+        if not self.changes and ((self.images.path is not None and not self.other_use) or self.below is not None):
             raise UsageError(
                 "`calibration` and `freeze_below` go with `attention` freeze or drop, and `calibration` with "
                 "`precision` int8 or fp16, or `weights` int8 or int4."
@@ -64,10 +71,12 @@ class AttentionWords:
             )
 
     def request(self, listener: Listener) -> Asked | None:
-        """What `Request.attention` takes; None where attention is kept."""
+        """What `Request.attention` takes; None where nothing was said."""
+        if self.choice is None:
+            return None
         choice = chosen("attention", self.choice, CHOICES)
         if choice == "keep":
-            return None
+            return choice
         asked, path = self.images.asked(), self.images.path
 
         def make(image_shape: tuple[int, int, int], recorded: Preprocessing | None) -> AttentionOptions:

@@ -10,6 +10,7 @@ from kdna_deploy.extras import require_converter
 from kdna_deploy.input_files import Kind, check_images, check_input
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import PathLike, optional_path
+from kdna_deploy.verbs.export_source import check_source
 from kdna_deploy.verbs.result import Result
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def check(
     """Make the ONNX file `file` again from the checkpoint or fused graph `network`, with the options that it records.
 
     Raises:
-        UsageError: calibration images or a model's code are missing, or given for nothing.
+        UsageError: calibration images or a model's code are missing, or something is given for nothing.
         InputError: a file cannot be loaded, or does not say how it was made.
         ExportError, ParityError: it cannot be made again.
     """
@@ -65,8 +66,7 @@ def check(
         raise UsageError("Name the file, and the checkpoint that it should be made from.")
     check_input(path, (Kind.onnx,), "`check`")
     check_input(made_from, (Kind.fused, Kind.checkpoint), "export")
-    if checkpoint is not None:
-        check_input(checkpoint, (Kind.checkpoint,), "`source`")
+    check_source(made_from, checkpoint)
     if images is not None:
         check_images(images, "`calibration`")
     require_converter("Making a file again")

@@ -25,7 +25,7 @@ from kdna_deploy.verbs.arguments import (
 )
 from kdna_deploy.verbs.attention_words import AttentionWords, attention_choice
 from kdna_deploy.verbs.engine_words import ENGINE_STEPS, EngineWords
-from kdna_deploy.verbs.export_source import check_given, class_names, name_of, named, opened_source
+from kdna_deploy.verbs.export_source import check_given, class_names, name_of, named, opened_source, said_of_graph
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.interface_words import InterfaceWords
 from kdna_deploy.verbs.output_names import check_name
@@ -123,7 +123,7 @@ def export(
     max_drop: float | None = None,
     workers: int | None = None,
     ray: str | None = None,
-    attention: str = "keep",
+    attention: str | None = None,
     freeze_below: float | None = None,
     calibration: PathLike | None = None,
     mean: Numbers | None = None,
@@ -154,7 +154,7 @@ def export(
         ncnn, mnn, litert, executorch: likewise an ncnn file, ``.param`` and ``.bin``, an MNN file, a LiteRT
             file, ``.tflite``, or an ExecuTorch file, ``.pte``, see docs/edge.md and docs/litert.md.
         tensorrt, tensorrt_rtx: build an engine as well, with that library.
-        source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere.
+        source: checkpoint that a ``.fused.pt2`` was made from, where it lies elsewhere; told by its SHA-256.
         arch, model, ema, architecture: how to load a checkpoint, see `load`.
         input_size: of the images, 224 or (160, 192); as it was fused or recorded, else 224.
         batch: ``"dynamic"``, a number, or for engines a range such as ``"1:8:128"``.
@@ -171,7 +171,8 @@ def export(
         calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
         workers, ray: who evaluates what int8 loses, see `evaluate`.
-        attention, channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`.
+        attention, channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`; attention
+            is as it was fused by default, and another choice fuses again from the checkpoint, `"keep"` too.
         labels: file of class names to record: one a line, or a JSON list or mapping; "imagenet" for those of
             ImageNet; as the checkpoint records by default.
         preprocess: let the file take uint8 pixels, ``"nhwc"`` or ``"nchw"``, and normalise them itself.
@@ -192,6 +193,7 @@ def export(
         ParityError, AccuracyError, ExportError: the file is not what it must be; nothing is written.
         RuntimeFailure: a library is missing, or needs a GPU that is not there.
     """
+    of_graph = said_of_graph(locals(), export)  # before there are other names
     size, said = image_size(input_size) or size_of(network), configured(arch, architecture)
     check_number("max_bloat", max_bloat, above=0)
     engine = EngineWords(tensorrt, tensorrt_rtx, tf32, tuple(compute_capability), layers)
@@ -221,11 +223,17 @@ def export(
     words.check_size(dynamic_size)
     given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
-    check_given(given, engine, precision, checkpoint)
+    check_given(given, engine, of_graph, checkpoint)
     from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
     ends = InterfaceWords(preprocess, postprocess, images, half_io)
-    ends.check(from_onnx)
-    names = class_names(given, optional_path(labels))
+    ends.check()
+    if preprocess is None:
+        images.check_read(
+            *(images.path, judges),
+            instead="name a folder of them with `calibration`, let the file prepare them with `preprocess`, or say it "
+            "to `run` and `evaluate`",
+        )
+    names = class_names(optional_path(labels))
     inputs = (*files_of(given, checkpoint), *said.files, *words.inputs, *([Path(labels)] if labels else []))
     name = stem(given) if isinstance(given, Path) else name_of(given)
     built = (wanted or engine.output(Path(str(given)), name)) if engine.library else None
@@ -251,8 +259,8 @@ def export(
     dynamic = AttentionWords(choice, freeze_below, images, other_use=words.uses_images)
     dynamic.check()
     as_it_is = not (fixed or dynamic_size) and (ends.plain or words.uses_images)
-    by_file = choice == "keep" and as_it_is and weights != "fp16"  # such a file proves its graph as well
-    steps = writing_steps(given, choice, words, simplify, with_baseline, by_file)
+    by_file = not dynamic.changes and as_it_is and weights != "fp16"  # such a file proves its graph as well
+    steps = writing_steps(given, choice or "keep", words, simplify, with_baseline, by_file)
     further = ENGINE_STEPS if engine.library else PREPARE_STEPS if beside else own.steps
     listener.plan((*steps, *further))
     listener.step("load")
@@ -263,7 +271,7 @@ def export(
     asked: Any = own.children or words.children_in_graph
     request = Request(checkpoint, said, model, ema, size, asked, dynamic.request(listener), proof="file")
     opened = words.prepared(named(opened_source(given, request, listener), names, optional_path(labels)))
-    words.check_outputs(opened.graph.stage_names)
+    words.check_outputs(opened.graph)
     opened, interface = ends.applied(opened)
     if dynamic_convolutions(opened.graph.module):  # of one batch size they need no loop over its images
         fixed = fixed or engine.fixed(str(batch))

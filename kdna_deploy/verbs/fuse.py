@@ -114,10 +114,11 @@ def fuse(
     size, said = image_size(input_size) or size_of(network), configured(arch, architecture)
     asked = chosen("children", children, CHILDREN)
     words = ImageWords(optional_path(calibration), mean, std, resize, crop, color)
-    choice = attention_choice(attention, channel_attention)
+    choice = attention_choice(attention, channel_attention, usual="keep")
     dynamic = AttentionWords(choice, freeze_below, words)
     dynamic.check()
     words.check()
+    words.check_read(words.path, instead="name a folder of them with `calibration`, or say it to `run` and `evaluate`")
     given, target = source_of(network, said, model, ema), optional_path(output)
     inputs = (*files_of(given), *said.files, *words.inputs)
     if isinstance(given, Path):
@@ -127,7 +128,7 @@ def fuse(
         check_name(target, Kind.fused)
     merged = _checked_merged(optional_path(save_merged), target, *inputs)
     require_converter("Fusing a network")
-    listener.plan((*fuse_steps(choice), *(["write"] if target else [])))
+    listener.plan((*fuse_steps(choice or "keep"), *(["write"] if target else [])))
     listener.step("load")
     from kdna_deploy.graph.file import save_fused
     from kdna_deploy.targets.source import FusedSource, Request, fuse_checkpoint, fuse_network

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import check_images
 from kdna_deploy.verbs.arguments import Numbers, Size, chosen, image_size, numbers
+from kdna_deploy.words import parameters
 
 if TYPE_CHECKING:
     from kdna_deploy.images.preprocessing import AskedPreprocessing
 
 COLORS = ("RGB", "BGR", "L")
+_OF_FILES = ("mean", "std", "resize", "crop", "color")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,19 @@ class ImageWords:
         self.asked()
         if self.path is not None:
             check_images(self.path, "`calibration`")
+
+    def check_read(self, *images: Path | None, instead: str) -> None:
+        """Refuse what is said of image files where none are read; `instead` is what to do then, a clause.
+
+        `images` are folders of them, files of arrays, which hold images that are prepared already, or None.
+
+        Raises:
+            UsageError: it was said.
+        """
+        said = [name for name in _OF_FILES if getattr(self, name) is not None]
+        if said and not any(one is not None and one.is_dir() for one in images):
+            say = "say" if len(said) > 1 else "says"
+            raise UsageError(f"{parameters(said)} {say} how image files become input, and none are read; {instead}.")
 
     @property
     def inputs(self) -> tuple[Path, ...]:

@@ -33,19 +33,17 @@ class InterfaceWords:
         """Whether nothing was said of what it takes and answers."""
         return self.preprocess is None and self.postprocess is None
 
-    def check(self, from_onnx: bool) -> None:
+    def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
 
         Raises:
-            UsageError: a word that there is not, of a file that is written already, or beside halves.
+            UsageError: a word that there is not, or beside halves.
         """
         if self.preprocess is not None:
             chosen("preprocess", self.preprocess, LAYOUTS)
         if self.postprocess is not None and self.postprocess != _SOFTMAX and not _TOP.fullmatch(self.postprocess):
             raise UsageError(f"`postprocess` is {self.postprocess!r}; choose 'softmax', or 'topk:K' such as 'topk:5'.")
         given = [name for name in ("preprocess", "postprocess") if getattr(self, name) is not None]
-        if given and from_onnx:
-            raise UsageError(f"`{given[0]}` goes into an ONNX file when it is written; give its checkpoint.")
         if given and self.half_io:
             raise UsageError(f"`half_io` is for images and logits as they are; leave it or `{given[0]}` out.")
 
@@ -85,18 +83,19 @@ class InterfaceWords:
         import torch
 
         from kdna_deploy.evaluation.logits import are_probabilities
+        from kdna_deploy.graph.classes import class_count, shown
         from kdna_deploy.images.probes import random_images
 
         if stages := opened.graph.stage_names:
             raise UsageError(f"Stage outputs ({', '.join(stages)}) have no classes; leave `postprocess` out.")
         answers = opened.graph(torch.from_numpy(random_images(2, opened.graph.image_shape))).numpy()
-        if answers.ndim != 2 or answers.shape[1] < 2:
-            returned = ", ".join(["n", *map(str, answers.shape[1:])])
+        classes = class_count(answers.shape[1:])
+        if classes is None or classes < 2:
             raise UsageError(
-                f"`postprocess` is for logits of two classes or more, and this network returns [{returned}]; "
-                "leave it out."
+                "`postprocess` is for logits of two classes or more, and this network returns "
+                f"{shown(answers.shape[1:])}; leave it out."
             )
-        classes, already = answers.shape[1], are_probabilities(answers)
+        already = are_probabilities(answers)
         if self.postprocess == _SOFTMAX:
             if already:
                 raise UsageError("The network ends in a softmax of its own; leave `postprocess='softmax'` out.")

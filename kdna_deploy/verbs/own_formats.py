@@ -206,11 +206,10 @@ class OwnWords:
     def _refusals(self, form: OwnFormat) -> Refusals:
         name, *others = self.wanted
         file = form.kind.value
-        without = f"`{name}` writes {file} alone; leave {{}} out, or run again for it."
         return (
-            (bool(others), without.format(f"`{others[0]}`" if others else "")),
-            (self.said.engine, without.format("the engine")),
-            (self.said.prepare, without.format("`prepare`, which is for ONNX Runtime,")),
+            (bool(others), written_alone(name, f"`{others[0]}`" if others else "")),
+            (self.said.engine, written_alone(name, "the engine")),
+            (self.said.prepare, written_alone(name, "`prepare`, which is for ONNX Runtime,")),
             (
                 self.said.target is not None,
                 f"{file[0].upper()}{file[1:]} is for {form.title}; leave `target` out.",
@@ -255,6 +254,11 @@ class OwnWords:
         """
         for name in self.wanted:
             require_format(name)
+
+
+def written_alone(name: str, other: str) -> str:
+    """That the format `name` excludes `other`, which is another file; a sentence."""
+    return f"`{name}` writes {FORMATS[name].kind.value} alone; leave {other} out, or run again for it."
 
 
 def require_format(name: str) -> None:

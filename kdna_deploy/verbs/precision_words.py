@@ -14,6 +14,7 @@ from kdna_deploy.verbs.arguments import check_number, check_workers, chosen
 from kdna_deploy.verbs.image_words import ImageWords
 
 if TYPE_CHECKING:
+    from kdna_deploy.graph.graph import Graph
     from kdna_deploy.images.preprocessing import Preprocessing
     from kdna_deploy.images.split import Split
     from kdna_deploy.targets.onnx.codes.export import StorageOptions
@@ -91,17 +92,25 @@ class PrecisionWords:
                 "choose fp32 or fp16."
             )
 
-    def check_outputs(self, stages: tuple[str, ...]) -> None:
-        """Refuse what a network that returns the stage outputs `stages` in place of logits cannot be written as.
+    def check_outputs(self, graph: Graph) -> None:
+        """Refuse what a network that returns something else than logits [n, classes] cannot be written as.
 
         Raises:
-            UsageError: it is to be judged by its logits, or to be an engine.
+            UsageError: it is to be judged by its logits, or returns stage outputs and is to be an engine.
         """
-        if not stages:
+        if graph.stage_names:
+            given = f"This network returns stage outputs ({', '.join(graph.stage_names)})"
+            if self.engine:
+                raise UsageError(f"{given}, and engines are built of classifiers alone here; export an ONNX file.")
+        elif self.precision == "int8" or self.weights in CODES:
+            from kdna_deploy.graph.classes import class_count, returned_shape, shown
+
+            returned = returned_shape(graph)
+            if class_count(returned) is not None:
+                return
+            given = f"This network returns {shown(returned)}"
+        else:
             return
-        given = f"This network returns stage outputs ({', '.join(stages)})"
-        if self.engine:
-            raise UsageError(f"{given}, and engines are built of classifiers alone here; export an ONNX file.")
         if self.precision == "int8":
             raise UsageError(f'{given}, and `precision="int8"` is judged by logits; choose fp32 or fp16.')
         if self.weights in CODES:
@@ -226,13 +235,12 @@ class PrecisionWords:
         return StorageOptions(images, self.max_drop, workers=Workers(self.workers, self.ray))
 
     def _split(self, opened: FusedSource, batch: int | None, listener: Listener) -> Split:
-        import torch
-
+        from kdna_deploy.graph.classes import class_count, returned_shape
         from kdna_deploy.images.split import split_images
 
         assert self.images.path is not None
-        shape = opened.graph.image_shape
-        outputs = opened.graph(torch.zeros(2, *shape)).shape[1]
+        shape, outputs = opened.graph.image_shape, class_count(returned_shape(opened.graph))
+        assert outputs is not None, "checked"
         return split_images(
             *(self.images.path, self.held_out, shape, self._preprocessing(opened), outputs, batch, listener),
             class_names=tuple(opened.provenance.class_names),

@@ -119,6 +119,8 @@ def report(
         check_input(beside, (Kind.checkpoint,), "`plain`")
         if words.path is None:
             raise UsageError("`plain` is put beside on images; give some with `calibration`.")
+    if labelled is None:
+        words.check_read(words.path, instead="name a folder of them with `calibration`, or labelled ones with `data`")
     table, ids = optional_path(ground_truth), optional_path(synsets)
     _check_data(labelled, table, ids, limit, seed)
     given = tuple(file_of(one, "report") for one in inputs) or (_newest(listener),)

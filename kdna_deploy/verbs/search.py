@@ -87,10 +87,15 @@ class Search:
 
     @property
     def calibration(self) -> dict[str, Any]:
-        """What was said of the calibration images, as `export` takes it; nothing where there are none."""
+        """What was said of the calibration images, as `export` takes it; nothing where there are none.
+
+        How image files become input is then said of those of `data` alone where these are arrays.
+        """
         images = self.images
         if images.path is None:
             return {}
+        if not images.path.is_dir():
+            return {"calibration": images.path}
         said = {"calibration": images.path, "mean": images.mean, "std": images.std, "resize": images.resize}
         said |= {"crop": _written(images.asked().crop), "color": images.color}
         return {name: value for name, value in said.items() if value is not None}

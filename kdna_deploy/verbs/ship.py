@@ -109,7 +109,7 @@ def ship(
     judged_by.check(asked)
     path, names = file_of(network, "ship"), optional_path(labels)
     check_input(path, (Kind.checkpoint,), "ship")
-    class_names(path, names)
+    class_names(names)
     folder, own = optional_path(to) or Path(stem(path) + RELEASE), chosen_licence(licence)
     check_folder(folder)
     require_converter("Making a release")

@@ -56,6 +56,9 @@ class JudgedBy:
                 f"in int8: {', '.join(of_int8)}."
             )
         self.images.check()
+        self.images.check_read(
+            *(self.images.path, self.held_out), instead="name a folder of them with `calibration`, or leave this out"
+        )
         check_number("max_drop", self.max_drop)
         if self.held_out is not None:
             check_images(self.held_out, "`held_out`")

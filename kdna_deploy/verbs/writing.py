@@ -77,11 +77,12 @@ class Writing:
 
     def converted(self) -> ConvertedExport:
         """Write a file of another runtime, which the suffix of the output tells."""
-        from kdna_deploy.targets.converted import export_converted
+        from kdna_deploy.targets.converted import FORMATS, export_converted
 
-        words = self.words
-        int8 = words.int8_options(self.opened, None, self.listener) if words.precision == "int8" else None
-        storage = words.storage_options(self.opened, None, self.listener) if words.weights in CODES else None
+        words, form = self.words, FORMATS[named_kind(self.output)]
+        asked = (self.opened, form.file_batch(self.opened, self.options), self.listener)
+        int8 = words.int8_options(*asked) if words.precision == "int8" else None
+        storage = words.storage_options(*asked) if words.weights in CODES else None
         return export_converted(self.opened, self.output, self.options, int8, storage, self.inputs, self.listener)
 
 

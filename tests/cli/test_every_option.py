@@ -188,6 +188,7 @@ TABLE: dict[str, list[Entry]] = {
     "export": [
         *loading("export ckpt.pt", FROM_FUSED, "export_fused.inputs"),
         *attention("export ckpt.pt", FROM_FUSED, "export_fused.inputs"),
+        Entry("export ckpt.pt", "--attention keep", {f"{FROM_FUSED}.attention": "keep"}),
         Entry("export ckpt.pt", "--onnx"),  # what is done by default
         Entry(
             "export ckpt.pt",
@@ -250,13 +251,13 @@ TABLE: dict[str, list[Entry]] = {
         Entry("export ckpt.pt", "--output other.onnx", {"export_fused.output": Path("other.onnx")}),
         Entry(ENGINE, "--output other.rtx.engine", {"export_engine.output": Path("other.rtx.engine")}),
         Entry(
-            "export ckpt.pt",
+            "export net.fused.pt2",
             "--source else.pt",
             {f"{FROM_FUSED}.source": Path("else.pt"), "export_fused.inputs": protects("else.pt")},
         ),
         Entry("export ckpt.pt", "--check net.onnx", {"check_reproduction.path": Path("net.onnx")}, alone=False),
         *(
-            Entry("export ckpt.pt --check net.onnx", option, {f"check_reproduction.given.{name}": value})
+            Entry("export net.fused.pt2 --check net.onnx", option, {f"check_reproduction.given.{name}": value})
             for option, name, value in (
                 ("--source else.pt", "source", Path("else.pt")),
                 ("--model mine.network:build", "factory", "mine.network:build"),
@@ -588,7 +589,7 @@ TABLE: dict[str, list[Entry]] = {
             )
         ),
         *(
-            Entry(f"report ckpt.pt {SAID}", option, {f"gather.asked.preprocessing.{name}": value})
+            Entry(f"report ckpt.pt --data held {SAID}", option, {f"gather.asked.preprocessing.{name}": value})
             for option, words in WORDS.items()
             for name, value in words.items()
         ),
@@ -645,7 +646,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("named")
     for name in ("ckpt.pt", "else.pt"):
         (folder / name).symlink_to(sample_path(RESNET))
-    for name in ("net.onnx", "other.onnx"):
+    for name in ("net.onnx", "other.onnx", "net.fused.pt2"):
         (folder / name).write_bytes(b"never opened")
     (folder / "names.txt").write_text("\n".join("0123456789"))
     random = np.random.default_rng(0)

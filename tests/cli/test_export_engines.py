@@ -105,6 +105,51 @@ def test_options_that_make_no_sense_are_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+OF_GRAPHS = {
+    "--attention": "keep",
+    "--input-size": "64",
+    "--max-bloat": "2",
+    "--weights": "fp16",
+    "--precision": "fp16",
+    "--arch": "resnet18",
+    "--layout": "FS-FSF",
+    "--no-channel": None,
+    "--model": "package.net:build",
+    "--ema": None,
+    "--children": "materialize",
+    "--freeze-below": "1",
+    "--calibration": ".",
+    "--mean": "0.5",
+    "--color": "BGR",
+    "--target": "tensorrt",
+    "--opset": "20",
+    "--no-simplify": None,
+    "--external-data": None,
+    "--labels": "imagenet",
+    "--preprocess": "nchw",
+    "--postprocess": "softmax",
+    "--calibration-method": "entropy",
+}
+
+
+@pytest.mark.parametrize("option", OF_GRAPHS)
+def test_an_onnx_file_takes_no_option_that_shapes_a_graph(cli_here: Cli, tmp_path: Path, option: str) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"never opened")
+    value = OF_GRAPHS[option]
+    done = cli_here("export", "net.onnx", "--tensorrt-rtx", option, *([value] if value else []))
+    said = "'net.onnx' is an ONNX file already, and an engine is built of its graph as that is"
+    assert done.stderr == f"error: {said}; leave {option} out, or give the fused graph or the checkpoint.\n"
+    assert done.returncode == 2 and [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_every_option_that_shapes_a_graph_is_named(cli_here: Cli, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"never opened")
+    (tmp_path / "net.pt").write_bytes(b"never opened")
+    options = ("--max-bloat", "2", "--batch", "4", "--source", "net.pt", "--layers", "--no-filter", "--no-tf32")
+    done = cli_here("export", "net.onnx", "--tensorrt", *options)
+    assert "; leave --source, --max-bloat and --no-filter out, or " in done.stderr
+
+
 @needs_rtx
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),

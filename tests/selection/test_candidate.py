@@ -60,7 +60,8 @@ def test_the_command_of_a_candidate_says_just_what_it_is(candidate: Candidate) -
     assert (program, said["model_file"], said["output"]) == ("kdna-deploy", Path("a net.pt"), Path("to/x.onnx"))
     assert (said["layout"], said["channel"], said["reductions"], said["ema"]) == ("layer4=FS-FSF", False, "4,24", True)
     assert (said["precision"].value, said["weights"].value) == (candidate.precision, candidate.weights)
-    assert (said["attention"].value, said["prepare"]) == (candidate.attention, candidate.prepared)
+    attention = said["attention"].value if said["attention"] else "keep"
+    assert (attention, said["prepare"]) == (candidate.attention, candidate.prepared)
     assert said["openvino"] is (candidate.runtime == "openvino")
     usual = "share" if candidate.precision == "int8" else "materialize"
     assert (said["children"].value if said["children"] else usual) == candidate.children

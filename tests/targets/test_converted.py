@@ -148,18 +148,32 @@ def test_codes_are_judged_on_images_where_there_are_some(tmp_path: Path, monkeyp
     assert any("random images alone" in note for note in converted_sample("mnn", "int8").notes)
 
 
-def test_kernels_for_each_image_are_converted_for_one_image(tmp_path: Path) -> None:
-    require("mnn")
+def mixed() -> nn.Module:
+    """Classifies images by a kernel that is made for each of them."""
     torch.manual_seed(0)
     network = nn.Sequential(Mixture(3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_()
-    done = kd.export(network, tmp_path / "net.mnn", mnn=True, input_size=16, simplify=False)
+    return network
+
+
+def test_kernels_for_each_image_are_converted_for_one_image(tmp_path: Path) -> None:
+    require("mnn")
+    done = kd.export(mixed(), tmp_path / "net.mnn", mnn=True, input_size=16, simplify=False)
     assert any("takes one image at a time" in note for note in done.converted.notes)  # type: ignore[union-attr]
     with own_session(Kind.mnn)(done.path) as session, pytest.raises(InputError, match="it takes 1 at a time"):
         assert session.batch == 1
         session.run(np.zeros((2, 3, 16, 16), np.float32))
+
+
+def test_a_file_for_one_image_is_judged_on_images_one_at_a_time(tmp_path: Path) -> None:
+    require("mnn")
+    np.save(tmp_path / "i.npy", np.random.default_rng(0).standard_normal((11, 3, 16, 16), dtype=np.float32))
+    words: dict[str, Any] = {"mnn": True, "weights": "int8", "input_size": 16, "simplify": False}
+    done = kd.export(mixed(), tmp_path / "net.mnn", calibration=tmp_path / "i.npy", **words)
+    assert done.converted is not None and done.converted.evaluation is not None
+    assert done.converted.evaluation.images == 2  # every fifth
 
 
 def test_weights_that_a_format_does_not_store_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import kdna_deploy as kd
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.runtimes.nvidia.engine_record import record_path
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.inspect_file import inspect_file
 from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.options import OnnxOptions
@@ -102,6 +103,37 @@ def test_a_file_of_somebody_else_says_what_its_graph_does(tmp_path: Path) -> Non
     text = in_one_line(kd.inspect(tmp_path / "theirs.onnx"))
     assert "made of not recorded: kdna-deploy did not write it takes " in text
     assert " MACs " in text and "ONNX file 1 1 " in text
+
+
+@pytest.mark.parametrize("place", [None, "below/all.bin"])
+def test_weights_of_somebody_else_may_lie_in_several_files_or_in_a_folder(tmp_path: Path, place: str | None) -> None:
+    (tmp_path / "below").mkdir()
+    path, kernels = tmp_path / "theirs.onnx", {name: np.ones((32, 32, 3, 3), np.float32) for name in ("a", "b")}
+    onnx.save_model(
+        *(chain(kernels), path),
+        save_as_external_data=True,
+        all_tensors_to_one_file=place is not None,
+        location=place,
+        size_threshold=1024,
+    )
+    OrtSession(path).close()
+    found, names = inspect_file(path), [place] if place else ["a.weight", "b.weight"]
+    assert found.beside == tuple(tmp_path / name for name in names)
+    assert found.bytes == path.stat().st_size + 2 * 4 * 32 * 32 * 9
+    assert f"with {', '.join(names)} beside it)" in in_one_line(kd.inspect(path))
+    found.beside[-1].unlink()
+    with pytest.raises(kd.InputError, match="are not in its folder; keep all of its files together"):
+        inspect_file(path)
+
+
+def test_weights_elsewhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    path, model = tmp_path / "inner" / "theirs.onnx", chain({"a": np.ones((32, 32, 3, 3), np.float32)})
+    onnx.external_data_helper.convert_model_to_external_data(model, location="../out.bin")
+    path.write_bytes(model.SerializeToString())
+    (tmp_path / "out.bin").write_bytes(bytes(1 << 16))
+    with pytest.raises(kd.InputError, match="are not in its folder"):
+        inspect_file(path)
 
 
 def test_checkpoints_modules_and_what_verbs_return_are_inspected_as_well(folder: Path) -> None:

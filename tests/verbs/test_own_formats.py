@@ -56,6 +56,16 @@ def test_what_such_a_file_cannot_have_is_exit_code_2(
     assert told.out == "" and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_onnx_file_is_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["export", str(sample_path(RESNET)), "--onnx", f"--{name}"]) == 2
+    said = f"error: --{name} writes {FORMATS[name].kind.value} alone; leave --onnx out, or run again for it.\n"
+    assert capsys.readouterr().err.endswith(said) and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -142,7 +142,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path: Pat
     (tmp_path / "two.txt").write_text("yes\nno\n")
     with pytest.raises(kd.InputError, match="names 2 classes, and the network has 10"):
         kd.export(FusedNetwork(fused_sample()), tmp_path / "net.onnx", labels=tmp_path / "two.txt")
-    with pytest.raises(kd.UsageError, match="`labels` go into an ONNX file when it is written"):
+    with pytest.raises(kd.UsageError, match="is built of its graph as that is; leave `labels` out"):
         kd.export("net.onnx", tmp_path / "net.engine", tensorrt=True, labels="names.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["two.txt"]
     with pytest.raises(kd.UsageError, match="`top` is 0"):

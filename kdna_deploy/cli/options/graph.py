@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,15 +28,26 @@ class Attention(str, Enum):
     drop = "drop"
 
 
-def confirmed(choice: Attention, yes_drop: bool) -> str:
-    """`choice`, which drops only what was confirmed to be dropped.
+def check_confirmed(choice: Attention | None, yes_drop: bool) -> None:
+    """Refuse to drop what was not confirmed to be dropped.
 
     Raises:
         UsageError: it was not.
     """
     if choice is Attention.drop and not yes_drop:
         raise UsageError("Dropping attention changes what the network computes; add --yes-drop if that is wanted.")
-    return choice.value
+
+
+def _attention(shown: str | bool) -> Any:
+    return typer.Option(  # type: ignore[call-overload]
+        "--attention",
+        "--channel-attention",
+        metavar=choices(Attention),
+        help="Keep gates and kernels that depend on the image, freeze them to their means over --calibration, or "
+        "drop gates.",
+        show_default=shown,
+        rich_help_panel=GRAPH,
+    )
 
 
 ChildrenOption = Annotated[
@@ -59,17 +70,8 @@ ExportChildrenOption = Annotated[
         rich_help_panel=GRAPH,
     ),
 ]
-AttentionOption = Annotated[
-    Attention,
-    typer.Option(
-        "--attention",
-        "--channel-attention",
-        metavar=choices(Attention),
-        help="Keep gates and kernels that depend on the image, freeze them to their means over --calibration, or "
-        "drop gates.",
-        rich_help_panel=GRAPH,
-    ),
-]
+AttentionOption = Annotated[Attention, _attention(True)]
+ExportAttentionOption = Annotated[Attention | None, _attention("as fused; of a checkpoint keep")]
 YesDrop = Annotated[
     bool,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from kdna_deploy.targets.converted import export_converted
 from kdna_deploy.targets.inspect_file import inspect_file
 from kdna_deploy.targets.onnx.int8.export import Int8Options
 from kdna_deploy.targets.onnx.options import OnnxOptions
+from kdna_deploy.verbs.fuse import FusedNetwork
+from tests.conftest import SAMPLES
 from tests.converted_files import require
 from tests.samples import MOBILENET, RESNET, SIZE, fused_sample, sample_path
 
@@ -71,6 +74,19 @@ def test_weights_as_codes_are_shared_too(tmp_path: Path) -> None:
     assert done.storage is not None and (done.storage.kernels, done.storage.convolutions) == (62, 72)
     assert calls_of_xnnpack(done.path) == 1
     assert inspect_file(done.path).storage[-1] == done.storage
+
+
+@pytest.mark.parametrize("words", [{"precision": "int8"}, {"weights": "int8"}], ids=["int8", "codes"])
+def test_a_file_of_one_batch_is_calibrated_and_judged_in_that(tmp_path: Path, words: dict[str, Any]) -> None:
+    """The last batch of held-out images is incomplete, and filled up."""
+    require("litert")
+    opened, path = FusedNetwork(fused_sample(RESNET)), tmp_path / "net.tflite"
+    digits = SAMPLES / "digits"
+    done = kd.export(opened, path, litert=True, batch=4, calibration=digits, simplify=False, **words)
+    assert done.converted is not None and done.converted.evaluation is not None
+    assert (done.converted.evaluation.images, done.converted.evaluation.top1) == (10, 1.0)
+    with open_session(path) as session:
+        assert session.batch == 4
 
 
 def test_a_file_takes_pixels_and_names_classes(tmp_path: Path) -> None:
