@@ -80,22 +80,23 @@ VARIANTS = [
 
 
 def measure(
-    arch: str, images: Split, checkpoint: Path, folder: Path, min_time: float
+    arch: str, images: Split, checkpoint: Path, folder: Path, min_time: float, precisions: Sequence[str] = ()
 ) -> tuple[list[list[str]], set[str]]:
-    """Table rows of one architecture, and the runtimes that are not here."""
+    """Table rows of one architecture, in some `precisions` or all of them, and the runtimes that are not here."""
     network = kd.fuse(checkpoint, folder / f"{arch}.fused.pt2", arch=arch, input_size=SIZE)
     plain = plain_file(arch, folder)
     reference = folder / f"{arch}, {VARIANTS[0].precision}.onnx"
     rows, files, absent = [], dict[int, Path](), set[str]()
     for variant in VARIANTS:
-        if variant.runtime in absent:
+        left_out = precisions and variant.precision not in precisions and variant is not VARIANTS[0]
+        if variant.runtime in absent or left_out:
             continue
         print(f"{arch}: {variant.runtime}, {variant.precision} …", file=sys.stderr)
         path = folder / f"{arch}, {variant.precision}{variant.suffix}"
         calibrated = variant.words.keys() & {"precision"} or variant.words.get("weights") == "int8"
         given = {"calibration": folder / f"calibration_{SIZE}.npy"} if calibrated else {}
         try:
-            kd.export(network, path, source=checkpoint, **variant.words, **given)
+            kd.export(network, path, **variant.words, **given)
         except RuntimeFailure:
             absent.add(variant.runtime)
             continue
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--min-time", type=float, default=4.0, help="seconds of latency measuring per file")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of training")
     parser.add_argument("--arch", action="append", help="only this architecture; repeatable")
+    parser.add_argument("--precision", action="append", choices=list(PRECISIONS), help="only this one; repeatable")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "runtimes.md")
     options = parser.parse_args()
     training, held_out = (
@@ -177,7 +179,7 @@ def main() -> None:
             folder = Path(name)
             checkpoint = trained(arch, training, options.epochs, folder)
             images = image_files(training, held_out, SIZE, folder)
-            found, missing = measure(arch, images, checkpoint, folder, options.min_time)
+            found, missing = measure(*(arch, images, checkpoint, folder, options.min_time, options.precision or ()))
         rows += found
         absent |= missing
         write(options.out, rows, absent)  # after each, so that what was measured stays
