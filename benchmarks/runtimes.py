@@ -79,16 +79,23 @@ VARIANTS = [
 ]
 
 
-def measure(
-    arch: str, images: Split, checkpoint: Path, folder: Path, min_time: float, precisions: Sequence[str] = ()
-) -> tuple[list[list[str]], set[str]]:
-    """Table rows of one architecture, in some `precisions` or all of them, and the runtimes that are not here."""
+@dataclass(frozen=True)
+class Asked:
+    """How long to measure a file, and in which precisions; none for all."""
+
+    min_time: float
+    iterations: int
+    precisions: Sequence[str] = ()
+
+
+def measure(arch: str, images: Split, checkpoint: Path, folder: Path, asked: Asked) -> tuple[list[list[str]], set[str]]:
+    """Table rows of one architecture, and the runtimes that are not here."""
     network = kd.fuse(checkpoint, folder / f"{arch}.fused.pt2", arch=arch, input_size=SIZE)
     plain = plain_file(arch, folder)
     reference = folder / f"{arch}, {VARIANTS[0].precision}.onnx"
     rows, files, absent = [], dict[int, Path](), set[str]()
     for variant in VARIANTS:
-        left_out = precisions and variant.precision not in precisions and variant is not VARIANTS[0]
+        left_out = asked.precisions and variant.precision not in asked.precisions and variant is not VARIANTS[0]
         if variant.runtime in absent or left_out:
             continue
         print(f"{arch}: {variant.runtime}, {variant.precision} …", file=sys.stderr)
@@ -104,14 +111,15 @@ def measure(
             rows.append([arch, variant.runtime, variant.precision, *[""] * 7, str(error)])
             continue
         try:
-            row = next(row for row in kd.bench(path, baseline=plain, min_time=min_time).rows if row.model == path.name)
+            found = kd.bench(path, baseline=plain, min_time=asked.min_time, iterations=asked.iterations)
+            row = next(row for row in found.rows if row.model == path.name)
         except KdnaError as error:  # no reason to lose the rows that have been measured
             rows.append([arch, variant.runtime, variant.precision, *[""] * 7, str(error)])
             continue
         files[len(rows)] = path
         told = [*figures(row), "1", agreement(path, reference, images)]
         rows.append([arch, variant.runtime, variant.precision, *told, ""])
-    for number, ratio in across([*files.values()], min_time).items():
+    for number, ratio in across([*files.values()], asked.min_time).items():
         rows[[*files][number]][ACROSS] = ratio
     return rows, absent
 
@@ -164,6 +172,7 @@ def agreement(path: Path, reference: Path, images: Split) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--min-time", type=float, default=4.0, help="seconds of latency measuring per file")
+    parser.add_argument("--iterations", type=int, default=100, help="timed runs of each file, at least")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of training")
     parser.add_argument("--arch", action="append", help="only this architecture; repeatable")
     parser.add_argument("--precision", action="append", choices=list(PRECISIONS), help="only this one; repeatable")
@@ -173,13 +182,14 @@ def main() -> None:
         Digits(*(part[:count] for part in vars(digits).values()))
         for digits, count in zip(load_split(), (TRAINING, JUDGED), strict=True)
     )
+    asked = Asked(options.min_time, options.iterations, options.precision or ())
     rows, absent = [], set[str]()
     for arch in options.arch or ("mobilenet_v2_1d2", "resnet18", "mobilenet_v2", "resnet50"):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             checkpoint = trained(arch, training, options.epochs, folder)
             images = image_files(training, held_out, SIZE, folder)
-            found, missing = measure(*(arch, images, checkpoint, folder, options.min_time, options.precision or ()))
+            found, missing = measure(arch, images, checkpoint, folder, asked)
         rows += found
         absent |= missing
         write(options.out, rows, absent)  # after each, so that what was measured stays
