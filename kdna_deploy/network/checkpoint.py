@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,10 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
     try:
-        content, notes = (_read_safetensors(path), []) if path.suffix == ".safetensors" else read_pickled(path)
+        with ThreadPoolExecutor(1) as beside:  # checksums and digests leave the interpreter to others
+            digest = beside.submit(file_sha256, path)
+            content, notes = (_read_safetensors(path), []) if path.suffix == ".safetensors" else read_pickled(path)
+        sha256 = digest.result()
     except OSError as error:
         raise CheckpointError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     weights, said = _weights(content, path, ema)
@@ -91,7 +95,7 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
     accuracy = _accuracy(content, notes)
     return Checkpoint(
         path=path,
-        sha256=file_sha256(path),
+        sha256=sha256,
         state_dict=weights,
         arch=_arch(content, notes),
         epoch=_epoch(content, notes),

@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 from onnx.external_data_helper import (
     ExternalDataInfo,
     load_external_data_for_model,
@@ -141,13 +141,25 @@ def save(model: onnx.ModelProto, path: Path, external: bool = False) -> None:
     Raises:
         ExportError: the model is invalid.
     """
-    if external or model.ByteSize() > _ONE_FILE_BYTES:
+    content = None if external else _serialized(model)
+    if content is None:
         _move_weights(model, path)
-    onnx.save_model(model, path)
+        content = model.SerializeToString()
+    path.write_bytes(content)
+    del content  # before the checker reads it again
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"The ONNX model is invalid: {str(error).splitlines()[0]}; please report this.") from error
+
+
+def _serialized(model: onnx.ModelProto) -> bytes | None:
+    """The bytes of a file that holds all of `model`; None where they are too many for one."""
+    try:
+        content: bytes = model.SerializeToString()
+    except (EncodeError, ValueError):  # beyond 2 GB, by the kind of protobuf
+        return None
+    return content if len(content) <= _ONE_FILE_BYTES else None
 
 
 def _move_weights(model: onnx.ModelProto, path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from kdna_deploy.cli.app import run
 from kdna_deploy.errors import ArtifactError
-from kdna_deploy.runtimes.onnx_file import read_model
+from kdna_deploy.runtimes import onnx_file
+from kdna_deploy.runtimes.onnx_file import read_model, save, weights_files
 from tests.test_external_data import a_model
 
 
@@ -39,3 +40,17 @@ def test_an_empty_file_is_refused_by_commands_that_run_nothing(
     assert run(words) == 3
     assert capsys.readouterr().err.endswith("error: 'e.onnx' is no ONNX file, or a damaged one; export it again.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["e.onnx"]
+
+
+def test_what_is_too_large_for_one_file_gets_its_weights_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit itself, which is 2 GB: one file; a byte less is allowed, and there are two."""
+    whole, path = a_model(), tmp_path / "net.onnx"
+    monkeypatch.setattr(onnx_file, "_ONE_FILE_BYTES", whole.ByteSize())
+    save(a_model(), path)
+    assert weights_files(path) == () and path.read_bytes() == whole.SerializeToString()
+    monkeypatch.setattr(onnx_file, "_ONE_FILE_BYTES", whole.ByteSize() - 1)
+    save(a_model(), path)
+    assert len(weights_files(path)) == 1 and path.stat().st_size < whole.ByteSize()
+    assert read_model(path).graph.node == whole.graph.node
