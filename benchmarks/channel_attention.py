@@ -104,7 +104,6 @@ def main() -> None:
     write_table(
         options.out,
         "Channel attention: kept, frozen, dropped",
-        "`python benchmarks/channel_attention.py`",
         f"One thread, batch 1, 64×64. Calibrated on {CALIBRATION_IMAGES} training digits; accuracy on held-out ones. "
         "Ratio: to the plain backbone on the same runtime in the same run, with its 95 % interval.",
         ["network", "channel attention", "on", "held-out top-1", "file", "latency", "ratio to plain"],

@@ -82,7 +82,6 @@ def main() -> None:
     write_table(
         options.out,
         "Children: materialised, shared, on the fly",
-        "`python benchmarks/children.py`",
         "One thread, batch 1, 224×224. Load time, and resident memory of the whole process after the first inference: "
         f"medians of {PROCESSES} fresh processes. Ratio: to the plain backbone on the same runtime, with its 95 % "
         "interval.",

@@ -153,7 +153,6 @@ def main() -> None:
     write_table(
         options.out,
         "Conversion: where the time goes",
-        "`python benchmarks/conversion.py`",
         f"Fresh processes, 224×224, medians of interleaved rounds ({options.rounds}). Multiples of a process that "
         f"imports PyTorch and ends, which took {statistics.median(torch_seconds):.2f} s. `load` includes the imports "
         "of this package. `torch.onnx.export` is of the network as it was published, neither folded nor verified.",

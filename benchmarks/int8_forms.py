@@ -110,7 +110,6 @@ def main() -> None:
     write_table(
         options.out,
         "Forms of an int8 file on ONNX Runtime",
-        "`python benchmarks/int8_forms.py`",
         "Latency in int8 ÷ latency of the network's own float32 file (`--target cpu`), interleaved; 95 % interval, "
         f"noise floor included. A processor {kernels}. One thread, batch 1, 224×224, untrained weights.",
         ["in float32", *names],

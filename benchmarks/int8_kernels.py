@@ -122,7 +122,6 @@ def main() -> None:
     write_table(
         options.out,
         "int8 kernels: with and without the session entry for exact int8",
-        "`python benchmarks/int8_kernels.py`",
         f"Processor: {platform.machine()}, of the instructions for int8 it has {told}: it {kind}. One thread, batch 1, "
         f"{SHAPE[1]}×{SHAPE[2]}, pinned, median latency, interleaved; entry: `{'='.join(EXACT_INT8)}`. Other work on "
         f"the machine took {min(busy):.0f} to {max(busy):.0f} % of its cores right before each network was measured. "

@@ -161,8 +161,7 @@ def main() -> None:
     vnni = "has no" if int8_kernels_here().entries else "has"
     write_table(
         options.out,
-        "Precisions: float32, half precision as storage, int8",
-        "`python benchmarks/precisions.py`",
+        "Precisions: float32, codes and halves as storage, int8",
         f"The processor {vnni} VNNI (instructions for int8). One thread, batch 1, {MEASURED}×{MEASURED}, median "
         "latency; ONNX Runtime where no other is said. Ratio to plain: to the plain backbone's float32 file on the "
         "same runtime, interleaved, with its 95 % interval; to own: to the network's own float32 file on the same "

@@ -92,7 +92,6 @@ def main() -> None:
     write_table(
         options.out,
         "Prepared files beside portable ones",
-        "`python benchmarks/prepared.py`",
         f"Prepared for {made_for}. One thread, batch 1, {SHAPE[1]}×{SHAPE[2]}, pinned; portable → prepared, and their "
         f"ratio. Opening, first inference and memory: medians of {PROCESSES} fresh processes, the interpreter's own "
         f"memory included; {TOGETHER} at once: the sum of their proportional set sizes. Latency: median of the "

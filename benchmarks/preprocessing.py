@@ -108,7 +108,6 @@ def main() -> None:
     write_table(
         options.out,
         "Pixels in: preprocessing within the file",
-        "`python benchmarks/preprocessing.py`",
         f"One thread, batch 1, {SHAPE[1]}×{SHAPE[2]}, pinned, median latency, interleaved; ratios to float32. To "
         f"normalise an image takes NumPy {in_python():.2f} ms, which is in none of them. Other work took "
         f"{min(busy):.0f} to {max(busy):.0f} % of its cores right before each network was measured.",

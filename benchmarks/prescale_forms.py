@@ -200,7 +200,6 @@ def main() -> None:
     write_table(
         options.out,
         "Forms of channel attention on ONNX Runtime",
-        "`python benchmarks/prescale_forms.py`",
         "Overhead: ratio of latency to the plain backbone, divided by the ratio of MACs; 95 % interval, noise floor "
         "included. One thread, batch 1, 224×224, untrained weights.",
         ["form", *names],

@@ -89,7 +89,6 @@ def main() -> int:
     write_table(
         options.out,
         "Repeatability of `bench`",
-        "`python benchmarks/repeatability.py`",
         f"{options.runs} runs of `kdna-deploy bench --min-time {options.min_time:g}` for each network, every run a "
         "process of its own. Confirmed: ordered pairs of runs in which one's ratio lies in the other's interval.",
         ["network", "ratios to plain", "± interval, mean", "noise floor, mean", "confirmed"],

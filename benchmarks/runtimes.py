@@ -200,7 +200,6 @@ def write(path: Path, rows: list[list[str]], absent: set[str]) -> None:
     write_table(
         path,
         "Runtimes",
-        "`python benchmarks/runtimes.py`",
         f"One thread, batch 1, {SIZE}×{SIZE}; ratio to the plain backbone in float32 on the same runtime, interleaved, "
         "with its 95 % interval; opening and private memory of fresh processes; of ONNX: to the network's float32 ONNX "
         f"file, all files of a network interleaved. Same top-1 and SQNR: with that file, on {JUDGED} digits.{not_here}",

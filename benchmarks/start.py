@@ -121,8 +121,8 @@ def main() -> None:
     write_table(
         options.out,
         "Start and size of the core package",
-        "`python benchmarks/start.py --python VENV/bin/python`, where VENV has the core package alone,",
         f"Medians of {options.rounds} fresh processes each, in turn; multiples are of processor time, round by round. "
+        "`--python` named an interpreter with the core package alone. "
         f"The network is the sample at 64×64. Other work took {busy:.0f} % of the machine's cores right before.\n\n"
         f"Installed beside Python: {installed}.",
         ["process", "processor time", "wall time", f"× `{ALONE}`", f"× `{RUNTIME}`"],

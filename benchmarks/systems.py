@@ -155,7 +155,6 @@ def write_engines(archs: Sequence[str], table: Path) -> None:
     write_table(
         table,
         "Kernels computed for each image: engines",
-        "`python benchmarks/systems.py --engines`",
         f"TensorRT-RTX {metadata.version('tensorrt-rtx-cu13')}, for GPUs of compute capability {_GPU}; size, and "
         "seconds from the checkpoint on. Built, and not run.",
         ["network", "batch 1", "batch 1 to 4"],
@@ -194,7 +193,6 @@ def main() -> None:
     write_table(
         options.out or table,
         "Kernels computed for each image",
-        f"`python benchmarks/systems.py{' --goldens' if options.goldens else ''}`",
         "Distances from the published code's logits in float64, over the largest logit."
         + (
             ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from kdna_deploy.benchmark.environment import environment
 from kdna_deploy.benchmark.result import Row
 
 _SECTION = "## "  # of a file, one for each processor
+_PLACES = ("--out", "--python")
+_SOME = ("--arch", "--only", "--precision")  # options that leave rows out
 RUNTIME_NAMES = {".onnx": "ONNX Runtime", ".xml": "OpenVINO"}
 
 
@@ -25,15 +29,19 @@ def interval(row: Row) -> str:
     return f"{row.ratio.value:.3f} ({low:.3f}–{high:.3f})"
 
 
-def write_table(path: Path, title: str, command: str, notes: str, heading: list[str], rows: list[list[str]]) -> None:
+def write_table(path: Path, title: str, notes: str, heading: list[str], rows: list[list[str]]) -> None:
     """Write the table to `path` under the name of this processor, and print it.
 
-    What was measured on processors of other names stays: a ratio on one does not tell that on another.
+    What was measured on processors of other names stays: a ratio on one does not tell that on another. A table of some
+    of the rows has a section of its own, and leaves that of all.
     """
-    machine = environment()
+    machine, words = environment(), _words()
+    left_out = [word for name, value in words if name in _SOME for word in (name, value)]
+    section = ", ".join([machine.processor, *([f"`{shlex.join(left_out)}`"] if left_out else [])])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *(w for pair in words for w in pair if w)])
     versions = ", ".join(f"{name} {machine.versions[name]}" for name in ("onnxruntime", "torch"))
     lines = [
-        f"Made by {command} on {machine.processor}, {machine.cores} cores, {versions}.",
+        f"Made by `{command}` on {machine.processor}, {machine.cores} cores, {versions}.",
         notes,
         "",
         _line(heading),
@@ -41,19 +49,27 @@ def write_table(path: Path, title: str, command: str, notes: str, heading: list[
         *map(_line, rows),
     ]
     table = "\n".join(lines)
-    tables = {**_tables(path), machine.processor: table}
+    tables = {**_tables(path), section: table}
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {title}", *(f"{_SECTION}{processor}\n\n{text}" for processor, text in tables.items())]
+    parts = [f"# {title}", *(f"{_SECTION}{name}\n\n{text}" for name, text in tables.items())]
     path.write_text("\n\n".join(parts) + "\n")
     print(table)
 
 
+def _words() -> list[tuple[str, str]]:
+    """What the script was called with, an option and its value each, but for places on this machine."""
+    words = [part for word in sys.argv[1:] for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    places = [place for place, word in enumerate(words) if word.startswith("--")]
+    valued = [(words[i], words[i + 1] if i + 1 < len(words) and i + 1 not in places else "") for i in places]
+    return [(name, value) for name, value in valued if name not in _PLACES]
+
+
 def _tables(path: Path) -> dict[str, str]:
-    """Processor → what was measured on it, of a file that there may be."""
+    """Section → what was measured for it, of a file that there may be."""
     text = path.read_text() if path.is_file() else ""
     _, *sections = f"\n{text}".split(f"\n{_SECTION}")
     parts = (section.partition("\n") for section in sections)
-    return {processor.strip(): text.strip() for processor, _, text in parts}
+    return {name.strip(): text.strip() for name, _, text in parts}
 
 
 def _line(cells: list[str]) -> str:

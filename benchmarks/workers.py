@@ -119,7 +119,6 @@ def main() -> None:
     write_table(
         options.out,
         "Workers of an evaluation",
-        "`python benchmarks/workers.py`",
         f"`evaluate` on {options.images} JPEG files of {PICTURE[1]}×{PICTURE[0]} pixels, 224×224, batches of "
         f"{DEFAULT_BATCH}, opening and starting included: images in a second, medians of {options.turns} interleaved "
         f"turns, and how many times faster {several} workers are than one and than one process with {several} threads, "

@@ -187,7 +187,7 @@ def check_folder(folder: Path) -> None:
         UsageError: it holds something, is a file, or lies in no folder, or in one that takes no files.
     """
     try:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not _is_partial(one) for one in folder.iterdir()):
             raise UsageError(f"The folder '{folder}' holds something already; name another with `to`, or remove it.")
         if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
             raise UsageError(f"'{folder}' is no folder; name another with `to`.")
@@ -198,6 +198,11 @@ def check_folder(folder: Path) -> None:
         raise UsageError(
             f"The folder '{folder}' cannot be written: {error.strerror or error}; name another with `to`."
         ) from error
+
+
+def _is_partial(path: Path) -> bool:
+    """What a process that was killed has left."""
+    return path.name.startswith(".") and path.name.endswith(PARTIAL)
 
 
 @contextlib.contextmanager

@@ -44,6 +44,17 @@ class Mixture(nn.Module):
         return y.view(n, -1, *y.shape[2:])
 
 
+class Shifted(Mixture):
+    """A constant is added to each channel."""
+
+    def __init__(self) -> None:
+        super().__init__(padding=1)
+        self.shift = nn.Parameter(torch.empty(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.shift[:, None, None]
+
+
 class Einsum(nn.Module):
     """The same mixture by `einsum`, its bank ordered otherwise."""
 
@@ -169,6 +180,7 @@ LAYERS: Mapping[str, Callable[[], nn.Module]] = {
     "mixture with biases and a temperature": lambda: network(Mixture(bias=True, temperature=30.0)),
     "weights that do not sum up to one": lambda: network(Mixture(make=torch.sigmoid)),
     "weights by a formula": lambda: network(Mixture(make=lambda z: z.exp() / (1 + z.square()))),
+    "a constant bias": lambda: network(Shifted()),
     "pointwise": lambda: network(Mixture(kernel=1)),
     "pointwise with biases": lambda: network(Mixture(kernel=1, bias=True)),
     "stride": lambda: network(Mixture(stride=2, padding=1)),

@@ -45,10 +45,18 @@ def test_a_table_made_again_leaves_those_of_other_processors(
     told = {"cores": 2, "versions": {"onnxruntime": "1.31.1", "torch": "2.13.0"}}
     for processor, figure in (("EPYC (AVX2)", "1 ms"), ("Xeon (VNNI)", "2 ms"), ("EPYC (AVX2)", "3 ms")):
         monkeypatch.setattr(table, "environment", lambda name=processor: SimpleNamespace(processor=name, **told))
-        table.write_table(path, "Times", "`made`", "One thread.", ["network", "time"], [["resnet18", figure]])
+        monkeypatch.setattr(sys, "argv", ["benchmarks/times.py", "--min-time", "2", f"--out={path}"])
+        table.write_table(path, "Times", "One thread.", ["network", "time"], [["resnet18", figure]])
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks/times.py", "--arch=resnet50", "--out", str(path), "--arch", "resnet18"]
+    )
+    table.write_table(path, "Times", "One thread.", ["network", "time"], [["resnet50", "4 ms"]])
     title, *sections = path.read_text().split("\n## ")
     assert title == "# Times\n"
-    assert [section.splitlines()[0] for section in sections] == ["EPYC (AVX2)", "Xeon (VNNI)"]
-    assert [section.splitlines()[-1] for section in sections] == ["| resnet18 | 3 ms |", "| resnet18 | 2 ms |"]
-    assert all("Made by `made` on" in section for section in sections)
+    part = "EPYC (AVX2), `--arch resnet50 --arch resnet18`"  # leaves the rows of all
+    assert [section.splitlines()[0] for section in sections] == ["EPYC (AVX2)", "Xeon (VNNI)", part]
+    last = ["| resnet18 | 3 ms |", "| resnet18 | 2 ms |", "| resnet50 | 4 ms |"]
+    assert [section.splitlines()[-1] for section in sections] == last
+    assert all("Made by `python benchmarks/times.py --min-time 2` on" in section for section in sections[:2])
+    assert "Made by `python benchmarks/times.py --arch resnet50 --arch resnet18` on" in sections[2]
     assert "2 ms" in capsys.readouterr().out

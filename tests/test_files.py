@@ -266,3 +266,10 @@ def test_a_kill_at_the_moment_of_renaming_leaves_the_old_model_with_its_own_weig
     visible = [name for name in names(tmp_path) if not name.startswith(".")]
     still_named = [weights_name("net.onnx", "b" * 16)]  # by the model in the folder that the killed process left
     assert visible == sorted(["net.onnx", weights.name, *still_named * dies])
+
+
+def test_what_a_killed_process_left_in_a_folder_that_was_there_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out" / ".out.abc.partial").mkdir(parents=True)
+    with new_folder(tmp_path / "out") as made:
+        (made / "net.onnx").touch()
+    assert (tmp_path / "out" / "net.onnx").is_file()

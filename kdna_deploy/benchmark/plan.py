@@ -136,13 +136,20 @@ def _check_batch(subject: Subject, options: BenchOptions) -> None:
 
 
 def _subjects(models: Sequence[Path], options: BenchOptions, folder: Path) -> list[Subject]:
-    found: dict[str, Subject] = {}
-    for number, path in enumerate(models):
+    found: list[Subject] = []
+    for number, (path, name) in enumerate(zip(models, subject_names(models), strict=True)):
         subject = options.device.given(path, folder / f"given-{number}", options)
-        name = next(name for name in _free_names(path) if name not in found)
-        found[name] = replace(subject, name=name)
-        _check_batch(found[name], options)
-    return list(found.values())
+        found.append(replace(subject, name=name))
+        _check_batch(found[-1], options)
+    return found
+
+
+def subject_names(models: Sequence[Path]) -> list[str]:
+    """What the rows of files are called, one for each."""
+    names: list[str] = []
+    for path in models:
+        names.append(next(name for name in _free_names(path) if name not in names))
+    return names
 
 
 def _free_names(path: Path) -> Iterator[str]:

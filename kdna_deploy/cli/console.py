@@ -114,11 +114,17 @@ class Sink:
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:
-        """Show what the listener that is yielded is told; what was skipped or warned of is told at the end."""
-        with Shown(self._err, sys.stderr.isatty()) as shown:  # colours may be forced on a log
-            yield shown
-        for sentence in shown.notes:
-            self.note(sentence)
-        self._skipped(shown.skipped)
-        for sentence in shown.warnings:
-            self.warn(sentence)
+        """Show what the listener that is yielded is told; what was skipped or warned of is told at the end.
+
+        Of a command that fails, too: it is often why.
+        """
+        shown = Shown(self._err, sys.stderr.isatty())  # colours may be forced on a log
+        try:
+            with shown:
+                yield shown
+        finally:
+            for sentence in shown.notes:
+                self.note(sentence)
+            self._skipped(shown.skipped)
+            for sentence in shown.warnings:
+                self.warn(sentence)

@@ -71,7 +71,7 @@ def _after_export(said: Said) -> Sequence[Any]:
         return ["verify", said["output"] or _engine(model, said["tensorrt"]), *_own_network(said)]
     written = said["output"] or Path(stem(model) + own_suffix(said))
     if said["precision"] is Precision.int8 or said["attention"] not in (None, Attention.keep):
-        return ["evaluate", written, "--data", "DIR", "--against", model, *_own_network(said)]
+        return ["evaluate", written, "--data", "DIR", "--against", model, *_as_trained(said, model)]
     prepared = [written.with_name(prepared_name(written).name)] if said["prepare"] else []
     return [
         "bench",
@@ -101,7 +101,7 @@ def _after_comparing(said: Said) -> Sequence[Any] | None:
 
 
 def _after_run(said: Said) -> Sequence[Any]:
-    return ["evaluate", said["model_file"], "--data", "DIR", *_loading(said)]
+    return ["evaluate", said["model_file"], "--data", "DIR", *_loading(said), *_averaged(said)]
 
 
 def _after_bench(said: Said) -> Sequence[Any] | None:
@@ -119,12 +119,22 @@ def _after_sweep(said: Said) -> Sequence[Any]:
     if said["save"]:
         return ["report", said["save"]]
     same = _valued(said, (name for name in _SWEPT if (name, said[name]) != ("cpu_threads", 1)))
-    ema = ["--ema"] if said["ema"] else []
-    return ["sweep", said["ckpt"], *same, *_loading(said), *ema, "--save", "sweep.json"]
+    return ["sweep", said["ckpt"], *same, *_loading(said), *_averaged(said), "--save", "sweep.json"]
 
 
 def _after_ship(said: Said) -> Sequence[Any]:
     return ["verify", said["to"] or Path(stem(said["ckpt"]) + RELEASE)]
+
+
+def _as_trained(said: Said, model: Path) -> list[str]:
+    """How `model` is loaded beside a file of it, whose size it has; a fused graph needs no more than its function."""
+    if named_kind(model) is not Kind.checkpoint:
+        return _own_network(said)
+    return [*_loading({**said, "input_size": None}), *_averaged(said)]
+
+
+def _averaged(said: Said) -> list[str]:
+    return ["--ema"] if said["ema"] else []
 
 
 def _loading(said: Said) -> list[str]:

@@ -36,6 +36,7 @@ class Word:
         says: what it stands for; a value that follows is that of the last of these.
         by_value: the same by its value.
         file: whether its value is the file that the command takes as an argument.
+        last: whether that argument comes behind the others.
         alone: its value where none follows.
         points: one sentence, where nothing here means the same.
     """
@@ -45,6 +46,7 @@ class Word:
     says: tuple[str, ...] = ()
     by_value: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     file: bool = False
+    last: bool = False
     alone: str = ""
     points: str = ""
 
@@ -52,7 +54,7 @@ class Word:
 _IMAGES_HERE = "give images with --calibration DIR; --data belongs to evaluate."
 _GPU = ("--gpu",)
 WORDS = (
-    Word(("--source", "--image", "--images", "--input"), ("run",), file=True),
+    Word(("--source", "--image", "--images", "--input"), ("run",), file=True, last=True),
     Word(("--topk", "--top-k"), ("run",), says=("--top",)),
     Word(("--preprocess",), ("export",), alone="nhwc"),
     Word(("--class-names", "--names", "--classes"), ("run", "export", "ship"), says=("--labels",)),
@@ -197,10 +199,12 @@ def understood(command: str, said: list[str], own: Collection[str]) -> list[str]
     Raises:
         UsageError: a word that means nothing here.
     """
-    return list(_translated(command, iter(said), own))
+    last: list[str] = []
+    return [*_translated(command, iter(said), own, last), *last]
 
 
-def _translated(command: str, said: Iterator[str], own: Collection[str]) -> Iterator[str]:
+def _translated(command: str, said: Iterator[str], own: Collection[str], last: list[str]) -> Iterator[str]:
+    """Without the arguments that come behind all others, which are added to `last`."""
     for token in said:
         if token == "--":
             yield token
@@ -214,14 +218,18 @@ def _translated(command: str, said: Iterator[str], own: Collection[str]) -> Iter
             valued = any(not one.startswith("-") and not _is_file(one) for one in following)
             yield from (name, *(following if valued else [word.alone]))
             if not valued:
-                yield from _translated(command, itertools.chain(following, said), own)
+                yield from _translated(command, itertools.chain(following, said), own, last)
                 return
             continue
         if word is None or (name in own and not word.file):
             yield name + equals + value if name in own else token
             continue
         follows = value if equals else next(said, None) if word.by_value or word.file else None
-        yield from _meant(command, word, name, follows, equals + value, name in own)
+        meant = _meant(command, word, name, follows, equals + value, name in own)
+        if word.last and follows is not None:
+            last.extend(meant)
+        else:
+            yield from meant
 
 
 def word_for(command: str, name: str) -> Word | None:

@@ -76,8 +76,8 @@ def likely_cause(
             right, _ = _right(pool, trial, batch if trial.model == file else None)
             if right >= needed:
                 found.append((right, -len(found), trial.says))
-            if find_shortfall(right, count, 100 * shortfall.recorded) is None:
-                break
+                if find_shortfall(right, count, 100 * shortfall.recorded) is None:
+                    break
     if not found:
         return _NOT_FOUND.format("input size, ", "") if of_any_size else _NOT_FOUND.format("", _NO_SIZES)
     right, _, says = max(found)

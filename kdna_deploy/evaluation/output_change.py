@@ -1,5 +1,8 @@
 """What a change of the function did to the logits: of freezing or dropping channel attention, over calibration images.
 
+Where attention is dropped without any, over random ones: how far logits move, and no word of the class, which trained
+networks seldom change for noise.
+
 Never an equivalence: whoever changes the function is told by how much, and decides.
 """
 
@@ -22,17 +25,26 @@ from kdna_deploy.progress import Listener
 
 @dataclass(frozen=True)
 class OutputChange:
-    """What freezing or dropping did to the logits of the calibration images."""
+    """What freezing or dropping did to the logits of `images`.
+
+    Attributes:
+        same_top1: for how many of them the class stays; None of random ones.
+    """
 
     images: int
     max_difference: float
     mean_difference: float
     scale: float
-    same_top1: int
+    same_top1: int | None
 
 
-def measure_change(graph: Graph, original: nn.Module, batches: Iterable[Images], listener: Listener) -> OutputChange:
-    """Compare the logits of the frozen `graph` and of the `original` module, in evaluation mode, over `batches`."""
+def measure_change(
+    graph: Graph, original: nn.Module, batches: Iterable[Images], listener: Listener, random: bool = False
+) -> OutputChange:
+    """Compare the logits of the frozen `graph` and of the `original` module, in evaluation mode, over `batches`.
+
+    `random` says that these are noise.
+    """
     original = twin(original).eval()  # as it was captured; a forward in training mode would change it
     images, same, largest, total, scale, count = 0, 0, 0.0, 0.0, 0.0, 0
     for batch in batches:
@@ -48,4 +60,4 @@ def measure_change(graph: Graph, original: nn.Module, batches: Iterable[Images],
         same += int((got.argmax(-1) == expected.argmax(-1)).sum())
         images += len(batch)
         listener.advance(len(batch))
-    return OutputChange(images, largest, total / max(count, 1), scale, same)
+    return OutputChange(images, largest, total / max(count, 1), scale, None if random else same)

@@ -1,4 +1,4 @@
-"""Accuracy over latency: a disc a file, its area the file's size, the Pareto front, and the plain backbone beside it.
+"""Accuracy over latency: a disc a file, its area the file's size, the Pareto front, and the baseline beside it.
 
 The front is that of the picture: the files that no other beats in both accuracy and latency.
 """
@@ -45,12 +45,12 @@ class Point:
 
 
 def front(points: Sequence[Point], baseline: Point | None = None) -> Drawing:
-    """Of measured files; `baseline` is the plain backbone, a line where its accuracy is not known."""
+    """Of measured files; `baseline` is what they are compared with, a line where its accuracy is not known."""
     judged = [point for point in points if point.top1 is not None]
     best = pareto(judged)
     chosen = next((point for point in judged if point.recommended), None)
     said = f" The recommended one is {chosen.name}." if chosen else ""
-    beside = f" The plain backbone takes {baseline.latency_ms:.3g} ms." if baseline else ""
+    beside = f" The baseline, {baseline.name}, takes {baseline.latency_ms:.3g} ms." if baseline else ""
     files = counted(len(judged), "file")
     caption = (
         f"Top-1 accuracy over latency of {files}; the area is a file's size. On the line is what no other file beats "
@@ -194,9 +194,9 @@ class _Picture:
         if any(point.recommended for point in self.points):
             entries.append(disc("recommended", VERMILLION, unit))
         if self.baseline is not None and self.baseline.top1 is not None:
-            entries.append(disc("plain backbone", PLAIN, unit, marker="s"))
+            entries.append(disc("baseline", PLAIN, unit, marker="s"))
         elif self.baseline is not None:
-            entries.append(Line2D([], [], color=PLAIN, linestyle=(0, (4, 2)), label="plain backbone's latency"))
+            entries.append(Line2D([], [], color=PLAIN, linestyle=(0, (4, 2)), label="baseline's latency"))
         entries += [
             disc(size_text(self.largest * part), INK, self.largest * part, filled=False) for part in (0.25, 1.0)
         ]

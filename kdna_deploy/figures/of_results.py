@@ -40,7 +40,7 @@ def of_evaluation(found: FileEvaluation) -> tuple[Drawing, ...]:
 
 
 def of_sweep(found: Sweep) -> tuple[Drawing, ...]:
-    """Accuracy over latency of what was measured. The plain backbone is untrained, so its accuracy is not known."""
+    """Accuracy over latency of what was measured. That of a plain backbone is not known: it is untrained."""
     points = [_point(one, one.name == found.recommended) for one in found.measured]
     return (front(points, _plain(found.baseline)),) if points else ()
 
@@ -61,7 +61,10 @@ def of_bench(found: BenchResult) -> tuple[Drawing, ...]:
         return ()
     plain = {row.name for row in found.rows if row.baseline is None}
     profiles = sorted(findings.profiles, key=lambda one: one.name not in plain)
-    placed = [Placed(row.name, row.macs, row.latency.median, row.name in plain) for row in found.rows if row.latency]
+    batch = found.options.batch
+    placed = [
+        Placed(row.name, batch * row.macs, row.latency.median, row.name in plain) for row in found.rows if row.latency
+    ]
     peak = findings.peak
     return _there(layer_times(profiles), roofline(placed, peak.best.gflops) if peak else None)
 

@@ -33,9 +33,9 @@ class Placed:
 
     Attributes:
         name: of its row.
-        macs: multiply-accumulates of one image.
+        macs: multiply-accumulates of one inference.
         latency_ms: median of single inferences.
-        baseline: whether it is a plain backbone that others are compared with.
+        baseline: whether others are compared with it.
     """
 
     name: str
@@ -54,7 +54,7 @@ def roofline(files: Sequence[Placed], peak_gflops: float) -> Drawing | None:
     caption = (
         f"Latency over multiply-accumulates of {len(found)} files; no float32 file can lie below the full line, the "
         f"peak of {peak_gflops:.0f} GFLOP/s, and those of lower precision may. {best} has the largest share of it, "
-        f"{shares[best]:.0%}." + (" Squares are plain backbones." if any(one.baseline for one in found) else "")
+        f"{shares[best]:.0%}." + (" Squares are baselines." if any(one.baseline for one in found) else "")
     )
     return Drawing("roofline", "Roofline", caption, _Picture(found, peak_gflops).draw, 0.62)
 
@@ -81,7 +81,7 @@ class _Picture:
         axes.set_ylim(min(floors.min(), latencies.min()) / 1.5, latencies.max() * 2.0)
         self._lines(axes)
         self._points(axes, is_narrow(figure))
-        axes.set_xlabel("multiply-accumulates of an image, millions")
+        axes.set_xlabel("multiply-accumulates of an inference, millions")
         axes.set_ylabel("latency, ms")
         for axis in (axes.xaxis, axes.yaxis):
             _plain_numbers(axis)

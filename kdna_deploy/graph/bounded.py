@@ -39,7 +39,7 @@ _ARITHMETIC = frozenset(
         ATEN.neg.default,
     }
 )
-_VIEWS = frozenset(
+VIEWS = frozenset(
     {
         ATEN.view.default,
         ATEN.reshape.default,
@@ -74,7 +74,7 @@ _MEANS = frozenset(
 # Functions of one number: a product of two that are made of these, of one map, is an activation.
 _POINTWISE = (
     _ARITHMETIC
-    | _VIEWS
+    | VIEWS
     | (_BOUNDED - {ATEN.softmax.int, ATEN._softmax.default})
     | {ATEN.clamp.default, ATEN.relu.default, ATEN.softplus.default, ATEN.exp.default, ATEN.erf.default}
 )
@@ -104,7 +104,7 @@ def _pointwise_sources(node: fx.Node, fixed: set[fx.Node]) -> set[fx.Node]:
 
 
 def is_reciprocal(node: fx.Node) -> bool:
-    while node.target in _VIEWS:
+    while node.target in VIEWS:
         node = node.all_input_nodes[0]
     if node.target is ATEN.pow.Tensor_Scalar:
         return float(node.args[1]) < 0  # type: ignore[arg-type]
@@ -120,4 +120,4 @@ def is_bounded(node: fx.Node, by: frozenset[Any] = _BOUNDED) -> bool:
     if node.target is ATEN.div.Tensor and isinstance(node.args[1], fx.Node) and node.args[1].op != "get_attr":
         return False
     sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
-    return node.target in _ARITHMETIC | _VIEWS | _MEANS and bool(sources) and all(is_bounded(n, by) for n in sources)
+    return node.target in _ARITHMETIC | VIEWS | _MEANS and bool(sources) and all(is_bounded(n, by) for n in sources)

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.graph.gate_statistics import GateStatistics, measure_gates
-from kdna_deploy.graph.gates import BIAS, Attention, attentions, dynamic_values
+from kdna_deploy.graph.gates import BIAS, Attention, attentions, dynamic_values, image_products
 from kdna_deploy.graph.graph import TRANSPOSED, WEIGHTED, Graph, calls, cast_floats, constant_nodes, site
 from kdna_deploy.graph.passes.result import PassResult, Refusal
 from kdna_deploy.images.batch import Images
@@ -114,7 +114,9 @@ def _refused(graph: Graph, choice: AttentionChoice) -> tuple[Refusal, ...]:
     fixed = constant_nodes(graph.module)
     layers = [one for one in calls(graph.module, WEIGHTED | TRANSPOSED) if one.args[1] not in fixed]
     why = "its kernel depends on the images in another way than one for each"
-    return (*refused, *(Refusal(site(layer), why) for layer in layers))
+    refused += [Refusal(site(layer), why) for layer in layers]
+    why = "a matrix that is made for each image multiplies, which is neither a gate nor a kernel of a convolution"
+    return (*refused, *(Refusal(site(product), why) for product in image_products(graph.module)))
 
 
 class ConstantGates(nn.Module):

@@ -24,9 +24,9 @@ from typing import Any
 
 from torch import fx
 
-from kdna_deploy.graph.bounded import SIGMOIDS, is_activation, is_bounded, is_reciprocal
+from kdna_deploy.graph.bounded import SIGMOIDS, VIEWS, is_activation, is_bounded, is_reciprocal
 from kdna_deploy.graph.dynamic_convolution import dynamic_convolution, dynamic_convolutions
-from kdna_deploy.graph.graph import ATEN, ancestors, calls, constant_nodes, site
+from kdna_deploy.graph.graph import ATEN, PRODUCTS, ancestors, calls, constant_nodes, site
 
 # What the name of a kernel's bias ends in.
 BIAS = ".bias"
@@ -94,6 +94,20 @@ def dynamic_values(module: fx.GraphModule) -> list[Attention]:
     """The same with what has an obstacle."""
     alive = _outside_kernels(module)
     return [one for one in (*_scaled_maps(module), *_kernels(module)) if one.product in alive]
+
+
+def image_products(module: fx.GraphModule) -> list[fx.Node]:
+    """Products with a matrix that is made of one vector for each image, as Φ(x) of DCD: neither gates nor kernels."""
+    fixed, alive = constant_nodes(module), _outside_kernels(module)
+    found = [one for one in calls(module, PRODUCTS) if one in alive and not fixed.intersection(one.all_input_nodes)]
+    return [one for one in found if any(map(_is_of_vector, one.all_input_nodes))]
+
+
+def _is_of_vector(matrix: fx.Node) -> bool:
+    while matrix.target in VIEWS and isinstance(matrix.args[0], fx.Node):
+        matrix = matrix.args[0]
+    shape = _shape(matrix) or ()
+    return len(shape) == 2 and not isinstance(shape[0], int)
 
 
 def _outside_kernels(module: fx.GraphModule) -> set[fx.Node]:

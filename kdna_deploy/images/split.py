@@ -76,11 +76,7 @@ def split_images(
     record: dict[str, object] = {"held_out": held_out.name if held_out else EVERY_FIFTH}
     record |= image_record(calibration, preprocessing)
     if held_out is None:
-        if len(source) < 2 * _EVERY:
-            raise InputError(
-                f"'{calibration}' holds {len(source)} images, too few to calibrate with some and judge by others; "
-                f"give at least {2 * _EVERY}, or more with `held_out`."
-            )
+        require_enough(source, ", or more with `held_out`")
         if not has_class_folders(calibration):
             return _split_unlabelled(source, batch, record)
         images = labelled(calibration)
@@ -96,6 +92,19 @@ def split_images(
         return Split(lambda: source.batches(batch), judging, True, record, images.found.notes)
     other = ImageSource(held_out, shape, preprocessing, listener)
     return Split(lambda: source.batches(batch), lambda: _unlabelled(other.batches(batch)), False, record)
+
+
+def require_enough(source: ImageSource, otherwise: str = "") -> None:
+    """Refuse images that are too few to be split; `otherwise` ends the remedy.
+
+    Raises:
+        InputError: they are.
+    """
+    if len(source) < 2 * _EVERY:
+        raise InputError(
+            f"'{source.path}' holds {len(source)} images, too few to calibrate with some and judge by others; "
+            f"give at least {2 * _EVERY}{otherwise}."
+        )
 
 
 def _obstacle(images: LabelledImages, outputs: int) -> str | None:

@@ -42,11 +42,16 @@ def _change(fused: Fused) -> str:
     """What freezing or dropping did: never an equivalence."""
     change = fused.change
     assert change is not None
+    of_class = "images of your own, named with `calibration`, tell what became of top-1"
+    if change.same_top1 is not None:
+        of_class = (
+            f"top-1 is the same for {change.same_top1} of {change.images} ({change.same_top1 / change.images:.2%})"
+        )
+    kind = "random images" if change.same_top1 is None else "images"
     return (
-        f"this network is NOT equivalent to the trained one: over {change.images} images the logits differ by up to "
+        f"this network is NOT equivalent to the trained one: over {change.images} {kind} the logits differ by up to "
         f"{small(change.max_difference)}, {small(change.mean_difference)} on average "
-        f"(logits up to {change.scale:.2f}); "
-        f"top-1 is the same for {change.same_top1} of {change.images} ({change.same_top1 / change.images:.2%})"
+        f"(logits up to {change.scale:.2f}); {of_class}"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdna_deploy.graph.gates import dynamic_values
+from kdna_deploy.graph.gates import dynamic_values, image_products
 from kdna_deploy.graph.passes import FREEZING
 from kdna_deploy.reports.agreement import agreements_data
 from kdna_deploy.reports.attention import attention_cells, attention_data, attention_rows
@@ -20,6 +20,7 @@ from kdna_deploy.reports.report import Facts, Report, document
 from kdna_deploy.targets.fuse import Fused
 from kdna_deploy.targets.fused_rounding import Rounding
 from kdna_deploy.targets.source import FusedSource
+from kdna_deploy.words import counted
 
 _CHILDREN = {"materialize": "materialised", "share": "shared: each parent is stored once"}
 
@@ -81,6 +82,8 @@ def _dynamic(fused: Fused) -> str:
     gates = sum(not one.is_kernel and one.obstacle is None and not one.is_channel_attention for one in left)
     further = [f"{gates} other gates"] if gates else []
     further += [f"{kernels} convolutions with a kernel for each image"] if kernels else []
+    matrices = len(image_products(fused.graph.module))
+    further += [f"{counted(matrices, 'product')} with a matrix for each image"] if matrices else []
     return ", ".join([f"{fused.channel_attentions} channel attentions", *further])
 
 

@@ -59,7 +59,8 @@ def excesses(figures: Figures, limits: Limits) -> tuple[Excess, ...]:
         if limit is None:
             continue
         if value is None:
-            found.append(Excess(what, "which this system does not tell", math.inf))
+            why = "which was not measured" if figures.opening_ms is None else "which this system does not tell"
+            found.append(Excess(what, why, math.inf))
         elif value > limit + _ROUNDING:
             share = (value - limit) / limit if limit else value
             found.append(Excess(what, f"by {written(value - limit)} beyond {written(limit)}", share))

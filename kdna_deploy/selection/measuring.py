@@ -28,12 +28,14 @@ from kdna_deploy.benchmark.plan import candidate
 from kdna_deploy.benchmark.protocol import Settings
 from kdna_deploy.benchmark.result import BenchResult, Row
 from kdna_deploy.benchmark.run import measure
-from kdna_deploy.errors import KdnaError, RuntimeFailure, UsageError
+from kdna_deploy.errors import InputError, KdnaError, RuntimeFailure, UsageError
 from kdna_deploy.evaluation.evaluate import DataRequest, EvaluationRequest, FileEvaluation, evaluate_files
 from kdna_deploy.evaluation.resume import UnfitState
 from kdna_deploy.evaluation.workers.opened import Workers
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import package_versions
+from kdna_deploy.images.label_table import LabelTable
+from kdna_deploy.images.labelled_files import read_labelled
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from kdna_deploy.kinds import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from kdna_deploy.network.configuration import Configuration
@@ -82,11 +84,21 @@ class Measuring:
         return {
             "data": str(path.absolute()),
             "tables": [file_sha256(table) for table in tables if table],
-            "files": _listed(folder, suffixes),
+            "files": [*_listed(folder, suffixes), *self._outside(folder)],
             "preprocessing": self.preprocessing,
             "size": self.size,
             "versions": package_versions(_RUNTIMES),
         }
+
+    def _outside(self, folder: Path) -> list[tuple[str, int, int]]:
+        """Of images that a table names elsewhere than in `folder`."""
+        try:
+            found = read_labelled(self.data.path, self.data.ground_truth, self.data.synsets)
+        except InputError:  # told when they are read, with what the network knows of its classes
+            return []
+        rows = found.rows if isinstance(found, LabelTable) else ()
+        here = folder.resolve()
+        return sorted(_told(path, str(path)) for _, path, _ in rows if here not in path.resolve().parents)
 
     @property
     def machine_told(self) -> dict[str, Any]:
@@ -224,6 +236,10 @@ def _listed(folder: Path, suffixes: frozenset[str]) -> list[tuple[str, int, int]
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(place, name) for name in files if not name.startswith(".")):
             if path.suffix.lower() in suffixes and path.exists():
-                told = path.stat()
-                found.append((str(path.relative_to(folder)), told.st_size, told.st_mtime_ns))
+                found.append(_told(path, str(path.relative_to(folder))))
     return sorted(found)
+
+
+def _told(path: Path, name: str) -> tuple[str, int, int]:
+    told = path.stat()
+    return name, told.st_size, told.st_mtime_ns

@@ -119,9 +119,10 @@ class Going:
         """Whether the file is there, made where it was not."""
         known = self.records[candidate]
         if known.made is None:
-            if self.pace.up or (candidate.prepared and not self._is_made(candidate.portable)):
+            if self._portable_failed(candidate) or self.pace.up or not self._placed(candidate):
                 return False
-            self._place_openvino(candidate)
+            if candidate.prepared and not self._is_made(candidate.portable):
+                return False
             self.listener.step(f"make {candidate.name}")
             with self.pace.step("make", candidate):
                 self._keep(candidate, Record(self._made(candidate)))
@@ -147,9 +148,8 @@ class Going:
     def _evaluate(self, candidate: Candidate) -> bool:
         """Whether its accuracy is known, evaluated where it was not."""
         if self.evaluated(candidate) is None:
-            if self.pace.up or candidate.prepared:
+            if self._portable_failed(candidate) or self.pace.up or candidate.prepared or not self._placed(candidate):
                 return False
-            self._place_openvino(candidate)
             self.listener.step(f"evaluate {candidate.name}")
             against = self.measuring.checkpoint if candidate == REFERENCE else self.path(REFERENCE)
             state = self.store.path(f"{candidate.file(self.stem)}.{self._images[:12]}.evaluation")
@@ -175,14 +175,33 @@ class Going:
                 self.troubles[candidate] = figures
                 continue
             known = self.records[candidate]
-            self._keep(candidate, replace(known, timed={**known.timed, self._machine: figures}))
+            timed = replace(known, timed={**known.timed, self._machine: figures})
+            if figures.opening_ms is None:  # a fresh process failed: shown, and measured again by the next call
+                self.records[candidate] = timed
+            else:
+                self._keep(candidate, timed)
             self.done["timed"] += 1
 
-    def _place_openvino(self, candidate: Candidate) -> None:
+    def _portable_failed(self, candidate: Candidate) -> bool:
+        """Whether a prepared file is not to be had, for its portable one is not; it has that trouble as well."""
+        if not candidate.prepared:
+            return False
+        made = self.records[candidate.portable].made if candidate.portable in self.records else None
+        if candidate.portable not in self.troubles and not (made and made.failed):
+            return False
+        self.troubles[candidate] = "its portable file could not be made or evaluated"
+        return True
+
+    def _placed(self, candidate: Candidate) -> bool:
         """OpenVINO keeps to the cores that it sees first: let these be the ones that are measured on."""
         if candidate.runtime == "openvino" and not self._openvino_placed:
-            self.measuring.place_openvino(self.path(REFERENCE))
+            try:
+                self.measuring.place_openvino(self.path(REFERENCE))
+            except RuntimeFailure as error:  # it cannot be imported, say: the others can still be measured
+                self.troubles[candidate] = str(error)
+                return False
             self._openvino_placed = True
+        return True
 
     def _keep(self, candidate: Candidate, known: Record) -> None:
         self.records[candidate] = known

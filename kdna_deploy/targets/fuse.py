@@ -172,7 +172,8 @@ def fuse(
         )
         listener.step("measure what changed")
         _expect(options.attention, listener)
-        change = measure_change(graph, original, _images_for(options.attention, image_shape), listener)
+        shown = _images_for(options.attention, image_shape)
+        change = measure_change(graph, original, shown, listener, random=options.attention.batches is None)
     return Fused(
         graph=graph,
         steps=(*steps, *finished),

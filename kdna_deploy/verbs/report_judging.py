@@ -16,9 +16,8 @@ from kdna_deploy.errors import KdnaError, ParityError, RuntimeFailure
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, FileEvaluation, evaluate_files
 from kdna_deploy.evaluation.verify import verify_files
 from kdna_deploy.graph.provenance import Provenance
-from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.progress import Listener
-from kdna_deploy.reports.page.evidence import Evidence, FileEvidence, NetworkEvidence
+from kdna_deploy.reports.page.evidence import HERE, Evidence, FileEvidence, NetworkEvidence
 from kdna_deploy.verbs.report_asked import Asked, Source
 from kdna_deploy.verbs.report_images import worst_images
 from kdna_deploy.words import first_sentence
@@ -91,7 +90,7 @@ def measured(
     files: Sequence[FileEvidence], asked: Asked, listener: Listener, notes: list[str]
 ) -> tuple[tuple[str, BenchResult], ...]:
     """Latency and profile of what runs on a CPU, beside the plain backbone."""
-    paths = [file.path for file in files if named_kind(file.path) is not Kind.engine]
+    paths = [file.path for file in files if file.runs_on_cpu]
     if len(paths) < len(files):
         notes.append("engines are measured on their GPU, by `bench(gpu=True)`, and are left out here")
     if not paths:
@@ -104,7 +103,7 @@ def measured(
         return ()
     if result.partial:
         raise KeyboardInterrupt
-    return (("for this page", result),)
+    return ((HERE, result),)
 
 
 def shown_images(found: Evidence, sources: dict[str, Source], asked: Asked, listener: Listener) -> tuple[Any, ...]:

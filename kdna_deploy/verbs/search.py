@@ -18,9 +18,12 @@ from kdna_deploy.evaluation.evaluate import DataRequest
 from kdna_deploy.evaluation.workers.opened import Workers
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import package_versions
+from kdna_deploy.images.folder import ImageSource
 from kdna_deploy.images.record import images_sha256
+from kdna_deploy.images.split import require_enough
 from kdna_deploy.kinds import stem
 from kdna_deploy.network.configuration import Configuration
+from kdna_deploy.network.input_size import choose_size
 from kdna_deploy.network.load import Network, load_network
 from kdna_deploy.network.record import to_record
 from kdna_deploy.progress import Listener, Part
@@ -123,6 +126,7 @@ def search(request: Search, listener: Listener) -> tuple[Sweep, bool]:
     network = load_network(request.checkpoint, request.arch, request.factory, request.ema)
     for note in network.checkpoint.notes:
         listener.note(note)
+    _check_calibration(request, network)
     calibration = images_sha256(request.images.path) if request.images.path else ""
     store = Store.opened(request.root, _inputs(request, network, calibration, machine))
     files = Files(LoadedNetwork(network, request.size), request.calibration, request.workers, request.ray)
@@ -149,6 +153,13 @@ def search(request: Search, listener: Listener) -> tuple[Sweep, bool]:
         command,
     )
     return found, complete
+
+
+def _check_calibration(request: Search, network: Network) -> None:
+    """Nothing but these images judges int8 weights here: too few of them would end the sweep in its midst."""
+    if request.images.path is not None:
+        size = choose_size(request.size, network.checkpoint.training, network.only_size).size
+        require_enough(ImageSource(request.images.path, network.image_shape(size)))
 
 
 def _measuring(request: Search, store: Store) -> Measuring:

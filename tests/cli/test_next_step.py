@@ -56,6 +56,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "evaluate net.int8.onnx --data DIR --against ckpt.pt",
         ),
         (
+            "export ckpt.pt --ema --temperature 30 --input-size 64 --precision int8 --calibration images",
+            "evaluate ckpt.onnx --data DIR --against ckpt.pt --temperature 30.0 --ema",
+        ),
+        (
+            "export net.fused.pt2 --attention freeze --calibration images",
+            "evaluate net.onnx --data DIR --against net.fused.pt2",
+        ),
+        ("run ckpt.pt a.png --ema", "evaluate ckpt.pt --data DIR --ema"),
+        (
             "export ckpt.pt --attention freeze --calibration images",
             "evaluate ckpt.onnx --data DIR --against ckpt.pt",
         ),

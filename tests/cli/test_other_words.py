@@ -64,6 +64,8 @@ def own(command: str) -> set[str]:
         ("verify a.onnx --ref b.onnx", "verify a.onnx --against b.onnx"),
         ("evaluate a.onnx --val-dir val --batch 8", "evaluate a.onnx --data val --batch-size 8"),
         ("run --weights a.onnx --source a.png --topk 3", "run a.onnx a.png --top 3"),
+        ("run --source a.png --weights a.onnx b.png", "run a.onnx b.png a.png"),
+        ("run --source=a.png -- a.onnx", "run a.onnx a.png"),
         ("run a.onnx a.png --class-names b.txt", "run a.onnx a.png --labels b.txt"),
         ("bench a.onnx --device cpu --threads 4", "bench a.onnx --cpu-threads 4"),
         ("bench a.onnx --device cuda:0 --half", "bench a.onnx --gpu --precision fp16"),

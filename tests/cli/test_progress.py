@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.progress import Shown
+from kdna_deploy.errors import InputError
 from kdna_deploy.reports.report import Report
 
 
@@ -102,13 +104,18 @@ def test_a_terminal_is_left_as_it_was() -> None:
     assert written(told).endswith("\x1b[1A\x1b[2K")  # the line is taken back
 
 
-def test_what_was_skipped_and_warned_of_is_told_once_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    with Sink().listening() as listener:
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_skipped_and_warned_of_is_told_once_at_the_end(
+    fails: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(InputError), Sink().listening() as listener:
         for _ in range(2):
             listener.skip(Path("a") / "cut.png", "it is cut short")
             listener.warn("careful")
             listener.note("as recorded")
         assert capsys.readouterr().err == ""
+        if fails:
+            raise InputError("No image can be read.")
     assert capsys.readouterr().err.splitlines() == [
         "note: as recorded",
         "warning: 1 file is no readable image and was skipped (cut.png: it is cut short)",

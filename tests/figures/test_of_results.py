@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,16 @@ def test_a_bench_shows_its_profiles_the_plain_backbone_first_and_its_roofline() 
     assert "GFLOP/s" in roofline.caption and all(name in svg(roofline) for name in (PLAIN, "net.onnx"))
 
 
+def test_the_roofline_is_of_whole_inferences() -> None:
+    def share(batch: int) -> float:
+        *_, roofline = of_bench(replace(FULL, options=replace(FULL.options, batch=batch)))
+        found = re.search(r"share of it, (\d+)%", roofline.caption)
+        assert found
+        return float(found[1])
+
+    assert share(4) == pytest.approx(4 * share(1), abs=2)
+
+
 def _swept(measured: bool = True) -> Sweep:
     candidates = tuple(
         Contender(
@@ -82,7 +94,7 @@ def _swept(measured: bool = True) -> Sweep:
 
 def test_a_sweep_shows_its_front() -> None:
     (drawn,) = of_sweep(_swept())
-    assert "recommended one is int8" in drawn.caption and "plain backbone takes 1.5 ms" in drawn.caption
+    assert "recommended one is int8" in drawn.caption and "The baseline, plain, takes 1.5 ms" in drawn.caption
     assert all(f"{name}: " in svg(drawn) for name in STATES)
     assert of_sweep(_swept(measured=False)) == ()
 

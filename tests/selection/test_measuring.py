@@ -68,3 +68,14 @@ def test_what_an_accuracy_depends_on_is_every_image_and_the_table_of_them(tmp_pa
     table_told = of_table.images_told
     (images / "0" / "0.png").unlink()
     assert of_table.images_told != table_told
+
+
+def test_images_that_a_table_names_elsewhere_are_among_them(tmp_path: Path, measuring: Measuring) -> None:
+    image, lists = tmp_path / "data" / "0" / "0.png", tmp_path / "lists"
+    lists.mkdir()
+    (lists / "val.csv").write_text(f"file,label\n{image},0\n")
+    of_table = replace(measuring, data=DataRequest(lists / "val.csv"))
+    told = of_table.images_told
+    assert of_table.images_told == told
+    Image.new("RGB", (9, 9)).save(image)
+    assert of_table.images_told != told

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kdna_deploy.errors import ExportError, RuntimeFailure
+from kdna_deploy.errors import ExportError, ParityError, RuntimeFailure
 from kdna_deploy.progress import Listener
 from kdna_deploy.selection.candidate import REFERENCE, Candidate
 from kdna_deploy.selection.pace import Pace
@@ -21,7 +21,10 @@ from tests.selection.test_pace import Clock, Heard
 SHARED = replace(REFERENCE, children="share")
 HALF = replace(REFERENCE, weights="fp16")
 PREPARED = replace(REFERENCE, prepared=True)
+OPENVINO = replace(REFERENCE, runtime="openvino")
 ALL = (REFERENCE, SHARED, HALF, PREPARED)
+TIMED = Timed(1.0, Interval(1, 1, 1), Baseline("plain", 6, 1.0), opening_ms=1.0)
+UNOPENED = replace(TIMED, opening_ms=None)
 
 
 class Works:
@@ -51,7 +54,10 @@ class Works:
     def timed(self, paths: Sequence[Path], reference: Path, listener: Listener) -> Mapping[str, Timed | str]:
         for path in paths:
             self._do("time", path)
-        return {path.name: Timed(1.0, Interval(1, 1, 1), Baseline("plain", 6, 1.0)) for path in paths}
+        return {path.name: TIMED for path in paths}
+
+    def place_openvino(self, path: Path) -> None:
+        self.at("place", path.name)
 
 
 def going(store: Store, works: Any, heard: Heard | None = None, minutes: float | None = None) -> Going:
@@ -111,3 +117,35 @@ def test_when_the_time_is_up_what_was_evaluated_is_timed(store: Store) -> None:
     made = [name for kind, name in works.done if kind == "make"]
     assert made == [REFERENCE.file("net"), SHARED.file("net")]
     assert [name for kind, name in works.done if kind == "time"] == [REFERENCE.file("net")]
+
+
+@pytest.mark.parametrize(("kind", "error"), [("make", ExportError("x.")), ("evaluate", ParityError("NaN."))])
+def test_a_prepared_file_whose_portable_one_failed_has_failed_in_every_call(
+    store: Store, kind: str, error: Exception
+) -> None:
+    half = replace(HALF, prepared=True)
+    for _ in range(2):
+        works = Works(Clock(), raises(error, kind, HALF.file("net")))
+        told = going(store, works)
+        assert told.go((*ALL, half)) and told.records[half].made is None
+        assert told.troubles[half] == "its portable file could not be made or evaluated"
+
+
+def test_an_openvino_that_cannot_be_imported_costs_the_others_nothing(store: Store) -> None:
+    works = Works(Clock(), raises(RuntimeFailure("a library is missing."), "place", REFERENCE.file("net")))
+    told = going(store, works)
+    assert told.go((OPENVINO, *ALL)) and all(told.timed(one) for one in ALL)
+    assert told.troubles == {OPENVINO: "a library is missing."}
+
+
+def test_times_without_those_of_a_fresh_process_are_shown_and_measured_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Works, "timed", lambda self, paths, *_: {path.name: UNOPENED for path in paths})
+    first = going(store, Works(Clock()))
+    assert first.go(ALL) and all(first.timed(one) == UNOPENED for one in ALL)
+    monkeypatch.undo()
+    works = Works(Clock())
+    again = going(store, works)
+    assert again.go(ALL) and all(again.timed(one) == TIMED for one in ALL)
+    assert {kind for kind, _ in works.done} == {"time"}

@@ -270,6 +270,35 @@ def test_gates_that_move_too_much_are_told_so() -> None:
     assert "every gate varies more than was allowed" in told(fused)
 
 
+class _Matrix(nn.Module):
+    """A map that a matrix multiplies which is made for each image, as in DCD."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.phi = nn.Conv2d(3, 4, 1), nn.Linear(4, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        matrix = self.phi(y.mean((2, 3))).unflatten(1, (4, 4))
+        return (matrix @ y.flatten(2)).mean(2)
+
+
+def test_a_matrix_that_is_made_for_each_image_is_told() -> None:
+    graph = folded(_Matrix())
+    cast_floats(graph.module, torch.float32)
+    planned = plan_freezing(graph, AttentionOptions("freeze", lambda: [images(4).numpy()]), SILENT)
+    assert [one.reason.partition(",")[0] for one in planned.refused] == [
+        "a matrix that is made for each image multiplies"
+    ]
+
+
+def test_of_random_images_no_class_is_told() -> None:
+    fused = fused_kind("in front", options("drop"))
+    assert fused.change is not None and (fused.change.images, fused.change.same_top1) == (8, None)
+    report = " ".join(text(rendered(Report(attention_parts(fused), {}))).split())
+    assert "over 8 random images" in report and "top-1 is the same" not in report
+
+
 class _Overflowing(nn.Module):
     """A gate that is infinite where the image is bright, while the logits stay finite."""
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from kdna_deploy.cli.app import app
 from kdna_deploy.errors import ArtifactError
+from kdna_deploy.evaluation import accuracy_causes
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, FileEvaluation, evaluate_files
 from kdna_deploy.graph.file import save_fused
 from kdna_deploy.graph.freezing import AttentionOptions
@@ -34,6 +35,7 @@ from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
 from tests.conftest import SAMPLES
 from tests.gated import Gated
+from tests.recorded import Recorded
 from tests.samples import RESNET, sample_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fused_once")]
@@ -194,6 +196,20 @@ def test_what_no_usual_mistake_explains_is_said_to_be_so(tmp_path: Path, recorde
     done = evaluated(recorded_onnx, data=tmp_path)
     assert (done.result.top1, done.shortfall is not None) == (0.8, True)
     assert done.cause is not None and done.cause.startswith("the usual causes were tried and do not explain it")
+
+
+def test_a_trial_that_brings_nothing_back_ends_no_search(
+    tmp_path: Path, recorded_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing over all images may be within chance over the few that trials are made on."""
+    monkeypatch.setattr(accuracy_causes, "_IMAGES", 5)
+    for label in range(10):
+        shutil.copytree(DIGITS / str(label), tmp_path / str({3: 8, 8: 3}.get(label, label)))
+    listener = Recorded()
+    done = evaluate_files(EvaluationRequest(recorded_onnx, tmp_path), listener)
+    assert done.cause is not None and done.cause.startswith("the usual causes were tried and do not explain it")
+    tried = [step for step in listener.steps if step.startswith("look for the cause: ")]
+    assert {step.rpartition(": ")[2] for step in tried} >= {"normalisation", "colour order", "crop"}
 
 
 def run(*arguments: str | Path) -> tuple[str, str]:

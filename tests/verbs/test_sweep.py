@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import kdna_deploy as kd
 from kdna_deploy.benchmark.cpu import cold_start
 from kdna_deploy.benchmark.environment import environment
-from kdna_deploy.errors import RuntimeFailure
+from kdna_deploy.errors import InputError, RuntimeFailure
 from kdna_deploy.files import file_sha256
 from kdna_deploy.selection.candidate import REFERENCE, Candidate
 from kdna_deploy.selection.saved import read_sweep
@@ -28,7 +29,7 @@ from kdna_deploy.verbs.sweep_files import Files
 from tests.cli.handed import invoke
 from tests.conftest import SAMPLES
 from tests.recorded import Recorded
-from tests.samples import RESNET, sample_path
+from tests.samples import RESNET, SIZE, sample_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fused_once", "short_bench", "few")]
 
@@ -168,3 +169,10 @@ def test_a_cluster_that_is_not_there_is_told_before_any_work(folder: Path) -> No
     with pytest.raises(RuntimeFailure, match=r"Ray"):
         swept(to="nowhere", ray="127.0.0.1:1", listener=heard)
     assert heard.steps == [] and not Path("nowhere").exists()
+
+
+def test_too_few_images_to_calibrate_and_judge_by_are_told_before_any_work(folder: Path) -> None:
+    np.save("nine.npy", np.zeros((9, 3, *SIZE), np.float32))
+    with pytest.raises(InputError, match=r"'nine.npy' holds 9 images, too few .* give at least 10\.$"):
+        swept(calibration="nine.npy", to="unmade")
+    assert not Path("unmade").exists()

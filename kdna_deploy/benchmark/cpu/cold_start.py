@@ -115,20 +115,24 @@ def _fresh(request: ColdRequest) -> ColdStart:
     try:
         done = subprocess.run(_command(request), capture_output=True, text=True, timeout=_LONGEST_SECONDS, check=True)
         return ColdStart(**json.loads(done.stdout.splitlines()[-1]))
-    except (subprocess.SubprocessError, ValueError, IndexError, TypeError) as error:
+    except (subprocess.SubprocessError, OSError, ValueError, IndexError, TypeError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise _failure(request, said[-1][:200] if said else str(error)) from error
 
 
 def _together(request: ColdRequest) -> int:
     """Bytes of `TOGETHER` processes that have all opened it and run it once, each shared page counted once."""
-    with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(_held(request)) for _ in range(TOGETHER)]
-        for process in processes:
-            assert process.stdout is not None
-            if not process.stdout.readline():  # it has ended: what one could open, several cannot
-                raise _failure(request, f"there is no room for {TOGETHER} at once")
-        return sum(_proportional_bytes(process.pid) for process in processes)
+    no_room = f"there is no room for {TOGETHER} at once"
+    try:
+        with contextlib.ExitStack() as stack:
+            processes = [stack.enter_context(_held(request)) for _ in range(TOGETHER)]
+            for process in processes:
+                assert process.stdout is not None
+                if not process.stdout.readline():  # it has ended: what one could open, several cannot
+                    raise _failure(request, no_room)
+            return sum(_proportional_bytes(process.pid) for process in processes)
+    except OSError as error:  # no process more may be started, or one of them was ended meanwhile
+        raise _failure(request, no_room) from error
 
 
 @contextlib.contextmanager
@@ -144,8 +148,11 @@ def _held(request: ColdRequest) -> Iterator[subprocess.Popen[str]]:
 
 
 def _proportional_bytes(pid: int) -> int:
+    """Raises OSError where the process has ended."""
     lines = Path(_ROLLUP.format(pid)).read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    if (told := next((line for line in lines if line.startswith("Pss:")), None)) is None:
+        raise ProcessLookupError(pid)
+    return int(told.split()[1]) * 1024
 
 
 def _failure(request: ColdRequest, why: str) -> RuntimeFailure:

@@ -27,7 +27,9 @@ from kdna_deploy.graph.graph import (
     CONVOLUTIONS,
     PRODUCTS,
     add_constant,
+    ancestors,
     calls,
+    constant,
     constant_nodes,
     site,
     take_site,
@@ -57,6 +59,7 @@ def find_dynamic_convolutions(module: fx.GraphModule) -> PassResult:
         if _is_of_columns(product, fixed):
             _replace_columns(product)
             changed += 1
+    module.graph.eliminate_dead_code()  # reshapes that nobody reads would be readers of what a bias is added to
     changed += sum(_take_bias(node, constant_nodes(module)) for node in dynamic_convolutions(module))
     tidy(module)
     return PassResult(changed, tuple(refused))
@@ -174,6 +177,12 @@ def _describe(made: fx.Node, shape: Sequence[Any], layer: fx.Node) -> None:
     made.meta["val"] = layer.meta["val"].new_empty(shape)
 
 
+def _precision(fixed: fx.Node) -> torch.dtype:
+    """Of the constants that `fixed` is computed from; what is read from a file stays in that."""
+    values = (constant(one) for one in ancestors(fixed) if one.op == "get_attr")
+    return next((value.dtype for value in values if value.is_floating_point()), torch.float64)
+
+
 def _take_bias(node: fx.Node, fixed: set[fx.Node]) -> int:
     """Let a constant that is added to the channels of `node` be its bias; whether there was one."""
     x, weight, bias, *settings = node.args
@@ -188,7 +197,7 @@ def _take_bias(node: fx.Node, fixed: set[fx.Node]) -> int:
     wanted = [1] * (rank - value.dim()) + list(value.shape)
     if wanted != [1, filters, *[1] * (rank - 2)]:
         return 0
-    held = add_constant(node, f"{node.name}_bias", value.flatten())
+    held = add_constant(node, f"{node.name}_bias", value.flatten().to(_precision(shift)))
     node.args = (x, weight, held, *settings)
     user.replace_all_uses_with(node)
     return 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from kdna_deploy.benchmark.plan import subject_names
 from kdna_deploy.benchmark.result import Row
 from kdna_deploy.figures.channel_attention import channel_attention
 from kdna_deploy.figures.drawing import Drawing
@@ -15,7 +17,7 @@ from kdna_deploy.figures.sharing import sharing
 from kdna_deploy.figures.similarity import similarity
 from kdna_deploy.figures.spatial_attention import spatial_attention
 from kdna_deploy.graph.sharing_map import sharing_map
-from kdna_deploy.reports.page.evidence import Evidence, NetworkEvidence
+from kdna_deploy.reports.page.evidence import HERE, Evidence, NetworkEvidence
 
 
 def drawings_of(evidence: Evidence) -> Mapping[str, tuple[Drawing, ...]]:
@@ -47,12 +49,29 @@ def _named_apart(several: Iterable[Drawing | None], names: set[str]) -> Iterator
 
 def _measured(evidence: Evidence) -> Iterator[Drawing]:
     """Of each run, the files whose accuracy is known as well."""
-    top1 = {file.path.name: file.evaluation.result.top1 for file in evidence.files if file.evaluation}
-    for _, result in evidence.runs:
-        points = [_point(row, top1[row.model]) for row in result.rows if row.latency and row.model in top1]
-        plain = next((row for row in result.rows if row.baseline is None and row.latency), None)
-        if points:
-            yield front(points, _point(plain, None) if plain else None)
+    named = _by_name(evidence)
+    for place, result in evidence.runs:
+        top1 = _measured_here(evidence) if place == HERE else named
+        shown = [row for row in result.rows if row.latency and row.model in top1]
+        baselines = {row.baseline for row in shown}
+        beside = next((row for row in result.rows if baselines == {row.name} and row.latency), None)
+        if shown:
+            points = [_point(row, top1[row.model]) for row in shown]
+            yield front(points, _point(beside, None) if beside else None)
+
+
+def _measured_here(evidence: Evidence) -> dict[str, float]:
+    """Accuracy of what was measured for the page, by the names of its rows."""
+    files = [file for file in evidence.artifacts if file.runs_on_cpu]
+    names = subject_names([file.path for file in files])
+    return {name: one.evaluation.result.top1 for name, one in zip(names, files, strict=True) if one.evaluation}
+
+
+def _by_name(evidence: Evidence) -> dict[str, float]:
+    """Accuracy by the name of a file, which is all that a saved run tells of it: not where several have that name."""
+    several = Counter(file.path.name for file in evidence.files)
+    judged = {file.path.name: file.evaluation for file in evidence.files if file.evaluation}
+    return {name: one.result.top1 for name, one in judged.items() if several[name] == 1}
 
 
 def _point(row: Row, top1: float | None) -> Point:

@@ -14,7 +14,10 @@ from kdna_deploy.evaluation.verify import FileVerification
 from kdna_deploy.graph.gate_statistics import GateStatistics
 from kdna_deploy.graph.inspection import Inspection
 from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.kinds import Kind, named_kind
 from kdna_deploy.selection.result import Sweep
+
+HERE = "for this page"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class FileEvidence:
     unverified: str = ""
     evaluation: FileEvaluation | None = None
 
+    @property
+    def runs_on_cpu(self) -> bool:
+        return named_kind(self.path) is not Kind.engine
+
 
 @dataclass(frozen=True)
 class NetworkEvidence:
@@ -84,7 +91,7 @@ class Evidence:
         machine: that the page was made on.
         networks: from checkpoints.
         artifacts: what was made of them.
-        runs: each with where it is, such as "in run.json".
+        runs: each with where it is, such as "in run.json"; `HERE` is that of the artifacts, in their order.
         sweeps: by the name of the file that they were saved in.
         images: that the first evaluated file recognises worst.
         notes: what a reader should know, a sentence each.

@@ -153,7 +153,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Evidence, Sequence[Drawing]], Made | 
             "Linear CKA of what two layers answer on the same images: 1 where they differ by a rotation and a scale."
         ),
     ),
-    ("time", "Where the time goes", _drawn("Measured in the same run as the plain backbone, layer by layer.")),
+    ("time", "Where the time goes", _drawn("Measured in the same run as the baseline, layer by layer.")),
     ("accuracy", "Accuracy", _accuracy),
     ("tables", "Tables", _tables),
     ("provenance", "Where everything comes from", _provenance),

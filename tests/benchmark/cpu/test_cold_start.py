@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -181,3 +182,26 @@ def test_a_file_that_cannot_be_opened_is_a_failure_with_one_sentence(tmp_path: P
     assert sentence.startswith("A fresh process could not open text.onnx: ")
     assert sentence.endswith("; `cold_start=False` leaves this measurement out.")
     assert "\n" not in sentence and "Traceback" not in sentence
+
+
+@pytest.mark.parametrize("name", ["run", "Popen"])
+def test_a_process_that_cannot_be_started_is_such_a_failure(
+    name: str, net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where their number is limited: of one that opens the file, or of several at once."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(cold_start.subprocess, name, refused)
+    request = ColdRequest("net.onnx", "onnxruntime", Source(net), 1, SHAPE)
+    with pytest.raises(RuntimeFailure, match=r"^A fresh process could not open net.onnx: "):
+        cold_start._fresh(request) if name == "run" else cold_start._together(request)
+
+
+def test_a_process_that_has_ended_is_such_a_failure(net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    monkeypatch.setattr(cold_start, "_ROLLUP", str(tmp_path / "empty"))
+    monkeypatch.setattr(cold_start, "TOGETHER", 1)
+    with pytest.raises(RuntimeFailure, match="there is no room for"):
+        cold_start._together(ColdRequest("net.onnx", "onnxruntime", Source(net), 1, SHAPE))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import fx
 
 from kdna_deploy.graph.dynamic_convolution import dynamic_convolutions, spell_out
-from kdna_deploy.graph.graph import Graph
+from kdna_deploy.graph.graph import Graph, constant
 from kdna_deploy.graph.passes import PassResult
 from kdna_deploy.graph.passes.find_dynamic_convolutions import find_dynamic_convolutions
 from kdna_deploy.graph.shapes import fill_missing_shapes
@@ -50,6 +51,21 @@ def test_no_reshape_of_the_images_is_left() -> None:
     (layer,) = dynamic_convolutions(graph.module)
     assert layer.args[0].op == "placeholder"  # type: ignore[union-attr]
     assert [user.target.__name__ for user in layer.users] == ["relu.default"]  # type: ignore[union-attr]
+
+
+def test_a_constant_that_is_added_is_the_bias_also_in_a_program_that_was_saved() -> None:
+    graph = captured_layer("a constant bias")
+    find_dynamic_convolutions(graph.module)
+    fill_missing_shapes(graph)
+    for _ in range(2):
+        (layer,) = dynamic_convolutions(graph.module)
+        bias = layer.args[2]
+        assert isinstance(bias, fx.Node) and constant(bias).shape == (6,) and constant(bias).dtype is torch.float64
+        assert "add" not in operators(graph.module)
+        spell_out(graph.module)
+        fill_missing_shapes(graph)
+        find_dynamic_convolutions(graph.module)
+        fill_missing_shapes(graph)
 
 
 @pytest.mark.parametrize("name", ["mixture", "weights that do not sum up to one", "depthwise", "pointwise", "einsum"])
