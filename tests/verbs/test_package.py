@@ -95,3 +95,17 @@ def test_a_type_that_a_server_does_not_know_leaves_no_half_folder(
     code, error = refusal(capsys, tmp_path / "net.onnx", "--for", "triton", "--to", tmp_path / "models")
     assert (code, "a type that Triton does not know" in " ".join(error.split())) == (3, True)
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_is_of_no_known_kind_is_no_file_for_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("net.safetensors", bytes(8)), ("net.plan", b"ftrt"), ("net.ort", b"ORTM"), ("empty", b"")):
+        Path(name).write_bytes(content)
+        code, error = refusal(capsys, name, "--for", server)
+        said = f"'{name}' is no file that {SERVERS[server].title} takes; give an ONNX file"
+        assert (code, said in " ".join(error.split())) == (3, True), error
+        Path(name).unlink()
+        assert not list(Path().iterdir())
