@@ -8,14 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 import kdna_deploy as kd
 from kdna_deploy.cli.app import run
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.serving.servers import SERVERS
+from tests.targets.serving.conftest import SIZE, write_graph
 from tests.targets.serving.conftest import files as files
 from tests.test_device import CONVERTING
+from tests.test_external_data import in_folders_below
 
 pytestmark = pytest.mark.slow
 
@@ -109,3 +113,18 @@ def test_what_is_of_no_known_kind_is_no_file_for_a_server(
         assert (code, said in " ".join(error.split())) == (3, True), error
         Path(name).unlink()
         assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_weights_in_folders_below_stay_where_the_file_looks_for_them(tmp_path: Path, server: str) -> None:
+    shape, kernel = f"float[n, 3, {SIZE}, {SIZE}]", "float[3, 3, 1, 1]"
+    text = (
+        f"net ({shape} x) => (float[n, 3] y) "
+        f"<{kernel} first = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}, {kernel} second = {{9, 8, 7, 6, 5, 4, 3, 2, 1}}> "
+        "{ a = Conv (x, first) b = Conv (a, second) p = GlobalAveragePool (b) y = Flatten (p) }"
+    )
+    path = in_folders_below(write_graph(tmp_path / "net.onnx", text), "one", "deep/er")
+    (packaged,) = kd.package(path, server, tmp_path / "folder").path.rglob("model.onnx")
+    images = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE), np.float32)
+    with OrtSession(path) as given, OrtSession(packaged) as there:
+        np.testing.assert_array_equal(there.run(images), given.run(images))
