@@ -5,7 +5,9 @@
     DIR/model.onnx, labels.txt
 
 `image.hpp` reads PPM and BMP by itself and resizes as Pillow does, in fixed point, so that the network is given what
-`run` gives it, bit for bit. It takes one image at a time: does not apply to files of a larger fixed batch.
+`run` gives it, bit for bit.
+
+It takes one image at a time, in RGB or grey: does not apply to files of a larger fixed batch, nor to other channels.
 """
 
 from __future__ import annotations
@@ -61,7 +63,10 @@ def _settings(model: ServedModel) -> str:
     shape = (1, *taken)
     c, h, w = interface.image_shape(taken)
     if preprocessing.channels != c:
-        raise InputError(f"'{model.path}' takes {c} channels, and records images in {preprocessing.color}.")
+        raise InputError(
+            f"'{model.path}' takes images of {c} channels, and the program makes them in {preprocessing.color}; "
+            "serve it with Triton, and send arrays."
+        )
     crop_height, crop_width = preprocessing.crop or (0, 0)
     constants = (
         ("std::array<std::int64_t, 4>", "shape", f"{{{', '.join(map(str, shape))}}}"),

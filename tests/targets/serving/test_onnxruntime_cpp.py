@@ -15,10 +15,10 @@ from PIL import Image
 
 import kdna_deploy as kd
 from kdna_deploy.images.folder import pixels_of, read_image
-from kdna_deploy.images.preprocessing import Preprocessing
+from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, record, save
 from tests import serving_environment
-from tests.targets.serving.conftest import NAMES, SIZE
+from tests.targets.serving.conftest import NAMES, SIZE, write_graph
 from tests.verbs.test_face import small
 
 COMPILER = shutil.which("g++")
@@ -58,13 +58,17 @@ def release(folder: Path) -> Path:
     return folder
 
 
-def reader(project: Path) -> Path:
-    (project / "driver.cpp").write_text("#include <type_traits>\n" + DRIVER)
+def compiled(project: Path, source: str) -> Path:
+    (project / "driver.cpp").write_text(source)
     program = project / "driver"
     assert COMPILER
     words = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
     subprocess.run([*words, "driver.cpp", "-o", program.name], cwd=project, check=True)
     return program
+
+
+def reader(project: Path) -> Path:
+    return compiled(project, "#include <type_traits>\n" + DRIVER)
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -74,6 +78,8 @@ def pictures(folder: Path) -> list[Path]:
         for suffix in ("ppm", "bmp"):
             made.append(folder / f"{number}.{suffix}")
             Image.fromarray(noise).save(made[-1])
+        made.append(folder / f"{number}.pgm")
+        Image.fromarray(noise[..., 0]).save(made[-1])
     return made
 
 
@@ -95,10 +101,20 @@ def test_an_image_becomes_what_python_makes_of_it(
         content = subprocess.run([program, path], capture_output=True, check=True).stdout
         if name == "pixels":
             with Image.open(path) as image:
-                wanted = pixels_of(image, (SIZE, SIZE), recorded, path)
+                wanted = pixels_of(image.convert("RGB"), (SIZE, SIZE), recorded, path)
         else:
             wanted = read_image(path, (SIZE, SIZE), recorded)
         assert content == wanted.tobytes(), path.name
+
+
+def test_a_network_of_one_channel_is_given_grey_images(tmp_path: Path) -> None:
+    shape = f"float[1, 1, {SIZE}, {SIZE}]"
+    path = write_graph(tmp_path / "grey.onnx", f"net ({shape} x) => (float[1, {SIZE * SIZE}] y) {{ y = Flatten (x) }}")
+    program = reader(kd.package(path, "onnxruntime-cpp", tmp_path / "project").path)
+    for image in pictures(tmp_path):
+        content = subprocess.run([program, image], capture_output=True, check=True).stdout
+        wanted = read_image(image, (SIZE, SIZE), AskedPreprocessing(color="L").over())
+        assert content == wanted.tobytes(), image.name
 
 
 def test_what_is_no_image_is_told_in_a_sentence(files: Path, tmp_path: Path) -> None:
@@ -122,13 +138,24 @@ def test_what_is_no_image_is_told_in_a_sentence(files: Path, tmp_path: Path) -> 
         assert (done.returncode, said in done.stderr) == (1, True), (name, done.stderr)
 
 
-@pytest.mark.skipif(headers() is None, reason=f"ONNX Runtime's C++ headers are not here: {serving_environment.COMMAND}")
-@pytest.mark.parametrize("name", ["net", "pixels"])
-def test_the_program_prints_the_classes_of_run(files: Path, tmp_path: Path, name: str) -> None:
-    project = kd.package(files / f"{name}.onnx", "onnxruntime-cpp", tmp_path / "project").path
-    said = f"-DONNXRUNTIME_ROOT={release(tmp_path / 'release')}"
+def built(model: Path, folder: Path) -> Path:
+    """The project of `model`, as its README says."""
+    project = kd.package(model, "onnxruntime-cpp", folder / "project").path
+    said = f"-DONNXRUNTIME_ROOT={release(folder / 'release')}"
     subprocess.run(["cmake", "-B", "build", said], cwd=project, check=True, capture_output=True)
     subprocess.run(["cmake", "--build", "build"], cwd=project, check=True, capture_output=True)
+    return project
+
+
+needs_headers = pytest.mark.skipif(
+    headers() is None, reason=f"ONNX Runtime's C++ headers are not here: {serving_environment.COMMAND}"
+)
+
+
+@needs_headers
+@pytest.mark.parametrize("name", ["net", "pixels"])
+def test_the_program_prints_the_classes_of_run(files: Path, tmp_path: Path, name: str) -> None:
+    project = built(files / f"{name}.onnx", tmp_path)
     photo = tmp_path / "photo.ppm"
     Image.open(files / "photo.png").save(photo)
     done = subprocess.run(["build/classify", photo], cwd=project, capture_output=True, text=True, check=True)
