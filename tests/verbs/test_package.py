@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 import kdna_deploy as kd
 from kdna_deploy.cli.app import run
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, record, save
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.serving.servers import SERVERS
 from tests.targets.serving.conftest import SIZE, write_graph
@@ -128,3 +130,29 @@ def test_weights_in_folders_below_stay_where_the_file_looks_for_them(tmp_path: P
     images = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE), np.float32)
     with OrtSession(path) as given, OrtSession(packaged) as there:
         np.testing.assert_array_equal(there.run(images), given.run(images))
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_of_int8_it_is_told_where_sums_may_not_be_exact(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], server: str, target: str
+) -> None:
+    model = read_model(files / "net.onnx")
+    made = provenance_of_model(model, files)
+    assert made is not None
+    record(model, replace(made, options={**made.options, "precision": "int8", "target": target}))
+    save(model, path := tmp_path / "net.int8.onnx")
+    given = [path] if server == "onnxruntime-cpp" else [path, files / "net.onnx"]
+    words = ["package", *given, "--for", server, "--to", tmp_path / "folder", "--json"]
+    assert run([str(word) for word in words]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    remedies = {
+        "triton": "choose processors that have it, or package the float32 file",
+        "kserve": "choose processors that have it, or package the float32 file",
+        "openvino-model-server": "package what kdna-deploy export writes with --openvino and --precision int8",
+    }
+    told = [note for note in notes if "VNNI" in note]
+    if target == "cpu" and server in remedies:  # in sessions of ours, and in the C++ program, they are exact
+        assert len(told) == 1 and told[0].startswith("net.int8 is int8") and remedies[server] in told[0]
+    else:
+        assert not told

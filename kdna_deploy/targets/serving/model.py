@@ -62,6 +62,12 @@ class ServedModel:
         return self.provenance.interface(self.path) if self.provenance else PLAIN
 
     @property
+    def int8_for_ort(self) -> bool:
+        """Whether it is our int8 for ONNX Runtime, with weights of all 8 bits (`runtimes.int8_kernels`)."""
+        options = self.provenance.options if self.provenance else {}
+        return self.kind is Kind.onnx and options.get("precision") == "int8" and options.get("target") != "tensorrt"
+
+    @property
     def channels(self) -> int | None:
         """Of its images; None where nothing tells: of pixels, one axis alone must have as many numbers as colours."""
         if self.provenance:

@@ -1,11 +1,11 @@
 """File → a CMake project that classifies images with ONNX Runtime's C++ API, without Python.
 
-    DIR/CMakeLists.txt, main.cpp, image.hpp      the same for every network
-    DIR/network.hpp                              what this one takes
+    DIR/CMakeLists.txt, main.cpp, image.hpp, processor.hpp      the same for every network
+    DIR/network.hpp                                             what this one takes
     DIR/model.onnx, labels.txt
 
 `image.hpp` reads PPM and BMP by itself and resizes as Pillow does, in fixed point, so that the network is given what
-`run` gives it, bit for bit.
+`run` gives it, bit for bit. `processor.hpp` is `runtimes.int8_kernels` in C++: the program sets what our sessions set.
 
 It takes one image at a time, in RGB or grey: does not apply to files of a larger fixed batch, nor to other channels.
 """
@@ -33,7 +33,7 @@ namespace network {
 constexpr char folder[] = ".";  // where model.onnx and labels.txt lie, seen from where the program is started
 """
 _END = "}  // namespace network\n"
-_SOURCES = ("CMakeLists.txt", "main.cpp", "image.hpp")
+_SOURCES = ("CMakeLists.txt", "main.cpp", "image.hpp", "processor.hpp")
 
 
 def write_onnxruntime_cpp(models: Sequence[ServedModel], folder: Path) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,8 +17,11 @@ from PIL import Image
 import kdna_deploy as kd
 from kdna_deploy.images.folder import pixels_of, read_image
 from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
+from kdna_deploy.runtimes.int8_kernels import int8_kernels
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, record, save
+from kdna_deploy.runtimes.processor import first_processor, instruction_sets
 from tests import serving_environment
+from tests.runtimes.test_int8_kernels import AVX2, AVX512, SSE
 from tests.targets.serving.conftest import NAMES, SIZE, write_graph
 from tests.verbs.test_face import small
 
@@ -32,6 +36,14 @@ int main(int, char** arguments) try {
     const auto values = tensor<Number>(fitted(read_image(arguments[1])));
     std::fwrite(values.data(), sizeof(Number), values.size(), stdout);
 } catch (const std::exception& error) { std::fprintf(stderr, "error: %s", error.what()); return 1; }
+"""
+# Whether int8 needs a setting on processors of which these files tell.
+ASKED = """
+#include <cstdio>
+#include "processor.hpp"
+int main(int count, char** paths) {
+    for (int i = 1; i < count; ++i) std::puts(int8_saturates(instruction_sets(paths[i])) ? "1" : "0");
+}
 """
 SIZES = ((21, 30), (8, 8), (5, 4), (97, 8), (300, 411))
 
@@ -164,6 +176,45 @@ def test_the_program_prints_the_classes_of_run(files: Path, tmp_path: Path, name
     assert [label for _, label in printed] == [one.name for one in image.classes]
     assert np.allclose([float(number) for number, _ in printed], [one.probability for one in image.classes], atol=2e-6)
     assert set(NAMES) >= {label for _, label in printed}
+
+
+@needs_headers
+def test_the_program_is_as_exact_in_int8_as_run(tmp_path: Path) -> None:
+    """Products of white with the first and the last filter, two at a time, do not fit into 16 bits."""
+    codes = ", ".join(map(str, [127] * 27 + [60] * 27 + [-127] * 27))
+    stored = (
+        f"int8[3, 3, 3, 3] w = {{{codes}}}, float step = {{0.01}}, uint8 zero = {{0}}, float size = {{0.0005}}, "
+        "int8 none = {0}, float far = {0.04}, uint8 middle = {128}"
+    )
+    path = write_graph(
+        tmp_path / "net.onnx",
+        f"net (float[1, 3, {SIZE}, {SIZE}] x) => (float[1, 3] y) <{stored}> {{ q = QuantizeLinear (x, step, zero) "
+        "s = QLinearConv (q, step, zero, w, size, none, far, middle) d = DequantizeLinear (s, far, middle) "
+        "p = GlobalAveragePool (d) y = Flatten (p) }",
+    )
+    Image.new("RGB", (SIZE, SIZE), "white").save(white := tmp_path / "white.ppm")
+    done = subprocess.run(
+        ["build/classify", white], cwd=built(path, tmp_path), capture_output=True, text=True, check=True
+    )
+    (image,) = kd.run(path, white).images
+    assert done.stdout.splitlines() == [f"{one.probability:.6f}  {one}" for one in image.classes]
+    assert [one.probability for one in image.classes[1:]] == pytest.approx([0.1, 0.0], abs=0.05)  # 0.45 if saturated
+
+
+def test_the_program_tells_processors_apart_as_sessions_do(files: Path, tmp_path: Path) -> None:
+    kinds = [AVX512, AVX2, SSE, AVX512 | {"avx512_vnni"}, AVX512 | {"avx_vnni"}, AVX512 | {"avx512_vnni", "avx_vnni"}]
+    kinds += [AVX2 | {"avx_vnni"}, AVX2 | {"avx512_vnni"}, SSE | {"avx_vnni"}]
+    texts = [f"processor\t: 0\nvmx flags\t: x\nflags\t\t: {' '.join(sorted(kind))}\nbugs\t\t: y\n" for kind in kinds]
+    texts += ["", "processor\t: 0\n\nflags\t\t: avx2 fma avx_vnni\n", "vmx flags\t: avx2 fma avx_vnni\n"]
+    places = [tmp_path / f"cpuinfo{number}" for number in range(len(texts))]
+    for place, text in zip(places, texts, strict=True):
+        place.write_text(text)
+    places.append(tmp_path / "gone")
+    program = compiled(kd.package(files / "net.onnx", "onnxruntime-cpp", tmp_path / "project").path, ASKED)
+    done = subprocess.run([program, *places], capture_output=True, text=True, check=True)
+    machine = platform.machine()
+    wanted = [bool(int8_kernels(instruction_sets(first_processor(place)), machine).entries) for place in places]
+    assert [line == "1" for line in done.stdout.split()] == wanted
 
 
 @pytest.mark.parametrize("system", ["_WIN32", "__linux__"])
