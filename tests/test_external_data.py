@@ -38,6 +38,19 @@ def a_model(value: float = 1.0) -> onnx.ModelProto:
     return model
 
 
+def in_folders_below(path: Path, *folders: str) -> Path:
+    """The ONNX file at `path`, its weights no longer in it: in these folders, a tensor each, all under one name."""
+    model = onnx.load(path)
+    for tensor, folder in zip(model.graph.initializer, folders, strict=True):
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+        (path.parent / folder).mkdir(parents=True)
+        (path.parent / folder / "w.data").write_bytes(tensor.raw_data)
+        onnx.external_data_helper.set_external_data(tensor, f"{folder}/w.data")
+        tensor.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.text("aé./-", min_size=1, max_size=300), unique=True, max_size=5),

@@ -6,7 +6,8 @@
 With `session.x64quantprecision` = 1 ONNX Runtime turns S8 weights into U8 and takes kernels for those, which are exact
 everywhere. It does so on every x86 processor, also where the kernels for S8 are exact already and far faster: it
 compares its tables of kernels, which differ between the two types whatever the instructions. Measured on an AMD EPYC
-with AVX512-VNNI: docs/benchmarks/int8_kernels.md. So the entry is set on x86 without VNNI, and nowhere else.
+with AVX512-VNNI: docs/benchmarks/int8_kernels.md. So the entry is set on x86 without VNNI, and nowhere else. The C++
+program of `package` has the same rule in its own words (`targets/serving/cpp/processor.hpp`).
 
 Which kernel ONNX Runtime takes (`mlas/lib/platform.cpp`): with the AVX-512 of servers (F, BW, DQ, VL) VNNI means
 `avx512_vnni`, and the 256-bit form does not count; without it, it means `avx_vnni`. Both need AVX2 and FMA. AMX is not

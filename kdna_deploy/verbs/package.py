@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.files import check_folder
 from kdna_deploy.input_files import check_input
+from kdna_deploy.kinds import named_kind
 from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.targets.release.manifest import read_manifest
 from kdna_deploy.targets.release.plan import taken
 from kdna_deploy.targets.release.shipped_files import check_model
-from kdna_deploy.targets.serving.servers import SERVERS
+from kdna_deploy.targets.serving.servers import SERVERS, Server
 from kdna_deploy.verbs.arguments import PathLike, chosen, optional_path
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
@@ -69,12 +70,24 @@ def package(
     paths = [path for one in several for path in _files(file_of(one, "package"), server)]
     for path in paths:
         check_input(path, taking.kinds, f"a package for {taking.title}")
+        _check_named(path, taking)
     from kdna_deploy.targets.serving.package import package_files
 
     folder = optional_path(to) or Path(server)
     check_folder(folder)
     listener.plan(PACKAGE_STEPS)
     return Packaged(folder, package_files(paths, server, folder, listener))
+
+
+def _check_named(path: Path, server: Server) -> None:
+    """Refuse what is of no known kind, and by its name of none that the server takes: nothing would read it.
+
+    Raises:
+        InputError: it is.
+    """
+    if named_kind(path) not in server.kinds:
+        kinds = " or ".join(kind.value for kind in server.kinds)
+        raise InputError(f"'{path}' is no file that {server.title} takes; give {kinds}.")
 
 
 def _files(given: Path, server: str) -> list[Path]:

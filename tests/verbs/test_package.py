@@ -6,16 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 import kdna_deploy as kd
 from kdna_deploy.cli.app import run
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, record, save
+from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.serving.servers import SERVERS
+from tests.targets.serving.conftest import SIZE, write_graph
 from tests.targets.serving.conftest import files as files
 from tests.test_device import CONVERTING
+from tests.test_external_data import in_folders_below
 
 pytestmark = pytest.mark.slow
 
@@ -95,3 +101,58 @@ def test_a_type_that_a_server_does_not_know_leaves_no_half_folder(
     code, error = refusal(capsys, tmp_path / "net.onnx", "--for", "triton", "--to", tmp_path / "models")
     assert (code, "a type that Triton does not know" in " ".join(error.split())) == (3, True)
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_is_of_no_known_kind_is_no_file_for_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("net.safetensors", bytes(8)), ("net.plan", b"ftrt"), ("net.ort", b"ORTM"), ("empty", b"")):
+        Path(name).write_bytes(content)
+        code, error = refusal(capsys, name, "--for", server)
+        said = f"'{name}' is no file that {SERVERS[server].title} takes; give an ONNX file"
+        assert (code, said in " ".join(error.split())) == (3, True), error
+        Path(name).unlink()
+        assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_weights_in_folders_below_stay_where_the_file_looks_for_them(tmp_path: Path, server: str) -> None:
+    shape, kernel = f"float[n, 3, {SIZE}, {SIZE}]", "float[3, 3, 1, 1]"
+    text = (
+        f"net ({shape} x) => (float[n, 3] y) "
+        f"<{kernel} first = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}, {kernel} second = {{9, 8, 7, 6, 5, 4, 3, 2, 1}}> "
+        "{ a = Conv (x, first) b = Conv (a, second) p = GlobalAveragePool (b) y = Flatten (p) }"
+    )
+    path = in_folders_below(write_graph(tmp_path / "net.onnx", text), "one", "deep/er")
+    (packaged,) = kd.package(path, server, tmp_path / "folder").path.rglob("model.onnx")
+    images = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE), np.float32)
+    with OrtSession(path) as given, OrtSession(packaged) as there:
+        np.testing.assert_array_equal(there.run(images), given.run(images))
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_of_int8_it_is_told_where_sums_may_not_be_exact(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], server: str, target: str
+) -> None:
+    model = read_model(files / "net.onnx")
+    made = provenance_of_model(model, files)
+    assert made is not None
+    record(model, replace(made, options={**made.options, "precision": "int8", "target": target}))
+    save(model, path := tmp_path / "net.int8.onnx")
+    given = [path] if server == "onnxruntime-cpp" else [path, files / "net.onnx"]
+    words = ["package", *given, "--for", server, "--to", tmp_path / "folder", "--json"]
+    assert run([str(word) for word in words]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    remedies = {
+        "triton": "choose processors that have it, or package the float32 file",
+        "kserve": "choose processors that have it, or package the float32 file",
+        "openvino-model-server": "package what kdna-deploy export writes with --openvino and --precision int8",
+    }
+    told = [note for note in notes if "VNNI" in note]
+    if target == "cpu" and server in remedies:  # in sessions of ours, and in the C++ program, they are exact
+        assert len(told) == 1 and told[0].startswith("net.int8 is int8") and remedies[server] in told[0]
+    else:
+        assert not told

@@ -27,7 +27,7 @@ from kdna_deploy.version import VERSION
 BASE = "base"  # folder, beside a model, of what its adapters are put beside
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "openvino", "ncnn", "MNN", "ai-edge-litert", "executorch", "torch")
 
-Files = Mapping[ModelFile, tuple[tuple[str, Any], ...]]  # names in the folder of a model → references to the contents
+Files = Mapping[ModelFile, tuple[tuple[str, Any], ...]]  # places in the folder of a model → references to the contents
 Stamp = tuple[int, int] | None  # size and time of a file; None where there is none
 
 
@@ -77,7 +77,7 @@ class Actor:
     def _open(self, model: ModelFile) -> Session:
         with scratch_folder("candidate") as folder:
             for name, content in self._files[model]:
-                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(memoryview(self._ray.get(content)))
             there = replace(model, path=folder / model.path.name)
             if base := next(iter(folder.glob(f"{BASE}/*")), None):

@@ -161,10 +161,10 @@ class Cluster:
             self._listener.note(f"the nodes have several processors, whose last digits may differ: {', '.join(kinds)}")
 
     def files_of(self, model: ModelFile) -> tuple[tuple[str, Any], ...]:
-        """Names and references of what a model is opened from; read, and put into the store, when first asked for."""
+        """Places and references of what a model is opened from; read, and put into the store, when first asked for."""
         with self._lock:
             if model not in self._models:
-                named = [(path.name, path) for path in (model.path, *model.beside)]
+                named = [(_placed(path, model.path.parent), path) for path in (model.path, *model.beside)]
                 named += [(f"{BASE}/{model.base.name}", model.base)] if model.base else []
                 self._models[model] = tuple((name, self._put(path)) for name, path in named)
             self._models.move_to_end(model)
@@ -187,3 +187,9 @@ class Cluster:
         if digest not in self._contents:
             self._contents[digest] = self.ray.put(np.frombuffer(content, np.uint8))
         return digest
+
+
+def _placed(path: Path, folder: Path) -> str:
+    """Where a file of a model goes on a node: as it lies below the `folder` of the model, and never above that."""
+    below = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    return path.name if ".." in below.parts else below.as_posix()

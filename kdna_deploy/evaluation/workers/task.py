@@ -55,7 +55,7 @@ class ModelFile:
 
     @property
     def beside(self) -> tuple[Path, ...]:
-        """The files that must lie in the folder of `path`: weights, and what is said of a checkpoint."""
+        """The files that must lie in the folder of `path`, or below it: weights, and what is said of a checkpoint."""
         kind = named_kind(self.path)
         if kind is Kind.checkpoint:
             said = beside(self.path)[1]

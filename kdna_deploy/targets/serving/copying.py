@@ -12,10 +12,12 @@ from kdna_deploy.targets.serving.model import ServedModel
 def copied(model: ServedModel, folder: Path, file: str) -> Path:
     """Copy the file of `model` into `folder`, as `file`, with what lies beside it; the copy.
 
-    Weights of an ONNX file keep their names, by which it refers to them; those of an OpenVINO file are named after it.
+    Weights of an ONNX file keep their paths, by which it refers to them; those of an OpenVINO file are named after it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for beside in model.beside:
-        name = Path(file).with_suffix(beside.suffix).name if model.kind is Kind.openvino else beside.name
-        shutil.copyfile(beside, folder / name)
+        own = Path(file).with_suffix(beside.suffix)
+        place = folder / (own if model.kind is Kind.openvino else beside.relative_to(model.path.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(beside, place)
     return Path(shutil.copyfile(model.path, folder / file))

@@ -20,7 +20,7 @@ from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import Provenance
 from kdna_deploy.images.class_names import known_names
 from kdna_deploy.images.interface import PLAIN, Interface, Layout
-from kdna_deploy.images.preprocessing import Preprocessing, from_record
+from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing, from_record
 from kdna_deploy.kinds import Kind
 from kdna_deploy.runtimes.nvidia.batches import Batches
 from kdna_deploy.runtimes.nvidia.engine_record import EngineRecord
@@ -28,6 +28,7 @@ from kdna_deploy.targets.inspect_file import FileInspection, TakenOrReturned, in
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OPEN_BATCH = 32  # the most images that a server puts together, where the file takes any number
+_COLOURS = (3, 1)  # as many channels as image files have, colours first
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,38 @@ class ServedModel:
         return self.provenance.interface(self.path) if self.provenance else PLAIN
 
     @property
+    def int8_for_ort(self) -> bool:
+        """Whether it is our int8 for ONNX Runtime, with weights of all 8 bits (`runtimes.int8_kernels`)."""
+        options = self.provenance.options if self.provenance else {}
+        return self.kind is Kind.onnx and options.get("precision") == "int8" and options.get("target") != "tensorrt"
+
+    @property
+    def channels(self) -> int | None:
+        """Of its images; None where nothing tells: of pixels, one axis alone must have as many numbers as colours."""
+        if self.provenance:
+            return self.provenance.image_shape[0]
+        if len(self.inputs) != 1 or len(self.inputs[0].shape) != 4:
+            return None
+        _, second, _, last = self.inputs[0].shape
+        if self.inputs[0].type == "uint8":
+            return next((count for count in _COLOURS if (second == count) != (last == count)), None)
+        return second if isinstance(second, int) else None
+
+    @property
+    def pictured(self) -> bool:
+        """Whether image files become what it takes, as far as is known."""
+        return self.channels in (None, *_COLOURS)
+
+    @property
+    def recorded_preprocessing(self) -> Preprocessing | None:
+        """Of images; None where nothing is recorded."""
+        return from_record(self.provenance.preprocessing, str(self.path)) if self.provenance else None
+
+    @property
     def preprocessing(self) -> Preprocessing:
-        """Of images, as recorded, else ImageNet's."""
-        recorded = from_record(self.provenance.preprocessing, str(self.path)) if self.provenance else None
-        return recorded or Preprocessing()
+        """Of images, as recorded, else ImageNet's: of grey ones where it takes one channel."""
+        assumed = AskedPreprocessing(color="L" if self.channels == 1 else "RGB")
+        return self.recorded_preprocessing or assumed.over()
 
     @property
     def layout(self) -> Layout | None:

@@ -1,11 +1,13 @@
 """File → a CMake project that classifies images with ONNX Runtime's C++ API, without Python.
 
-    DIR/CMakeLists.txt, main.cpp, image.hpp      the same for every network
-    DIR/network.hpp                              what this one takes
+    DIR/CMakeLists.txt, main.cpp, image.hpp, processor.hpp      the same for every network
+    DIR/network.hpp                                             what this one takes
     DIR/model.onnx, labels.txt
 
 `image.hpp` reads PPM and BMP by itself and resizes as Pillow does, in fixed point, so that the network is given what
-`run` gives it, bit for bit. It takes one image at a time: does not apply to files of a larger fixed batch.
+`run` gives it, bit for bit. `processor.hpp` is `runtimes.int8_kernels` in C++: the program sets what our sessions set.
+
+It takes one image at a time, in RGB or grey: does not apply to files of a larger fixed batch, nor to other channels.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ namespace network {
 constexpr char folder[] = ".";  // where model.onnx and labels.txt lie, seen from where the program is started
 """
 _END = "}  // namespace network\n"
-_SOURCES = ("CMakeLists.txt", "main.cpp", "image.hpp")
+_SOURCES = ("CMakeLists.txt", "main.cpp", "image.hpp", "processor.hpp")
 
 
 def write_onnxruntime_cpp(models: Sequence[ServedModel], folder: Path) -> tuple[str, ...]:
@@ -61,7 +63,10 @@ def _settings(model: ServedModel) -> str:
     shape = (1, *taken)
     c, h, w = interface.image_shape(taken)
     if preprocessing.channels != c:
-        raise InputError(f"'{model.path}' takes {c} channels, and records images in {preprocessing.color}.")
+        raise InputError(
+            f"'{model.path}' takes images of {c} channels, and the program makes them in {preprocessing.color}; "
+            "serve it with Triton, and send arrays."
+        )
     crop_height, crop_width = preprocessing.crop or (0, 0)
     constants = (
         ("std::array<std::int64_t, 4>", "shape", f"{{{', '.join(map(str, shape))}}}"),

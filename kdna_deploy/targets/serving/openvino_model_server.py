@@ -17,15 +17,19 @@ from kdna_deploy.targets.serving.copying import copied
 from kdna_deploy.targets.serving.model import ServedModel
 
 _MOUNTED = "/models"  # where the README's command puts the folder
+_OVERFLOWS = (
+    "{name} is int8 for ONNX Runtime, whose sums overflow in OpenVINO on x86 processors without VNNI: package what "
+    "`export` writes with `openvino` and `precision='int8'`, whose weights have 7 bits"
+)
 
 
 def write_openvino_model_server(models: Sequence[ServedModel], folder: Path) -> tuple[str, ...]:
-    """Write the folder of `models`; nothing needs to be said of it."""
+    """Write the folder of `models`; what a user should know of it, a sentence each."""
     for model in models:
         copied(model, folder / model.name / "1", f"model{model.path.suffix}")
     entries = [{"config": _entry(model)} for model in models]
     (folder / "config.json").write_text(json.dumps({"model_config_list": entries}, indent=2) + "\n", encoding="utf-8")
-    return ()
+    return tuple(_OVERFLOWS.format(name=model.name) for model in models if model.int8_for_ort)
 
 
 def _entry(model: ServedModel) -> dict[str, object]:

@@ -76,18 +76,23 @@ def package_files(paths: Sequence[Path], name: str, folder: Path, listener: List
             for path in sorted(place.rglob("*"))
             if path.is_file()
         )
-    asked = tuple(
-        f"send.py shows no classes of {model.name}, which answers with no row of logits"
-        for model in models
-        if server.port is not None and not model.answers_classes
-    )
-    return Package(folder, name, models, written, (*notes, *asked, *_assumed(models)))
+    sending = _of_client(models) if server.port is not None else ()
+    return Package(folder, name, models, written, (*notes, *sending, *_assumed(models)))
+
+
+def _of_client(models: Sequence[ServedModel]) -> Iterator[str]:
+    """What the client does not do, a sentence each."""
+    for model in models:
+        if not model.answers_classes:
+            yield f"send.py shows no classes of {model.name}, which answers with no row of logits"
+        if not model.pictured:
+            yield f"send.py makes no images of {model.channels} channels, which {model.name} takes; send arrays"
 
 
 def _assumed(models: Sequence[ServedModel]) -> Iterator[str]:
     """What no file tells, a sentence each."""
     for model in models:
-        if not model.provenance or not model.provenance.preprocessing:
+        if not model.recorded_preprocessing and model.pictured:
             yield f"nothing in {model.path.name} tells how images are prepared; assumed {model.preprocessing}"
         if model.class_names and not model.recorded_names:
             yield f"nothing in {model.path.name} names its classes; assumed the {len(model.class_names)} of ImageNet"
@@ -111,11 +116,12 @@ def _taken(model: ServedModel, answering: ServedModel) -> dict[str, Any]:
 
     In an ensemble `model` takes the image; how it is resized and cropped is recorded where the network is.
     """
+    preparing = answering if answering.recorded_preprocessing and not model.provenance else model
     return {
         "batch": model.least_batch,
         "size": model.image_size or answering.image_size,
         "layout": model.layout,
-        **(model if model.provenance else answering).preprocessing.to_record(),
+        **preparing.preprocessing.to_record(),
         "top": answering.interface.top,
         "classes": answering.class_names,
     }

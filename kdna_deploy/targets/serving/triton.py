@@ -13,6 +13,9 @@ another; an ensemble then runs the two in a row. A file that was exported with `
 
 The server fills `config.pbtxt` in by itself where a field is left out; what it cannot tell from a file is written:
 how long it may wait for a batch, how many instances run, what warms them up, what the classes are called.
+
+Does not apply to entries of ONNX Runtime's sessions: its backend hands on a few, and not the one that int8 needs on
+processors without VNNI.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def write_triton(models: Sequence[ServedModel], folder: Path) -> tuple[str, ...]
         copied(model, place / "1", file)
         config, note = _config(model)
         (place / "config.pbtxt").write_text(text_format(config), encoding="utf-8")
-        notes += note
+        notes += [*note, *_saturating(model)]
         if any(_has_labels(model, output) for output in model.outputs):
             (place / "labels.txt").write_text("".join(f"{name}\n" for name in model.class_names), encoding="utf-8")
     for first, second in ensembles(models):
@@ -104,6 +107,15 @@ def _config(model: ServedModel) -> tuple[dict[str, Any], list[str]]:
         "model_warmup": warm_up,
     }
     return config, [] if warm_up else [f"{model.name} is not warmed up: nothing tells the size of its images"]
+
+
+def _saturating(model: ServedModel) -> Iterator[str]:
+    """Of int8 on a server that opens sessions without the entry of `runtimes.int8_kernels`."""
+    if model.int8_for_ort:
+        yield (
+            f"{model.name} is int8, whose sums saturate on x86 processors without VNNI, and the server has no setting "
+            "against that: choose processors that have it, or package the float32 file"
+        )
 
 
 def _value(model: ServedModel, value: TakenOrReturned) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 import tempfile
 import time
@@ -27,6 +28,7 @@ from kdna_deploy.targets.onnx.sensitivity import Guard, within_limit
 from tests.evaluation.workers.test_pool import FILES, evaluated, place
 from tests.recorded import Recorded
 from tests.targets.onnx.test_sensitivity import HARM, Rounding, pooled, split
+from tests.test_external_data import in_folders_below
 from tests.verbs.test_evaluate import PLAIN
 
 __all__ = ["place"]
@@ -168,6 +170,15 @@ def test_a_search_for_sensitive_layers_finds_the_same(cluster: Any, tmp_path: Pa
         with closing(Guard(tmp_path / "float.onnx", split(), tmp_path, SILENT, workers)) as guard:
             judged = within_limit(Rounding(model, HARM), guard, list(HARM), 0.0)
         found.append((judged.evaluation, judged.kept_float, judged.sensitivities))
+    assert found[0] == found[1]
+
+
+def test_weights_lie_on_a_node_where_they_lie_here(cluster: Any, place: Path, tmp_path: Path) -> None:
+    """Also in a folder that has the name of the one for adapters' networks."""
+    model = in_folders_below(Path(shutil.copy(place / "net.onnx", tmp_path)), ray_actor.BASE)
+    words = {"batch_size": 8, **PLAIN}
+    here, there = ({"workers": 1}, {"ray": cluster.address})
+    found = [kd.evaluate(model, place / "data", **words, **who).to_dict() for who in (here, there)]
     assert found[0] == found[1]
 
 

@@ -6,14 +6,18 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 import kdna_deploy as kd
 from kdna_deploy.images.class_names import imagenet_classes
+from kdna_deploy.images.preprocessing import AskedPreprocessing
+from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, record, save
 from tests.targets.serving.conftest import SIZE, write_graph
 from tests.targets.serving.protocol_server import served
 
@@ -131,3 +135,59 @@ def test_images_of_no_known_size_are_told_in_a_sentence(files: Path, tmp_path: P
         sent = send(folder, files / "photo.png", "--url", url)
     said = "Nothing tells the size of the images that any takes; write it into send.json.\n"
     assert (sent.returncode, sent.stdout, sent.stderr) == (1, "", said)
+
+
+GREY = f"net (float[n, 1, {SIZE}, {SIZE}] x) => (float[n, 3] y) <float[3, 1, 1, 1] w = {{1, 2, 3}}>"
+AVERAGED = "{ c = Conv (x, w) p = GlobalAveragePool (c) y = Flatten (p) }"
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_network_of_one_channel_is_sent_grey_images(files: Path, tmp_path: Path, ours: bool) -> None:
+    path = write_graph(tmp_path / "grey.onnx", f"{GREY} {AVERAGED}")
+    if ours:  # which tells the channels where the graph does not
+        model, made = onnx.load(path), provenance_of_model(read_model(files / "net.onnx"), files)
+        assert made is not None
+        record(model, replace(made, image_shape=(1, SIZE, SIZE), preprocessing={}, class_names=[]))
+        save(model, path)
+    done = kd.package(path, "triton", tmp_path / "models")
+    assumed = AskedPreprocessing(color="L").over()
+    assert f"nothing in grey.onnx tells how images are prepared; assumed {assumed}" in done.package.notes
+    with served(path, "grey") as url:
+        sent = printed(send(done.path, files / "photo.png", "--url", url))
+    (found,) = kd.run(path, files / "photo.png", color="L").images
+    assert sent == [f" {one.probability:.2%} {one}" for one in found.classes]
+
+
+def test_grey_pixels_of_no_recorded_layout_are_sent_as_the_file_has_them(tmp_path: Path) -> None:
+    text = f"net (uint8[n, {SIZE}, {SIZE}, 1] x) => (float[n, {SIZE}, {SIZE}, 1] y) {{ y = Cast <to = 1> (x) }}"
+    folder = kd.package(write_graph(tmp_path / "grey.onnx", text), "triton", tmp_path / "models").path
+    (told,) = json.loads((folder / "send.json").read_text(encoding="utf-8"))["models"].values()
+    assert (told["color"], told["layout"], told["size"]) == ("L", "nhwc", [SIZE, SIZE])
+
+
+def test_of_other_channels_it_makes_no_images_and_says_so(files: Path, tmp_path: Path) -> None:
+    text = f"net (float[n, 4, {SIZE}, {SIZE}] x) => (float[n, 4] y) {{ p = GlobalMaxPool (x) y = Flatten (p) }}"
+    path = write_graph(tmp_path / "four.onnx", text)
+    done = kd.package(path, "triton", tmp_path / "models")
+    assert done.package.notes == ("send.py makes no images of 4 channels, which four takes; send arrays",)
+    with served(path, "four") as url:
+        sent = send(done.path, files / "photo.png", "--url", url)
+    shapes = f"[-1, 4, {SIZE}, {SIZE}], and an image becomes [1, 3, {SIZE}, {SIZE}]"
+    said = f"four takes {shapes}; mend send.json, or send it arrays of your own.\n"
+    assert (sent.returncode, sent.stdout, sent.stderr) == (1, "", said)
+    with pytest.raises(kd.InputError, match="of 4 channels, and the program makes them in RGB; serve it with Triton"):
+        kd.package(path, "onnxruntime-cpp", tmp_path / "program")
+
+
+def test_an_ensemble_of_colours_before_grey_is_sent_colours(tmp_path: Path) -> None:
+    """What the second file takes tells nothing of the images that the first one does."""
+    shape = f"[n, 3, {SIZE}, {SIZE}]"
+    text = (
+        f"prep (uint8{shape} x) => (float[n, 1, {SIZE}, {SIZE}] y) {{ f = Cast <to = 1> (x) y = Slice (f, a, b, c) }}"
+    )
+    axes = "<int64[1] a = {0}, int64[1] b = {1}, int64[1] c = {1}>"
+    prep = write_graph(tmp_path / "prep.onnx", text.replace("{", f"{axes} {{", 1))
+    grey = write_graph(tmp_path / "grey.onnx", f"{GREY} {AVERAGED}")
+    folder = kd.package([prep, grey], "triton", tmp_path / "models").path
+    known = json.loads((folder / "send.json").read_text(encoding="utf-8"))["models"]
+    assert {name: one["color"] for name, one in known.items()} == {"ensemble_grey": "RGB", "prep": "RGB", "grey": "L"}

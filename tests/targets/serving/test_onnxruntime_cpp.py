@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -15,10 +16,13 @@ from PIL import Image
 
 import kdna_deploy as kd
 from kdna_deploy.images.folder import pixels_of, read_image
-from kdna_deploy.images.preprocessing import Preprocessing
+from kdna_deploy.images.preprocessing import AskedPreprocessing, Preprocessing
+from kdna_deploy.runtimes.int8_kernels import int8_kernels
 from kdna_deploy.runtimes.onnx_file import provenance_of_model, read_model, record, save
+from kdna_deploy.runtimes.processor import first_processor, instruction_sets
 from tests import serving_environment
-from tests.targets.serving.conftest import NAMES, SIZE
+from tests.runtimes.test_int8_kernels import AVX2, AVX512, SSE
+from tests.targets.serving.conftest import NAMES, SIZE, write_graph
 from tests.verbs.test_face import small
 
 COMPILER = shutil.which("g++")
@@ -32,6 +36,14 @@ int main(int, char** arguments) try {
     const auto values = tensor<Number>(fitted(read_image(arguments[1])));
     std::fwrite(values.data(), sizeof(Number), values.size(), stdout);
 } catch (const std::exception& error) { std::fprintf(stderr, "error: %s", error.what()); return 1; }
+"""
+# Whether int8 needs a setting on processors of which these files tell.
+ASKED = """
+#include <cstdio>
+#include "processor.hpp"
+int main(int count, char** paths) {
+    for (int i = 1; i < count; ++i) std::puts(int8_saturates(instruction_sets(paths[i])) ? "1" : "0");
+}
 """
 SIZES = ((21, 30), (8, 8), (5, 4), (97, 8), (300, 411))
 
@@ -58,13 +70,17 @@ def release(folder: Path) -> Path:
     return folder
 
 
-def reader(project: Path) -> Path:
-    (project / "driver.cpp").write_text("#include <type_traits>\n" + DRIVER)
+def compiled(project: Path, source: str) -> Path:
+    (project / "driver.cpp").write_text(source)
     program = project / "driver"
     assert COMPILER
     words = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
     subprocess.run([*words, "driver.cpp", "-o", program.name], cwd=project, check=True)
     return program
+
+
+def reader(project: Path) -> Path:
+    return compiled(project, "#include <type_traits>\n" + DRIVER)
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -74,6 +90,8 @@ def pictures(folder: Path) -> list[Path]:
         for suffix in ("ppm", "bmp"):
             made.append(folder / f"{number}.{suffix}")
             Image.fromarray(noise).save(made[-1])
+        made.append(folder / f"{number}.pgm")
+        Image.fromarray(noise[..., 0]).save(made[-1])
     return made
 
 
@@ -95,10 +113,20 @@ def test_an_image_becomes_what_python_makes_of_it(
         content = subprocess.run([program, path], capture_output=True, check=True).stdout
         if name == "pixels":
             with Image.open(path) as image:
-                wanted = pixels_of(image, (SIZE, SIZE), recorded, path)
+                wanted = pixels_of(image.convert("RGB"), (SIZE, SIZE), recorded, path)
         else:
             wanted = read_image(path, (SIZE, SIZE), recorded)
         assert content == wanted.tobytes(), path.name
+
+
+def test_a_network_of_one_channel_is_given_grey_images(tmp_path: Path) -> None:
+    shape = f"float[1, 1, {SIZE}, {SIZE}]"
+    path = write_graph(tmp_path / "grey.onnx", f"net ({shape} x) => (float[1, {SIZE * SIZE}] y) {{ y = Flatten (x) }}")
+    program = reader(kd.package(path, "onnxruntime-cpp", tmp_path / "project").path)
+    for image in pictures(tmp_path):
+        content = subprocess.run([program, image], capture_output=True, check=True).stdout
+        wanted = read_image(image, (SIZE, SIZE), AskedPreprocessing(color="L").over())
+        assert content == wanted.tobytes(), image.name
 
 
 def test_what_is_no_image_is_told_in_a_sentence(files: Path, tmp_path: Path) -> None:
@@ -122,13 +150,24 @@ def test_what_is_no_image_is_told_in_a_sentence(files: Path, tmp_path: Path) -> 
         assert (done.returncode, said in done.stderr) == (1, True), (name, done.stderr)
 
 
-@pytest.mark.skipif(headers() is None, reason=f"ONNX Runtime's C++ headers are not here: {serving_environment.COMMAND}")
-@pytest.mark.parametrize("name", ["net", "pixels"])
-def test_the_program_prints_the_classes_of_run(files: Path, tmp_path: Path, name: str) -> None:
-    project = kd.package(files / f"{name}.onnx", "onnxruntime-cpp", tmp_path / "project").path
-    said = f"-DONNXRUNTIME_ROOT={release(tmp_path / 'release')}"
+def built(model: Path, folder: Path) -> Path:
+    """The project of `model`, as its README says."""
+    project = kd.package(model, "onnxruntime-cpp", folder / "project").path
+    said = f"-DONNXRUNTIME_ROOT={release(folder / 'release')}"
     subprocess.run(["cmake", "-B", "build", said], cwd=project, check=True, capture_output=True)
     subprocess.run(["cmake", "--build", "build"], cwd=project, check=True, capture_output=True)
+    return project
+
+
+needs_headers = pytest.mark.skipif(
+    headers() is None, reason=f"ONNX Runtime's C++ headers are not here: {serving_environment.COMMAND}"
+)
+
+
+@needs_headers
+@pytest.mark.parametrize("name", ["net", "pixels"])
+def test_the_program_prints_the_classes_of_run(files: Path, tmp_path: Path, name: str) -> None:
+    project = built(files / f"{name}.onnx", tmp_path)
     photo = tmp_path / "photo.ppm"
     Image.open(files / "photo.png").save(photo)
     done = subprocess.run(["build/classify", photo], cwd=project, capture_output=True, text=True, check=True)
@@ -137,6 +176,45 @@ def test_the_program_prints_the_classes_of_run(files: Path, tmp_path: Path, name
     assert [label for _, label in printed] == [one.name for one in image.classes]
     assert np.allclose([float(number) for number, _ in printed], [one.probability for one in image.classes], atol=2e-6)
     assert set(NAMES) >= {label for _, label in printed}
+
+
+@needs_headers
+def test_the_program_is_as_exact_in_int8_as_run(tmp_path: Path) -> None:
+    """Products of white with the first and the last filter, two at a time, do not fit into 16 bits."""
+    codes = ", ".join(map(str, [127] * 27 + [60] * 27 + [-127] * 27))
+    stored = (
+        f"int8[3, 3, 3, 3] w = {{{codes}}}, float step = {{0.01}}, uint8 zero = {{0}}, float size = {{0.0005}}, "
+        "int8 none = {0}, float far = {0.04}, uint8 middle = {128}"
+    )
+    path = write_graph(
+        tmp_path / "net.onnx",
+        f"net (float[1, 3, {SIZE}, {SIZE}] x) => (float[1, 3] y) <{stored}> {{ q = QuantizeLinear (x, step, zero) "
+        "s = QLinearConv (q, step, zero, w, size, none, far, middle) d = DequantizeLinear (s, far, middle) "
+        "p = GlobalAveragePool (d) y = Flatten (p) }",
+    )
+    Image.new("RGB", (SIZE, SIZE), "white").save(white := tmp_path / "white.ppm")
+    done = subprocess.run(
+        ["build/classify", white], cwd=built(path, tmp_path), capture_output=True, text=True, check=True
+    )
+    (image,) = kd.run(path, white).images
+    assert done.stdout.splitlines() == [f"{one.probability:.6f}  {one}" for one in image.classes]
+    assert [one.probability for one in image.classes[1:]] == pytest.approx([0.1, 0.0], abs=0.05)  # 0.45 if saturated
+
+
+def test_the_program_tells_processors_apart_as_sessions_do(files: Path, tmp_path: Path) -> None:
+    kinds = [AVX512, AVX2, SSE, AVX512 | {"avx512_vnni"}, AVX512 | {"avx_vnni"}, AVX512 | {"avx512_vnni", "avx_vnni"}]
+    kinds += [AVX2 | {"avx_vnni"}, AVX2 | {"avx512_vnni"}, SSE | {"avx_vnni"}]
+    texts = [f"processor\t: 0\nvmx flags\t: x\nflags\t\t: {' '.join(sorted(kind))}\nbugs\t\t: y\n" for kind in kinds]
+    texts += ["", "processor\t: 0\n\nflags\t\t: avx2 fma avx_vnni\n", "vmx flags\t: avx2 fma avx_vnni\n"]
+    places = [tmp_path / f"cpuinfo{number}" for number in range(len(texts))]
+    for place, text in zip(places, texts, strict=True):
+        place.write_text(text)
+    places.append(tmp_path / "gone")
+    program = compiled(kd.package(files / "net.onnx", "onnxruntime-cpp", tmp_path / "project").path, ASKED)
+    done = subprocess.run([program, *places], capture_output=True, text=True, check=True)
+    machine = platform.machine()
+    wanted = [bool(int8_kernels(instruction_sets(first_processor(place)), machine).entries) for place in places]
+    assert [line == "1" for line in done.stdout.split()] == wanted
 
 
 @pytest.mark.parametrize("system", ["_WIN32", "__linux__"])

@@ -16,7 +16,7 @@
 
 struct Image {
     int width, height, channels;
-    std::vector<std::uint8_t> pixels;  // rows from the top, channels last, in RGB
+    std::vector<std::uint8_t> pixels;  // rows from the top, channels last, in RGB or grey
 };
 
 inline Image read_ppm(const std::string& bytes) {
@@ -54,15 +54,26 @@ inline Image read_bmp(const std::string& bytes) {
     return image;
 }
 
+// In the colours that the network takes; grey as Pillow weighs them, in fixed point of 16 bits.
+inline Image recoloured(const Image& image) {
+    if (image.channels == network::channels) return image;
+    Image result{image.width, image.height, network::channels, {}};
+    for (std::size_t i = 0; i < image.pixels.size(); i += image.channels) {
+        const std::uint8_t* of = &image.pixels[i];
+        if (image.channels == 1)
+            result.pixels.insert(result.pixels.end(), network::channels, *of);
+        else
+            result.pixels.push_back(std::uint8_t((of[0] * 19595 + of[1] * 38470 + of[2] * 7471 + 0x8000) >> 16));
+    }
+    return result;
+}
+
 inline Image read_image(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error("there is no file '" + path + "'");
     const std::string bytes{std::istreambuf_iterator<char>(file), {}}, kind = bytes.substr(0, 2);
     if (kind != "P6" && kind != "P5" && kind != "BM") throw std::runtime_error("'" + path + "' is neither PPM nor BMP");
-    Image image = kind == "BM" ? read_bmp(bytes) : read_ppm(bytes);
-    if (image.channels != network::channels)
-        throw std::runtime_error("'" + path + "' has other colours than the network");
-    return image;
+    return recoloured(kind == "BM" ? read_bmp(bytes) : read_ppm(bytes));
 }
 
 // One axis, with a triangle as wide as a pixel of the result, in fixed point of 22 bits: Pillow's BILINEAR.

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "image.hpp"
+#include "processor.hpp"
 
 using Number = std::conditional_t<network::takes_pixels, std::uint8_t, float>;
 
@@ -56,6 +57,7 @@ int main(int count, char** arguments) try {
 #endif
     Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "classify");
     Ort::SessionOptions options;  // SetIntraOpNumThreads(1) where many processes share a machine
+    if (int8_saturates(instruction_sets("/proc/cpuinfo"))) options.AddConfigEntry("session.x64quantprecision", "1");
     Ort::Session session(env, (folder / "model.onnx").c_str(), options);
     Ort::AllocatorWithDefaultOptions allocator;
     std::vector<Ort::AllocatedStringPtr> held;
