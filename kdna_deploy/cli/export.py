@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from kdna_deploy.cli.command import given
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.engine import Capabilities, Layers, TensorRt, TensorRtRtx, Tf32
@@ -226,9 +227,8 @@ def _check(
     Raises:
         UsageError: an option that the file's own stands against.
     """
-    given = [name for name in context.params if _is_given(context, name) and name not in _TAKEN]
-    if given:
-        raise UsageError(f"--check takes the options that '{file}' records; leave --{given[0].replace('_', '-')} out.")
+    if other := next(iter(given(context, _TAKEN)), None):
+        raise UsageError(f"--check takes the options that '{file}' records; leave --{other.replace('_', '-')} out.")
     if model_file is None:
         raise UsageError(
             f"Name the checkpoint that '{file}' should be made from: kdna-deploy export CKPT --check {file}."
@@ -239,8 +239,3 @@ def _check(
     if not found.identical:
         sink.fail(found.complaint)
         raise typer.Exit(1)
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
