@@ -202,14 +202,15 @@ def export(
 
 @contextmanager
 def _shown_losses(sink: Sink) -> Iterator[None]:
-    """Show which layers lose the accuracy when too much is lost."""
+    """Show which layers lose the accuracy when too much is lost, where that is known."""
     try:
         yield
     except AccuracyError as error:
-        from kdna_deploy.reports.cells import rich_table
-        from kdna_deploy.reports.guarded import sensitivity_cells
+        if error.sensitivities:
+            from kdna_deploy.reports.cells import rich_table
+            from kdna_deploy.reports.guarded import sensitivity_cells
 
-        sink.show(rich_table(sensitivity_cells(error.sensitivities)))
+            sink.show(rich_table(sensitivity_cells(error.sensitivities, bits=error.bits)))
         raise
 
 
