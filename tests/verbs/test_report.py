@@ -20,8 +20,11 @@ from kdna_deploy.verbs import report_judging
 from kdna_deploy.verbs.report_asked import Asked
 from kdna_deploy.verbs.report_inputs import told_apart
 from tests.benchmark.test_saved import PAIR
+from tests.conftest import SAMPLES
 from tests.reports.page.pages import sweep_of, told_of, whole
 from tests.samples import RESNET, exported_sample, sample_path
+
+DIGITS = str(SAMPLES / "digits")
 
 DRAWN = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 
@@ -92,6 +95,14 @@ def test_a_json_file_that_is_neither_is_refused(
         (("run.json", "--figures", "gone/figures"), "There is no folder 'gone'"),
         (("run.json", "--limit", "3"), "are about labelled images; give these with --data"),
         (("--plain", str(sample_path(RESNET)), "run.json"), "give some with --calibration"),
+        (
+            ("run.json", "sweep.json", "--data", DIGITS, "--calibration", DIGITS, "--plain", str(sample_path(RESNET))),
+            "--calibration, --data and --plain concern networks and files; name a checkpoint or a file as well",
+        ),
+        (("run.json", "--data", DIGITS), "--data concerns networks and files"),
+        (("sweep.json", "--ema", "--input-size", "64"), "--ema and --input-size concern networks"),
+        (("run.json", "--arch", "resnet18", "--model", "net:build"), "--arch and --model concern"),
+        (("run.json", "--no-filter"), "--no-filter concerns"),
         ((), "There is no *.onnx in this folder"),
     ],
 )
