@@ -64,11 +64,15 @@ class ParityError(KdnaError):
 
 
 class AccuracyError(KdnaError):
-    """`sensitivities` tell which layers lose it, each a `kdna_deploy.targets.onnx.sensitivity.Sensitivity`."""
+    """`sensitivities` tell which layers lose it in `bits`, each a `kdna_deploy.targets.onnx.sensitivity.Sensitivity`.
 
-    def __init__(self, message: str, sensitivities: tuple[Any, ...] = ()) -> None:
+    There are none where the layers were not tried one by one.
+    """
+
+    def __init__(self, message: str, sensitivities: tuple[Any, ...] = (), bits: str = "int8") -> None:
         super().__init__(message)
         self.sensitivities = sensitivities
+        self.bits = bits
 
 
 class ThresholdError(KdnaError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _LONGEST = 240
 
@@ -24,6 +24,11 @@ def parameters(names: Sequence[str]) -> str:
     """Of verbs, as sentences of ours name them: ```mean`, `std` and `crop```."""
     *some, last = (f"`{name}`" for name in names)
     return f"{', '.join(some)} and {last}" if some else last
+
+
+def said(words: Mapping[str, object]) -> list[str]:
+    """Names of those of a verb's arguments that are not None, for `parameters`; False with its value."""
+    return [f"{name}=False" if value is False else name for name, value in words.items() if value is not None]
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

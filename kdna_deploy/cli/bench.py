@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from kdna_deploy.cli.command import given
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.bench import (
@@ -37,6 +38,9 @@ from kdna_deploy.cli.signals import INTERRUPTED
 from kdna_deploy.errors import ThresholdError, UsageError
 from kdna_deploy.verbs.bench import bench as measured
 from kdna_deploy.verbs.compare import compare as compared
+from kdna_deploy.words import parameters, said
+
+_COMPARED = ("models", "compare", "json")  # all that a comparison takes
 
 
 @with_architecture
@@ -76,10 +80,8 @@ def bench(
     """
     sink = Sink(json)
     if compare:
-        if save or fail_if or suite or methods or baseline or gpu:
-            raise UsageError(
-                "--compare measures nothing: leave out --save, --fail-if, --suite, --methods, --baseline and --gpu."
-            )
+        if other := given(ctx, _COMPARED):
+            raise UsageError(f"--compare measures nothing; leave {parameters(said(other))} out.")
         found = compared(*(models or ()))
         if found.warning:
             sink.warn(found.warning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -90,3 +91,13 @@ def _print_page(command: Command | Program, ctx: Any) -> None:
     )
     with writing(sys.stdout):
         console.print(page)
+
+
+def given(context: Any, others: Collection[str]) -> dict[str, Any]:
+    """Name → value of what was typed, as by default or not, besides what is in `others`."""
+    return {name: value for name, value in context.params.items() if name not in others and _typed(context, name)}
+
+
+def _typed(context: Any, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

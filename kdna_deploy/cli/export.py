@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from kdna_deploy.cli.command import given
 from kdna_deploy.cli.console import Sink
 from kdna_deploy.cli.options.architecture import with_architecture
 from kdna_deploy.cli.options.engine import Capabilities, Layers, TensorRt, TensorRtRtx, Tf32
@@ -201,14 +202,15 @@ def export(
 
 @contextmanager
 def _shown_losses(sink: Sink) -> Iterator[None]:
-    """Show which layers lose the accuracy when too much is lost."""
+    """Show which layers lose the accuracy when too much is lost, where that is known."""
     try:
         yield
     except AccuracyError as error:
-        from kdna_deploy.reports.cells import rich_table
-        from kdna_deploy.reports.guarded import sensitivity_cells
+        if error.sensitivities:
+            from kdna_deploy.reports.cells import rich_table
+            from kdna_deploy.reports.guarded import sensitivity_cells
 
-        sink.show(rich_table(sensitivity_cells(error.sensitivities)))
+            sink.show(rich_table(sensitivity_cells(error.sensitivities, bits=error.bits)))
         raise
 
 
@@ -226,9 +228,8 @@ def _check(
     Raises:
         UsageError: an option that the file's own stands against.
     """
-    given = [name for name in context.params if _is_given(context, name) and name not in _TAKEN]
-    if given:
-        raise UsageError(f"--check takes the options that '{file}' records; leave --{given[0].replace('_', '-')} out.")
+    if other := next(iter(given(context, _TAKEN)), None):
+        raise UsageError(f"--check takes the options that '{file}' records; leave --{other.replace('_', '-')} out.")
     if model_file is None:
         raise UsageError(
             f"Name the checkpoint that '{file}' should be made from: kdna-deploy export CKPT --check {file}."
@@ -239,8 +240,3 @@ def _check(
     if not found.identical:
         sink.fail(found.complaint)
         raise typer.Exit(1)
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

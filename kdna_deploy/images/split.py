@@ -83,7 +83,7 @@ def split_images(
         obstacle = _obstacle(images, outputs)
         if obstacle is None:
             return _split_labelled(images, batch, record)
-        note = f"the class folders are no labels, and int8 is judged by its agreement with float32: {obstacle}"
+        note = f"the class folders are no labels, and the file is judged by its agreement with float32: {obstacle}"
         return _split_unlabelled(source, batch, record, (note,))
     if has_class_folders(held_out):
         images = labelled(held_out)

@@ -15,7 +15,14 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.reports.formats import check_format
 from kdna_deploy.runtimes.table import RUNTIMES
 from kdna_deploy.verbs.arguments import PathLike, Size, check_number, image_size, newest
-from kdna_deploy.verbs.bench_words import baseline_file, check_device, check_gpu, check_words, chosen_methods
+from kdna_deploy.verbs.bench_words import (
+    baseline_file,
+    check_device,
+    check_gpu,
+    check_suite,
+    check_words,
+    chosen_methods,
+)
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
@@ -127,7 +134,7 @@ def bench(
         profile: where the time goes, by operator and layer.
         fail_if: conditions such as ``"ratio>1.35"``; those that hold are in `Benchmark.crossed`.
         save: files to write: ``.json`` with samples, ``.csv``, ``.md``.
-        arch, model, architecture: how to load a checkpoint, see `load`.
+        arch, model, architecture: how to load a checkpoint, see `load`; not with `suite`.
         input_size: of the images, for checkpoints and files that take any.
 
     Raises:
@@ -137,6 +144,7 @@ def bench(
     """
     check_number("min_time", min_time)
     check_words(protocol, suite, baseline, precision, batch_size)
+    check_suite(suite, {"arch": arch, "model": model, **architecture})
     named = chosen_methods(methods, suite)
     if protocol == "paper" and (cpu_threads, batch_size or 1) != (1, 1):
         raise UsageError("`protocol='paper'` is batch 1 on one thread; leave out `cpu_threads` and `batch_size`.")

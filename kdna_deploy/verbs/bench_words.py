@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kdna_deploy.errors import UsageError
 from kdna_deploy.input_files import MODELS, Kind, check_input
 from kdna_deploy.runtimes.table import PRECISIONS, RUNTIMES, runtimes_on
 from kdna_deploy.verbs.arguments import LARGEST_BATCH, PathLike, chosen
+from kdna_deploy.words import parameters, said
 
 PROTOCOLS = ("interleaved", "paper")
 SUITES = ("table1", "layouts", "runtimes")
@@ -30,6 +31,16 @@ def check_words(
         raise UsageError(f"`suite={suite!r}` brings its own baselines; leave out `baseline`.")
     if batch is not None and not 1 <= batch <= LARGEST_BATCH:
         raise UsageError(f"`batch_size` is {batch}; give a number from 1 to {LARGEST_BATCH}.")
+
+
+def check_suite(suite: str | None, words: Mapping[str, object]) -> None:
+    """Refuse `words` of how a network is loaded where a suite builds its own.
+
+    Raises:
+        UsageError: some were said.
+    """
+    if suite is not None and (names := said(words)):
+        raise UsageError(f"`suite={suite!r}` builds its own networks; leave {parameters(names)} out.")
 
 
 def chosen_methods(value: str | Sequence[str], suite: str | None) -> tuple[str, ...]:

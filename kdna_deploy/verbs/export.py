@@ -168,7 +168,8 @@ def export(
         weights: ``"fp16"``, or codes, ``"int8"`` or ``"int4"``, to store them in; the file computes in float32.
         half_io: with fp16, take and return half precision too.
         held_out: images that judge int8, in `precision` or `weights`; every fifth of `calibration` by default.
-        calibration_method: how int8 finds the range of an activation: ``"minmax"``, ``"percentile"``, ``"entropy"``.
+        calibration_method: how int8 in `precision` finds the range of an activation: ``"minmax"``, ``"percentile"``,
+            ``"entropy"``.
         max_drop: percentage points of top-1 that int8 may lose; sensitive layers stay in float32 until it holds.
         workers, ray: who evaluates what int8 loses, see `evaluate`.
         attention, channel_attention, freeze_below, calibration, mean, std, resize, crop, color: see `fuse`; attention
@@ -219,11 +220,11 @@ def export(
         workers=workers,
         ray=ray,
     )
-    words.check()
-    words.check_size(dynamic_size)
     given, wanted = source_of(network, said, model, ema), optional_path(output)
     checkpoint = optional_path(source)
     check_given(given, engine, of_graph, checkpoint)
+    words.check()
+    words.check_size(dynamic_size)
     from_onnx = isinstance(given, Path) and given.suffix == ".onnx"
     ends = InterfaceWords(preprocess, postprocess, images, half_io)
     ends.check()

@@ -17,7 +17,7 @@ from kdna_deploy.input_files import Kind, check_input
 from kdna_deploy.kinds import named_kind, stem
 from kdna_deploy.progress import Listener
 from kdna_deploy.verbs.engine_words import EngineWords
-from kdna_deploy.words import parameters
+from kdna_deploy.words import parameters, said
 
 if TYPE_CHECKING:
     from kdna_deploy.network.load import Network
@@ -32,11 +32,8 @@ def said_of_graph(words: Mapping[str, Any], export: Callable[..., Any]) -> list[
     """Names of the arguments `words` of `export` that shape a graph and are not as by default; False with its value."""
     usual = {name: one.default for name, one in inspect.signature(export).parameters.items()}
     others = {name: words[name] for name in words if name not in (*_OF_ENGINES, "listener", "architecture")}
-    return [
-        f"{name}=False" if value is False else name
-        for name, value in (others | words["architecture"]).items()
-        if value is not None and (usual.get(name) is None or value != usual[name])
-    ]
+    named = others | words["architecture"]
+    return said({name: value for name, value in named.items() if usual.get(name) is None or value != usual[name]})
 
 
 def check_given(given: Any, engine: EngineWords, of_graph: Sequence[str], checkpoint: Path | None) -> None:

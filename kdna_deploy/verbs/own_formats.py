@@ -80,16 +80,15 @@ def _openvino(said: Said) -> Refusals:
     )
 
 
-def _plain(title: str, weights: tuple[str, ...], int8: str) -> Callable[[Said], Refusals]:
-    """Of formats whose files take normalised images of one size and return what the network does."""
+def _plain(title: str, weights: tuple[str, ...], fp16: str, int8: str, batch: str) -> Callable[[Said], Refusals]:
+    """Of formats whose files take normalised images of one size and return what the network does.
+
+    `fp16` and `int8` say why there is no such `precision`, a sentence each; `batch` how many images a file takes.
+    """
 
     def refusals(said: Said) -> Refusals:
         return (
-            (
-                said.precision == "fp16",
-                f'{title} computes in half precision by itself, where the processor does; `weights="fp16"` halves the '
-                "file.",
-            ),
+            (said.precision == "fp16", fp16),
             (said.precision == "int8", int8),
             (
                 said.weights not in weights,
@@ -103,7 +102,7 @@ def _plain(title: str, weights: tuple[str, ...], int8: str) -> Callable[[Said], 
                 said.external_data,
                 f"A file for {title} holds its weights as {title} wants them; leave `external_data` out.",
             ),
-            (said.batch is not None, f"A file for {title} takes any number of images; leave `batch` out."),
+            (said.batch is not None, f"A file for {title} takes {batch}; leave `batch` out."),
             (said.dynamic_size, f"A file for {title} takes images of one size here; leave `dynamic_size` out."),
             (
                 said.interface,
@@ -142,8 +141,10 @@ FORMATS = {
         _plain(
             "ncnn",
             ("fp32", "fp16"),
+            'ncnn computes in half precision by itself, where the processor does; `weights="fp16"` halves the file.',
             'int8 for ncnn takes its programs ncnn2table and ncnn2int8, which no Python package has; `weights="fp16"` '
             "halves the file.",
+            "one image at a time",
         ),
         "so that ncnn finds its weights",
         extra="ncnn-convert",
@@ -156,7 +157,10 @@ FORMATS = {
         _plain(
             "MNN",
             ("fp32", "fp16", "int8"),
+            "MNN computes in half precision where it is opened with its precision 'low' and the processor does; "
+            '`weights="fp16"` halves the file.',
             'The quantiser in MNN\'s package aborts, see docs/edge.md; `weights="int8"` makes the file as small.',
+            "any number of images",
         ),
         "by which MNN files are told",
     ),
@@ -168,7 +172,10 @@ FORMATS = {
         _plain(
             "ExecuTorch",
             ("fp32",),
+            'ExecuTorch files are not written in half precision here; choose `litert` with `weights="fp16"`, for half '
+            "the size.",
             "ExecuTorch files are not written in int8 here; choose `litert`, for the same kernels.",
+            "one image at a time",
         ),
         "by which ExecuTorch files are told",
     ),

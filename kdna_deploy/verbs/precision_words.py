@@ -138,6 +138,10 @@ class PrecisionWords:
                 '`workers` and `ray` judge what is in int8 or int4; leave them out, or choose `precision="int8"`.',
             ),
             (
+                not int8 and self.method != "minmax",
+                '`calibration_method` goes with `precision="int8"`; choose that, or leave it out.',
+            ),
+            (
                 coded and self.images.path is None and (self.held_out is not None or self.max_drop is not None),
                 "`held_out` and `max_drop` need images like those the network will see: name them with `calibration`.",
             ),

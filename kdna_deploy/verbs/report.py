@@ -17,7 +17,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import Numbers, PathLike, Size, image_size, newest, optional_path
 from kdna_deploy.verbs.evaluate import check_labelled_images
 from kdna_deploy.verbs.image_words import ImageWords
-from kdna_deploy.verbs.report_inputs import told_apart
+from kdna_deploy.verbs.report_inputs import check_used, told_apart
 from kdna_deploy.verbs.result import Result
 from kdna_deploy.verbs.source import file_of
 
@@ -125,6 +125,8 @@ def report(
     _check_data(labelled, table, ids, limit, seed)
     given = tuple(file_of(one, "report") for one in inputs) or (_newest(listener),)
     found = told_apart(given)
+    loading = {"arch": arch, "model": model, "ema": ema or None, "input_size": input_size, **architecture}
+    check_used(found, {"calibration": words.path, "data": labelled, "plain": beside, **loading})
     target, folder = Path(output), optional_path(figures)
     read = (*given, *(one for one in (words.path, labelled, beside, table, ids) if one is not None))
     check_output(target, read)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdna_deploy.errors import InputError
+from kdna_deploy.errors import InputError, UsageError
 from kdna_deploy.input_files import MODELS, Kind, check_input
 from kdna_deploy.kinds import named_kind
+from kdna_deploy.words import parameters, said
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,19 @@ def told_apart(given: Sequence[Path]) -> Inputs:
             found[kind].append(path)
         seen.add(path.resolve())
     return Inputs(**{kind: tuple(paths) for kind, paths in found.items()})
+
+
+def check_used(found: Inputs, words: Mapping[str, object]) -> None:
+    """Refuse `words` of networks and files where none was named.
+
+    Raises:
+        UsageError: some were said.
+    """
+    if not (found.checkpoints or found.artifacts) and (names := said(words)):
+        concern = "concerns" if len(names) == 1 else "concern"
+        raise UsageError(
+            f"{parameters(names)} {concern} networks and files; name a checkpoint or a file as well, or leave that out."
+        )
 
 
 def _kind(path: Path) -> str:

@@ -63,9 +63,13 @@ def evaluated_network(
 def evaluated(
     file: FileEvidence, sources: dict[str, Source], asked: Asked, listener: Listener, notes: list[str]
 ) -> FileEvidence:
-    """Beside its checkpoint, or the only one that there is; not where it cannot run here, which is noted."""
-    origin = sources.get(file.provenance.source_sha256) if file.provenance else None
-    source = origin or (next(iter(sources.values())) if len(sources) == 1 else None)
+    """Beside its checkpoint, or the only one that there is where it does not say which that is.
+
+    Not where it cannot run here, which is noted.
+    """
+    known = file.provenance.source_sha256 if file.provenance else ""  # of a network that never was in a file, none
+    only = next(iter(sources.values())) if len(sources) == 1 else None
+    source = sources.get(known) if known else only
     try:
         found = _evaluation(file.path, source.path if source else None, source, asked, listener)
     except (RuntimeFailure, ParityError) as error:

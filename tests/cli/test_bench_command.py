@@ -195,12 +195,26 @@ def test_a_comparison_of_one_run_or_of_a_broken_one_is_refused(cli: Cli, tmp_pat
     (tmp_path / "broken.json").write_text('{"schema_version": 2,')
     sentence = refusal(cli, tmp_path, "--compare", "broken.json", code=2)
     assert "--compare takes two saved runs" in sentence
-    sentence = refusal(cli, tmp_path, "--compare", "a.json", "b.json", "--fail-if", "ratio>1", code=2)
-    assert "--compare measures nothing" in sentence
-    sentence = refusal(cli, tmp_path, "--compare", "a.json", "b.json", "--methods", "kw", code=2)
-    assert "--suite, --methods, --baseline" in sentence
     sentence = refusal(cli, tmp_path, "--compare", "broken.json", "broken.json", code=3)
     assert "'broken.json' is not a run that kdna-deploy bench --save wrote" in sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--fail-if", "ratio>1"), "--fail-if"),
+        (("--methods", "kw"), "--methods"),
+        (("--cpu-threads", "1"), "--cpu-threads"),  # as by default
+        (("--runtime", "mnn", "--iterations", "500", "--profile"), "--runtime, --iterations and --profile"),
+        (("--min-time", "30", "--input-size", "320"), "--min-time and --input-size"),
+        (("--no-cuda-graphs", "--no-filter"), "--no-cuda-graphs and --no-filter"),
+    ],
+)
+def test_a_comparison_takes_no_option_of_a_measurement(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...], named: str
+) -> None:
+    sentence = refusal(cli, tmp_path, "--compare", "a.json", "b.json", *options, code=2)
+    assert sentence == f"error: --compare measures nothing; leave {named} out.\n"
 
 
 def test_the_papers_protocol_is_refused_for_another_batch(cli: Cli, tmp_path: Path, models: tuple[str, str]) -> None:
@@ -211,6 +225,23 @@ def test_the_papers_protocol_is_refused_for_another_batch(cli: Cli, tmp_path: Pa
 def test_a_suite_takes_no_models(cli: Cli, tmp_path: Path, models: tuple[str, str]) -> None:
     sentence = refusal(cli, tmp_path, models[0], "--suite", "table1", code=2)
     assert "--suite table1 builds its own networks; leave 'net.onnx' out" in sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--suite", "runtimes", "--arch", "mobilenet_v2"), "--arch"),
+        (
+            ("--suite", "table1", "--model", "net:build", "--layout", "FS-FSF", "--no-filter"),
+            "--model, --layout and --no-filter",
+        ),
+    ],
+)
+def test_a_suite_takes_no_words_of_an_architecture(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...], named: str
+) -> None:
+    sentence = refusal(cli, tmp_path, "net.onnx", *options, code=2)  # which is refused too, lest anything be built
+    assert sentence == f"error: --suite {options[1]} builds its own networks; leave {named} out.\n"
 
 
 @pytest.mark.parametrize(("option", "known"), [("--runtime", "onnxruntime"), ("--suite", "layouts")])

@@ -66,7 +66,7 @@ def test_an_option_for_the_cpu_is_refused_with_gpu(cli: Cli, tmp_path: Path, opt
             ("--gpu", "net.onnx", "--baseline", "run.json"),
             "not the saved run 'run.json'; compare saved runs by --compare.",
         ),
-        (("--gpu", "--compare", "a.json", "b.json"), "--compare measures nothing: leave out --save, "),
+        (("--gpu", "--compare", "a.json", "b.json"), "--compare measures nothing; leave --gpu out."),
     ],
 )
 def test_what_belongs_to_the_other_device_is_refused(

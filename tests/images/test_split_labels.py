@@ -111,7 +111,7 @@ def test_folders_that_cannot_be_the_classes_give_no_labels_and_a_note_says_why(
     images = split(data, outputs=outputs)
     assert not images.labelled
     (note,) = images.notes
-    assert note.startswith("the class folders are no labels, and int8 is judged by its agreement") and why in note
+    assert note.startswith("the class folders are no labels, and the file is judged by its agreement") and why in note
     assert sum(len(batch) for batch, _ in images.held_out()) == 10
     with pytest.raises(InputError):  # asked for by name, they are refused
         split(DIGITS, data, outputs=outputs)

@@ -20,13 +20,13 @@ from tests.samples import RESNET, sample_path
         (["--tensorrt"], "leave the engine out"),
         (["--prepare"], "leave --prepare, which is for ONNX Runtime, out"),
         (["--target", "any"], "leave --target out"),
-        (["--precision", "fp16"], "--weights fp16 halves the file"),
+        (["--precision", "fp16"], "{4}"),
         (["--precision", "int8", "--calibration", "."], "{1}"),
         (["--weights", "int4"], "does not store weights in int4"),
         (["--children", "share"], "leave --children out"),
         (["--children", "on-the-fly"], "leave --children out"),
         (["--external-data"], "leave --external-data out"),
-        (["--batch", "2"], "leave --batch out"),
+        (["--batch", "2"], "takes {5}; leave --batch out"),
         (["--dynamic-size"], "leave --dynamic-size out"),
         (["--preprocess", "nhwc"], "leave --preprocess and --postprocess out"),
         (["--postprocess", "softmax"], "leave --preprocess and --postprocess out"),
@@ -51,8 +51,14 @@ def test_what_such_a_file_cannot_have_is_exit_code_2(
         "mnn": "quantiser in MNN's package aborts, see docs/edge.md; --weights int8",
         "executorch": "not written in int8 here; choose --litert",
     }[name]
+    half = {
+        "ncnn": "ncnn computes in half precision by itself, where the processor does; --weights fp16 halves the file.",
+        "mnn": "is opened with its precision 'low' and the processor does; --weights fp16 halves the file.",
+        "executorch": "are not written in half precision here; choose --litert with --weights fp16, for half the size.",
+    }[name]
+    images = "any number of images" if name == "mnn" else "one image at a time"
     workers = "leave --workers and --ray out" if name == "mnn" else "does not store weights in int8"
-    assert said.format(name, int8, Path(FORMATS[name].suffix).suffix, workers) in told.err
+    assert said.format(name, int8, Path(FORMATS[name].suffix).suffix, workers, half, images) in told.err
     assert told.out == "" and list(tmp_path.iterdir()) == []
 
 

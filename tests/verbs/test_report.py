@@ -12,16 +12,21 @@ import pytest
 import kdna_deploy as kd
 from kdna_deploy.cli.app import run
 from kdna_deploy.errors import ParityError, RuntimeFailure
-from kdna_deploy.evaluation.evaluate import DataRequest
+from kdna_deploy.evaluation.evaluate import DataRequest, EvaluationRequest
+from kdna_deploy.graph.provenance import Provenance
+from kdna_deploy.images.preprocessing import AskedPreprocessing
 from kdna_deploy.progress import SILENT
 from kdna_deploy.reports.bench_data import written
 from kdna_deploy.reports.page.evidence import FileEvidence
 from kdna_deploy.verbs import report_judging
-from kdna_deploy.verbs.report_asked import Asked
+from kdna_deploy.verbs.report_asked import Asked, Source
 from kdna_deploy.verbs.report_inputs import told_apart
 from tests.benchmark.test_saved import PAIR
+from tests.conftest import SAMPLES
 from tests.reports.page.pages import sweep_of, told_of, whole
 from tests.samples import RESNET, exported_sample, sample_path
+
+DIGITS = str(SAMPLES / "digits")
 
 DRAWN = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 
@@ -92,6 +97,14 @@ def test_a_json_file_that_is_neither_is_refused(
         (("run.json", "--figures", "gone/figures"), "There is no folder 'gone'"),
         (("run.json", "--limit", "3"), "are about labelled images; give these with --data"),
         (("--plain", str(sample_path(RESNET)), "run.json"), "give some with --calibration"),
+        (
+            ("run.json", "sweep.json", "--data", DIGITS, "--calibration", DIGITS, "--plain", str(sample_path(RESNET))),
+            "--calibration, --data and --plain concern networks and files; name a checkpoint or a file as well",
+        ),
+        (("run.json", "--data", DIGITS), "--data concerns networks and files"),
+        (("sweep.json", "--ema", "--input-size", "64"), "--ema and --input-size concern networks"),
+        (("run.json", "--arch", "resnet18", "--model", "net:build"), "--arch and --model concern"),
+        (("run.json", "--no-filter"), "--no-filter concerns"),
         ((), "There is no *.onnx in this folder"),
     ],
 )
@@ -181,6 +194,27 @@ def test_a_file_that_cannot_be_evaluated_here_costs_the_page_nothing_else(
     file, notes = FileEvidence(Path("net.xml"), "0" * 64, 1), list[str]()
     assert report_judging.evaluated(file, {}, Asked(data=DataRequest(Path("val"))), SILENT, notes) == file
     assert notes == [f"net.xml was not evaluated: {str(error).rstrip('.')}"]
+
+
+@pytest.mark.parametrize(
+    ("made_from", "against"),
+    [
+        pytest.param("0" * 64, Path("ckpt.pt"), id="its own"),
+        pytest.param("1" * 64, None, id="another, as one that was overwritten"),
+        pytest.param("", Path("ckpt.pt"), id="a network in memory"),
+        pytest.param(None, Path("ckpt.pt"), id="not said"),
+    ],
+)
+def test_a_file_is_compared_with_no_checkpoint_but_its_own(
+    made_from: str | None, against: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[EvaluationRequest] = []
+    monkeypatch.setattr(report_judging, "evaluate_files", lambda request, listener: asked.append(request))
+    made = None if made_from is None else Provenance("net", made_from, None, "", False, (3, 8, 8), 1, 1, 0)
+    source = Source(Path("ckpt.pt"), None, None, False, None, AskedPreprocessing())
+    file = FileEvidence(Path("net.onnx"), "2" * 64, 1, made)
+    report_judging.evaluated(file, {"0" * 64: source}, Asked(data=DataRequest(Path("val"))), SILENT, [])
+    assert [(one.model, one.against) for one in asked] == [(Path("net.onnx"), against)]
 
 
 def test_nothing_heavy_is_imported_to_say_no(capsys: pytest.CaptureFixture[str]) -> None:

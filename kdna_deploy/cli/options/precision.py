@@ -60,7 +60,7 @@ Method = Annotated[
     typer.Option(
         "--calibration-method",
         metavar=choices(CalibrationMethod),
-        help="How int8 finds the range of an activation.",
+        help="With --precision int8: how it finds the range of an activation.",
         rich_help_panel=PRECISION,
     ),
 ]

@@ -140,7 +140,7 @@ def what_brings(section: str) -> str:
         "attention": "needs a network with children: name its checkpoint; --calibration DIR adds attention over images",
         "similarity": "needs images: name the checkpoint with --calibration DIR; --plain FILE puts another beside",
         "time": "needs a measurement: name files that ONNX Runtime opens, or what bench --profile --save wrote",
-        "accuracy": "needs labelled images: --data DIR",
+        "accuracy": "needs labelled images: name a checkpoint or a file with --data DIR",
         "choice": "needs candidates: name what sweep --save wrote",
         "tables": "needs something that was measured or inspected",
         "provenance": "needs a file",

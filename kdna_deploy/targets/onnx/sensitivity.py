@@ -178,7 +178,7 @@ def within_limit(
         if drop(evaluation) <= max_drop:
             best, high = Judged(model, evaluation, tuple(ranked[:tried]), sensitivities), tried
         elif tried >= len(layers) - 1:  # one layer more, and nothing would be in fewer bits
-            raise AccuracyError(_too_lossy(evaluation, max_drop, bits), sensitivities)
+            raise AccuracyError(_too_lossy(evaluation, max_drop, bits), sensitivities, bits)
         else:
             low, high = tried, (min(2 * tried, len(layers) - 1) if best is None else high)
     return best

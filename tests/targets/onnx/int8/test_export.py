@@ -335,6 +335,12 @@ def test_the_command_writes_int8_and_evaluates_it(cli_here: Cli, tmp_path: Path)
         (["--precision", "fp16", "--weights", "fp16"], "what computes in fp16 has its weights in that"),
         (["--precision", "fp16", "--children", "on-the-fly"], "--children materialize"),
         (["--half-io"], "goes with --precision fp16"),
+        (["--calibration-method", "entropy"], "--calibration-method goes with --precision int8"),
+        (["--precision", "fp16", "--calibration-method", "entropy"], "--calibration-method goes with"),
+        (
+            ["--weights", "int8", "--calibration", str(DIGITS), "--calibration-method", "percentile"],
+            "--calibration-method goes with",
+        ),
         (["--target", "tensorrt", "--children", "share"], "--children materialize"),
         (["--weights", "fp16", "--children", "on-the-fly"], "made float32 at session start"),
     ],
