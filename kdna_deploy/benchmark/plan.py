@@ -209,8 +209,8 @@ def _beside_a_saved_run(
     pairs = [(subject, variant) for subject in subjects for variant in options.device.variants(subject, options)]
     several = _several(subjects, options)
     found = tuple(candidate(*pair, options, listener, several) for pair in pairs)
-    for one in found:
-        saved.row(one.subject.name, one.variant.label)  # refuses now what cannot be compared afterwards
+    for one in found:  # refuse now what cannot be compared afterwards
+        saved.row(one.subject.name, one.variant.label, one.subject.image_shape)
     return (Group(found, saved),)
 
 
