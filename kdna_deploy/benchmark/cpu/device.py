@@ -179,6 +179,7 @@ class CpuWatch:
                 self._start([c for group in groups for c in group.available], listener)
         if self.device.profile:
             listener.step("profile")
+            self.troubles += _unprofiled(groups)
             with self._told():
                 self.profiles = tuple(one for group in groups for one in self._profiled(group))
 
@@ -255,9 +256,20 @@ class CpuWatch:
                 images_for(c.subject.image_shape, self.options.batch, session_needs(c.source.path).interface),
             )
             for c in group.available
-            if c.source is not None and c.variant.runtime == "onnxruntime"
+            if c.source is not None and _has_profile(c)
         ]
         return profile(requests, self.device.threads, self.cores)
+
+
+def _has_profile(candidate: Candidate) -> bool:
+    return candidate.variant.runtime == "onnxruntime"
+
+
+def _unprofiled(groups: Sequence[Group]) -> Iterator[str]:
+    """A sentence on what was measured, and is not profiled."""
+    names = [one.name for group in groups for one in group.available if not _has_profile(one)]
+    if names:
+        yield f"a profile is ONNX Runtime's own, and is not made of: {'; '.join(names)}"
 
 
 def _interface(path: Path) -> Interface:

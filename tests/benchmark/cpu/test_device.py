@@ -10,11 +10,12 @@ import pytest
 
 from kdna_deploy.benchmark.cpu.device import Cpu, CpuWatch
 from kdna_deploy.benchmark.cpu.findings import CpuFigures
-from kdna_deploy.benchmark.device import BenchOptions
+from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.plan import candidate
 from kdna_deploy.benchmark.result import Row
 from kdna_deploy.benchmark.statistics import Summary
 from kdna_deploy.benchmark.subject import Subject, given
+from kdna_deploy.progress import SILENT
 from tests.samples import RESNET, exported_sample, sample_path
 
 NOISY = "this machine is noisy: p90 lies more than 25 % above the median for "
@@ -65,3 +66,26 @@ def test_a_file_in_fewer_bits_is_not_measured_as_a_float32_file_of_another_runti
     assert (own.unavailable, trained.unavailable) == ("", "")  # as it is, and as it was trained
     why = "and what is made of its checkpoint would be in float32; measure it with a runtime that opens it as it is."
     assert (other.variant.runtime, other.unavailable) == ("pt2", f"'net.onnx' {said}, {why}")
+
+
+def ran_on(runtime: str, name: str, unavailable: str = "") -> Candidate:
+    """As far as what is noted of it goes."""
+    subject: Any = None
+    opener: Any = None if unavailable else object()
+    return Candidate(name, subject, Variant(runtime, "fp32", runtime), opener=opener, unavailable=unavailable)
+
+
+def test_what_has_no_profile_is_named() -> None:
+    groups = [
+        Group((ran_on("onnxruntime", "plain"), ran_on("onnxruntime", "net.onnx"))),
+        Group((ran_on("openvino", "plain, openvino"), ran_on("openvino", "net.xml"))),
+        Group((ran_on("mnn", "net.mnn", "MNN is not installed"),)),
+    ]
+
+    def noted(of: list[Group], profile: bool = True) -> list[str]:
+        watch = CpuWatch(Cpu(profile=profile), BenchOptions(Cpu()), cores=(0,))
+        watch.after(of, SILENT)
+        return watch.troubles
+
+    assert noted(groups) == ["a profile is ONNX Runtime's own, and is not made of: plain, openvino; net.xml"]
+    assert noted(groups[:1]) == noted(groups, profile=False) == []
