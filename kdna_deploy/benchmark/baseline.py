@@ -53,16 +53,20 @@ def _plain(made: Provenance) -> object:
     return to_record(from_record(made.architecture).plain)
 
 
+def opens_onnx(subject: Subject, options: BenchOptions) -> bool:
+    """Whether all that `subject` is measured on opens ONNX files on a CPU, as which a plain backbone is written."""
+    runtimes = [RUNTIMES[one.runtime] for one in options.device.variants(subject, options)]
+    return options.device.name == "cpu" and {one.artifact for one in runtimes if not one.missing} <= {"onnx"}
+
+
 def written_baseline(subject: Subject, options: BenchOptions, listener: Listener = SILENT) -> Subject | None:
     """The plain backbone that was written with the file of `subject`; None where another is to be built.
 
     Raises:
         InputError: it cannot be opened.
     """
-    path = None if options.device.name != "cpu" else _beside(subject)
-    runtimes = [RUNTIMES[one.runtime] for one in options.device.variants(subject, options)]
-    opened = {one.artifact for one in runtimes if not one.missing}
-    if not isinstance(path, Path) or opened - {"onnx"}:
+    path = _beside(subject) if opens_onnx(subject, options) else None
+    if not isinstance(path, Path):
         return None
     made = subject.provenance
     assert made is not None, "which says so"

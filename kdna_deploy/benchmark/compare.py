@@ -6,17 +6,21 @@ Each ratio was measured in one run, interleaved, so the change is free of the ma
 quotient of latencies is not: the latencies are shown, and judged by nobody. The interval of the change adds those of
 the two ratios, noise floors included, as independent errors of their logarithms.
 
-Does not apply across machines and options, whose differences are listed; to a baseline itself, which has no ratio; and
-to ratios whose baselines differ or were taken from a saved run, which hold the machine's drift.
+Does not apply across machines, options and sizes of images, whose differences are listed; to a baseline itself, which
+has no ratio; and to ratios whose baselines differ, as they do on images of other sizes, or were taken from a saved run,
+which hold the machine's drift.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kdna_deploy.benchmark.saved import SavedRatio, SavedRow, SavedRun, incomparable
+from kdna_deploy.benchmark.saved import SavedRatio, SavedRow, SavedRun, incomparable, other_images, shown_shape
 from kdna_deploy.benchmark.statistics import Estimate, Summary, summarise
+
+_Rows = dict[tuple[str, str], SavedRow]
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,26 @@ def compare_runs(first: SavedRun, second: SavedRun) -> Comparison:
     """Compare run `second` with run `first`, model by model."""
     ones, others = _by_key(first), _by_key(second)
     rows = tuple(_row(key, ones.get(key), others.get(key)) for key in dict.fromkeys((*ones, *others)))
-    return Comparison(first, second, rows, tuple(incomparable(first, second.machine, second.options)))
+    found = incomparable(first, second.machine, second.options)
+    return Comparison(first, second, rows, (*found, *dict.fromkeys(_of_images(ones, others))))
 
 
-def _by_key(run: SavedRun) -> dict[tuple[str, str], SavedRow]:
+def _by_key(run: SavedRun) -> _Rows:
     return {(row.model, row.runtime): row for row in run.rows}
+
+
+def _of_images(ones: _Rows, others: _Rows) -> Iterator[str]:
+    """Models that were measured on images of other shapes, a phrase each."""
+    for key, one in ones.items():
+        other = others.get(key)
+        if other and other_images(one.image_shape, other.image_shape):
+            yield f"images of {one.model} ({shown_shape(one.image_shape)} against {shown_shape(other.image_shape)})"
 
 
 def _row(key: tuple[str, str], one: SavedRow | None, other: SavedRow | None) -> ComparedRow:
     first, second = (row.ratio if row else None for row in (one, other))
-    change = _change(first, second) if first and second and _same_baseline(first, second) else None
+    same = one and other and not other_images(one.image_shape, other.image_shape)
+    change = _change(first, second) if same and first and second and _same_baseline(first, second) else None
     return ComparedRow(*key, _summary(one), _summary(other), first, second, change)
 
 

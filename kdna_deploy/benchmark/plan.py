@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdna_deploy.benchmark.baseline import measured_alone, plain_backbone, plain_identity, written_baseline
+from kdna_deploy.benchmark.baseline import measured_alone, opens_onnx, plain_backbone, plain_identity, written_baseline
 from kdna_deploy.benchmark.device import BenchOptions, Candidate, Group, Variant
 from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.subject import Shape, Subject
@@ -32,6 +32,9 @@ from kdna_deploy.runtimes.onnx_file import file_bytes
 from kdna_deploy.runtimes.own_files import own_file
 from kdna_deploy.runtimes.session import run_all
 from kdna_deploy.runtimes.table import runtime
+
+# Of a plain backbone: its identity, and whether it is for runtimes that all open the ONNX file that may be written.
+_Key = tuple[str, bool]
 
 
 def plan(models: Sequence[Path], options: BenchOptions, folder: Path, listener: Listener = SILENT) -> tuple[Group, ...]:
@@ -97,35 +100,37 @@ def images_for(shape: Shape, batch: int, interface: Interface) -> NDArray[Any]:
     return interface.taken(np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32))
 
 
-def plain_of(subject: Subject, plains: dict[str, Subject], options: BenchOptions, folder: Path) -> Subject:
+def plain_of(subject: Subject, plains: dict[_Key, Subject], options: BenchOptions, folder: Path) -> Subject:
     """The plain backbone of `subject`, one for all networks that have the same."""
-    identity = _identity(subject)
-    if identity not in plains:
+    key = _key(subject, options)
+    if key not in plains:
         place = folder / f"plain-{len(plains)}"
-        made = _named(plain_backbone(subject, place), plains)
-        plains[identity] = options.device.made(made, place, options)
-    return plains[identity]
+        made = _named(plain_backbone(subject, place), key, plains)
+        plains[key] = options.device.made(made, place, options)
+    return plains[key]
 
 
-def _written(subjects: Sequence[Subject], options: BenchOptions, listener: Listener) -> dict[str, Subject]:
-    """The plain backbones that were written with files of `subjects`, by their identity: the first of each."""
-    found: dict[str, Subject] = {}
+def _written(subjects: Sequence[Subject], options: BenchOptions, listener: Listener) -> dict[_Key, Subject]:
+    """The plain backbones that were written with files of `subjects`: the first of each."""
+    found: dict[_Key, Subject] = {}
     for subject in subjects:
-        identity = _identity(subject)
-        plain = None if identity in found else written_baseline(subject, options, listener)
+        key = _key(subject, options)
+        plain = None if key in found else written_baseline(subject, options, listener)
         if plain is not None:
-            found[identity] = _named(plain, found)
+            found[key] = _named(plain, key, found)
     return found
 
 
-def _identity(subject: Subject) -> str:
+def _key(subject: Subject, options: BenchOptions) -> _Key:
     """Of its plain backbone; that of a file of unknown origin is no one's."""
-    return plain_identity(subject.provenance) if subject.provenance else ""
+    identity = plain_identity(subject.provenance) if subject.provenance else ""
+    return identity, opens_onnx(subject, options)
 
 
-def _named(plain: Subject, plains: dict[str, Subject]) -> Subject:
+def _named(plain: Subject, key: _Key, plains: dict[_Key, Subject]) -> Subject:
     """Another network of that name, of other widths, say, may be among them."""
-    taken = {one.name for one in plains.values()}
+    identity, _ = key
+    taken = {one.name for (other, _), one in plains.items() if other != identity}
     numbered = itertools.chain([plain.name], (f"{plain.name} #{number}" for number in itertools.count(2)))
     return replace(plain, name=next(name for name in numbered if name not in taken))
 
@@ -211,8 +216,8 @@ def _beside_a_saved_run(
     pairs = [(subject, variant) for subject in subjects for variant in options.device.variants(subject, options)]
     several = _several(subjects, options)
     found = tuple(candidate(*pair, options, listener, several) for pair in pairs)
-    for one in found:
-        saved.row(one.subject.name, one.variant.label)  # refuses now what cannot be compared afterwards
+    for one in found:  # refuse now what cannot be compared afterwards
+        saved.row(one.subject.name, one.variant.label, one.subject.image_shape)
     return (Group(found, saved),)
 
 

@@ -43,6 +43,7 @@ class Row:
         baseline: name of the row, or saved run, that `ratio` refers to; None for a baseline itself.
         ratio: of times: above 1 is slower.
         samples: that the ratio is of; None where nothing was measured, and `unavailable` says why.
+        image_shape: (c, h, w) of the images; empty in a run that was saved before rows told it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Row:
     ratio: Ratio | None = None
     samples: Samples | None = None
     unavailable: str = ""
+    image_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def _row(
         ratio=ratio,
         samples=own.samples if own else None,
         unavailable="" if own else candidate.unavailable or outcome.failure or "not measured: interrupted",
+        image_shape=candidate.subject.image_shape,
     )
 
 
@@ -169,7 +172,7 @@ def _compared(
     """What a candidate is compared with, and the ratio to that; none for the baseline itself."""
     own, first = taken.get(candidate.name), group.candidates[0]
     if group.saved is not None:
-        earlier = group.saved.row(candidate.subject.name, candidate.variant.label)
+        earlier = group.saved.row(candidate.subject.name, candidate.variant.label, candidate.subject.image_shape)
         assert earlier.samples is not None
         ratio = unpaired_ratio(own.samples, earlier.samples, floor, options.statistic) if own else None
         return f"{earlier.name} in {group.saved.path.name}", ratio

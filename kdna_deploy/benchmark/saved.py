@@ -1,6 +1,6 @@
 """A saved run: what ``bench --save FILE.json`` wrote, read back as a baseline or for a comparison.
 
-Latencies of two runs say something about the models only when the machine and the options were the same.
+Latencies of two runs say something about the models only when machine, options and size of images were the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from kdna_deploy.benchmark.statistics import Samples
 from kdna_deploy.errors import ArtifactError, UsageError
-from kdna_deploy.json_schema import anything, mapping, text
+from kdna_deploy.json_schema import anything, integer, list_of, mapping, text
 from kdna_deploy.json_schema import record as object_of
 
 SCHEMA_VERSION = 2
@@ -23,6 +23,7 @@ SCHEMA_VERSION = 2
 _MACHINE = ("cpu", "flags", "cores", "governor", "cgroup_cpus", "gpu", "gpu_driver", "gpu_power_limit_w")
 _ENVIRONMENT = object_of({}, {"versions": mapping(text(), text())}, anything)
 _CHOICES = object_of({}, {}, anything)
+_SHAPE = list_of(integer(1))
 _OPTIONS = ("threads", "batch", "protocol", "device", "streams", "cuda_graphs", "host_copies")
 
 
@@ -42,7 +43,8 @@ class SavedRow:
     """A model of an earlier run; `samples` is None where it could not be measured, `ratio` for a baseline.
 
     A model on a runtime is what is found again: `name` depends on what else was measured. On the GPU the precision
-    belongs to `runtime`.
+    belongs to `runtime`. `image_shape` (c, h, w) is of the images that it was measured on; empty in runs that were
+    saved before they told it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class SavedRow:
     runtime: str
     samples: Samples | None
     ratio: SavedRatio | None
+    image_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,24 @@ class SavedRun:
     floors: tuple[float | None, ...]
     peak_gflops: float | None
 
-    def row(self, model: str, runtime: str) -> SavedRow:
-        """The row of a model.
+    def row(self, model: str, runtime: str, image_shape: tuple[int, ...] = ()) -> SavedRow:
+        """The row of a model, to be compared with one on images of `image_shape`, where that is known.
 
         Raises:
-            UsageError: the run has none, or did not measure it.
+            UsageError: the run has none, did not measure it, or did on images of another shape.
         """
         found = [row for row in self.rows if (row.model, row.runtime) == (model, runtime) and row.samples]
         if not found:
             measured = ", ".join(row.name for row in self.rows if row.samples)
             raise UsageError(f"'{self.path}' did not measure {model} on {runtime}; it has {measured}.")
-        return found[0]
+        row = found[0]
+        if other_images(row.image_shape, image_shape):
+            then, now = shown_shape(row.image_shape), shown_shape(image_shape)
+            raise UsageError(
+                f"'{self.path}' measured {model} on images of {then}, and not of {now}; choose that size with "
+                "`input_size`, or measure that run again."
+            )
+        return row
 
 
 def read_run(path: Path) -> SavedRun:
@@ -118,6 +128,15 @@ def differences(one: dict[str, Any], other: dict[str, Any], names: tuple[str, ..
     return [f"{name} ({one.get(name)} against {other.get(name)})" for name in names if one.get(name) != other.get(name)]
 
 
+def other_images(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two image shapes differ, of which neither is unknown."""
+    return bool(one and other) and one != other
+
+
+def shown_shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
 def incomparable(run: SavedRun, machine: dict[str, Any], options: dict[str, Any]) -> list[str]:
     """Why latencies of `run` must not be compared with ones measured on `machine` with `options`; empty if they may."""
     return differences(run.machine, machine, _MACHINE) + differences(run.options, options, _OPTIONS)
@@ -142,7 +161,8 @@ def _row(record: dict[str, Any]) -> SavedRow:
     runtime = str(record["runtime"])
     if "precision" in record:  # of a run on the GPU, which measures a runtime in several
         runtime = f"{runtime}, {record['precision']}"
-    return SavedRow(str(record["name"]), str(record["model"]), runtime, samples, ratio)
+    shape = tuple(_SHAPE(record.get("image_shape", [])))
+    return SavedRow(str(record["name"]), str(record["model"]), runtime, samples, ratio, shape)
 
 
 def _samples(values_ms: Any, blocks: Any) -> Samples:

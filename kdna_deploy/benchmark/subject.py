@@ -73,6 +73,11 @@ class Subject:
         """That the file says it computes in."""
         return str(self.provenance.options.get("precision", "fp32")) if self.provenance else "fp32"
 
+    @property
+    def weights(self) -> str:
+        """That the file says its weights are stored in, where it computes in float32."""
+        return str(self.provenance.options.get("weights", "fp32")) if self.provenance else "fp32"
+
 
 class Given:
     """Files of a network that the user named one of."""

@@ -25,7 +25,7 @@ _NESTED = {
     "cold_start": tuple(field.name for field in fields(ColdStart)),
     "kept": tuple(field.name for field in fields(Estimate)),
 }
-_LEFT_OUT = ("samples_ms", "single_ms", "blocks", "runtime_options")
+_LEFT_OUT = ("samples_ms", "single_ms", "blocks", "runtime_options", "image_shape")
 # What every document and row has, whichever device fills it.
 _DOCUMENT: dict[str, Any] = {"cores": [], "peak": None, "profiles": [], "differences": [], "cpu_streams": []}
 _ROW: dict[str, Any] = {"share_of_peak": None, "cold_start": None}
@@ -79,6 +79,7 @@ def _row(row: Row) -> dict[str, Any]:
         "runtime_options": dict(row.runtime_options),
         "parameters": row.parameters,
         "macs": row.macs,
+        "image_shape": list(row.image_shape),
         "file_bytes": row.file_bytes,
         "latency_ms": asdict(row.latency) if row.latency else None,
         "baseline": row.baseline,

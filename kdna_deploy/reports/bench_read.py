@@ -107,6 +107,7 @@ def _read_row(row: dict[str, Any], on_gpu: bool) -> Row:
         ratio=_read_ratio(row["ratio"]) if row["ratio"] else None,
         samples=samples,
         unavailable=row["unavailable"] or "",
+        image_shape=tuple(row.get("image_shape", ())),
     )
 
 

@@ -55,7 +55,13 @@ _row = record(
         "samples_ms": _samples,
         "blocks": list_of(_count),
     },
-    {"precision": text(), "throughput": optional(number), "kept": optional(_estimate), "single_ms": _samples},
+    {
+        "image_shape": list_of(_count),
+        "precision": text(),
+        "throughput": optional(number),
+        "kept": optional(_estimate),
+        "single_ms": _samples,
+    },
 )
 _layer = record(
     {

@@ -267,7 +267,7 @@ def _provenance(onnx: Path, opened: FusedSource, output: Path, options: OnnxOpti
     found = provenance_of_model(read_model(onnx), onnx)
     assert found is not None, "our own file"
     stored = {} if options.weights == "fp32" else {"weights": options.weights}
-    made = found.beside(output, opened.network.checkpoint.path)
+    made = opened.beside(found, output)
     return made.with_options(format=named_kind(output).name, batch=options.batch or "dynamic", **stored)
 
 

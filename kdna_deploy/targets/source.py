@@ -72,6 +72,7 @@ class FusedSource:
         fused: the report of the fusing, where that was done on the way.
         notes: what was done and why, a sentence each.
         sample: a few of the user's own images [n, c, h, w], where there are some: exports are verified on them too.
+        place: folder that files made of it end up in, where they are written to another first.
     """
 
     graph: Graph
@@ -80,6 +81,12 @@ class FusedSource:
     fused: Fused | None = None
     notes: tuple[str, ...] = ()
     sample: Images | None = None
+    place: Path | None = None
+
+    def beside(self, made: Provenance, output: Path) -> Provenance:
+        """`made` with the way to the checkpoint from where the file `output` ends up."""
+        folder = output.parent if self.place is None else self.place
+        return made.beside(folder / output.name, self.network.checkpoint.path)
 
     def with_class_names(self, names: tuple[str, ...], labels: Path) -> FusedSource:
         """With the names from the file `labels` in its provenance.

@@ -95,7 +95,8 @@ def shipped(request: Shipment, listener: Listener) -> tuple[Manifest, str]:
     network = load_network(request.checkpoint, request.arch, request.factory, request.ema)
     licence = request.licence.name if request.licence else network.checkpoint.training.licence or None
     with new_folder(request.folder) as place:
-        making = _Making(request, place, Files(LoadedNetwork(network, request.size), {}), listener)
+        files = Files(LoadedNetwork(network, request.size), {}, place=request.folder)
+        making = _Making(request, place, files, listener)
         listener.step("fuse")
         fused = making.fused()
         # Two engines may be built of one file.

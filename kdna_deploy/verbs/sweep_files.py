@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,16 @@ from kdna_deploy.verbs.prepare import prepare
 
 @dataclass
 class Files:
-    """Makes the files of the candidates of `network`; `calibration` is what is said of images."""
+    """Makes the files of the candidates of `network`; `calibration` is what is said of images.
+
+    `place` is the folder that they end up in, where they are written to another first.
+    """
 
     network: LoadedNetwork
     calibration: Mapping[str, Any]
     workers: int | None = None
     ray: str | None = None
+    place: Path | None = None
     _fused: dict[tuple[str, str], FusedNetwork] = field(default_factory=dict)
 
     def fused(self, children: str, attention: str, listener: Listener) -> FusedNetwork:
@@ -34,7 +38,7 @@ class Files:
             made = fuse(self.network, children=children, attention=attention, **images, listener=listener)
             for note in made.notes:
                 listener.note(note)
-            self._fused[children, attention] = made
+            self._fused[children, attention] = replace(made, source=replace(made.source, place=self.place))
         return self._fused[children, attention]
 
     def shares(self, listener: Listener) -> bool:

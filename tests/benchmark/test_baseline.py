@@ -19,6 +19,7 @@ from kdna_deploy.benchmark.plan import images_for, plan
 from kdna_deploy.benchmark.subject import Subject, given, same_options
 from kdna_deploy.errors import UsageError
 from kdna_deploy.files import file_sha256
+from kdna_deploy.graph.file import save_fused
 from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.images.preprocessing import Preprocessing
 from kdna_deploy.network.cost import count
@@ -195,6 +196,21 @@ def test_what_another_runtime_opens_is_built(beside: Path) -> None:
     plain, _ = group.candidates
     reason = "net.baseline.onnx is for runtimes that open ONNX files on a CPU"
     assert plain.subject.notes == (f"the plain backbone of net.onnx was built: {reason}",)
+
+
+@pytest.mark.slow
+def test_what_was_written_with_a_file_is_no_baseline_of_what_another_runtime_opens(
+    beside: Path, tmp_path: Path
+) -> None:
+    sample, fused = fused_sample(RESNET), tmp_path / "net.fused.pt2"
+    save_fused(sample.graph, sample.provenance.with_options(simplify=False), fused)  # whose plain backbone is the same
+    written, built = plan([beside / "net.onnx", fused], BenchOptions(Cpu()), tmp_path)
+    plain = "resnet18_plain 64×64"
+    assert [one.name for one in written.candidates] == [f"{plain}, onnxruntime", "net.onnx, onnxruntime"]
+    assert [one.name for one in built.candidates] == [f"{plain}, pt2", "net.fused.pt2, pt2"]
+    assert [one.unavailable for one in (*written.candidates, *built.candidates)] == [""] * 4
+    sources = [one.candidates[0].source for one in (written, built)]
+    assert [one.path.parent == beside for one in sources if one] == [True, False]
 
 
 @pytest.mark.slow

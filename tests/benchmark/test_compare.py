@@ -187,6 +187,19 @@ def test_what_differs_between_machines_and_options_is_listed() -> None:
     assert comparison.differences == ("cpu (AMD EPYC against Xeon)", "threads (1 against 4)")
 
 
+def test_models_on_images_of_other_shapes_are_listed_and_not_judged() -> None:
+    slow, fast = (to_plain(value, value - 0.01, value + 0.01) for value in (1.5, 1.2))
+    row = replace(saved_row("net"), image_shape=(3, 64, 64))
+    first = run_of(*(replace(row, runtime=name, ratio=fast) for name in ("onnxruntime", "pt2")), saved_row("old"))
+    larger = replace(row, ratio=slow, image_shape=(3, 96, 64))
+    found = compare_runs(first, run_of(*(replace(larger, runtime=one.runtime) for one in first.rows[:2])))
+    assert found.differences == ("images of net (3×64×64 against 3×96×64)",)
+    assert [(one.verdict, one.change) for one in found.rows[:2]] == [("other baseline", None)] * 2
+    # A run that was saved before rows told it.
+    (known, *_) = compare_runs(first, run_of(replace(larger, image_shape=()))).rows
+    assert known.verdict == "slower"
+
+
 # From files
 
 

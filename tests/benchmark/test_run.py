@@ -384,6 +384,14 @@ def test_a_saved_run_of_another_batch_is_refused(net: Path, beside_other: BenchR
         bench([net], BenchOptions(Cpu(), batch=2, baseline=earlier, settings=SHORT))
 
 
+def test_a_saved_run_on_images_of_another_size_is_refused(net: Path, beside_other: BenchResult, tmp_path: Path) -> None:
+    earlier = saved(beside_other, tmp_path / "earlier.json")
+    assert {row.image_shape for row in earlier.rows} == {(3, 64, 64)}
+    smaller = replace(earlier, rows=tuple(replace(row, image_shape=(3, 32, 32)) for row in earlier.rows))
+    with pytest.raises(UsageError, match=r"earlier\.json' measured net\.onnx on images of 3×32×32, and not of 3×64×64"):
+        plan([net], BenchOptions(Cpu(), baseline=smaller), tmp_path)  # before anything is measured
+
+
 def test_a_saved_run_without_the_model_is_refused(beside_other: BenchResult, net: Path, tmp_path: Path) -> None:
     earlier = saved(beside_other, tmp_path / "earlier.json")
     unknown = with_metadata(net, tmp_path / "unknown.onnx", None)

@@ -71,6 +71,7 @@ def measured(
         file_bytes=45_100_000,
         latency=summarise(own.values),
         samples=own,
+        image_shape=(3, 224, 224),
     )
     return replace(row, **fields)
 
@@ -260,6 +261,8 @@ DAMAGES = {
     "no rate": _without("peak", "best", "gflops"),
     "no value of a floor": _without("noise_floors", 0, "value"),
     "no name": _without("rows", 0, "name"),
+    "an image shape in text": _with("224", "rows", 0, "image_shape"),
+    "an image without height": _with([3, 0, 224], "rows", 1, "image_shape"),
     "no runtime": _without("rows", 1, "runtime"),
     "no samples": _without("rows", 1, "samples_ms"),
     "no blocks": _without("rows", 1, "blocks"),
@@ -327,6 +330,23 @@ def test_a_model_that_the_run_did_not_measure_is_refused(tmp_path: Path, name: s
     run = saved_run(tmp_path, result_of(*PAIR.rows, unavailable("unmeasured")))
     with pytest.raises(UsageError, match=rf"run\.json' did not measure {name} on {runtime}; it has plain, net\.onnx"):
         run.row(name, runtime)
+
+
+def test_a_row_on_images_of_another_shape_is_refused(tmp_path: Path) -> None:
+    run = saved_run(tmp_path)
+    assert run.row("net.onnx", "onnxruntime", (3, 224, 224)) == run.row("net.onnx", "onnxruntime") == run.rows[1]
+    with pytest.raises(UsageError) as refused:
+        run.row("net.onnx", "onnxruntime", (3, 320, 256))
+    assert str(refused.value) == (
+        f"'{run.path}' measured net.onnx on images of 3×224×224, and not of 3×320×256; choose that size with "
+        "`input_size`, or measure that run again."
+    )
+
+
+def test_a_run_that_was_saved_before_rows_told_the_shape_is_compared_as_before(tmp_path: Path) -> None:
+    run = read_run(changed(tmp_path, _without("rows", 1, "image_shape")))
+    assert run.row("net.onnx", "onnxruntime", (3, 320, 256)) == run.rows[1]
+    assert [row.image_shape for row in run.rows] == [(3, 224, 224), ()]
 
 
 def test_the_refusal_lists_only_what_was_measured(tmp_path: Path) -> None:

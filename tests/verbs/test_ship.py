@@ -26,6 +26,7 @@ from kdna_deploy.cli.app import run
 from kdna_deploy.evaluation.recorded import Recorded, read_recorded, save_recorded
 from kdna_deploy.files import file_sha256
 from kdna_deploy.images.record import images_sha256
+from kdna_deploy.runtimes.open import read_provenance
 from kdna_deploy.targets.release.manifest import read_manifest
 from kdna_deploy.verbs import shipping
 from kdna_deploy.verbs.proved import Proved
@@ -39,6 +40,7 @@ from tests.verbs.test_face import small
 pytestmark = pytest.mark.slow
 
 OPENVINO = importlib.util.find_spec("openvino") is not None
+LITERT = importlib.util.find_spec("ai_edge_litert") is not None
 TARGETS = ("cpu", "cpu-fp16", "cpu-int8", *(["openvino"] if OPENVINO else []), "triton", "onnxruntime-cpp")
 MODELS = ["net.onnx", "net.fp16.onnx", "net.int8.onnx", *(["net.xml"] if OPENVINO else [])]
 LOADING = {"model": "net.py:build", "input_size": 8}
@@ -131,6 +133,17 @@ def test_its_commands_make_the_same_bytes_alone(release: Shipped, folder: Path, 
     _, *words = shlex.split(command.replace(f"{RELEASE}/", "alone/"))
     assert invoke(*words) == 0
     assert (folder / "alone" / name).read_bytes() == (release.path / name).read_bytes()
+
+
+def test_into_a_folder_that_is_there_it_is_the_same_to_the_byte(release: Shipped, folder: Path) -> None:
+    """The way to the checkpoint, too, is that from where the files end up."""
+    Path("there").mkdir()
+    targets = ("cpu", "cpu-int8", *(["openvino"] if OPENVINO else []), *(["litert"] if LITERT else []))
+    again = kd.ship("net.pt", targets, "there", labels="names.txt", calibration="images.npy", **LOADING)  # type: ignore[arg-type]
+    files = [one.file for one in again.manifest.models]
+    assert [read_provenance(again.path / name).source_path for name in files] == ["../net.pt"] * len(targets)
+    for name in {*files} & {*MODELS}:
+        assert (again.path / name).read_bytes() == (release.path / name).read_bytes()
 
 
 def test_it_is_proved_elsewhere_without_pytorch(copied: Path, release: Shipped) -> None:

@@ -30,7 +30,7 @@ from kdna_deploy.benchmark.result import Row
 from kdna_deploy.benchmark.saved import SavedRun
 from kdna_deploy.benchmark.statistics import Ratio
 from kdna_deploy.benchmark.subject import Subject, given
-from kdna_deploy.errors import KdnaError
+from kdna_deploy.errors import KdnaError, UsageError
 from kdna_deploy.images.batch import Images
 from kdna_deploy.images.interface import PLAIN, Interface
 from kdna_deploy.kinds import OWN, Kind, named_kind
@@ -95,7 +95,10 @@ class Cpu:
 
     def find(self, subject: Subject, variant: Variant, options: BenchOptions, listener: Listener) -> Source:
         entry = RUNTIMES[variant.runtime]
-        return subject.artifacts.source(subject.kind if subject.kind == entry.own else entry.artifact)
+        kind = subject.kind if subject.kind == entry.own else entry.artifact
+        if subject.kind == "onnx" and kind not in ("onnx", "checkpoint"):  # that as it was trained
+            _check_float(subject)
+        return subject.artifacts.source(kind)
 
     def how(self, variant: Variant, options: BenchOptions) -> OnCpu:
         return OnCpu(self.threads, batch=options.batch)
@@ -110,6 +113,22 @@ class Cpu:
             allowed = allowed_cores()
             with pinned(self.threads) as cores:
                 yield CpuWatch(self, options, cores, allowed)
+
+
+def _check_float(subject: Subject) -> None:
+    """Refuse what would be made of the checkpoint in float32, and measured under the name of another file.
+
+    Raises:
+        UsageError: the file is not in float32.
+    """
+    if (subject.precision, subject.weights) == ("fp32", "fp32"):
+        return
+    reduced = subject.precision != "fp32"
+    has = f"computes in {subject.precision}" if reduced else f"stores its weights in {subject.weights}"
+    raise UsageError(
+        f"'{subject.name}' {has}, and what is made of its checkpoint would be in float32; measure it with a runtime "
+        "that opens it as it is."
+    )
 
 
 @contextlib.contextmanager
@@ -160,6 +179,7 @@ class CpuWatch:
                 self._start([c for group in groups for c in group.available], listener)
         if self.device.profile:
             listener.step("profile")
+            self.troubles += _unprofiled(groups)
             with self._told():
                 self.profiles = tuple(one for group in groups for one in self._profiled(group))
 
@@ -236,9 +256,20 @@ class CpuWatch:
                 images_for(c.subject.image_shape, self.options.batch, session_needs(c.source.path).interface),
             )
             for c in group.available
-            if c.source is not None and c.variant.runtime == "onnxruntime"
+            if c.source is not None and _has_profile(c)
         ]
         return profile(requests, self.device.threads, self.cores)
+
+
+def _has_profile(candidate: Candidate) -> bool:
+    return candidate.variant.runtime == "onnxruntime"
+
+
+def _unprofiled(groups: Sequence[Group]) -> Iterator[str]:
+    """A sentence on what was measured, and is not profiled."""
+    names = [one.name for group in groups for one in group.available if not _has_profile(one)]
+    if names:
+        yield f"a profile is ONNX Runtime's own, and is not made of: {'; '.join(names)}"
 
 
 def _interface(path: Path) -> Interface:

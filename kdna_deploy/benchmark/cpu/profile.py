@@ -174,7 +174,8 @@ def _layers(events: list[dict[str, Any]], graph: onnx.GraphProto) -> tuple[Layer
         Layer(
             name=node,
             operator=str(about[node]["op_name"]),
-            group=groups.get(node, "other"),
+            # One without a name, as of QDQ nodes, is called by its operator and a number.
+            group=groups.get(node) or _group_by_operator(str(about[node]["op_name"])),
             shape=_shape(about[node].get("output_type_shape")),
             microseconds=statistics.median(times[_DISCARDED:] or times),
         )
@@ -197,7 +198,7 @@ def _in_bodies(graph: onnx.GraphProto) -> set[str]:
 
 def _groups(graph: onnx.GraphProto) -> dict[str, str]:
     """Node name → group."""
-    groups = {node.name: _group_by_operator(node) for node in graph.node}
+    groups = {node.name: _group_by_operator(node.op_type) for node in graph.node}
     read = graph_view(graph)
     groups.update({one.node.name or "": "convolutions" for one in computed_kernels(read)})
     for product, gate in prescales(read).items():
@@ -206,7 +207,7 @@ def _groups(graph: onnx.GraphProto) -> dict[str, str]:
     return groups
 
 
-def _group_by_operator(node: onnx.NodeProto) -> str:
-    if node.op_type in _LAYOUT:
+def _group_by_operator(operator: str) -> str:
+    if operator in _LAYOUT:
         return "layout"
-    return "convolutions" if node.op_type.endswith("Conv") or "Gemm" in node.op_type else "other"
+    return "convolutions" if operator.endswith("Conv") or "Gemm" in operator else "other"

@@ -244,7 +244,7 @@ def export_fused(
 ) -> OnnxExport:
     """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
     checkpoint = opened.network.checkpoint.path
-    provenance = opened.provenance.beside(output, checkpoint)
+    provenance = opened.beside(opened.provenance, output)
     return export_onnx(
         *(opened.graph, opened.trained, provenance, output, options, (*inputs, checkpoint), listener),
         sample=opened.sample,

@@ -54,7 +54,7 @@ def write_transformed(
     What the file takes and returns is completed here: `model` takes normalised images and returns logits.
     """
     checkpoint = opened.network.checkpoint.path
-    provenance = opened.provenance.beside(output, checkpoint).with_options(**made)
+    provenance = opened.beside(opened.provenance, output).with_options(**made)
     complete = ir.from_proto(model)
     complete_interface(complete, options.interface)
     return write_onnx(ir.to_proto(complete), provenance, output, options, judge, (*inputs, checkpoint), listener)

@@ -99,7 +99,7 @@ def export_openvino(
         model = _converted(made_from.path, {node.name for node in onnx_model.graph.node}, as_it_is)
         found = provenance_of_model(onnx_model, made_from.path)
         assert found is not None, "our own file"
-        made = found.beside(output, checkpoint).with_options(format="openvino")
+        made = opened.beside(found, output).with_options(format="openvino")
 
         def write(path: Path) -> None:
             _save(model, made, path)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from kdna_deploy.benchmark.baseline import plain_backbone
 from kdna_deploy.benchmark.cpu.profile import GROUPS, Layer, Profile, ProfileRequest, explain, profile
@@ -115,3 +118,30 @@ def test_a_difference_is_taken_apart_into_macs_and_overhead() -> None:
     assert explained.extra_macs_ms == pytest.approx(2.5)
     assert explained.overhead_ms == pytest.approx(1.5)
     assert explained.extra_macs_ms + explained.overhead_ms == pytest.approx(explained.difference_ms)
+
+
+def test_conversions_of_8_bits_are_layout_though_they_have_no_names(tmp_path: Path) -> None:
+    """As files in int8 have them (`targets.onnx.int8.compact`)."""
+    kernel, scale, zero = np.ones((16, 3, 3, 3), np.int8), np.float32(0.1), np.uint8(128)
+    constants = {"k": kernel, "s": np.array(scale), "z": np.array(zero), "n": np.array(np.int8(0))}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["input", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["a", "s", "z"], ["b"]),
+        helper.make_node("DequantizeLinear", ["k", "s", "n"], ["w"]),
+        helper.make_node("Conv", ["b", "w"], ["c"], name="conv"),
+        helper.make_node("QuantizeLinear", ["c", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["d", "s", "z"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "int8",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path = tmp_path / "net.int8.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    (found,) = profile([ProfileRequest("net", path, np.ones((1, 3, 8, 8), np.float32))], threads=1)
+    groups = {layer.operator: layer.group for layer in found.layers}
+    wanted = {"QuantizeLinear": "layout", "QLinearConv": "convolutions", "DequantizeLinear": "layout"}
+    assert wanted.items() <= groups.items()
