@@ -71,6 +71,11 @@ class Checkpoint:
     base: Checkpoint | None = None
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What no output may replace; nothing of a network that lies in no file."""
+        return (*([self.path] if self.sha256 else []), *(self.base.files if self.base else ()))
+
+    @property
     def shapes(self) -> Shapes:
         return {name: tuple(tensor.shape) for name, tensor in self.state_dict.items()}
 

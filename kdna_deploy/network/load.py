@@ -76,8 +76,6 @@ def load_network(
     if factory:
         return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
     described, where = beside(path)
-    if described.base:  # as it lies from there
-        described = replace(described, base=str(path.parent / described.base))
     said = configured(arch).over(described)
     checkpoint = with_base(backbone_of(checkpoint), Path(said.base) if said.base else None, said.multiplier)
     architecture = recognise(checkpoint.shapes, said, checkpoint.arch)

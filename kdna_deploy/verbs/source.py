@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kdna_deploy.errors import UsageError
-from kdna_deploy.network.configuration import Configuration
+from kdna_deploy.errors import ArchitectureError, UsageError
+from kdna_deploy.network.configuration import Configuration, beside
 from kdna_deploy.verbs.load import LoadedNetwork, load
 
 if TYPE_CHECKING:
@@ -78,5 +79,15 @@ def original_in_memory(given: Any) -> Network | None:
 
 
 def files_of(given: Any, checkpoint: Path | None = None) -> tuple[Path, ...]:
-    """What no output may replace."""
-    return (*([given] if isinstance(given, Path) else []), *([] if checkpoint is None else [checkpoint]))
+    """What no output may replace: the files that `given` is, or was, loaded from, and `checkpoint`."""
+    return (*_loaded_from(given), *([] if checkpoint is None else [checkpoint]))
+
+
+def _loaded_from(given: Any) -> tuple[Path, ...]:
+    if not isinstance(given, Path):
+        network: Network = getattr(given, "network", given)
+        return network.checkpoint.files
+    if given.is_file():
+        with contextlib.suppress(ArchitectureError):  # what is wrong with it is told when the network is loaded
+            return given, *beside(given)[0].files
+    return (given,)

@@ -86,8 +86,8 @@ def export_openvino(
         ExportError: OpenVINO cannot convert the graph, or the file is larger than `max_bloat` allows.
     """
     options = options or OpenVinoOptions()
-    checkpoint = opened.network.checkpoint.path
-    sources = (*inputs, checkpoint)
+    checkpoint = opened.network.checkpoint
+    sources = (*inputs, *checkpoint.files)
     for file in (output, weights_of(output)):
         check_output(file, sources)
     shared = opened.provenance.options.get("children") == "share"
@@ -99,7 +99,7 @@ def export_openvino(
         model = _converted(made_from.path, {node.name for node in onnx_model.graph.node}, as_it_is)
         found = provenance_of_model(onnx_model, made_from.path)
         assert found is not None, "our own file"
-        made = found.beside(output, checkpoint).with_options(format="openvino")
+        made = found.beside(output, checkpoint.path).with_options(format="openvino")
 
         def write(path: Path) -> None:
             _save(model, made, path)
