@@ -25,6 +25,8 @@ from kdna_deploy.network.input_channels import input_channels
 from kdna_deploy.network.module_copy import twin
 from kdna_deploy.network.recognise import chosen_layouts, compare, recognise
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -74,7 +76,8 @@ def load_network(
         raise UsageError("Give either `arch` or `model`, not both.")
     checkpoint = load_checkpoint(path, ema)
     if factory:
-        return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
+        module = _of_bare_parts(_unwrapped(_call_factory(factory)))
+        return Network(_load(module, checkpoint, factory), checkpoint, factory=factory)
     described, where = beside(path)
     said = configured(arch).over(described)
     checkpoint = with_base(backbone_of(checkpoint), Path(said.base) if said.base else None, said.multiplier)
@@ -108,14 +111,18 @@ def _without_head(
     return replace(checkpoint, state_dict=kept), notes
 
 
-def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:
-    """The network without what training wraps around it and its parts; a checkpoint's names lose the same prefixes."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel) if outermost else ()
+def _unwrapped(module: nn.Module, wrappers: tuple[type[nn.Module], ...] = _PARALLEL) -> nn.Module:
+    """The network without what training wraps around it; a checkpoint's names lose the same prefixes."""
     compiled = _compiled_kinds()
     while isinstance(module, (*compiled, *wrappers)):
         module = cast(nn.Module, module._orig_mod if isinstance(module, compiled) else module.module)
+    return module
+
+
+def _of_bare_parts(module: nn.Module) -> nn.Module:
+    """`module` itself, its parts without what `torch.compile` wraps around them."""
     for name, part in list(module.named_children()):
-        inner = _unwrapped(part, outermost=False)
+        inner = _of_bare_parts(_unwrapped(part, wrappers=()))
         if inner is not part:
             setattr(module, name, inner)
     return module
@@ -182,7 +189,8 @@ def _call_factory(reference: str) -> nn.Module:
 
 def network_of(module: nn.Module) -> Network:
     """A module with trained weights, as it is: a copy in evaluation mode and float32, without a checkpoint."""
-    taken = twin(_unwrapped(module)).float().eval()
+    # The caller's module keeps its parts as they are.
+    taken = _of_bare_parts(twin(_unwrapped(module))).float().eval()
     for parameter in taken.parameters():
         parameter.requires_grad = False
     kind = type(module)

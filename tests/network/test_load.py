@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kdna_deploy.errors import ArchitectureError, InputError, UsageError
 from kdna_deploy.network.checkpoint import load_checkpoint
 from kdna_deploy.network.families import ARCHITECTURES, Architecture
-from kdna_deploy.network.load import load_network
+from kdna_deploy.network.load import load_network, network_of
 
 FACTORIES = '''
 import torch
@@ -147,6 +147,18 @@ def test_parameters_that_a_users_module_ties_stay_tied(own_models: Path) -> None
     module = load_network(path, factory="own_models:Tied").module
     assert module.get_parameter("first.weight") is module.get_parameter("second.weight")
     torch.testing.assert_close(module.get_parameter("second.weight").data, kernel, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrap", [lambda module: module, nn.DataParallel, torch.compile])
+def test_a_module_keeps_its_compiled_parts_where_a_copy_is_taken(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    module = nn.Sequential(convnet(), nn.Flatten())
+    module[0][0] = torch.compile(module[0][0])
+    whole, part, weights = module[0], module[0][0], module[0][0].weight
+    network = network_of(wrap(module)).module
+    assert module[0] is whole and module[0][0] is part and part.weight is weights and module.training
+    assert [type(layer) for layer in network[0]] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout]
+    assert network[0][0].weight is not weights and network[0][0].weight.equal(weights)
 
 
 @pytest.mark.parametrize("reference", ["own_models", "own_models:", ":convnet", ":", "own_models.convnet"])
