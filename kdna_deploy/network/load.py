@@ -6,6 +6,7 @@ weights never are. All parity is measured against this module.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -134,6 +135,12 @@ def _compiled_kinds() -> tuple[type[nn.Module], ...]:
     return () if compiler is None else (compiler.OptimizedModule,)
 
 
+def _on_processor(module: nn.Module) -> nn.Module:
+    """`module` itself, moved from any GPU to where everything is computed; one without memory stays without."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return module if any(tensor.is_meta for tensor in tensors) else module.cpu()
+
+
 def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     # A lazy module takes the shapes that the checkpoint has.
     expected = {
@@ -148,7 +155,7 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
     # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
     ghost = any(not is_lazy(tensor) and tensor.is_meta for tensor in module.state_dict().values())
-    module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
+    _on_processor(module).float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
     for parameter in module.parameters():  # a scripted module has no `requires_grad_`
         parameter.requires_grad = False
     return module.eval()
@@ -189,8 +196,8 @@ def _call_factory(reference: str) -> nn.Module:
 
 def network_of(module: nn.Module) -> Network:
     """A module with trained weights, as it is: a copy in evaluation mode and float32, without a checkpoint."""
-    # The caller's module keeps its parts as they are.
-    taken = _of_bare_parts(twin(_unwrapped(module))).float().eval()
+    # The caller's module keeps its parts as they are, and where they are.
+    taken = _on_processor(_of_bare_parts(twin(_unwrapped(module)))).float().eval()
     for parameter in taken.parameters():
         parameter.requires_grad = False
     kind = type(module)
