@@ -43,14 +43,23 @@ def source_of(given: Source, arch: Configuration, model: str | None, ema: bool) 
     """
     if isinstance(given, (str, os.PathLike)):
         return Path(given)
-    if arch or model or ema:
-        raise UsageError(
-            "`arch`, `outputs`, `model` and `ema` say how to load a checkpoint; this network is loaded already."
-        )
+    check_unsaid(arch, model, ema)
     if isinstance(given, LoadedNetwork):
         return given.network
     fused: FusedSource | None = getattr(given, "source", None)
     return fused if fused is not None and hasattr(fused, "graph") else load(given).network  # type: ignore[arg-type]
+
+
+def check_unsaid(arch: Configuration, model: str | None, ema: bool) -> None:
+    """Refuse what says how to load a checkpoint, of a network that is loaded already.
+
+    Raises:
+        UsageError: it was said.
+    """
+    if arch or model or ema:
+        raise UsageError(
+            "`arch`, `outputs`, `model` and `ema` say how to load a checkpoint; this network is loaded already."
+        )
 
 
 def size_of(given: Any) -> tuple[int, int] | None:
