@@ -10,7 +10,6 @@ stands in for it, which a note says.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from kdna_deploy.evaluation.resume import UnfitState
 from kdna_deploy.evaluation.workers.opened import Workers
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import package_versions
+from kdna_deploy.images.folder import files_within
 from kdna_deploy.images.preprocessing import AskedPreprocessing
 from kdna_deploy.kinds import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from kdna_deploy.network.configuration import Configuration
@@ -210,20 +210,10 @@ def _started(row: Row) -> tuple[float | None, int | None]:
 
 
 def _listed(folder: Path, suffixes: frozenset[str]) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file of `suffixes` in a folder, and in those in it; hidden ones are no images.
-
-    Links are followed once.
-    """
-    found, seen = [], set[str]()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(place, name) for name in files if not name.startswith(".")):
-            if path.suffix.lower() in suffixes and path.exists():
-                told = path.stat()
-                found.append((str(path.relative_to(folder)), told.st_size, told.st_mtime_ns))
+    """Name, size and time of every file of `suffixes` in a folder, and in those in it."""
+    found = []
+    for path in files_within(folder):
+        if path.suffix.lower() in suffixes and path.exists():
+            told = path.stat()
+            found.append((str(path.relative_to(folder)), told.st_size, told.st_mtime_ns))
     return sorted(found)
