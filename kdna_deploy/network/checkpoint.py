@@ -97,7 +97,7 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         raise CheckpointError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     weights, said = _weights(content, path, ema)
     notes += said
-    accuracy = _accuracy(content, notes)
+    accuracy, training = _accuracy(content, notes), training_record(content)
     return Checkpoint(
         path=path,
         sha256=sha256,
@@ -107,8 +107,8 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         accuracy=accuracy,
         ema=ema,
         averages=not ema and any(note.startswith(_BESIDE) for note in notes),
-        notes=tuple(notes),
-        training=training_record(content),
+        notes=(*notes, *training.notes),
+        training=training,
     )
 
 
