@@ -8,6 +8,7 @@ resize or crop is asked for. Array files hold images [n, c, h, w] that are alrea
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -134,26 +135,40 @@ def image_files(folder: Path, deep: bool = True) -> list[Path]:
 
     Pipes, devices and folders are none; a broken link is told when it is read.
     """
+    found = files_within(folder) if deep else (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(
-        path
-        for path in (folder.rglob("*") if deep else folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        if path.is_file() or not path.exists()
-        if not _hidden(path, folder)
+        path for path in found if path.suffix.lower() in IMAGE_SUFFIXES if path.is_file() or not path.exists()
     )
 
 
 def other_files(folder: Path) -> list[Path]:
     """Files in a folder and the folders in it whose suffix is no image's; hidden ones left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() not in IMAGE_SUFFIXES and not _hidden(path, folder) and path.is_file()
-    )
+    return sorted(path for path in files_within(folder) if path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file())
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def files_within(folder: Path) -> Iterator[Path]:
+    """All but folders in a folder and the folders in it; what is hidden is left out.
+
+    Links to folders are followed, once each and after what lies in the folder itself, unless they lead back to a folder
+    that they lie in.
+    """
+    here, seen, tops = os.path.realpath(folder), set[str](), [folder]
+    for top in tops:  # links add to them
+        for place, folders, files in os.walk(top):
+            real = os.path.realpath(place)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            links = (path for name in folders if (path := Path(place, name)).is_symlink())
+            tops += [path for path in links if not _leads_back(path, here, real)]
+            yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def _leads_back(link: Path, *places: str) -> bool:
+    target = os.path.realpath(link)
+    return any(Path(place).is_relative_to(target) for place in places)
 
 
 def read_image(source: Path | ImageBytes, size: tuple[int, int], preprocessing: Preprocessing | None = None) -> Images:

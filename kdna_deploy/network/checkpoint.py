@@ -71,6 +71,11 @@ class Checkpoint:
     base: Checkpoint | None = None
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What no output may replace; nothing of a network that lies in no file."""
+        return (*([self.path] if self.sha256 else []), *(self.base.files if self.base else ()))
+
+    @property
     def shapes(self) -> Shapes:
         return {name: tuple(tensor.shape) for name, tensor in self.state_dict.items()}
 
@@ -92,7 +97,7 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         raise CheckpointError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     weights, said = _weights(content, path, ema)
     notes += said
-    accuracy = _accuracy(content, notes)
+    accuracy, training = _accuracy(content, notes), training_record(content)
     return Checkpoint(
         path=path,
         sha256=sha256,
@@ -102,8 +107,8 @@ def load_checkpoint(path: Path, ema: bool = False) -> Checkpoint:
         accuracy=accuracy,
         ema=ema,
         averages=not ema and any(note.startswith(_BESIDE) for note in notes),
-        notes=tuple(notes),
-        training=training_record(content),
+        notes=(*notes, *training.notes),
+        training=training,
     )
 
 

@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -207,6 +207,8 @@ def configured(arch: Configuration | str | None, words: Words | None = None) -> 
 def beside(checkpoint: Path) -> tuple[Configuration, Path | None]:
     """What the file beside `checkpoint` says, and where it lies; nothing where there is none.
 
+    A base is named as it lies from there.
+
     Raises:
         ArchitectureError: it cannot be read, or says what makes no sense.
     """
@@ -216,10 +218,11 @@ def beside(checkpoint: Path) -> tuple[Configuration, Path | None]:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ValueError("it is too long")
-        return _checked(json.loads(path.read_text(encoding="utf-8"))), path
+        said = _checked(json.loads(path.read_text(encoding="utf-8")))
     except (KdnaError, OSError, RecursionError, ValueError) as error:
         why = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise ArchitectureError(f"'{path}' describes no architecture: {why}; mend it, or remove it.") from error
+    return (replace(said, base=str(path.parent / said.base)) if said.base else said), path
 
 
 # Words that are of several types are looked at as those of a user are.

@@ -6,6 +6,7 @@ weights never are. All parity is measured against this module.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from kdna_deploy.network.factory import load_factory, told
 from kdna_deploy.network.input_channels import input_channels
 from kdna_deploy.network.module_copy import twin
 from kdna_deploy.network.recognise import chosen_layouts, compare, recognise
+
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,9 @@ def load_network(
         raise UsageError("Give either `arch` or `model`, not both.")
     checkpoint = load_checkpoint(path, ema)
     if factory:
-        return Network(_load(_unwrapped(_call_factory(factory)), checkpoint, factory), checkpoint, factory=factory)
+        module = _of_bare_parts(_unwrapped(_call_factory(factory)))
+        return Network(_load(module, checkpoint, factory), checkpoint, factory=factory)
     described, where = beside(path)
-    if described.base:  # as it lies from there
-        described = replace(described, base=str(path.parent / described.base))
     said = configured(arch).over(described)
     checkpoint = with_base(backbone_of(checkpoint), Path(said.base) if said.base else None, said.multiplier)
     architecture = recognise(checkpoint.shapes, said, checkpoint.arch)
@@ -110,14 +112,18 @@ def _without_head(
     return replace(checkpoint, state_dict=kept), notes
 
 
-def _unwrapped(module: nn.Module, outermost: bool = True) -> nn.Module:
-    """The network without what training wraps around it and its parts; a checkpoint's names lose the same prefixes."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel) if outermost else ()
+def _unwrapped(module: nn.Module, wrappers: tuple[type[nn.Module], ...] = _PARALLEL) -> nn.Module:
+    """The network without what training wraps around it; a checkpoint's names lose the same prefixes."""
     compiled = _compiled_kinds()
     while isinstance(module, (*compiled, *wrappers)):
         module = cast(nn.Module, module._orig_mod if isinstance(module, compiled) else module.module)
+    return module
+
+
+def _of_bare_parts(module: nn.Module) -> nn.Module:
+    """`module` itself, its parts without what `torch.compile` wraps around them."""
     for name, part in list(module.named_children()):
-        inner = _unwrapped(part, outermost=False)
+        inner = _of_bare_parts(_unwrapped(part, wrappers=()))
         if inner is not part:
             setattr(module, name, inner)
     return module
@@ -127,6 +133,12 @@ def _compiled_kinds() -> tuple[type[nn.Module], ...]:
     """What `torch.compile` puts around a module; nothing where nobody has imported that compiler."""
     compiler = sys.modules.get("torch._dynamo.eval_frame")
     return () if compiler is None else (compiler.OptimizedModule,)
+
+
+def _on_processor(module: nn.Module) -> nn.Module:
+    """`module` itself, moved from any GPU to where everything is computed; one without memory stays without."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return module if any(tensor.is_meta for tensor in tensors) else module.cpu()
 
 
 def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
@@ -143,7 +155,7 @@ def _load(module: nn.Module, checkpoint: Checkpoint, name: str) -> nn.Module:
     counters = {key: torch.tensor(0) for key in expected if key not in checkpoint.state_dict}
     # Assigning would untie parameters that a user's module shares, so it is for networks without memory only.
     ghost = any(not is_lazy(tensor) and tensor.is_meta for tensor in module.state_dict().values())
-    module.float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
+    _on_processor(module).float().load_state_dict({**checkpoint.state_dict, **counters}, strict=True, assign=ghost)
     for parameter in module.parameters():  # a scripted module has no `requires_grad_`
         parameter.requires_grad = False
     return module.eval()
@@ -184,7 +196,8 @@ def _call_factory(reference: str) -> nn.Module:
 
 def network_of(module: nn.Module) -> Network:
     """A module with trained weights, as it is: a copy in evaluation mode and float32, without a checkpoint."""
-    taken = twin(_unwrapped(module)).float().eval()
+    # The caller's module keeps its parts as they are, and where they are.
+    taken = _on_processor(_of_bare_parts(twin(_unwrapped(module)))).float().eval()
     for parameter in taken.parameters():
         parameter.requires_grad = False
     kind = type(module)

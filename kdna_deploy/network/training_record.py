@@ -37,12 +37,14 @@ class TrainingRecord:
         preprocessing: with the mean and deviation, or the resizing, that are recorded.
         class_names: in the order of the logits.
         licence: of the weights, by its name.
+        notes: what is recorded and not believed, a sentence each.
     """
 
     size: tuple[int, int] | None = None
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] = ()
     licence: str = ""
+    notes: tuple[str, ...] = ()
 
     def preprocessing_record(self) -> dict[str, Any] | None:
         """As it is written into JSON."""
@@ -56,7 +58,10 @@ def training_record(content: object) -> TrainingRecord:
         return TrainingRecord()
     size = _first(places, _SIZES, _size)
     classes, licence = _first(places, _CLASSES, _class_names), _first(places, _LICENCES, _licence)
-    return TrainingRecord(size, _preprocessing(places, size), classes or (), licence or "")
+    mean, std = (_first(places, (name,), _values) for name in ("mean", "std"))
+    strange = _not_of_pixels(mean, std)
+    preprocessing = None if strange else _preprocessing(places, size, mean, std)
+    return TrainingRecord(size, preprocessing, classes or (), licence or "", strange)
 
 
 def _places(content: object) -> list[Mapping[str, Any]]:
@@ -85,8 +90,23 @@ def _size(value: object) -> tuple[int, int] | None:
     return (int(h), int(w)) if whole else None
 
 
-def _preprocessing(places: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> Preprocessing | None:
-    mean, std = _first(places, ("mean",), _values), _first(places, ("std",), _values)
+def _not_of_pixels(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> tuple[str, ...]:
+    """What is to be said of values that are not of pixels in 0..1: those of pixels in 0..255, or of something else."""
+    given = {"mean": mean or (), "std": std or ()}
+    strange = {name: values for name, values in given.items() if not all(0 <= value <= 1 for value in values)}
+    if not strange:
+        return ()
+    shown = " and ".join(f"{name} ({' '.join(f'{v:.4g}' for v in values)})" for name, values in strange.items())
+    are = "are" if len(strange) > 1 else "is"
+    return (f"the recorded {shown} {are} not of pixels in 0..1, so that how images were prepared is not known",)
+
+
+def _preprocessing(
+    places: Sequence[Mapping[str, Any]],
+    size: tuple[int, int] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> Preprocessing | None:
     resize = _first(places, _RESIZES, _side)
     share = _first(places, ("crop_pct",), _share)
     if resize is None and share and size:

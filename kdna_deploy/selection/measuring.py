@@ -10,7 +10,6 @@ stands in for it, which a note says.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from kdna_deploy.evaluation.resume import UnfitState
 from kdna_deploy.evaluation.workers.opened import Workers
 from kdna_deploy.files import file_sha256
 from kdna_deploy.graph.provenance import package_versions
+from kdna_deploy.images.folder import files_within
 from kdna_deploy.images.label_table import LabelTable
 from kdna_deploy.images.labelled_files import read_labelled
 from kdna_deploy.images.preprocessing import AskedPreprocessing
@@ -222,22 +222,9 @@ def _started(row: Row) -> tuple[float | None, int | None]:
 
 
 def _listed(folder: Path, suffixes: frozenset[str]) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file of `suffixes` in a folder, and in those in it; hidden ones are no images.
-
-    Links are followed once.
-    """
-    found, seen = [], set[str]()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(place, name) for name in files if not name.startswith(".")):
-            if path.suffix.lower() in suffixes and path.exists():
-                found.append(_told(path, str(path.relative_to(folder))))
-    return sorted(found)
+    """Name, size and time of every file of `suffixes` in a folder, and in those in it."""
+    files = (path for path in files_within(folder) if path.suffix.lower() in suffixes and path.exists())
+    return sorted(_told(path, str(path.relative_to(folder))) for path in files)
 
 
 def _told(path: Path, name: str) -> tuple[str, int, int]:

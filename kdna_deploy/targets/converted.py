@@ -159,14 +159,14 @@ def export_converted(
         AccuracyError: int8 loses more than its limit. Nothing is written.
         ExportError: the graph cannot be converted, or the file is larger than `max_bloat` allows.
     """
-    options, kind, checkpoint = options or OnnxOptions(), named_kind(output), opened.network.checkpoint.path
-    form, sources = FORMATS[kind], (*inputs, checkpoint)
+    options, kind, checkpoint = options or OnnxOptions(), named_kind(output), opened.network.checkpoint
+    form, sources = FORMATS[kind], (*inputs, *checkpoint.files)
     if options.weights not in form.weights:
         raise UsageError(f"{form.title} does not store weights in {options.weights}; choose {form.weights[-1]}.")
     for file in (output, *beside_own(output)):
         check_output(file, sources)
     if opened.provenance.options.get("children") == "share":
-        opened = fused_as_asked(opened, checkpoint, Request(children="materialize"))
+        opened = fused_as_asked(opened, checkpoint.path, Request(children="materialize"))
     alone = form.takes_one(opened)
     onnx_options = form.onnx_options(options)
     onnx_options = replace(onnx_options, batch=1) if alone else onnx_options

@@ -48,6 +48,11 @@ class AttentionWords:
         """Whether any is to be frozen or dropped."""
         return self.choice not in (None, "keep")
 
+    @property
+    def prepares(self) -> bool:
+        """Whether image files are read for it; a note says then how they are prepared."""
+        return self.changes and self.images.path is not None and self.images.path.is_dir()
+
     def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
 
@@ -91,7 +96,8 @@ class AttentionWords:
             record = image_record(path, preprocessing)
             if not path.is_dir():
                 return AttentionOptions(choice, source.batches, self.below, record, images=len(source))
-            if note := asked.note(recorded, "the checkpoint or artifact"):
+            where = "the checkpoint or artifact"
+            if note := asked.note(recorded, where) or asked.assumed(recorded, where):
                 listener.note(note)
             return AttentionOptions(choice, source.batches, self.below, record, preprocessing, len(source))
 

@@ -271,9 +271,10 @@ def export(
 
     asked: Any = own.children or words.children_in_graph
     request = Request(checkpoint, said, model, ema, size, asked, dynamic.request(listener), proof="file")
-    opened = words.prepared(named(opened_source(given, request, listener), names, optional_path(labels)))
+    opened = named(opened_source(given, request, listener), names, optional_path(labels))
+    opened = words.prepared(opened, noted=dynamic.prepares)
     words.check_outputs(opened.graph)
-    opened, interface = ends.applied(opened)
+    opened, interface = ends.applied(opened, noted=dynamic.prepares or words.prepares)
     if dynamic_convolutions(opened.graph.module):  # of one batch size they need no loop over its images
         fixed = fixed or engine.fixed(str(batch))
     options = OnnxOptions(

@@ -139,15 +139,16 @@ def fuse(
     done = (
         fuse_checkpoint(given, request, listener) if isinstance(given, Path) else fuse_network(given, request, listener)
     )
-    source = done.network.checkpoint.path
+    checkpoint = done.network.checkpoint
+    inputs = (*checkpoint.files, *inputs)
     if merged is not None:
         from kdna_deploy.targets.merged import save_merged as write_merged
 
-        note = write_merged(done.network, done.graph.image_shape[1:], merged, (source, *inputs))
+        note = write_merged(done.network, done.graph.image_shape[1:], merged, inputs)
         done = replace(done, notes=(*done.notes, note))
     if target is not None:
         listener.step("write")
-        save_fused(done.graph, done.provenance.beside(target, source), target, (source, *inputs))
+        save_fused(done.graph, done.provenance.beside(target, checkpoint.path), target, inputs)
     return FusedNetwork(done, target)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.verbs.arguments import Size, image_size
 from kdna_deploy.verbs.load import Inspected, LoadedNetwork, load
 from kdna_deploy.verbs.result import Result
+from kdna_deploy.verbs.source import check_unsaid
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -78,7 +79,8 @@ def inspect(
             return _of_file(Path(path), listener)
     listener.plan(("load", "capture", "find parents and children"))
     if isinstance(network, LoadedNetwork):
-        return network.inspect(listener)
+        check_unsaid(configured(arch, architecture), model, ema)
+        return replace(network, input_size=image_size(input_size) or network.input_size).inspect(listener)
     words = {"arch": arch, "model": model, "ema": ema, "input_size": input_size, "listener": listener}
     return load(path, **words, **architecture).inspect(listener)  # type: ignore[arg-type]
 

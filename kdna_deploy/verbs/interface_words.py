@@ -47,8 +47,10 @@ class InterfaceWords:
         if given and self.half_io:
             raise UsageError(f"`half_io` is for images and logits as they are; leave it or `{given[0]}` out.")
 
-    def applied(self, opened: FusedSource) -> tuple[FusedSource, Interface]:
+    def applied(self, opened: FusedSource, noted: bool = False) -> tuple[FusedSource, Interface]:
         """What the file of `opened` takes and returns, and `opened` with the preprocessing in it and what to say of it.
+
+        With `noted`, a note says already how images are prepared.
 
         Raises:
             UsageError: there is no softmax to put behind the network, or fewer classes than are to be named.
@@ -59,12 +61,12 @@ class InterfaceWords:
 
         interface = PLAIN
         if self.preprocess is not None:
-            opened, interface = self._preprocessed(opened)
+            opened, interface = self._preprocessed(opened, noted)
         if self.postprocess is not None:
             opened, interface = self._postprocessed(opened, interface)
         return opened, interface
 
-    def _preprocessed(self, opened: FusedSource) -> tuple[FusedSource, Interface]:
+    def _preprocessed(self, opened: FusedSource, noted: bool) -> tuple[FusedSource, Interface]:
         from kdna_deploy.images.folder import check_channels
         from kdna_deploy.images.interface import Interface
         from kdna_deploy.images.preprocessing import from_record
@@ -74,9 +76,9 @@ class InterfaceWords:
         used = asked.over(recorded)
         check_channels(opened.graph.image_shape, used)
         where = "the checkpoint or artifact"
-        note = asked.note(recorded, where) or asked.assumed(recorded, where)
-        notes = dict.fromkeys((*opened.notes, *([note] if note else [])))
-        prepared = replace(opened, provenance=replace(made, preprocessing=used.to_record()), notes=tuple(notes))
+        note = None if noted else asked.note(recorded, where) or asked.assumed(recorded, where)
+        notes = (*opened.notes, *([note] if note else []))
+        prepared = replace(opened, provenance=replace(made, preprocessing=used.to_record()), notes=notes)
         return prepared, Interface(chosen("preprocess", str(self.preprocess), LAYOUTS), used)
 
     def _postprocessed(self, opened: FusedSource, interface: Interface) -> tuple[FusedSource, Interface]:

@@ -55,6 +55,12 @@ class PrecisionWords:
         """Whether calibration images are of use, whatever becomes of channel attention."""
         return self.precision != "fp32" or self.weights in CODES
 
+    @property
+    def prepares(self) -> bool:
+        """Whether image files are read; a note says then how they are prepared."""
+        files = [path for path in (self.images.path, self.held_out) if path is not None and path.is_dir()]
+        return self.uses_images and bool(files)
+
     def check(self) -> None:
         """Refuse what makes no sense, before anything heavy is imported.
 
@@ -193,8 +199,8 @@ class PrecisionWords:
             return "materialize"
         return "share" if self.children == "on-the-fly" else self.children
 
-    def prepared(self, opened: FusedSource) -> FusedSource:
-        """`opened` with the preprocessing that its images will have, and a note where that is, or is not, as recorded.
+    def prepared(self, opened: FusedSource, noted: bool = False) -> FusedSource:
+        """`opened` with the preprocessing that its images will have, and a note on where that is from, unless `noted`.
 
         Raises:
             UsageError: a mean, deviation or size that is none.
@@ -202,16 +208,15 @@ class PrecisionWords:
         """
         from kdna_deploy.images.preprocessing import from_record
 
-        files = [path for path in (self.images.path, self.held_out) if path is not None and path.is_dir()]
-        if not self.uses_images or not files:
+        if not self.prepares:
             return opened
         asked, made = self.images.asked(), opened.provenance
-        recorded = from_record(made.preprocessing, made.source)
-        note = asked.note(recorded, "the checkpoint or artifact")
-        noted = replace(opened, notes=(*opened.notes, *([note] if note else [])))
+        recorded, where = from_record(made.preprocessing, made.source), "the checkpoint or artifact"
+        note = None if noted else asked.note(recorded, where) or asked.assumed(recorded, where)
+        told = replace(opened, notes=(*opened.notes, *([note] if note else [])))
         if self.precision == "fp32":  # the images judge the file, and leave no trace in it
-            return noted
-        return replace(noted, provenance=replace(made, preprocessing=asked.over(recorded).to_record()))
+            return told
+        return replace(told, provenance=replace(made, preprocessing=asked.over(recorded).to_record()))
 
     def _preprocessing(self, opened: FusedSource) -> Preprocessing:
         from kdna_deploy.images.preprocessing import from_record

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kdna_deploy.errors import UsageError
-from kdna_deploy.network.configuration import Configuration
+from kdna_deploy.errors import ArchitectureError, UsageError
+from kdna_deploy.network.configuration import Configuration, beside
 from kdna_deploy.verbs.load import LoadedNetwork, load
 
 if TYPE_CHECKING:
@@ -42,14 +43,23 @@ def source_of(given: Source, arch: Configuration, model: str | None, ema: bool) 
     """
     if isinstance(given, (str, os.PathLike)):
         return Path(given)
-    if arch or model or ema:
-        raise UsageError(
-            "`arch`, `outputs`, `model` and `ema` say how to load a checkpoint; this network is loaded already."
-        )
+    check_unsaid(arch, model, ema)
     if isinstance(given, LoadedNetwork):
         return given.network
     fused: FusedSource | None = getattr(given, "source", None)
     return fused if fused is not None and hasattr(fused, "graph") else load(given).network  # type: ignore[arg-type]
+
+
+def check_unsaid(arch: Configuration, model: str | None, ema: bool) -> None:
+    """Refuse what says how to load a checkpoint, of a network that is loaded already.
+
+    Raises:
+        UsageError: it was said.
+    """
+    if arch or model or ema:
+        raise UsageError(
+            "`arch`, `outputs`, `model` and `ema` say how to load a checkpoint; this network is loaded already."
+        )
 
 
 def size_of(given: Any) -> tuple[int, int] | None:
@@ -78,5 +88,15 @@ def original_in_memory(given: Any) -> Network | None:
 
 
 def files_of(given: Any, checkpoint: Path | None = None) -> tuple[Path, ...]:
-    """What no output may replace."""
-    return (*([given] if isinstance(given, Path) else []), *([] if checkpoint is None else [checkpoint]))
+    """What no output may replace: the files that `given` is, or was, loaded from, and `checkpoint`."""
+    return (*_loaded_from(given), *([] if checkpoint is None else [checkpoint]))
+
+
+def _loaded_from(given: Any) -> tuple[Path, ...]:
+    if not isinstance(given, Path):
+        network: Network = getattr(given, "network", given)
+        return network.checkpoint.files
+    if given.is_file():
+        with contextlib.suppress(ArchitectureError):  # what is wrong with it is told when the network is loaded
+            return given, *beside(given)[0].files
+    return (given,)

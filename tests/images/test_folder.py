@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from kdna_deploy.errors import InputError
-from kdna_deploy.images.folder import ImageSource, Preprocessing, read_image
+from kdna_deploy.images.folder import ImageSource, Preprocessing, image_files, other_files, read_image
+from kdna_deploy.images.record import images_sha256
 from tests.conftest import SAMPLES
 from tests.recorded import Recorded
 
@@ -292,3 +294,50 @@ def test_pipes_and_folders_with_the_name_of_an_image_are_none_and_a_broken_link_
     source = ImageSource(tmp_path, SHAPE, listener=heard)
     assert [len(batch) for batch in source.batches()] == [1]
     assert [path for path, _ in heard.skipped] == [tmp_path / "link.png"]
+
+
+def linked(folder: Path, links: dict[str, str]) -> Path:
+    """The folder ``data`` with links, beside a folder of pictures elsewhere."""
+    for number, name in enumerate(["data/ant/1.png", "data/cow.png", "elsewhere/n01/1.png", "elsewhere/n01/.2.png"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(8, 8, seed=number)).save(folder / name)
+    (folder / "elsewhere" / "list.txt").write_text("not an image")
+    for name, target in links.items():
+        (folder / name).symlink_to(folder / target, target_is_directory=True)
+    return folder / "data"
+
+
+BEE = ["ant/1.png", "bee/1.png", "cow.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights")
+@pytest.mark.parametrize(
+    ("links", "found"),
+    [
+        ({}, ["ant/1.png", "cow.png"]),
+        ({"data/bee": "elsewhere/n01"}, BEE),
+        ({"data/all": "elsewhere"}, ["all/n01/1.png", "ant/1.png", "cow.png"]),
+        # Once each, and by their own names where they lie in the folder.
+        ({"data/aaa": "data/ant", "data/bee": "elsewhere/n01", "data/fly": "elsewhere/n01"}, BEE),
+        # None that leads back, from wherever it lies.
+        ({"data/bee": "elsewhere/n01", "data/same": "data", "data/ant/up": "data", "data/over": "."}, BEE),
+        ({"data/bee": "elsewhere/n01", "elsewhere/n01/back": "data", "elsewhere/n01/over": "elsewhere"}, BEE),
+        ({"data/bee": "elsewhere/n01", "data/.hidden": "elsewhere"}, BEE),
+    ],
+)
+def test_links_to_folders_are_followed_once_and_never_back(
+    tmp_path: Path, links: dict[str, str], found: list[str]
+) -> None:
+    data = linked(tmp_path, links)
+    assert image_files(data) == [data / name for name in found]
+    assert other_files(data) == ([data / "all" / "list.txt"] if "data/all" in links else [])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights")
+def test_images_of_linked_folders_calibrate_and_are_recorded(tmp_path: Path) -> None:
+    data = linked(tmp_path, {"data/bee": "elsewhere/n01"})
+    (images,) = load(data)
+    expected = [normalised(noise(8, 8, seed)) for seed in (0, 2, 1)]
+    assert np.abs(images - np.stack(expected)).max() < 1e-6
+    shutil.copytree(data, tmp_path / "copied")  # what the links lead to
+    assert images_sha256(data) == images_sha256(tmp_path / "copied")

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from kdna_deploy.errors import ArchitectureError, InputError, UsageError
 from kdna_deploy.network.checkpoint import load_checkpoint
+from kdna_deploy.network.factory import load_factory
 from kdna_deploy.network.families import ARCHITECTURES, Architecture
-from kdna_deploy.network.load import load_network
+from kdna_deploy.network.load import load_network, network_of
 
 FACTORIES = '''
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 NOT_CALLABLE = 3
 
@@ -35,6 +37,18 @@ def double_precision():
 def without_memory():
     with torch.device("meta"):
         return convnet()
+
+
+class Centred(nn.Module):
+    """On a GPU, of which nothing but the name is needed."""
+
+    def __init__(self):
+        super().__init__()
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            self.register_buffer("mean", torch.empty(3, 1, 1, device="cuda"))
+
+    def forward(self, x):
+        return x - self.mean
 
 
 class Tied(nn.Module):
@@ -147,6 +161,49 @@ def test_parameters_that_a_users_module_ties_stay_tied(own_models: Path) -> None
     module = load_network(path, factory="own_models:Tied").module
     assert module.get_parameter("first.weight") is module.get_parameter("second.weight")
     torch.testing.assert_close(module.get_parameter("second.weight").data, kernel, rtol=0, atol=0)
+
+
+def devices(module: nn.Module) -> set[str]:
+    return {value.device.type for value in module.state_dict().values()}
+
+
+def test_what_a_factory_builds_on_a_gpu_is_moved_to_where_all_is_computed(own_models: Path) -> None:
+    """Without a GPU, its tensors are shapes that say that they lie on one."""
+    path = saved(own_models, {"mean": torch.zeros(3, 1, 1)})
+    assert devices(load_network(path, factory="own_models:Centred").module) == {"cpu"}
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_a_module_on_a_gpu_is_copied_to_where_all_is_computed(own_models: Path) -> None:
+    module = load_factory("own_models:Centred")()
+    assert (devices(network_of(module).module), devices(module)) == ({"cpu"}, {"cuda"})
+
+
+@pytest.mark.gpu
+def test_a_module_that_was_trained_on_a_gpu_computes_the_same() -> None:
+    module = convnet().cuda().eval()
+    x = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(network_of(module).module(x), module(x.cuda()).cpu())
+    assert devices(module) == {"cuda"}
+
+
+def test_a_module_without_memory_is_taken_as_it_is() -> None:
+    with torch.device("meta"):
+        module = convnet()
+    assert devices(network_of(module).module) == {"meta"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrap", [lambda module: module, nn.DataParallel, torch.compile])
+def test_a_module_keeps_its_compiled_parts_where_a_copy_is_taken(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    module = nn.Sequential(convnet(), nn.Flatten())
+    module[0][0] = torch.compile(module[0][0])
+    whole, part, weights = module[0], module[0][0], module[0][0].weight
+    network = network_of(wrap(module)).module
+    assert module[0] is whole and module[0][0] is part and part.weight is weights and module.training
+    assert [type(layer) for layer in network[0]] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout]
+    assert network[0][0].weight is not weights and network[0][0].weight.equal(weights)
 
 
 @pytest.mark.parametrize("reference", ["own_models", "own_models:", ":convnet", ":", "own_models.convnet"])

@@ -81,10 +81,31 @@ def test_options_come_before_the_container() -> None:
         ({"std": [0.5] * 3, "mean": [0.5]}, None),
         ({"crop_pct": 0.95}, None),
         ({"crop_pct": -1, "img_size": 224}, None),
+        ({"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "val_resize_size": 256}, None),
+        ({"mean": [103.939, 116.779, 123.68], "std": [1.0] * 3}, None),
+        ({"mean": [-0.5] * 3}, None),
     ],
 )
 def test_the_normalisation_is_read_where_it_is_one(args: dict[str, object], prepared: Preprocessing | None) -> None:
     assert training_record({"args": args}).preprocessing == prepared
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            {"mean": [123.675, 116.28, 103.53], "std": [58.395] * 3},
+            "mean (123.7 116.3 103.5) and std (58.4 58.4 58.4) are",
+        ),
+        ({"mean": [0.0], "std": [255]}, "std (255) is"),
+        ({"mean": [0.0] * 3, "std": [1.0] * 3}, None),
+        ({"mean": "123.675"}, None),
+    ],
+)
+def test_values_of_other_pixels_are_told(tmp_path: Path, args: dict[str, object], said: str | None) -> None:
+    torch.save({"state_dict": {"w": torch.ones(1)}, "args": args}, tmp_path / "net.pth")
+    sentence = f"the recorded {said} not of pixels in 0..1, so that how images were prepared is not known"
+    assert load_checkpoint(tmp_path / "net.pth").notes == ((sentence,) if said else ())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from kdna_deploy.cli.app import run
 from kdna_deploy.errors import AccuracyError, ExportError, InputError, ParityError, UsageError
 from kdna_deploy.evaluation.evaluate import EvaluationRequest, evaluate_files
 from kdna_deploy.kinds import Kind, beside_own, named_kind
+from kdna_deploy.network.checkpoint import Checkpoint
 from kdna_deploy.runtimes.open import own_session, read_provenance
 from kdna_deploy.targets import converted
 from kdna_deploy.targets.converted import export_converted
 from kdna_deploy.targets.inspect_file import inspect_file
+from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.verbs.fuse import FusedNetwork
 from kdna_deploy.verbs.own_formats import FORMATS
@@ -68,6 +71,22 @@ def test_halves_and_codes_are_smaller_files(name: str, weights: str, most: float
     assert small.bytes <= most * large.bytes
     assert read_provenance(small.path).options["weights"] == small.stored == weights
     assert kd.verify(small.path, against=sample_path(RESNET)).passed  # at the tolerance of what it records
+
+
+@pytest.mark.parametrize(
+    ("write", "output", "base"),
+    [(export_fused, "net.onnx", "net.onnx"), (export_converted, "net.param", "net.bin")],
+)
+def test_what_adapters_are_put_beside_is_an_input(
+    tmp_path: Path, write: Callable[..., object], output: str, base: str
+) -> None:
+    (tmp_path / base).write_bytes(b"weights")
+    opened = fused_sample(RESNET)
+    checkpoint = replace(opened.network.checkpoint, base=Checkpoint(tmp_path / base, "0" * 64, {}))
+    opened = replace(opened, network=replace(opened.network, checkpoint=checkpoint))
+    with pytest.raises(UsageError, match=rf"'.*{base}' is the input itself"):
+        write(opened, tmp_path / output, PLAIN)
+    assert (tmp_path / base).read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -31,6 +31,7 @@ from kdna_deploy.runtimes.open import read_provenance
 from kdna_deploy.targets.onnx.export import export_fused
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from kdna_deploy.targets.source import FusedSource, Request, open_fused_source
+from kdna_deploy.verbs.attention_words import AttentionWords
 from kdna_deploy.verbs.image_words import ImageWords
 from kdna_deploy.verbs.precision_words import PrecisionWords
 from tests.conftest import SAMPLES
@@ -44,6 +45,10 @@ DIGITS = SAMPLES / "digits"
 IMAGENET = Preprocessing()
 WRONG = Preprocessing((0.9,) * 3, (0.1,) * 3)
 ASSUMED = "assumed 224×224: nothing in the checkpoint tells the size it was trained on; give `input_size`"
+MERELY_ASSUMED = (
+    f"assumed for images: {IMAGENET}, for nothing in the checkpoint or artifact tells how they were prepared for "
+    "training; give `mean` and `std`"
+)
 
 
 def with_args(path: Path, **args: object) -> Path:
@@ -266,6 +271,24 @@ def test_images_that_nothing_prepares_change_no_record(recorded: FusedSource, tm
     assert choice(replace(nothing, path=tmp_path / "a.npy")).prepared(recorded) is recorded
 
 
+def test_a_normalisation_that_int8_merely_assumes_is_told(recorded: FusedSource) -> None:
+    bare = replace(recorded, provenance=replace(recorded.provenance, preprocessing={}), notes=())
+    opened = choice(ImageWords(DIGITS)).prepared(bare)
+    assert opened.notes == (MERELY_ASSUMED,)
+    assert opened.provenance.preprocessing == IMAGENET.to_record()
+    again = choice(ImageWords(DIGITS)).prepared(bare, noted=True)
+    assert (again.notes, again.provenance) == ((), opened.provenance)
+
+
+def test_so_is_one_that_freezing_assumes_and_arrays_need_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((1, 3, 64, 64), np.float32))
+    for path, notes in ((DIGITS, [MERELY_ASSUMED]), (tmp_path / "a.npy", [])):
+        heard, words = Recorded(), AttentionWords("freeze", None, ImageWords(path))
+        attention = words.request(heard)
+        assert callable(attention) and attention((3, 64, 64), None).images == (50 if notes else 1)
+        assert (heard.notes, words.prepares) == (notes, bool(notes))
+
+
 @pytest.fixture
 def gated(tmp_path: Path) -> Path:
     torch.manual_seed(0)
@@ -292,6 +315,19 @@ def test_freezing_prepares_images_as_recorded_and_records_how(gated: Path) -> No
     assert (made.preprocessing, made.num_classes, made.class_names) == (WRONG.to_record(), 5, list("abcde"))
     plain = open_fused_source(gated, Request(factory="tests.gated:Gated"))
     assert plain.provenance.preprocessing == Preprocessing((0.5,) * 3, STD).to_record()
+
+
+@pytest.mark.parametrize("words", [(), ("--precision", "int8")])
+def test_a_command_that_freezes_and_takes_pixels_tells_once_what_it_assumes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(folder)
+    torch.manual_seed(0)
+    torch.save(Gated().state_dict(), "bare.pth")
+    network = ("export", "bare.pth", "--model", "tests.gated:Gated", "--input-size", "16", "-o", "bare.onnx")
+    _, told = run(*network, "--attention", "freeze", "--calibration", DIGITS, "--preprocess", "nhwc", *words)
+    assert told.count("assumed for images") == 1 and "images are prepared" not in told
+    assert provenance_in(folder / "bare.onnx").preprocessing == IMAGENET.to_record()
 
 
 def test_recorded_class_names_tell_the_labels(tmp_path: Path, gated: Path) -> None:

@@ -144,6 +144,14 @@ def test_checkpoints_modules_and_what_verbs_return_are_inspected_as_well(folder:
     assert kd.inspect(written).to_dict()["format"] == "fused"
 
 
+def test_what_is_said_of_a_loaded_network_is_heard_or_refused() -> None:
+    loaded = kd.load(sample_path(RESNET), input_size=96)
+    assert kd.inspect(loaded, input_size=64).to_dict()["macs"] == fused_sample(RESNET).provenance.macs
+    for words in ({"arch": "resnet50"}, {"layout": "FS-FSF"}, {"model": "mine:build"}, {"ema": True}):
+        with pytest.raises(kd.UsageError, match="this network is loaded already"):
+            kd.inspect(loaded, **words)
+
+
 def test_nothing_is_changed_and_what_says_how_to_load_a_checkpoint_is_refused(folder: Path) -> None:
     before = file_sha256(folder / "net.onnx")
     with pytest.raises(kd.UsageError, match=r"say how to load a checkpoint, and '.*net\.onnx' is none"):

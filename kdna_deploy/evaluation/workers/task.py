@@ -51,7 +51,7 @@ class ModelFile:
         if said := configured(self.arch).base:
             return Path(said)
         described = beside(self.path)[0].base
-        return self.path.parent / described if described else None
+        return Path(described) if described else None
 
     @property
     def beside(self) -> tuple[Path, ...]:

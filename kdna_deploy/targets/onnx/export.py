@@ -243,10 +243,10 @@ def export_fused(
     listener: Listener = SILENT,
 ) -> OnnxExport:
     """`export_onnx` of an opened fused graph, against its original, or itself where its attention is frozen."""
-    checkpoint = opened.network.checkpoint.path
+    checkpoint = opened.network.checkpoint
     provenance = opened.beside(opened.provenance, output)
     return export_onnx(
-        *(opened.graph, opened.trained, provenance, output, options, (*inputs, checkpoint), listener),
+        *(opened.graph, opened.trained, provenance, output, options, (*inputs, *checkpoint.files), listener),
         sample=opened.sample,
         fused=opened.fused,
     )

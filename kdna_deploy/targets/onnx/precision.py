@@ -53,11 +53,12 @@ def write_transformed(
 
     What the file takes and returns is completed here: `model` takes normalised images and returns logits.
     """
-    checkpoint = opened.network.checkpoint.path
+    checkpoint = opened.network.checkpoint
     provenance = opened.beside(opened.provenance, output).with_options(**made)
     complete = ir.from_proto(model)
     complete_interface(complete, options.interface)
-    return write_onnx(ir.to_proto(complete), provenance, output, options, judge, (*inputs, checkpoint), listener)
+    sources = (*inputs, *checkpoint.files)
+    return write_onnx(ir.to_proto(complete), provenance, output, options, judge, sources, listener)
 
 
 def write_verified(

@@ -86,8 +86,8 @@ def export_openvino(
         ExportError: OpenVINO cannot convert the graph, or the file is larger than `max_bloat` allows.
     """
     options = options or OpenVinoOptions()
-    checkpoint = opened.network.checkpoint.path
-    sources = (*inputs, checkpoint)
+    checkpoint = opened.network.checkpoint
+    sources = (*inputs, *checkpoint.files)
     for file in (output, weights_of(output)):
         check_output(file, sources)
     shared = opened.provenance.options.get("children") == "share"

@@ -29,6 +29,7 @@ from kdna_deploy.progress import SILENT, Listener
 from kdna_deploy.runtimes.ort import OrtSession
 from kdna_deploy.targets.fuse import fuse
 from kdna_deploy.targets.onnx import convert, torch_exporter
+from kdna_deploy.targets.onnx import export as onnx_export
 from kdna_deploy.targets.onnx.export import OnnxExport, export_fused, export_onnx
 from kdna_deploy.targets.onnx.options import OnnxOptions
 from tests.recorded import Recorded
@@ -355,11 +356,11 @@ def test_a_device_is_never_replaced() -> None:
 
 
 def test_a_full_disk_leaves_one_sentence_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_half(model: onnx.ModelProto, path: Path) -> None:
+    def write_half(model: onnx.ModelProto, path: Path, external: bool) -> None:
         path.write_bytes(model.SerializeToString()[:1000])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(onnx, "save_model", write_half)
+    monkeypatch.setattr(onnx_export, "save", write_half)
     (tmp_path / "net.onnx").write_bytes(b"the model of last week")
     with pytest.raises(KdnaError) as raised:
         export(tmp_path / "net.onnx")
