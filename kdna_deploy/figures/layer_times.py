@@ -1,6 +1,6 @@
 """Where the time goes: what each kind of node takes in each file, and each node's time in the order of execution.
 
-Files stand beside each other with one scale, the plain backbone first; the slowest nodes have their names.
+Files stand beside each other with one scale, the baseline first; the slowest nodes have their names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_FILES = 4  # side by side
 
 
 def layer_times(profiles: Sequence[Profile]) -> Drawing | None:
-    """Of profiled files, the plain backbone's first; None where none was profiled, or nothing took any time."""
+    """Of profiled files, the baseline's first; None where none was profiled, or nothing took any time."""
     found = tuple(one for one in profiles if any(one.by_group.values()))
     if not found:
         return None

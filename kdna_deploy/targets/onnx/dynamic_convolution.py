@@ -151,7 +151,11 @@ class _Lowering:
     def _with_bias(self, y: ir.Value) -> ir.Value:
         if self.bias is None:
             return y
-        return self._node("Add", y, self._reshape(self.bias, [-1, self.kernel[0], *[1] * (len(_shape(self.x)) - 2)]))
+        shape = [-1, self.kernel[0], *[1] * (len(_shape(self.x)) - 2)]
+        if self.bias.const_value is None:
+            return self._node("Add", y, self._reshape(self.bias, shape))
+        held = add_constant(self.graph, f"{self.bias.name}/map", self.bias.const_value.numpy().reshape(shape))
+        return self._node("Add", y, held)
 
     def _scan(self) -> ir.Value:
         own = self._of_each_image()
